@@ -1,0 +1,163 @@
+"""Every error that AgentFlow raises on purpose, as one tree.
+
+    AgentFlowError
+    ├── ClientError                 the caller's mistake: a 4xx, nothing was stored
+    │   ├── Malformed               the request is not what the API takes
+    │   ├── Unauthenticated         no API key, or an unknown one
+    │   ├── NotFound                there is no such thing, or it is someone else's
+    │   ├── Conflict                the thing's state forbids it
+    │   │   └── AlreadyEnded        a run that has ended cannot be changed
+    │   ├── IdempotencyMismatch     the same Idempotency-Key came with another request
+    │   ├── TooLarge                a body, a graph or a value exceeds its limit
+    │   ├── TooMany                 a rate or a number of things exceeds its limit
+    │   └── GraphInvalid            the graph, or the inputs given to it, are wrong: all problems, with their places
+    ├── NodeFailure                 ends a node execution FAILED (or tries it again); has a `kind`
+    │   ├── BadInput                user: the inputs are wrong; trying again is useless
+    │   ├── BlockBug                block: the block broke its own contract
+    │   ├── Transient               transient: may work next time (timeouts, 429, 5xx, connection)
+    │   ├── TimedOut                transient: the attempt ran longer than it may
+    │   └── SystemFault             system: the engine or a worker failed, not the block
+    ├── Interrupted                 a running block is told to stop (BaseException: a block cannot swallow it by accident)
+    └── EngineError                 our side is not in order: a 5xx
+        ├── IllegalTransition       a status move that the state diagram does not have
+        ├── WrongSchema             the database's schema is not this version's
+        └── Unavailable             PostgreSQL or the broker cannot be reached
+
+A docstring is the default message. The HTTP status of each stands in `api/problems.py`, and a test holds it complete.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where.
+
+    Attributes:
+        message: what is wrong, for a person.
+        node: the id of the node, or None where it concerns the whole graph.
+        pin: the pin's name, or None where it concerns the whole node.
+        severity: "error" stops a save or a submission, "warning" does not.
+    """
+
+    message: str
+    node: str | None = None
+    pin: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class AgentFlowError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ClientError(AgentFlowError):
+    """The request cannot be carried out as it is."""
+
+    def __init__(self, message: str | None = None, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class Malformed(ClientError):
+    """The request is not what this endpoint takes."""
+
+
+class Unauthenticated(ClientError):
+    """An API key is needed: send it as `Authorization: Bearer <key>`."""
+
+
+class NotFound(ClientError):
+    """There is no such thing here."""
+
+
+class Conflict(ClientError):
+    """The state of the thing does not allow this."""
+
+
+class AlreadyEnded(Conflict):
+    """The run has ended; it cannot be changed any more."""
+
+
+class IdempotencyMismatch(ClientError):
+    """This Idempotency-Key was used before with another request."""
+
+
+class TooLarge(ClientError):
+    """This is larger than the limit."""
+
+
+class TooMany(ClientError):
+    """There are too many of these, or they come too fast."""
+
+
+class GraphInvalid(ClientError):
+    """The graph is not valid."""
+
+
+FailureKind = Literal["user", "block", "transient", "system"]
+
+
+class NodeFailure(AgentFlowError):
+    """The node execution failed."""
+
+    kind: ClassVar[FailureKind] = "block"
+
+
+class BadInput(NodeFailure):
+    """The block was given inputs that it cannot work with."""
+
+    kind = "user"
+
+
+class BlockBug(NodeFailure):
+    """The block did something that its own contract forbids."""
+
+    kind = "block"
+
+
+class Transient(NodeFailure):
+    """Something outside failed; it may work the next time."""
+
+    kind = "transient"
+
+
+class TimedOut(Transient):
+    """The attempt ran longer than its timeout allows."""
+
+
+class SystemFault(NodeFailure):
+    """The engine or a worker failed while the block ran."""
+
+    kind = "system"
+
+
+class Interrupted(BaseException):
+    """The run was stopped while this block ran."""
+
+
+class EngineError(AgentFlowError):
+    """AgentFlow itself is not in order."""
+
+
+class IllegalTransition(EngineError):
+    """This status cannot follow that one."""
+
+
+class WrongSchema(EngineError):
+    """The database's schema is not the one that this version of AgentFlow needs."""
+
+
+class Unavailable(EngineError):
+    """PostgreSQL or the broker cannot be reached."""

@@ -1,0 +1,108 @@
+"""Every setting, its default and its unit: the only reader of the environment.
+
+Each is the environment variable `AGENTFLOW_<NAME>`. With no `AGENTFLOW_DATABASE_URL` and `AGENTFLOW_BROKER_URL`, the
+addresses of the stack that `agentflow up` runs from `data_dir` are used, so that `celery -A agentflow worker` beside
+it needs nothing else.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import field_validator
+
+from agentflow.errors import EngineError
+
+STACK_FILE = "stack.json"
+"""The file in `data_dir` in which `agentflow up` writes the addresses of what it runs (mode 0600)."""
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Settings of one process; read once, then passed on."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore")
+
+    # Where things are
+    data_dir: Path = Field(Path(".agentflow"), description="The local stack's data, logs and addresses.")
+    database_url: str | None = Field(None, description="PostgreSQL ≥ 14, as postgresql://…; unset: the local stack.")
+    broker_url: str | None = Field(None, description="redis://… or amqp://…; unset: the local stack.")
+    url: str = Field("http://127.0.0.1:8080", description="The API's address, for the client and the command line.")
+    api_key: str | None = Field(None, description="The API key that the command line uses; unset: the local stack's.")
+
+    # The API
+    max_body_bytes: int = Field(16 * _MEBIBYTE, gt=0, description="A larger request body is refused (413).")
+    max_nodes: int = Field(20_000, gt=0, description="A graph with more nodes is refused.")
+    web_threads: int = Field(16, gt=1, description="Threads of the API's server process.")
+    max_event_streams: int = Field(8, gt=0, description="Event streams at once; kept under web_threads.")
+    request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
+
+    # Node executions
+    node_timeout: float = Field(3600.0, gt=0, description="Seconds an attempt may run, where nothing else is set.")
+    lease_seconds: float = Field(15.0, ge=1, description="A worker that is silent for so long has lost its work.")
+    max_losses: int = Field(3, ge=0, description="Lost leases after which a node execution ends FAILED.")
+    flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
+    max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
+    max_outputs: int = Field(10_000, gt=0, description="More outputs fail a node execution.")
+    max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
+    child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
+    ring_cap: int = Field(1000, gt=0, description="Published and unclaimed node executions of one run, at most.")
+
+    # Web blocks
+    http_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="host:port pairs (comma-separated) that web blocks may reach although they are not public."
+    )
+    http_timeout: float = Field(30.0, gt=0, description="Seconds a web block waits for one request.")
+    http_max_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger response fails the node execution.")
+
+    # Flower
+    flower_auth: str | None = Field(None, description="user:password of the Flower dashboard.")
+
+    @field_validator("http_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def stack(self) -> dict[str, str]:
+        """What `agentflow up` wrote about the stack in `data_dir`: database_url, broker_url, url, ...; empty if none."""
+        path = self.data_dir / STACK_FILE
+        if not path.is_file():
+            return {}
+        content: dict[str, str] = json.loads(path.read_text())
+        return content
+
+    def database(self) -> str:
+        """The PostgreSQL address.
+
+        Raises:
+            EngineError: none is set, and no local stack is there.
+        """
+        return self._address("database_url", self.database_url)
+
+    def broker(self) -> str:
+        """The broker's address.
+
+        Raises:
+            EngineError: none is set, and no local stack is there.
+        """
+        return self._address("broker_url", self.broker_url)
+
+    def _address(self, name: str, given: str | None) -> str:
+        address = given or self.stack.get(name)
+        if not address:
+            raise EngineError(
+                f"AGENTFLOW_{name.upper()} is not set, and no stack runs from {self.data_dir.absolute()}: "
+                "set it, or start `agentflow up` there"
+            )
+        return address
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read from the environment at the first call."""
+    return Settings()
