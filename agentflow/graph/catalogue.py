@@ -1,0 +1,77 @@
+"""What must the graph know about blocks?
+
+The graph is checked and compiled without importing a single block: whoever calls hands in a `Catalogue`, a function
+from block id to `BlockSpec`. This module only declares the shapes; it must not look anything up by itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+ERROR_PIN: Final = "error"
+"""The output pin that every block has, declared or not: the message of a failure goes out on it."""
+
+
+class BlockKind(StrEnum):
+    """What sort of block it is: the values are those of `uiType` in a block's public description."""
+
+    STANDARD = "Standard"
+    INPUT = "Input"  # carries one input of the graph
+    OUTPUT = "Output"  # carries one output of the graph
+    NOTE = "Note"  # a remark for people; never runs
+    WEBHOOK = "Webhook"  # fed by a webhook that is registered at a provider for the user
+    WEBHOOK_MANUAL = "Webhook (manual)"  # fed by a webhook that the user registers
+    AGENT = "Agent"  # runs another graph as a child run
+    AI = "AI"
+    AYRSHARE = "Ayrshare"
+    HUMAN_IN_THE_LOOP = "Human In The Loop"  # waits for a person
+    MCP_TOOL = "MCP Tool"
+
+
+@dataclass(frozen=True, slots=True)
+class PinSpec:
+    """One declared pin of a block.
+
+    Attributes:
+        name: the pin's name, without dynamic parts.
+        annotation: the Python type annotation of the pydantic field; values are coerced to it.
+        required: whether a value must be given (by a link, a literal, a mask or a run input).
+        default: what stands in where nothing is given; None for a required pin.
+        secret: whether its value must never be exported, logged or shown.
+        schema: its JSON Schema.
+    """
+
+    name: str
+    annotation: Any = Any
+    required: bool = False
+    default: Any = None
+    secret: bool = False
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """What the graph must know about one block.
+
+    Attributes:
+        id: the block's id (a UUID as text), by which nodes name it.
+        name: its name, for people.
+        kind: what sort of block it is.
+        inputs: its input pins, by name.
+        outputs: its output pins, by name; always contains `error`.
+        static_output: whether every link out of it is static (its last value stays).
+        enabled: whether graphs may use it.
+    """
+
+    id: str
+    name: str
+    kind: BlockKind
+    inputs: Mapping[str, PinSpec]
+    outputs: Mapping[str, PinSpec]
+    static_output: bool = False
+    enabled: bool = True
+
+
+Catalogue = Callable[[str], BlockSpec | None]
+"""Looks a block up by its id; None: there is no such block."""
