@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from pydantic import field_validator
 
 from agentflow.errors import EngineError
 
@@ -54,7 +53,8 @@ class Settings(BaseSettings):
 
     # Web blocks
     http_allow: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="host:port pairs (comma-separated) that web blocks may reach although they are not public."
+        (),
+        description="host:port pairs (comma-separated) that web blocks may reach although they are not public.",
     )
     http_timeout: float = Field(30.0, gt=0, description="Seconds a web block waits for one request.")
     http_max_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger response fails the node execution.")

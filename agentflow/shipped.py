@@ -18,4 +18,6 @@ def shipped(name: str) -> Path:
     for folder in (_PACKAGE / "_shipped", _PACKAGE.parent):
         if (path := folder / name).exists():
             return path
-    raise FileNotFoundError(f"{name} is neither in {_PACKAGE / '_shipped'} nor in {_PACKAGE.parent}: reinstall agentflow")
+    raise FileNotFoundError(
+        f"{name} is neither in {_PACKAGE / '_shipped'} nor in {_PACKAGE.parent}: reinstall agentflow"
+    )

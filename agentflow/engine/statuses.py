@@ -1,0 +1,103 @@
+"""Which statuses are there, which may follow which, and why?
+
+The table `MOVES` is the only description of the state machine. The CHECK constraints, the trigger that the tests
+install, and the diagrams in ARCHITECTURE.md are made from it or held against it.
+"""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "QUEUED"  # accepted; nothing has started
+    RUNNING = "RUNNING"  # its first node execution has been claimed
+    WAITING = "WAITING"  # nothing is queued or running; something waits for the outside
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class NodeStatus(StrEnum):
+    """Where a node execution stands."""
+
+    INCOMPLETE = "INCOMPLETE"  # lacks a value on some linked pin
+    QUEUED = "QUEUED"  # its inputs are complete; this row is its own outbox
+    RUNNING = "RUNNING"  # claimed: a worker holds its lease
+    WAITING = "WAITING"  # waits for a time, a person, an event or a child run; holds no worker
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+RUN_TERMINAL: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+RUN_OPEN: Final = frozenset(RunStatus) - RUN_TERMINAL
+NODE_TERMINAL: Final = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED})
+NODE_OPEN: Final = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.WAITING})
+"""What keeps its run from ending. INCOMPLETE ones do not: at the end they are leftovers."""
+
+
+class FailureReason(StrEnum):
+    """Why a run ended FAILED."""
+
+    NODE_FAILED = "node_failed"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+    LIMIT = "max_node_executions"
+    ENGINE = "engine"
+    INSUFFICIENT_BALANCE = "insufficient_balance"
+    MODERATION = "moderation"
+
+
+class Move(NamedTuple):
+    """One legal change of a node execution's status. `source` None: the row is created."""
+
+    source: NodeStatus | None
+    target: NodeStatus
+    reason: str
+
+
+_N = NodeStatus
+
+MOVES: Final[tuple[Move, ...]] = (
+    Move(None, _N.INCOMPLETE, "a first value was delivered"),
+    Move(None, _N.QUEUED, "its inputs are complete from the start"),
+    Move(_N.INCOMPLETE, _N.QUEUED, "the last missing input was delivered"),
+    Move(_N.QUEUED, _N.RUNNING, "claimed"),
+    Move(_N.RUNNING, _N.COMPLETED, "settled"),
+    Move(_N.RUNNING, _N.FAILED, "the block failed, or its lease was lost too often"),
+    Move(_N.RUNNING, _N.QUEUED, "a retry is due, or its lease was lost"),
+    Move(_N.RUNNING, _N.WAITING, "the block waits for the outside"),
+    Move(_N.WAITING, _N.QUEUED, "what it waited for has come"),
+    Move(_N.INCOMPLETE, _N.CANCELLED, "the run was stopped"),
+    Move(_N.QUEUED, _N.CANCELLED, "the run was stopped"),
+    Move(_N.RUNNING, _N.CANCELLED, "the run was stopped"),
+    Move(_N.WAITING, _N.CANCELLED, "the run was stopped"),
+    # A retry of a whole run, by hand:
+    Move(_N.FAILED, _N.QUEUED, "the run is retried"),
+    Move(_N.CANCELLED, _N.QUEUED, "the run is retried"),
+    Move(_N.CANCELLED, _N.INCOMPLETE, "the run is retried"),
+)
+
+RUN_MOVES: Final[frozenset[tuple[RunStatus, RunStatus]]] = frozenset(
+    {
+        (RunStatus.QUEUED, RunStatus.RUNNING),
+        (RunStatus.RUNNING, RunStatus.WAITING),
+        (RunStatus.WAITING, RunStatus.RUNNING),
+        *((source, target) for source in RUN_OPEN for target in RUN_TERMINAL),
+        # A retry by hand opens an ended run again:
+        (RunStatus.FAILED, RunStatus.RUNNING),
+        (RunStatus.CANCELLED, RunStatus.RUNNING),
+    }
+)
+
+
+def node_move_is_legal(source: NodeStatus | None, target: NodeStatus) -> bool:
+    """Whether the state diagram has an arrow from `source` to `target`."""
+    return any(move.source == source and move.target == target for move in MOVES)
+
+
+def run_move_is_legal(source: RunStatus, target: RunStatus) -> bool:
+    """Whether the state diagram has an arrow from `source` to `target`."""
+    return (source, target) in RUN_MOVES

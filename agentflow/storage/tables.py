@@ -1,0 +1,363 @@
+"""Which tables are there, and what is each for?
+
+    users, api_keys          who may use this installation; a key is stored as its digest only
+    graphs, graph_versions   a graph's head, and its versions: document and compiled plan, never changed once written
+    runs                     one graph run: what was asked, where it stands, how it ended
+    idempotency_keys         which submission a client's Idempotency-Key stood for
+    node_executions          the k-th execution of a node in a run; a QUEUED row is its own outbox
+    outputs                  every value that was yielded, once, by ordinal; node −1 holds the inputs of the run
+    deliveries               which output arrived at which pin of which node execution: a reference, never a copy
+    sticky_values            the present value of each static pin
+    parked_routes            routes of outputs that must wait for their predecessors' (order across executions)
+    events                   what happened in a run, for those who watch it
+
+In the run tables a node is a number (its place in the plan) and `idx` counts its executions from 1. None of them has
+a foreign key to `runs`: its check would lock the run's row at every insert, and nothing hot may touch that row.
+Values are kept as the text that the codec wrote (`engine/codec.py`); `jsonb` would reorder keys and refuse NUL.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+from agentflow.engine.statuses import NODE_TERMINAL, RUN_TERMINAL, NodeStatus, RunStatus
+
+RUN_INPUTS_NODE = -1
+"""The node number under which the inputs of a run are stored as outputs, so that a claim needs no special case."""
+
+_BUSY = {
+    "autovacuum_vacuum_scale_factor": 0.02,  # 2 % dead rows, not the default 20 %: these tables change all the time
+    "autovacuum_analyze_scale_factor": 0.05,
+    "autovacuum_vacuum_insert_scale_factor": 0.05,  # keeps the visibility map fresh for index-only scans
+    "autovacuum_vacuum_cost_delay": 1,  # milliseconds; the default 2 lets dead rows win on a busy server
+}
+
+
+def _in(column: str, values: Any) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+class Xid8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class Table(DeclarativeBase):
+    """The base of all tables; constraints and indexes get predictable names."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pk",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fk",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        }
+    )
+    type_annotation_map = {
+        UUID: Uuid(),
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        dict[str, Any]: JSONB(),
+    }
+
+
+class User(Table):
+    """Someone who owns graphs and runs."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Table):
+    """A key to the API. The key itself is shown once and not kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]  # the first characters of the key, by which a person recognises it
+    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 in hex; keys are 256 random bits, so no salt is needed
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]  # to the minute
+    revoked_at: Mapped[datetime | None]
+
+
+class GraphHead(Table):
+    """A graph: its name and which version is the latest."""
+
+    __tablename__ = "graphs"
+    __table_args__ = (
+        Index(
+            "graphs_owner_idx",
+            "owner_id",
+            text("id DESC"),
+            postgresql_where=text("deleted_at IS NULL AND NOT inline"),
+        ),
+        Index("graphs_inline_digest_key", "owner_id", "digest", unique=True, postgresql_where=text("inline")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    latest_version: Mapped[int]
+    inline: Mapped[bool] = mapped_column(server_default=text("false"))  # came with a run, is not listed
+    digest: Mapped[str]  # of the latest version's document
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class GraphVersion(Table):
+    """One version of a graph. Never changes."""
+
+    __tablename__ = "graph_versions"
+
+    graph_id: Mapped[UUID] = mapped_column(ForeignKey("graphs.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    document: Mapped[str]  # the graph as JSON text
+    plan: Mapped[str]  # its compiled plan as JSON text: node, pin and link numbers are frozen here
+    digest: Mapped[str]  # SHA-256 of the document, in hex
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Run(Table):
+    """One graph run. Hot statements never update this row, except the first claim."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["graph_id", "graph_version"],
+            ["graph_versions.graph_id", "graph_versions.version"],
+            name="runs_graph_fk",
+        ),
+        CheckConstraint(_in("status", RunStatus), name="status_known"),
+        CheckConstraint(f"({_in('status', RUN_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
+        CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
+        CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+        UniqueConstraint("parent_run_id", "parent_node", "parent_idx", name="runs_parent_key"),
+        Index("runs_owner_idx", "owner_id", text("id DESC")),
+        Index("runs_graph_idx", "graph_id", text("id DESC")),
+        Index("runs_open_idx", "id", postgresql_where=text("ended_at IS NULL")),
+        {"postgresql_with": {"fillfactor": 80, **_BUSY}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    graph_id: Mapped[UUID]
+    graph_version: Mapped[int]
+    status: Mapped[str]  # RunStatus
+    reason: Mapped[str | None]  # FailureReason, where it FAILED
+    error: Mapped[str | None]  # the same for a person
+    masks: Mapped[str | None]  # nodes_input_masks as JSON text
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")  # 9 is most urgent
+    stop_as: Mapped[str | None]  # the status with which it will end, once it was stopped; the first stop wins
+    stop_reason: Mapped[str | None]
+    cancel_requested_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+    parent_run_id: Mapped[UUID | None]
+    parent_node: Mapped[int | None]
+    parent_idx: Mapped[int | None]
+    root_id: Mapped[UUID]  # the run itself, where it has no parent
+    depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    retry_no: Mapped[int] = mapped_column(server_default="0")
+    stats: Mapped[dict[str, Any] | None]  # written when it ends
+    created_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Table):
+    """A submission that may be repeated without running twice."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_created_idx", "created_at"),)
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]  # of the request, so that another request with the same key is refused
+    run_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class NodeExecution(Table):
+    """The `idx`-th execution of a node in a run.
+
+    `open`: it keeps the run from ending: QUEUED, RUNNING, WAITING, or closed with outputs that were not routed yet.
+    No index mentions `status`, so that a claim is a heap-only update.
+    """
+
+    __tablename__ = "node_executions"
+    __table_args__ = (
+        CheckConstraint(_in("status", NodeStatus), name="status_known"),
+        CheckConstraint(f"({_in('status', NODE_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
+        CheckConstraint("status <> 'INCOMPLETE' OR (NOT open AND have < need)", name="incomplete_is_not_open"),
+        CheckConstraint(f"{_in('status', {*NODE_TERMINAL, NodeStatus.INCOMPLETE})} OR open", name="pending_is_open"),
+        CheckConstraint(
+            "status <> 'RUNNING' OR (token IS NOT NULL AND lease_until IS NOT NULL)", name="running_has_lease"
+        ),
+        CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
+        CheckConstraint("have <= need AND idx > 0 AND emitted >= 0", name="counts"),
+        Index("node_executions_open_idx", "run_id", postgresql_where=text("open")),
+        Index("node_executions_check_idx", "check_at", postgresql_where=text("open")),
+        {"postgresql_with": {"fillfactor": 75, **_BUSY}},
+    )
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    status: Mapped[str]  # NodeStatus
+    reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, worker_lost, timeout
+    open: Mapped[bool] = mapped_column(Boolean)
+    have: Mapped[int]  # linked pins that have a value
+    need: Mapped[int]  # linked pins
+    attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far
+    failures: Mapped[int] = mapped_column(server_default="0")  # of these, how many failed
+    losses: Mapped[int] = mapped_column(server_default="0")  # of these, how many lost their lease
+    emitted: Mapped[int] = mapped_column(server_default="0")  # outputs stored; the next ordinal
+    token: Mapped[UUID | None]  # the lease's; kept after the end, so that a repeated settle is recognised
+    holder: Mapped[str | None]  # the worker process that holds, or held, the lease
+    lease_until: Mapped[datetime | None]
+    check_at: Mapped[datetime]  # when recovery shall look at it, while it is open
+    rings: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times that recovery published it again
+    due_at: Mapped[datetime | None]  # a QUEUED one is not claimed before (retries)
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]  # of the first attempt
+    ended_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class Output(Table):
+    """A value that a node execution yielded. Stored once, however many pins it is delivered to."""
+
+    __tablename__ = "outputs"
+    __table_args__ = ({"postgresql_with": _BUSY},)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    # part 0 is the value itself; others are what the dynamic source pins of links select from it
+    pin: Mapped[str]
+    value: Mapped[str]
+
+
+class Delivery(Table):
+    """An output that arrived at a pin of a node execution."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = ({"postgresql_with": _BUSY},)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    pin: Mapped[str] = mapped_column(primary_key=True)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    source_node: Mapped[int]
+    source_idx: Mapped[int]
+    source_ordinal: Mapped[int]
+    source_part: Mapped[int] = mapped_column(SmallInteger)
+    filled: Mapped[bool]  # taken over from the sticky value of a static pin, did not arrive itself
+
+
+class StickyValue(Table):
+    """The value that a static pin has now: the last that a static link brought."""
+
+    __tablename__ = "sticky_values"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    pin: Mapped[str] = mapped_column(primary_key=True)
+    source_node: Mapped[int]
+    source_idx: Mapped[int]
+    source_ordinal: Mapped[int]
+    source_part: Mapped[int] = mapped_column(SmallInteger)
+
+
+class ParkedRoutes(Table):
+    """Routes of outputs whose turn has not come: an earlier execution of the node is not routed yet.
+
+    The arrays run in parallel; `first` is the ordinal of the first output of the settle that parked them.
+    """
+
+    __tablename__ = "parked_routes"
+    __table_args__ = ({"postgresql_with": _BUSY},)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ordinals: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    parts: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    sinks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    pins: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    statics: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))
+    needs: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    bases: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    sticky_sinks: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))
+
+
+class Event(Table):
+    """Something that happened in a run: a row a claim, a settle, and a change of the run's status.
+
+    Readers take ids above the last they saw and transactions that no running one precedes, so that none is missed
+    (ids are given before commit) and none comes twice.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = ({"postgresql_with": _BUSY},)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    transaction: Mapped[int] = mapped_column(Xid8(), server_default=text("pg_current_xact_id()"))
+    at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+    kind: Mapped[str]  # run (its status changed), claimed, flushed, settled
+    status: Mapped[str | None]  # of the run, or of the node execution, after it
+    reason: Mapped[str | None]
+    node: Mapped[int | None]
+    idx: Mapped[int | None]
+    attempt: Mapped[int | None]
+    first: Mapped[int | None]  # the ordinals that were stored are first … first + count − 1
+    count: Mapped[int | None]
+
+
+class EngineFunctions(Table):
+    """Which version of `sql/*.sql` is installed: one row, the digest of the files."""
+
+    __tablename__ = "engine_functions"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    installed_at: Mapped[datetime] = mapped_column(server_default=func.now())
