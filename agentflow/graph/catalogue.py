@@ -1,7 +1,7 @@
 """What must the graph know about blocks?
 
-The graph is checked and compiled without importing a single block: whoever calls hands in a `Catalogue`, a function
-from block id to `BlockSpec`. This module only declares the shapes; it must not look anything up by itself.
+The graph is checked and compiled without importing a single block: whoever calls hands in a `Catalogue`,
+a function from block id to `BlockSpec`. This module only declares the shapes; it must not look anything up.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,163 @@
+"""What does a graph's document say? Graph, Node and Link, as they are written, stored and exported.
+
+The models take what people and other systems really send: exports of AutoGPT's platform, old ones too, with
+missing, renamed or null fields and with fields that mean nothing here, which are kept. They check shapes only;
+whether the graph makes sense is the question of `validation`.
+"""
+
+import json
+import math
+from typing import Annotated, Any, Final, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from agentflow.graph.settings import GraphSettings, NodeSettings
+from agentflow.ids import new_id
+
+MAX_NESTING: Final = 100
+"""Levels of lists and dictionaries in a literal. Deeper ones would exhaust the stack of those who read them."""
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL refuses NUL in a text; line breaks would forge log lines
+
+NodeId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Text = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
+PinName = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_PRINTABLE)]
+
+
+def storable(value: Any, level: int = 0) -> Any:
+    """`value` with NaN and the infinities, which JSON does not have, as the texts "NaN", "Infinity", "-Infinity".
+
+    Raises:
+        ValueError: it is nested deeper than `MAX_NESTING`.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if not isinstance(value, dict | list):
+        return value
+    if level >= MAX_NESTING:
+        raise ValueError(f"nested deeper than {MAX_NESTING} levels")
+    if isinstance(value, list):
+        return [storable(item, level + 1) for item in value]
+    return {key: storable(item, level + 1) for key, item in value.items()}
+
+
+Literals = Annotated[dict[str, Any], AfterValidator(storable)]
+"""Free JSON."""
+
+
+class _Document(BaseModel):
+    """Part of a graph's document."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tolerate(cls, given: Any) -> Any:
+        """Takes null for a field that is left out, as some exports write it, and keeps unknown fields storable."""
+        if not isinstance(given, dict):
+            return given
+        known = {key: value for key, value in given.items() if key in cls.model_fields and value is not None}
+        return known | {key: storable(value) for key, value in given.items() if key not in cls.model_fields}
+
+
+class Link(_Document):
+    """Carries the values of an output pin of one node, the source, to an input pin of another, the sink."""
+
+    id: str = Field("", max_length=1000)
+    source_id: NodeId
+    sink_id: NodeId
+    source_name: PinName
+    sink_name: PinName
+    is_static: bool = False
+
+    @property
+    def ends(self) -> tuple[str, str, str, str]:
+        """What makes it this link: (source_id, source_name, sink_id, sink_name)."""
+        return self.source_id, self.source_name, self.sink_id, self.sink_name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_ends(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("id"):
+            return given
+        ends = [given.get(key) for key in ("source_id", "source_name", "sink_id", "sink_name")]
+        return {**given, "id": "{}.{} → {}.{}".format(*ends)[:1000]}
+
+
+class Node(_Document):
+    """One place in the graph where a block runs, with the values it is given in the document.
+
+    `input_default` maps pins (dynamic ones too) to JSON values; `metadata` is free (`position`,
+    `customized_name`, `credentials_optional`). The copies of the graph's links that exports repeat in every node
+    (`input_links`, `output_links`) are dropped: `schemas.describe` writes them out again.
+    """
+
+    id: NodeId
+    block_id: str = Field(min_length=1, max_length=200)
+    input_default: Literals = Field(default_factory=dict)
+    metadata: Literals = Field(default_factory=dict)
+    webhook_id: str | None = None
+    graph_id: UUID | None = None
+    graph_version: int | None = None
+    settings: NodeSettings = Field(default_factory=NodeSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_copies(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if key not in ("input_links", "output_links")}
+
+    @property
+    def title(self) -> str | None:
+        """The name that its author gave it, if any."""
+        name = self.metadata.get("customized_name")
+        return name if isinstance(name, str) and name.strip() else None
+
+
+class Graph(_Document):
+    """A graph: nodes, the links between them, and how it shall be run. One (id, version) never changes.
+
+    `sub_graphs` holds the graphs that its sub-graph nodes run, flattened, of all levels. The schemas and flags that
+    an export carries are computed ones and come in as extra fields; `schemas` computes them anew.
+    """
+
+    id: UUID = Field(default_factory=new_id)
+    version: int = Field(1, ge=1, le=2**31 - 1)
+    name: Text = Field("", max_length=1000)
+    description: Text = ""
+    instructions: Text | None = None
+    is_active: bool = True
+    nodes: list[Node] = Field(default_factory=list)
+    links: list[Link] = Field(default_factory=list)
+    sub_graphs: list["Graph"] = Field(default_factory=list)
+    settings: GraphSettings = Field(default_factory=GraphSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name_of_sub_graphs(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "subgraphs" not in given:
+            return given
+        rest = {key: value for key, value in given.items() if key != "subgraphs"}
+        return {**rest, "sub_graphs": given.get("sub_graphs") or given["subgraphs"]}
+
+    @model_validator(mode="after")
+    def _each_link_once(self) -> "Graph":
+        distinct = {link.ends: link for link in reversed(self.links)}  # of twins, the first one stays
+        if len(distinct) < len(self.links):
+            self.links[:] = [link for link in self.links if distinct[link.ends] is link]
+        return self
+
+    def to_json(self) -> str:
+        """The document as JSON text in ASCII, which PostgreSQL's `json` type takes whatever it contains."""
+        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The graph that `to_json` wrote, or anybody else.
+
+        Raises:
+            ValueError: `text` is not JSON, or not a graph (then it is a `pydantic.ValidationError`).
+        """
+        return cls.model_validate(json.loads(text))

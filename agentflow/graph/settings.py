@@ -1,0 +1,134 @@
+"""How shall a graph and its nodes be run? Every key that a graph's author may set, with its unit and bounds.
+
+A node's settings override the graph's, key by key: `effective` says what holds. A key that was set to null
+counts as set (a node switches the graph's cache off with `"cache": null`). None as an effective value means: as
+the installation's own settings say, which this module must not read.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from agentflow.errors import FailureKind
+
+_DAY = 86_400.0
+_YEAR = 366 * _DAY
+
+Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
+"""A span of time, above 0 and at most a year."""
+
+Key = Annotated[str, Field(min_length=1, max_length=200)]
+"""The name of a limit that all workers share."""
+
+Lane = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""The name of a lane: `cpu`, `io`, or one that workers subscribe to."""
+
+Priority = Annotated[int, Field(ge=0, le=9)]
+"""0 to 9; 9 is the most urgent."""
+
+
+class _Settings(BaseModel):
+    """Keeps apart what was set and what was not, in memory and in JSON, because only what was set overrides."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key in self.model_fields_set}
+
+
+class RetryPolicy(_Settings):
+    """When a failed attempt is tried again, and after how long."""
+
+    max_failures: int = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
+    backoff: Literal["exponential", "fixed"] = Field("exponential", description="How the wait grows.")
+    base: float = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
+    cap: float = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="No wait is longer (s).")
+    jitter: bool = Field(True, description="Spread the waits, so that failures do not come back in step.")
+    on: tuple[FailureKind, ...] = Field(("transient",), description="The kinds of failure that are retried.")
+
+
+class CacheSettings(_Settings):
+    """The same block with the same inputs: its stored outputs are taken, it does not run, nothing is charged."""
+
+    ttl: Seconds = Field(description="Seconds for which stored outputs are good.")
+    key: tuple[str, ...] | None = Field(None, description="The pins that must be the same; None: all of them.")
+
+
+class RateLimit(_Settings):
+    """So many starts a second over all workers."""
+
+    key: Key
+    per_second: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+
+
+class Concurrency(_Settings):
+    """So many running at the same time over all workers. What waits for the outside holds no slot."""
+
+    key: Key
+    limit: int = Field(ge=1, le=1_000_000)
+
+
+class _PerNode(_Settings):
+    """What a graph sets for all its nodes, and a node for itself."""
+
+    retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    on_worker_lost: Literal["rerun", "fail"] = Field("rerun", description="After a worker was lost in mid-run.")
+    max_losses: int | None = Field(None, ge=0, le=1000, description="Lost leases that are borne; then FAILED.")
+    timeout: Seconds | None = Field(None, description="Seconds an attempt may run; None: the block's own.")
+    on_node_failure: Literal["continue", "stop", "ignore"] = Field(
+        "continue", description="After a failure that no link handles: go on, cancel the rest, or not count it."
+    )
+    ordering: Literal["ordered", "arrival"] = Field(
+        "ordered", description="Deliver execution k before k + 1, or as they come."
+    )
+    cache: CacheSettings | None = None
+    queue: Lane | None = Field(None, description="The lane of workers that runs it; None: the block's own.")
+    priority: Priority | None = Field(None, description="None: the run's.")
+    rate_limit: RateLimit | None = None
+    concurrency: Concurrency | None = None
+
+
+class NodeSettings(_PerNode):
+    """The settings of one node."""
+
+    compensate_with: str | None = Field(None, description="Id of the node that undoes this one in a failed run.")
+
+
+class GraphSettings(_PerNode):
+    """The settings of a graph: defaults for its nodes, and what concerns a whole run with its child runs."""
+
+    deadline: Seconds | None = Field(None, description="Seconds after its submission in which a run must end.")
+    max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="More end a run FAILED.")
+    budget: int | None = Field(None, ge=0, description="Credits that a run may cost.")
+
+
+_INHERITED = frozenset(_PerNode.model_fields) - {"priority"}
+"""What a node takes from its graph. Not the priority: between the graph's and the node's stands the run's own."""
+
+
+def effective(graph: GraphSettings, node: NodeSettings) -> NodeSettings:
+    """What holds for a node: its own settings where it sets them, else the graph's, else the defaults.
+
+    A retry policy is overridden key by key, everything else as a whole. `priority` stays None unless the node
+    sets it; the run's priority (by default `graph.priority`) then holds.
+    """
+    inherited = {key: getattr(graph, key) for key in _INHERITED & graph.model_fields_set}
+    if not inherited:
+        return node
+    own = {key: getattr(node, key) for key in node.model_fields_set}
+    if "retry" in inherited and "retry" in own:
+        keys = {key: getattr(node.retry, key) for key in node.retry.model_fields_set}
+        own["retry"] = graph.retry.model_copy(update=keys)
+    return NodeSettings.model_construct(_fields_set=None, **{**inherited, **own})
+
+
+def unknown_settings(settings: GraphSettings | NodeSettings) -> list[str]:
+    """The keys that mean nothing to AgentFlow (they are kept): most likely misspelt. Dotted where nested."""
+    unknown = list(settings.model_extra or ())
+    for name in ("retry", "cache", "rate_limit", "concurrency"):
+        nested = getattr(settings, name)
+        if nested is not None:
+            unknown += [f"{name}.{key}" for key in nested.model_extra or ()]
+    return unknown
