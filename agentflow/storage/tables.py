@@ -40,7 +40,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import UserDefinedType
 
 from agentflow.engine.statuses import NODE_TERMINAL, RUN_TERMINAL, NodeStatus, RunStatus
 
@@ -57,15 +56,6 @@ _BUSY = {
 
 def _in(column: str, values: Any) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
-
-
-class Xid8(UserDefinedType[int]):
-    """PostgreSQL's 64-bit transaction id."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "xid8"
 
 
 class Table(DeclarativeBase):
@@ -342,7 +332,7 @@ class Event(Table):
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    transaction: Mapped[int] = mapped_column(Xid8(), server_default=text("pg_current_xact_id()"))
+    transaction: Mapped[int] = mapped_column(BigInteger, server_default=text("pg_current_xact_id()::text::bigint"))
     at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
     kind: Mapped[str]  # run (its status changed), claimed, flushed, settled
     status: Mapped[str | None]  # of the run, or of the node execution, after it

@@ -1,0 +1,94 @@
+"""How does a process reach PostgreSQL? Through one small SQLAlchemy pool, and one hot connection.
+
+The pool serves plain queries in transactions. The hot connection serves claim and settle: psycopg2 in autocommit (BEGIN
+and COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither survives a fork: a
+child that inherited a connection would share its parent's socket, so `after_fork` lets go of both without a word to
+the server.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import psycopg2
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from agentflow.errors import Unavailable
+from agentflow.settings import settings
+
+POOL_SIZE = 5
+"""Connections that one process keeps for plain queries; a worker child uses one of them, the API several."""
+
+MAX_OVERFLOW = 15
+"""Further ones under load. Budget of an installation: (POOL_SIZE + MAX_OVERFLOW) a web process, 2 a worker child, 2 a
+worker's main process."""
+
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}  # seconds
+
+_HOT_OPTIONS = (
+    # A generic plan made while a table was empty would otherwise stay a sequential scan; every hot statement is a
+    # look-up by key, for which planning again and compiling cost more than they give.
+    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off "
+    "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+)
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """`url` as SQLAlchemy wants it, with the psycopg2 driver."""
+    return make_url(url).set(drivername="postgresql+psycopg2")
+
+
+@cache
+def engine(url: str | None = None) -> Engine:
+    """The engine of this process for `url`, by default the configured database."""
+    return create_engine(
+        sqlalchemy_url(url or settings().database()),
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow"},
+    )
+
+
+@cache
+def _sessions() -> sessionmaker[Session]:
+    return sessionmaker(engine(), expire_on_commit=False)
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """A session in a transaction that is committed at the end, or rolled back when something is raised."""
+    with _sessions().begin() as opened:
+        yield opened
+
+
+def connect_hot(url: str | None = None, *, application_name: str = "agentflow hot") -> Any:
+    """A new autocommit psycopg2 connection for hot statements.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+    """
+    address = make_url(url or settings().database()).set(drivername="postgresql")
+    try:
+        connection = psycopg2.connect(
+            address.render_as_string(hide_password=False),
+            options=_HOT_OPTIONS,
+            connect_timeout=5,
+            application_name=application_name,
+            **_KEEPALIVE,
+        )
+    except psycopg2.OperationalError as error:
+        raise Unavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from None
+    connection.autocommit = True
+    return connection
+
+
+def after_fork() -> None:
+    """Forget the parent's connections: they are its to close."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)
+    engine.cache_clear()
+    _sessions.cache_clear()

@@ -1,0 +1,165 @@
+"""How are graphs and their versions written and found? Every function is scoped by owner.
+
+A graph's head (`graphs`) says which version is the latest; versions never change. A deleted graph keeps its rows,
+because runs refer to them, and is found no more.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Select, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from agentflow.storage.tables import GraphHead, GraphVersion, Run
+
+
+class NewVersion(NamedTuple):
+    """A version to be written: document and plan as JSON text."""
+
+    document: str
+    plan: str
+    digest: str
+
+
+class Head(NamedTuple):
+    """A graph's head."""
+
+    id: UUID
+    name: str
+    description: str
+    latest_version: int
+    digest: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class VersionLine(NamedTuple):
+    """One version in a list."""
+
+    version: int
+    digest: str
+    created_at: datetime
+
+
+_HEAD = (
+    GraphHead.id,
+    GraphHead.name,
+    GraphHead.description,
+    GraphHead.latest_version,
+    GraphHead.digest,
+    GraphHead.created_at,
+    GraphHead.updated_at,
+)
+
+
+def _heads(owner_id: UUID) -> Select[tuple[UUID, str, str, int, str, datetime, datetime]]:
+    return select(*_HEAD).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
+
+
+def create(session: Session, owner_id: UUID, graph_id: UUID, name: str, description: str, first: NewVersion) -> None:
+    """Write a graph with its version 1."""
+    session.add(
+        GraphHead(
+            id=graph_id, owner_id=owner_id, name=name, description=description, latest_version=1, digest=first.digest
+        )
+    )
+    session.flush()
+    _add_version(session, graph_id, 1, first)
+
+
+def create_inline(session: Session, owner_id: UUID, graph_id: UUID, name: str, first: NewVersion) -> bool:
+    """Write a graph that came with a run, unless one with this digest is there: then nothing, and False."""
+    added = session.scalar(
+        insert(GraphHead)
+        .values(id=graph_id, owner_id=owner_id, name=name, latest_version=1, digest=first.digest, inline=True)
+        .on_conflict_do_nothing(index_elements=["owner_id", "digest"], index_where=text("inline"))
+        .returning(GraphHead.id)
+    )
+    if added is None:
+        return False
+    _add_version(session, graph_id, 1, first)
+    return True
+
+
+def find_inline(session: Session, owner_id: UUID, digest: str) -> UUID | None:
+    """The graph that came with an earlier run and says the same."""
+    return session.scalar(
+        select(GraphHead.id).where(
+            GraphHead.owner_id == owner_id, GraphHead.digest == digest, text("graphs.inline")
+        )
+    )
+
+
+def find(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False) -> Head | None:
+    """The graph's head. `lock`: nobody else adds a version or deletes it until this transaction ends."""
+    query = _heads(owner_id).where(GraphHead.id == graph_id)
+    row = session.execute(query.with_for_update() if lock else query).one_or_none()
+    return Head(*row) if row else None
+
+
+def add_version(session: Session, graph_id: UUID, number: int, name: str, description: str, new: NewVersion) -> None:
+    """Write version `number` and make it the latest. The head is locked."""
+    _add_version(session, graph_id, number, new)
+    session.execute(
+        update(GraphHead)
+        .where(GraphHead.id == graph_id)
+        .values(
+            latest_version=number, digest=new.digest, name=name, description=description, updated_at=func.now()
+        )
+    )
+
+
+def _add_version(session: Session, graph_id: UUID, number: int, new: NewVersion) -> None:
+    session.add(
+        GraphVersion(graph_id=graph_id, version=number, document=new.document, plan=new.plan, digest=new.digest)
+    )
+    session.flush()
+
+
+def document_of(session: Session, graph_id: UUID, version: int) -> str | None:
+    """The version's document. The caller has made sure of the owner."""
+    return session.scalar(
+        select(GraphVersion.document).where(GraphVersion.graph_id == graph_id, GraphVersion.version == version)
+    )
+
+
+def plan_of(session: Session, graph_id: UUID, version: int) -> str | None:
+    """The version's compiled plan. The caller has made sure of the owner."""
+    return session.scalar(
+        select(GraphVersion.plan).where(GraphVersion.graph_id == graph_id, GraphVersion.version == version)
+    )
+
+
+def page(session: Session, owner_id: UUID, before: UUID | None, limit: int) -> Sequence[Head]:
+    """Graphs that were pushed (not those that came with a run), the newest first, below the id `before`."""
+    query = _heads(owner_id).where(text("NOT graphs.inline")).order_by(GraphHead.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(GraphHead.id < before)
+    return [Head(*row) for row in session.execute(query)]
+
+
+def page_of_versions(session: Session, graph_id: UUID, before: int | None, limit: int) -> Sequence[VersionLine]:
+    """Versions of a graph, the newest first, below `before`."""
+    query = (
+        select(GraphVersion.version, GraphVersion.digest, GraphVersion.created_at)
+        .where(GraphVersion.graph_id == graph_id)
+        .order_by(GraphVersion.version.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(GraphVersion.version < before)
+    return [VersionLine(*row) for row in session.execute(query)]
+
+
+def delete(session: Session, graph_id: UUID) -> None:
+    """Hide the graph from now on. The head is locked."""
+    session.execute(update(GraphHead).where(GraphHead.id == graph_id).values(deleted_at=func.now()))
+
+
+def open_runs(session: Session, graph_id: UUID, at_most: int) -> int:
+    """How many runs of the graph have not ended, counted up to `at_most`."""
+    some = select(Run.id).where(Run.graph_id == graph_id, Run.ended_at.is_(None)).limit(at_most)
+    return session.scalar(select(func.count()).select_from(some.subquery())) or 0

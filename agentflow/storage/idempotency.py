@@ -1,0 +1,39 @@
+"""Which run did an Idempotency-Key stand for?
+
+The row is written first in the submission's own transaction: of two submissions with one key at the same time, the
+second waits here until the first is committed, and then finds its run; if the first fails, its row goes with it.
+"""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from agentflow.storage.tables import IdempotencyKey
+
+
+class Earlier(NamedTuple):
+    """What was submitted before with the key."""
+
+    digest: str
+    run_id: UUID
+
+
+def reserve(session: Session, owner_id: UUID, key: str, digest: str, run_id: UUID) -> Earlier | None:
+    """Claim `key` for the submission of `run_id`. None: it is claimed now; else: the submission that has it."""
+    added = session.scalar(
+        insert(IdempotencyKey)
+        .values(owner_id=owner_id, key=key, digest=digest, run_id=run_id)
+        .on_conflict_do_nothing()
+        .returning(IdempotencyKey.run_id)
+    )
+    if added is not None:
+        return None
+    row = session.execute(
+        select(IdempotencyKey.digest, IdempotencyKey.run_id).where(
+            IdempotencyKey.owner_id == owner_id, IdempotencyKey.key == key
+        )
+    ).one()
+    return Earlier(row.digest, row.run_id)

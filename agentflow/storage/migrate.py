@@ -1,0 +1,138 @@
+"""Is the database's schema this version's, and how does it become so?
+
+A schema is two things: the tables (migrations in `alembic/`, in order) and the engine's functions (`sql/*.sql`, the
+present ones replace the former). Both are brought up to date in one transaction under one advisory lock, so that any
+number of processes may try at once and a failure leaves nothing half done.
+"""
+
+import hashlib
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from agentflow.errors import Unavailable, WrongSchema
+from agentflow.shipped import shipped
+from agentflow.storage.connect import sqlalchemy_url
+
+_LOCK = 0x41464C57  # "AFLW": one migration at a time
+_LOCK_TIMEOUT = "10s"  # a migration that waits for a table's lock blocks everybody behind it
+_STATEMENT_TIMEOUT = "15min"
+
+
+def _functions() -> str:
+    """All of `sql/*.sql`, in the order of their names."""
+    folder = files("agentflow.storage").joinpath("sql")
+    return "\n".join(
+        entry.read_text()
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".sql")
+    )
+
+
+def _digest(functions: str) -> str:
+    return hashlib.sha256(functions.encode()).hexdigest()
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(shipped("alembic")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _connect(url: str) -> Connection:
+    try:
+        return create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}).connect()
+    except OperationalError as error:
+        raise Unavailable(f"PostgreSQL cannot be reached: {str(error.orig).strip()}") from None
+
+
+def upgrade(url: str) -> None:
+    """Bring the database at `url` to this version's schema. Does nothing where it is.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+        WrongSchema: the database was written by a later version.
+    """
+    with _connect(url) as connection, connection.begin():
+        connection.execute(text(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+        _refuse_later_versions(connection)
+        command.upgrade(_config(connection), "head")
+        _install(connection, _functions())
+
+
+def _install(connection: Connection, functions: str) -> None:
+    digest = _digest(functions)
+    if connection.scalar(text("SELECT digest FROM engine_functions")) == digest:
+        return
+    # CREATE OR REPLACE cannot change a function's results, so what is there goes first.
+    stale = connection.scalars(
+        text(
+            "SELECT oid::regprocedure::text FROM pg_proc "
+            "WHERE starts_with(proname, 'agentflow_') AND proname <> 'agentflow_now' "
+            "AND pronamespace = current_schema()::regnamespace"
+        )
+    ).all()
+    for signature in stale:
+        connection.execute(text(f"DROP FUNCTION {signature}"))
+    connection.exec_driver_sql(functions.replace("%", "%%"))
+    connection.execute(text("DELETE FROM engine_functions"))
+    connection.execute(text("INSERT INTO engine_functions (digest) VALUES (:digest)"), {"digest": digest})
+
+
+def _refuse_later_versions(connection: Connection) -> None:
+    scripts = ScriptDirectory.from_config(_config(connection))
+    known = {script.revision for script in scripts.walk_revisions()}
+    if later := set(MigrationContext.configure(connection).get_current_heads()) - known:
+        raise WrongSchema(
+            f"the database is at schema {', '.join(later)}, which this version does not know: "
+            "it was written by a later version of agentflow; upgrade this one"
+        )
+
+
+def check(url: str) -> None:
+    """Make sure that the database at `url` has this version's schema.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+        WrongSchema: it has another schema, or none; the message says what to do.
+    """
+    with _connect(url) as connection:
+        _refuse_later_versions(connection)
+        wanted = ScriptDirectory.from_config(_config(connection)).get_current_head()
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found != wanted:
+            raise WrongSchema(
+                f"the database is at schema {found or '(none)'}, this version of agentflow needs {wanted}: "
+                "run `agentflow db upgrade`"
+            )
+        if connection.scalar(text("SELECT digest FROM engine_functions")) != _digest(_functions()):
+            raise WrongSchema(
+                "the engine's functions in the database are another version's: run `agentflow db upgrade` "
+                "and then start this version's processes"
+            )
+
+
+def check_models(url: str) -> None:
+    """Make sure that the sum of the migrations equals `tables.py` (what `alembic check` does).
+
+    Raises:
+        alembic.util.exc.AutogenerateDiffsDetected: they differ; the message lists how.
+    """
+    with _connect(url) as connection, connection.begin():
+        command.check(_config(connection))
+        assert inspect(connection).has_table("runs")
+
+
+def new_revision(url: str, message: str) -> None:
+    """Write a migration in `alembic/versions/` from what differs between `tables.py` and the database at `url`."""
+    with _connect(url) as connection, connection.begin():
+        command.revision(_config(connection), message, autogenerate=True)

@@ -1,0 +1,69 @@
+-- A worker takes a QUEUED node execution: QUEUED → RUNNING, with a lease, and gets its inputs. One round trip.
+--
+-- The commit is asynchronous: a claim that is lost in a server crash leaves the row QUEUED, and is made again.
+--
+-- verdict: claimed   the node execution is this worker's, until lease_until
+--          gone      it is not QUEUED any more (a duplicate message), or not due yet
+--          stopped   its run was stopped; it was closed as CANCELLED. `last`: nothing of the run is open now
+--          paused    its run is paused; resume publishes it again
+-- inputs:  {pin: value} as JSON text: what was delivered to it
+
+CREATE OR REPLACE FUNCTION agentflow_claim(
+    p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
+    OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_run_status text;
+    v_stop_as text;
+    v_paused timestamptz;
+    v_now timestamptz;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM agentflow_gate_shared(p_run);
+    SELECT r.status, r.stop_as, r.paused_at INTO v_run_status, v_stop_as, v_paused FROM runs r WHERE r.id = p_run;
+    IF NOT FOUND OR v_run_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN
+        verdict := 'gone';
+        RETURN;
+    END IF;
+    IF v_stop_as IS NOT NULL THEN
+        -- Cancelling closes what is QUEUED; this one was put back since (its lease was lost).
+        UPDATE node_executions e SET status = 'CANCELLED', open = false, ended_at = agentflow_now()
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED';
+        verdict := 'stopped';
+        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open);
+        RETURN;
+    END IF;
+    IF v_paused IS NOT NULL THEN
+        verdict := 'paused';
+        RETURN;
+    END IF;
+
+    v_now := agentflow_now();
+    UPDATE node_executions e
+    SET status = 'RUNNING', attempt = e.attempt + 1, token = p_token, holder = p_holder,
+        lease_until = v_now + make_interval(secs => p_lease), started_at = coalesce(e.started_at, v_now)
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
+      AND (e.due_at IS NULL OR e.due_at <= v_now)
+    RETURNING e.attempt, e.emitted, e.failures, e.losses INTO attempt, emitted, failures, losses;
+    IF NOT FOUND THEN
+        verdict := 'gone';
+        RETURN;
+    END IF;
+    verdict := 'claimed';
+    IF v_run_status <> 'RUNNING' THEN  -- the one update of the run's row that a node execution makes
+        UPDATE runs r SET status = 'RUNNING', started_at = coalesce(r.started_at, v_now)
+        WHERE r.id = p_run AND r.status IN ('QUEUED', 'WAITING');
+        IF FOUND THEN
+            INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'RUNNING');
+        END IF;
+    END IF;
+    INSERT INTO events (run_id, kind, status, node, idx, attempt) VALUES (p_run, 'claimed', 'RUNNING', p_node, p_idx, attempt);
+    IF p_pins <> '{}' THEN
+        SELECT '{' || string_agg(to_json(d.pin)::text || ':' || o.value, ',') || '}' INTO inputs
+        FROM deliveries d
+        JOIN outputs o ON o.run_id = d.run_id AND o.node = d.source_node AND o.idx = d.source_idx
+                      AND o.ordinal = d.source_ordinal AND o.part = d.source_part
+        WHERE d.run_id = p_run AND d.node = p_node AND d.pin = ANY (p_pins) AND d.idx = p_idx;
+    END IF;
+END $$;

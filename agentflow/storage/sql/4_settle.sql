@@ -1,0 +1,179 @@
+-- What an attempt did is recorded, and what follows from it is done: outputs, deliveries, newly QUEUED executions.
+-- One round trip, durable. Everything that a lost worker could do after this is fenced off by the token.
+--
+-- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry); p_status NULL: a flush, it goes on RUNNING
+-- agentflow_release  outputs that waited for this execution's turn go out
+--
+-- p_first, p_count   the ordinals stored here are p_first … p_first + p_count − 1; `emitted` must be p_first (fence)
+-- p_ordered          the outputs of execution k go out before those of k + 1
+-- o_*                outputs: ordinal, part, pin, value (JSON text)
+-- r_*                routes: which output goes to which sink and pin (see 3_place.sql)
+--
+-- verdict: landed    recorded, now or by an earlier call with the same token whose reply was lost
+--          lost      the lease is another's, or the node execution is closed: nothing was recorded
+--          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
+-- q_*:     what became QUEUED and must be published
+-- more:    outputs of later executions still wait to be released: call agentflow_release from this index on
+
+CREATE OR REPLACE FUNCTION agentflow_settle(
+    p_run uuid, p_node int, p_idx int, p_token uuid, p_first int, p_count int,
+    p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
+    o_ord int[], o_part int[], o_pin text[], o_value text[],
+    r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT more boolean
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_stop_as text;
+    v_turn boolean := true;
+    v_closes boolean := p_status IN ('COMPLETED', 'FAILED');
+    v_now timestamptz;
+    v_attempt int;
+    v_held record;
+BEGIN
+    PERFORM agentflow_gate_shared(p_run);
+    more := false;
+    SELECT r.stop_as INTO v_stop_as FROM runs r WHERE r.id = p_run;
+    v_now := agentflow_now();
+
+    IF v_stop_as IS NOT NULL THEN
+        IF p_status IS NOT NULL THEN
+            UPDATE node_executions e SET status = 'CANCELLED', open = false, ended_at = v_now
+            WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'RUNNING' AND e.token = p_token
+            RETURNING e.attempt INTO v_attempt;
+            IF FOUND THEN
+                INSERT INTO events (run_id, kind, status, node, idx, attempt)
+                VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, v_attempt);
+            END IF;
+        END IF;
+        verdict := 'stopped';
+        RETURN;
+    END IF;
+
+    -- 1. Is it our turn? Routed is final, so nothing is locked when the predecessor is.
+    IF p_ordered AND p_idx > 1 THEN
+        SELECT NOT e.open INTO v_turn FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx - 1;
+        IF NOT v_turn THEN
+            SELECT NOT e.open INTO v_turn FROM node_executions e
+            WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx - 1 FOR NO KEY UPDATE;
+        END IF;
+    END IF;
+
+    -- 2. The fence.
+    UPDATE node_executions e SET
+        status = coalesce(p_status, 'RUNNING'), reason = p_reason, error = p_error, emitted = p_first + p_count,
+        open = NOT (v_closes IS TRUE AND v_turn),
+        ended_at = CASE WHEN v_closes THEN v_now END,
+        failures = e.failures + CASE WHEN p_status = 'QUEUED' OR p_status = 'FAILED' THEN 1 ELSE 0 END,
+        lease_until = CASE WHEN p_status IS NULL THEN v_now + make_interval(secs => p_lease) ELSE e.lease_until END,
+        due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
+        queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
+        check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+      AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
+    RETURNING e.attempt INTO v_attempt;
+    IF NOT FOUND THEN
+        -- The same call again, its reply having been lost: it landed, and what it made QUEUED is found by recovery.
+        verdict := CASE WHEN EXISTS (
+            SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+            AND e.token = p_token AND e.emitted = p_first + p_count AND e.status = coalesce(p_status, 'RUNNING')
+            AND (p_count > 0 OR p_status IS NOT NULL)) THEN 'landed' ELSE 'lost' END;
+        RETURN;
+    END IF;
+    verdict := 'landed';
+
+    -- 3. Outputs, once each.
+    IF o_ord <> '{}' THEN
+        INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
+        SELECT p_run, p_node, p_idx, o.ord, o.part, o.pin, o.value
+        FROM unnest(o_ord, o_part, o_pin, o_value) AS o(ord, part, pin, value);
+    END IF;
+    INSERT INTO events (run_id, kind, status, reason, node, idx, attempt, first, count)
+    VALUES (p_run, CASE WHEN p_status IS NULL THEN 'flushed' ELSE 'settled' END, coalesce(p_status, 'RUNNING'),
+            p_reason, p_node, p_idx, v_attempt, p_first, p_count);
+
+    -- 4. Not our turn: keep the routes until whoever closes the gap releases them.
+    IF NOT v_turn THEN
+        IF r_ord <> '{}' THEN
+            INSERT INTO parked_routes (run_id, node, idx, first, ordinals, parts, sinks, pins, statics, needs, bases, sticky_sinks)
+            VALUES (p_run, p_node, p_idx, p_first, r_ord, r_part, r_sink, r_pin, r_static, r_need, r_base, r_sticky);
+        END IF;
+        RETURN;
+    END IF;
+
+    -- 5. Our turn: our values go to their sinks, and those of the successors that waited for us behind them.
+    IF r_ord <> '{}' THEN
+        PERFORM agentflow_sink_locks(p_run, r_sink);
+        SELECT p.q_node, p.q_idx INTO q_node, q_idx
+        FROM agentflow_place(p_run, p_node, array_fill(p_idx, ARRAY[cardinality(r_ord)]), r_ord, r_part, r_sink,
+                             r_pin, r_static, r_need, r_base, r_sticky) p;
+    END IF;
+    IF v_closes AND p_ordered AND EXISTS (
+        SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx + 1
+    ) THEN
+        SELECT l.q_node, l.q_idx, l.more INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
+        q_node := q_node || v_held.q_node;
+        q_idx := q_idx || v_held.q_idx;
+        more := v_held.more;
+    END IF;
+END $$;
+
+-- Goes on where a settle, or an earlier release, stopped: p_idx is closed and routed.
+CREATE OR REPLACE FUNCTION agentflow_release(
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT more boolean
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM agentflow_gate_shared(p_run);
+    more := false;
+    -- Whoever holds this row is releasing from it; a stopped run delivers nothing.
+    PERFORM FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND NOT e.open
+    FOR NO KEY UPDATE;
+    IF NOT FOUND OR EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.stop_as IS NOT NULL) THEN
+        RETURN;
+    END IF;
+    SELECT l.q_node, l.q_idx, l.more INTO q_node, q_idx, more FROM agentflow_release_after(p_run, p_node, p_idx) l;
+END $$;
+
+-- At most 256 executions a call: releasing 8,000 in one transaction would hold its locks for a third of a second.
+CREATE OR REPLACE FUNCTION agentflow_release_after(
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT more boolean
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_last int := p_idx;
+    v record;
+BEGIN
+    more := false;
+    LOOP
+        IF v_last - p_idx >= 256 THEN
+            more := true;
+            EXIT;
+        END IF;
+        UPDATE node_executions e SET open = false
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = v_last + 1
+          AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND e.open;
+        EXIT WHEN NOT FOUND;
+        v_last := v_last + 1;
+    END LOOP;
+    -- The one after the last may still run: what it has flushed goes out too, it is its turn now.
+    WITH held AS (
+        DELETE FROM parked_routes p
+        WHERE p.run_id = p_run AND p.node = p_node AND p.idx BETWEEN p_idx + 1 AND v_last + 1 RETURNING p.*
+    ), flat AS (
+        SELECT h.idx, h.first, a.* FROM held h,
+            unnest(h.ordinals, h.parts, h.sinks, h.pins, h.statics, h.needs, h.bases, h.sticky_sinks)
+            WITH ORDINALITY AS a(ord, part, sink, pin, static, need, base, sticky, i)
+    )
+    SELECT array_agg(f.idx ORDER BY f.idx, f.first, f.i) AS src, array_agg(f.ord ORDER BY f.idx, f.first, f.i) AS ord,
+           array_agg(f.part ORDER BY f.idx, f.first, f.i) AS part, array_agg(f.sink ORDER BY f.idx, f.first, f.i) AS sink,
+           array_agg(f.pin ORDER BY f.idx, f.first, f.i) AS pin, array_agg(f.static ORDER BY f.idx, f.first, f.i) AS static,
+           array_agg(f.need ORDER BY f.idx, f.first, f.i) AS need, array_agg(f.base ORDER BY f.idx, f.first, f.i) AS base,
+           array_agg(f.sticky ORDER BY f.idx, f.first, f.i) AS sticky
+    INTO v FROM flat f;
+    IF v.src IS NOT NULL THEN
+        PERFORM agentflow_sink_locks(p_run, v.sink);
+        SELECT p.q_node, p.q_idx INTO q_node, q_idx
+        FROM agentflow_place(p_run, p_node, v.src, v.ord, v.part, v.sink, v.pin, v.static, v.need, v.base, v.sticky) p;
+    END IF;
+END $$;

@@ -1,0 +1,44 @@
+-- A run is stopped: cancelled by its owner, or by a deadline, a limit or `on_node_failure: stop`. The first stop wins.
+--
+-- What has not started ends at once. What runs is told by its worker (agentflow_renew says `stop`), and whatever it
+-- does after this commits lands as CANCELLED only.
+--
+-- verdict: stopped   the flag is set now
+--          already   it was stopped before; nothing changed
+--          ended     it has ended
+--          unknown   there is no such run
+-- running: node executions that a worker still holds; at 0 the caller enqueues the finaliser
+
+CREATE OR REPLACE FUNCTION agentflow_stop(
+    p_run uuid, p_stop_as text, p_reason text, OUT verdict text, OUT running int
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_status text;
+    v_stop_as text;
+    v_now timestamptz;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    v_now := agentflow_now();
+    SELECT r.status, r.stop_as INTO v_status, v_stop_as FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        verdict := 'unknown';
+        RETURN;
+    ELSIF v_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN
+        verdict := 'ended';
+        RETURN;
+    ELSIF v_stop_as IS NOT NULL THEN
+        verdict := 'already';
+    ELSE
+        verdict := 'stopped';
+        UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now WHERE r.id = p_run;
+        UPDATE node_executions e SET status = 'CANCELLED', open = false, ended_at = v_now
+        WHERE e.run_id = p_run AND e.status IN ('INCOMPLETE', 'QUEUED', 'WAITING');
+        -- Outputs that waited for their turn are not delivered any more, so nothing is owed for them.
+        UPDATE node_executions e SET open = false
+        WHERE e.run_id = p_run AND e.open AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED');
+        DELETE FROM parked_routes p WHERE p.run_id = p_run;
+        INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'stopping', p_stop_as, p_reason);
+    END IF;
+    SELECT count(*) INTO running FROM node_executions e WHERE e.run_id = p_run AND e.open;
+END $$;

@@ -1,0 +1,13 @@
+"""Runs the migrations on the connection that `agentflow/storage/migrate.py` hands over, inside its transaction."""
+
+from alembic import context
+
+from agentflow.storage.tables import Table
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Table.metadata,
+    compare_type=True,
+    transactional_ddl=True,
+)
+context.run_migrations()
