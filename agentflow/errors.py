@@ -21,6 +21,7 @@
     └── EngineError                 our side is not in order: a 5xx
         ├── IllegalTransition       a status move that the state diagram does not have
         ├── WrongSchema             the database's schema is not this version's
+        ├── AlreadyRunning          another process runs a local stack from this data directory
         └── Unavailable             PostgreSQL or the broker cannot be reached
 
 A docstring is the default message. The HTTP status of each stands in `api/problems.py`, and a test holds it complete.
@@ -157,6 +158,10 @@ class IllegalTransition(EngineError):
 
 class WrongSchema(EngineError):
     """The database's schema is not the one that this version of AgentFlow needs."""
+
+
+class AlreadyRunning(EngineError):
+    """A local stack already runs from this data directory."""
 
 
 class Unavailable(EngineError):

