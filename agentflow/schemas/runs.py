@@ -1,0 +1,154 @@
+"""What do requests and replies about runs and their node executions look like?"""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.schemas.base import Page, Reply, Request, ShortText
+from agentflow.schemas.problems import ProblemPlace
+
+MAX_LABELS = 50
+
+Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS)]
+"""Free words by which the submitter finds runs again."""
+
+
+class _Submission(Request):
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
+    nodes_input_masks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
+    )
+    priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
+    labels: Labels = Field(default_factory=dict)
+
+
+class SubmitRun(_Submission):
+    """Run a stored graph."""
+
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
+
+
+class SubmitInline(_Submission):
+    """Run a graph that comes with the request."""
+
+    graph: dict[str, Any] = Field(description="The graph's document.")
+
+
+class RunAccepted(Reply):
+    """The run is stored and will be carried out; `Location` says where to look."""
+
+    id: UUID
+    graph_id: UUID
+    graph_version: int
+    status: RunStatus
+    warnings: list[ProblemPlace] = []
+
+
+class ParentRun(Reply):
+    """The node execution that started this run."""
+
+    run_id: UUID
+    node: int
+    index: int
+
+
+class RunSummary(Reply):
+    """One line of a list of runs."""
+
+    id: UUID
+    graph_id: UUID
+    graph_version: int
+    status: RunStatus
+    reason: str | None = Field(None, description="Why it ended FAILED.")
+    error: str | None = None
+    labels: dict[str, str] = {}
+    priority: int
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    parent: ParentRun | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen in it."""
+        return self.ended_at is not None
+
+
+class RunView(RunSummary):
+    """A run. While it is open, `stats` counts its node executions as they stand now."""
+
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, list[Any]] = {}
+    outputs_truncated: bool = Field(False, description="There are more, or larger ones: see `/outputs`.")
+    stats: dict[str, Any] = {}
+
+
+class RunList(Page):
+    """Runs, the newest first."""
+
+    items: list[RunSummary]
+
+
+class OutputItem(Reply):
+    """One value of a run's outputs."""
+
+    name: str
+    value: Any
+    node_id: str
+    index: int
+
+
+class OutputList(Page):
+    """Outputs of a run: of each output node in order."""
+
+    items: list[OutputItem]
+
+
+class NodeExecutionView(Reply):
+    """The `index`-th execution of a node.
+
+    Where a value is too long for this view it reads {"$truncated": {"bytes": …, "preview": …}}.
+    """
+
+    id: str
+    node_id: str
+    block: str
+    title: str
+    index: int
+    status: NodeStatus
+    reason: str | None = None
+    attempt: int
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, list[Any]] = {}
+    outputs_truncated: bool = False
+    waiting_for: list[str] = Field([], description="Linked pins with no value yet.")
+    error: str | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    worker: str | None = None
+    stats: dict[str, Any] = {}
+
+
+class NodeExecutionList(Page):
+    """Node executions of a run, by node and index."""
+
+    items: list[NodeExecutionView]
+
+
+class CancelRun(Request):
+    """Cancel a run."""
+
+    reason: ShortText = "cancelled by request"
+
+
+class CancelAccepted(Reply):
+    """The run will end CANCELLED. `status` is what it reads now."""
+
+    id: UUID
+    status: RunStatus
+    cancel_requested_at: datetime | None = None

@@ -1,0 +1,205 @@
+"""How are the node executions of a run read, and the values that went in and came out?
+
+A list must not become as large as the values in it: every reading takes a `Budget`, and a value beyond it comes as
+its size and its first characters. All look-ups are by key; the caller has made sure of the owner.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Integer, Row, Text, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session, aliased
+
+from agentflow.storage.tables import Delivery, NodeExecution, Output
+
+PREVIEW = 200
+"""Characters of a value that is too long, which are shown all the same."""
+
+_ERROR_ORDINALS = 1_000_000_000  # an engine's message on the `error` pin has an ordinal from here on
+
+
+class Budget(NamedTuple):
+    """How much of the values is read: bytes of one, bytes of all together, and outputs of a node execution."""
+
+    each: int
+    total: int
+    outputs: int
+
+
+class Value(NamedTuple):
+    """A value as JSON text, or, where it exceeds the budget, None, with its size in bytes and its beginning."""
+
+    text: str | None
+    size: int
+    preview: str
+
+
+class Key(NamedTuple):
+    """Names a node execution within its run."""
+
+    node: int
+    idx: int
+
+
+class OutputLine(NamedTuple):
+    """One output of a run: the value, and the name that came with it, if any, as JSON text."""
+
+    node: int
+    idx: int
+    ordinal: int
+    name: str | None
+    value: Value
+
+
+def page(
+    session: Session,
+    run_id: UUID,
+    *,
+    node: int | None,
+    idx: int | None,
+    status: str | None,
+    after: Key | None,
+    limit: int,
+) -> Sequence[Row[Any]]:
+    """Node executions by (node, idx), above `after`."""
+    query = select(NodeExecution.__table__).where(NodeExecution.run_id == run_id)
+    if node is not None:
+        query = query.where(NodeExecution.node == node)
+    if idx is not None:
+        query = query.where(NodeExecution.idx == idx)
+    if status is not None:
+        query = query.where(NodeExecution.status == status)
+    if after is not None:
+        query = query.where(tuple_(NodeExecution.node, NodeExecution.idx) > tuple_(literal(after.node), literal(after.idx)))
+    return session.execute(query.order_by(NodeExecution.node, NodeExecution.idx).limit(limit)).all()
+
+
+def _within(budget: Budget, *order: Any) -> Any:
+    """The columns of a `Value`. Sizes are read without the values themselves (they stand in the TOAST pointers)."""
+    size = func.octet_length(Output.value)
+    used = func.sum(func.least(size, budget.each)).over(order_by=order)
+    fits = and_(size <= budget.each, used <= budget.total)
+    return (
+        case((fits, Output.value)).label("text"),
+        size.label("size"),
+        case((fits, ""), else_=func.left(Output.value, PREVIEW)).label("preview"),
+    )
+
+
+def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget) -> dict[Key, list[tuple[str, Value]]]:
+    """What each of the node executions yielded: (pin, value) in order."""
+    if not keys:
+        return {}
+    rows = session.execute(
+        select(Output.node, Output.idx, Output.pin, *_within(budget, Output.node, Output.idx, Output.ordinal))
+        .where(
+            Output.run_id == run_id,
+            tuple_(Output.node, Output.idx).in_(keys),
+            Output.part == 0,
+            or_(Output.ordinal < budget.outputs, Output.ordinal >= _ERROR_ORDINALS),
+        )
+        .order_by(Output.node, Output.idx, Output.ordinal)
+    )
+    found: dict[Key, list[tuple[str, Value]]] = {}
+    for node, idx, pin, text, size, preview in rows:
+        found.setdefault(Key(node, idx), []).append((pin, Value(text, size, preview)))
+    return found
+
+
+def delivered(
+    session: Session, run_id: UUID, pins: Sequence[tuple[int, str, int]], budget: Budget
+) -> dict[Key, dict[str, tuple[int, Value]]]:
+    """What arrived at `pins`, given as (node, pin, idx): per node execution {pin: (source node, value)}."""
+    if not pins:
+        return {}
+    asked = func.unnest(
+        literal([node for node, _, _ in pins], ARRAY(Integer)),
+        literal([pin for _, pin, _ in pins], ARRAY(Text)),
+        literal([idx for _, _, idx in pins], ARRAY(Integer)),
+    ).table_valued("node", "pin", "idx", name="asked")
+    rows = session.execute(
+        select(
+            Delivery.node,
+            Delivery.idx,
+            Delivery.pin,
+            Delivery.source_node,
+            *_within(budget, Delivery.node, Delivery.idx, Delivery.pin),
+        )
+        .select_from(asked)
+        .join(
+            Delivery,
+            and_(
+                Delivery.run_id == run_id,
+                Delivery.node == asked.c.node,
+                Delivery.pin == asked.c.pin,
+                Delivery.idx == asked.c.idx,
+            ),
+        )
+        .join(
+            Output,
+            and_(
+                Output.run_id == run_id,
+                Output.node == Delivery.source_node,
+                Output.idx == Delivery.source_idx,
+                Output.ordinal == Delivery.source_ordinal,
+                Output.part == Delivery.source_part,
+            ),
+        )
+    )
+    found: dict[Key, dict[str, tuple[int, Value]]] = {}
+    for node, idx, pin, source, text, size, preview in rows:
+        found.setdefault(Key(node, idx), {})[pin] = (source, Value(text, size, preview))
+    return found
+
+
+def run_outputs(
+    session: Session,
+    run_id: UUID,
+    nodes: Sequence[int],
+    *,
+    name: tuple[str, Sequence[int]] | None,
+    after: tuple[int, int, int] | None,
+    limit: int,
+    budget: Budget,
+) -> list[OutputLine]:
+    """What the output nodes `nodes` gave, by (node, idx, ordinal), above `after`.
+
+    A value's name is what came on the pin `name` right after it; nodes whose name is fixed may give none. `name`
+    keeps only the values of this name (as JSON text), given on the pin or fixed for the nodes listed beside it.
+    """
+    named = aliased(Output)
+    query = (
+        select(
+            Output.node,
+            Output.idx,
+            Output.ordinal,
+            named.value.label("name"),
+            *_within(budget, Output.node, Output.idx, Output.ordinal),
+        )
+        .join(
+            named,
+            and_(
+                named.run_id == Output.run_id,
+                named.node == Output.node,
+                named.idx == Output.idx,
+                named.ordinal == Output.ordinal + 1,
+                named.part == 0,
+                named.pin == "name",
+            ),
+            isouter=True,
+        )
+        .where(Output.run_id == run_id, Output.node.in_(nodes), Output.pin == "output", Output.part == 0)
+        .order_by(Output.node, Output.idx, Output.ordinal)
+        .limit(limit)
+    )
+    if name is not None:
+        text, fixed = name
+        query = query.where(or_(named.value == text, and_(named.value.is_(None), Output.node.in_(fixed))))
+    if after is not None:
+        query = query.where(tuple_(Output.node, Output.idx, Output.ordinal) > tuple_(*map(literal, after)))
+    return [
+        OutputLine(node, idx, ordinal, given, Value(text, size, preview))
+        for node, idx, ordinal, given, text, size, preview in session.execute(query)
+    ]

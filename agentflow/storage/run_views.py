@@ -1,0 +1,101 @@
+"""How are runs read: one, or a page of them? Every function is scoped by owner; nothing is written here.
+
+(What happened inside a run: `node_views.py` and `events.py`.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy.orm import Session
+
+from agentflow.storage.tables import RUN_INPUTS_NODE, NodeExecution, Output, Run
+
+_COLUMNS = (
+    Run.id,
+    Run.graph_id,
+    Run.graph_version,
+    Run.status,
+    Run.reason,
+    Run.error,
+    Run.masks,
+    Run.labels,
+    Run.priority,
+    Run.stop_as,
+    Run.stop_reason,
+    Run.cancel_requested_at,
+    Run.parent_run_id,
+    Run.parent_node,
+    Run.parent_idx,
+    Run.stats,
+    Run.created_at,
+    Run.started_at,
+    Run.ended_at,
+)
+
+COUNTED = 20_000
+"""Node executions that are counted by status for a run that has not ended, at most: it is asked for all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of a list are wanted; None: all of them. `labels` must all be there."""
+
+    status: str | None = None
+    graph_id: UUID | None = None
+    labels: dict[str, str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL conditions."""
+        wanted: list[ColumnElement[bool]] = []
+        if self.status is not None:
+            wanted.append(Run.status == self.status)
+        if self.graph_id is not None:
+            wanted.append(Run.graph_id == self.graph_id)
+        if self.labels:
+            wanted.append(Run.labels.contains(self.labels))
+        if self.created_after is not None:
+            wanted.append(Run.created_at >= self.created_after)
+        if self.created_before is not None:
+            wanted.append(Run.created_at < self.created_before)
+        return wanted
+
+
+def find(session: Session, owner_id: UUID, run_id: UUID) -> Row[Any] | None:
+    """The run's row, if it is the owner's."""
+    return session.execute(select(*_COLUMNS).where(Run.id == run_id, Run.owner_id == owner_id)).one_or_none()
+
+
+def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | None, limit: int) -> Sequence[Row[Any]]:
+    """Runs, the newest first, below the id `before`."""
+    query = select(*_COLUMNS).where(Run.owner_id == owner_id, *wanted.conditions())
+    if before is not None:
+        query = query.where(Run.id < before)
+    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
+
+
+def has_ended(session: Session, run_id: UUID) -> bool:
+    """Whether the run has ended. The caller has made sure of the owner."""
+    return session.scalar(select(Run.ended_at).where(Run.id == run_id)) is not None
+
+
+def inputs(session: Session, run_id: UUID) -> dict[str, str]:
+    """The run's inputs by name, as JSON text."""
+    rows = session.execute(
+        select(Output.pin, Output.value)
+        .where(Output.run_id == run_id, Output.node == RUN_INPUTS_NODE, Output.part == 0)
+        .order_by(Output.idx, Output.ordinal)
+    )
+    return {pin: value for pin, value in rows}
+
+
+def counts(session: Session, run_id: UUID) -> dict[str, int]:
+    """Node executions of the run by status, of the first `COUNTED` ones."""
+    some = select(NodeExecution.status).where(NodeExecution.run_id == run_id).limit(COUNTED).subquery()
+    rows = session.execute(select(some.c.status, func.count()).group_by(some.c.status))
+    return {status: count for status, count in rows}
