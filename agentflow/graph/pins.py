@@ -1,0 +1,180 @@
+"""What does the name of a pin say? Dynamic pins reach into lists and dictionaries; tool pins name their sink.
+
+`name_$_1` is the item 1 of a list, `name_#_key` the entry `key` of a dictionary, `name_@_attr` the attribute `attr`
+of an object, which in JSON is a dictionary too. They nest, and are read from left to right, always up to the earliest
+next delimiter. A name in which any part is empty is a plain name, whatever it looks like.
+
+On the source of a link such a name selects from an output (`select`); on its sink it puts a value into a container
+(`merge`). `tools_^_{sink node id}_~_{sink pin}` is a tool pin: its values go to exactly that node and pin.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+MAX_INDEX: Final = 100_000
+"""The highest index of a list that a pin may name: the list is padded up to it, so it costs memory."""
+
+MAX_DEPTH: Final = 50
+"""Parts that a pin's name may have: containers that deep can still be written as JSON."""
+
+MAX_PADDING: Final = 1_000_000
+"""None entries that the lists of one node execution may be padded with, together."""
+
+_MAX_REMEMBERED = 200  # characters; nobody shall fill the memory with names
+_DELIMITER = re.compile(r"_[$#@]_")
+_INDEX = re.compile(r"[0-9]{1,9}")
+_TOOLS = "tools"
+_TOOL_PREFIX = "tools_^_"
+_TOOL_SEPARATOR = "_~_"
+
+
+class Step(NamedTuple):
+    """One step into a container: `kind` is "$" (index), "#" (key) or "@" (attribute)."""
+
+    kind: str
+    part: str
+
+
+def split(pin: str) -> tuple[str, tuple[Step, ...]]:
+    """The declared name that `pin` begins with, and the steps into its value; no steps if `pin` is a plain name."""
+    return _remembered_split(pin) if len(pin) <= _MAX_REMEMBERED else _split(pin)
+
+
+def _split(pin: str) -> tuple[str, tuple[Step, ...]]:
+    if is_tool_pin(pin):
+        return _TOOLS, ()
+    names = _DELIMITER.split(pin)
+    if len(names) == 1 or not all(names):
+        return pin, ()
+    kinds = [delimiter[1] for delimiter in _DELIMITER.findall(pin)]
+    return names[0], tuple(Step(kind, name) for kind, name in zip(kinds, names[1:], strict=True))
+
+
+_remembered_split = lru_cache(maxsize=8192)(_split)
+
+
+def base_name(pin: str) -> str:
+    """The name under which a block declares `pin`: `values` for `values_#_a`, `tools` for every tool pin."""
+    return split(pin)[0]
+
+
+def is_tool_pin(pin: str) -> bool:
+    """Whether `pin` is `tools` or one of the pins that name their sink."""
+    return pin == _TOOLS or pin.startswith(_TOOL_PREFIX)
+
+
+def tool_target(pin: str) -> tuple[str, str] | None:
+    """The (node id, pin) that a tool pin names; None if it names none."""
+    if not pin.startswith(_TOOL_PREFIX):
+        return None
+    node, _, sink_pin = pin[len(_TOOL_PREFIX) :].partition(_TOOL_SEPARATOR)
+    return (node, sink_pin) if node and sink_pin else None
+
+
+def tool_pin(node_id: str, pin: str) -> str:
+    """The tool pin whose values go to `pin` of the node `node_id`."""
+    return f"{_TOOL_PREFIX}{node_id}{_TOOL_SEPARATOR}{pin}"
+
+
+def select(selector_pin: str, pin: str, value: Any) -> tuple[bool, Any]:
+    """Does a link that leaves from `selector_pin` fire for the output `value` on `pin`, and with which value?
+
+    The very name fires with whatever the value is, None included. A selector fires with what it finds inside the
+    value; if it finds nothing there, or null, the link does not fire. It never raises.
+    """
+    if selector_pin == pin:
+        return True, value
+    base, steps = split(selector_pin)
+    if base != pin or not steps or pin == _TOOLS:
+        return False, None
+    for step in steps:
+        value = _inside(value, step)
+        if value is None:
+            return False, None
+    return True, value
+
+
+def merge(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """`inputs` with the containers that its dynamic keys describe, under their base names; raw keys stay beside them.
+
+    Keys are taken in order. A container that is given under the base name itself is built upon; it, and everything
+    else that is given, stays as it was. Lists are padded with None. A key of another kind than the container it
+    meets replaces that container. Takes time in proportion to the keys, not to the containers' sizes.
+
+    Raises:
+        ValueError: an index is not a number, or too high, or a name has too many parts; the message names the pin.
+            Or the lists have too many gaps.
+    """
+    builder = _Builder(dict(inputs))
+    for pin, value in inputs.items():
+        base, steps = split(pin)
+        if steps:
+            check_sink(pin)
+            builder.put(base, steps, value)
+    return builder.root
+
+
+def check_sink(pin: str) -> None:
+    """Whether a value can be put where `pin` points.
+
+    Raises:
+        ValueError: as `merge` does.
+    """
+    steps = split(pin)[1]
+    if len(steps) > MAX_DEPTH:
+        raise ValueError(f"pin '{pin[:100]}…' has more than {MAX_DEPTH} parts")
+    for kind, part in steps:
+        if kind != "$":
+            continue
+        if not _INDEX.fullmatch(part):
+            raise ValueError(f"pin '{pin}': '{part}' is not an index: a whole number from 0 on is needed")
+        if int(part) > MAX_INDEX:
+            raise ValueError(f"pin '{pin}': the index {part} is above the limit of {MAX_INDEX}")
+
+
+def _inside(value: Any, step: Step) -> Any:
+    """What `step` finds in `value`; None if nothing."""
+    if step.kind != "$":
+        return value.get(step.part) if isinstance(value, dict) else None
+    if not isinstance(value, list | tuple) or not _INDEX.fullmatch(step.part):
+        return None
+    index = int(step.part)
+    return value[index] if index < len(value) else None
+
+
+class _Builder:
+    """Puts values into containers under `root`. It changes only containers that it made itself."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self.root = root
+        self._own: dict[int, Any] = {}  # by identity; held here, so that no other object can get the identity
+        self._padding = 0
+
+    def put(self, base: str, steps: Sequence[Step], value: Any) -> None:
+        holder: Any = self.root
+        place: str | int = base
+        for kind, part in steps:
+            container = self._container(holder, place, list if kind == "$" else dict)
+            self._set(holder, place, container)
+            holder, place = container, int(part) if kind == "$" else part
+        self._set(holder, place, value)
+
+    def _container(self, holder: Any, place: str | int, kind: type) -> Any:
+        """What is at `place`, as a container of that kind that may be changed; a new one if it is another kind."""
+        there = place < len(holder) if isinstance(place, int) else place in holder
+        found = holder[place] if there else None
+        if id(found) in self._own and isinstance(found, kind):
+            return found
+        made = kind(found) if isinstance(found, kind) else kind()
+        self._own[id(made)] = made
+        return made
+
+    def _set(self, holder: Any, place: str | int, value: Any) -> None:
+        if isinstance(place, int) and place >= len(holder):
+            self._padding += place - len(holder)
+            if self._padding > MAX_PADDING:
+                raise ValueError(f"the dynamic pins leave more than {MAX_PADDING} gaps in lists")
+            holder.extend([None] * (place + 1 - len(holder)))
+        holder[place] = value
