@@ -1,0 +1,293 @@
+"""What do workers need to know of a graph? The plan: compiled once per graph version, stored, used in its place.
+
+Nodes and links are known by number, their places in the document, which never change for a version. A plan says
+for each node which pins it waits for, where its outputs go, and with which settings it runs. It holds nothing
+that changes while a run goes on, and it must not be changed by those who read it: processes share it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, Self
+from uuid import UUID
+
+from agentflow.errors import GraphInvalid, Problem
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue
+from agentflow.graph.model import Graph, Link, Node
+from agentflow.graph.pins import base_name, is_tool_pin, tool_pin
+from agentflow.graph.settings import GraphSettings, NodeSettings, effective
+
+FORMAT: Final = 1
+"""Version of the stored form. A reader of another one must compile again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLink:
+    """One link. `source` and `sink` are node numbers; `number` is its place among the graph's links.
+
+    `static`: the last value that it delivered stays. Values of a tool pin go to one sink only: `source_pin` of such
+    a link is always the full name, `tools_^_{sink node id}_~_{sink pin}`.
+    """
+
+    number: int
+    source: int
+    source_pin: str
+    sink: int
+    sink_pin: str
+    static: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """One node, ready to run.
+
+    Attributes:
+        number: its place among the graph's nodes.
+        id: its id in the document.
+        block_id: the block that it runs, and `block_name` its name, and `kind` its sort.
+        title: its name for people: the author's, else the block's.
+        input_default: its literals, by pin (dynamic ones too).
+        settings: what holds for it: its own settings over the graph's.
+        pins: the pins that it waits for (linked, names as written) → whether a static link is among their links.
+        base: the lowest index that a delivery may go to: 1, or 2 for a linked input node, which starts as index 1.
+        links: what its outputs fire, in the order of the document.
+        handles_errors: whether a link leaves its `error` pin: then its failure does not fail the run.
+        starts: whether it is QUEUED when the run starts.
+        name: the name under which an input or output node is known outside; None for others.
+    """
+
+    number: int
+    id: str
+    block_id: str
+    block_name: str
+    kind: BlockKind
+    title: str
+    input_default: dict[str, Any]
+    settings: NodeSettings
+    pins: Mapping[str, bool]
+    base: int
+    links: tuple[PlanLink, ...]
+    handles_errors: bool
+    starts: bool
+    name: str | None
+    has_static: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_static", any(self.pins.values()))
+
+    @property
+    def need(self) -> int:
+        """How many pins must have a value."""
+        return len(self.pins)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph version, compiled."""
+
+    graph_id: UUID
+    version: int
+    settings: GraphSettings
+    nodes: tuple[PlanNode, ...]
+
+    @cached_property
+    def _by_id(self) -> dict[str, PlanNode]:
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def inputs(self) -> Mapping[str, PlanNode]:
+        """The input nodes, by the names under which a run's inputs are given."""
+        return {node.name: node for node in self.nodes if node.kind is BlockKind.INPUT and node.name is not None}
+
+    @cached_property
+    def outputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
+        """The output nodes, by the names under which a run's outputs are given."""
+        found: dict[str, tuple[PlanNode, ...]] = {}
+        for node in self.nodes:
+            if node.kind is BlockKind.OUTPUT and node.name is not None:
+                found[node.name] = (*found.get(node.name, ()), node)
+        return found
+
+    def node(self, node_id: str) -> PlanNode:
+        """The node with that id.
+
+        Raises:
+            KeyError: the graph has none.
+        """
+        return self._by_id[node_id]
+
+    def starting(self) -> tuple[PlanNode, ...]:
+        """The nodes that are QUEUED when the run starts, in the order of the document."""
+        return tuple(node for node in self.nodes if node.starts)
+
+    def masked(self, masks: Mapping[str, Mapping[str, Any]]) -> "Plan":
+        """The plan of a run with input masks: {node id: {pin: value}}.
+
+        A masked pin is not waited for and gets no deliveries; a node all of whose linked pins are masked starts. Ids
+        and pins that the graph does not have are passed over (child runs inherit the masks of their parents). A
+        failure whose error link leads to a masked pin stays handled.
+        """
+        hidden = {
+            (self._by_id[node].number, pin) for node, pins in masks.items() if node in self._by_id for pin in pins
+        }
+        hidden = {(number, pin) for number, pin in hidden if pin in self.nodes[number].pins}
+        if not hidden:
+            return self
+        return replace(self, nodes=tuple(_masked(node, hidden) for node in self.nodes))
+
+    def to_json(self) -> str:
+        """The stored form: JSON text in ASCII. Equal settings are written once."""
+        table: dict[str, int] = {}
+        nodes = [_node_row(node, table) for node in self.nodes]
+        content = {
+            "format": FORMAT,
+            "graph_id": str(self.graph_id),
+            "version": self.version,
+            "settings": self.settings.model_dump(mode="json"),
+            "node_settings": [json.loads(text) for text in table],
+            "nodes": nodes,
+        }
+        return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            ValueError: `text` is no plan, or one of another format.
+        """
+        content = json.loads(text)
+        if content.get("format") != FORMAT:
+            raise ValueError(f"a plan of format {content.get('format')!r}; this version reads {FORMAT}")
+        settings = [NodeSettings.model_validate(row) for row in content["node_settings"]]
+        return cls(
+            graph_id=UUID(content["graph_id"]),
+            version=content["version"],
+            settings=GraphSettings.model_validate(content["settings"]),
+            nodes=tuple(_node_of(number, row, settings) for number, row in enumerate(content["nodes"])),
+        )
+
+
+def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
+    """The plan of a valid graph, in time proportional to its nodes and links.
+
+    Links out of a static-output block become static; links at a note are left out.
+
+    Raises:
+        GraphInvalid: a block or a link's end does not exist; `validation.validate` finds this and more.
+    """
+    specs = [_spec(node, catalogue) for node in graph.nodes]
+    numbers = {node.id: number for number, node in enumerate(graph.nodes)}
+    outgoing: list[list[PlanLink]] = [[] for _ in graph.nodes]
+    pins: list[dict[str, bool]] = [{} for _ in graph.nodes]
+    for number, link in enumerate(graph.links):
+        compiled = _compile_link(number, link, numbers, specs)
+        if BlockKind.NOTE in (specs[compiled.source].kind, specs[compiled.sink].kind):
+            continue
+        outgoing[compiled.source].append(compiled)
+        waited = pins[compiled.sink]
+        waited[compiled.sink_pin] = waited.get(compiled.sink_pin, False) or compiled.static
+    inherited = effective(graph.settings, NodeSettings())  # shared by all nodes that set nothing
+    nodes = tuple(
+        _compile_node(
+            number,
+            node,
+            specs[number],
+            effective(graph.settings, node.settings) if node.settings.model_fields_set else inherited,
+            pins[number],
+            tuple(outgoing[number]),
+        )
+        for number, node in enumerate(graph.nodes)
+    )
+    return Plan(graph.id, graph.version, graph.settings, nodes)
+
+
+def _compile_link(number: int, link: Link, numbers: Mapping[str, int], specs: list[BlockSpec]) -> PlanLink:
+    for end in (link.source_id, link.sink_id):
+        if end not in numbers:
+            raise GraphInvalid(problems=[Problem(f"link {link.id}: node '{end}' is not in the graph", end)])
+    source = numbers[link.source_id]
+    pin = tool_pin(link.sink_id, link.sink_name) if is_tool_pin(link.source_name) else link.source_name
+    static = link.is_static or specs[source].static_output
+    return PlanLink(number, source, pin, numbers[link.sink_id], link.sink_name, static)
+
+
+def _compile_node(
+    number: int,
+    node: Node,
+    spec: BlockSpec,
+    settings: NodeSettings,
+    pins: dict[str, bool],
+    links: tuple[PlanLink, ...],
+) -> PlanNode:
+    name = node.input_default.get("name")
+    return PlanNode(
+        number=number,
+        id=node.id,
+        block_id=node.block_id,
+        block_name=spec.name,
+        kind=spec.kind,
+        title=node.title or spec.name,
+        input_default=node.input_default,
+        settings=settings,
+        pins=pins,
+        base=_base(spec.kind, pins),
+        links=links,
+        handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in links),
+        starts=_starts(spec.kind, pins),
+        name=name if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and isinstance(name, str) else None,
+    )
+
+
+def _spec(node: Node, catalogue: Catalogue) -> BlockSpec:
+    spec = catalogue(node.block_id)
+    if spec is None:
+        raise GraphInvalid(problems=[Problem(f"there is no block {node.block_id}", node.id)])
+    return spec
+
+
+def _starts(kind: BlockKind, pins: Mapping[str, bool]) -> bool:
+    return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not pins)
+
+
+def _base(kind: BlockKind, pins: Mapping[str, bool]) -> int:
+    return 2 if kind is BlockKind.INPUT and pins else 1
+
+
+def _masked(node: PlanNode, hidden: set[tuple[int, str]]) -> PlanNode:
+    pins = {pin: static for pin, static in node.pins.items() if (node.number, pin) not in hidden}
+    links = tuple(link for link in node.links if (link.sink, link.sink_pin) not in hidden)
+    if len(pins) == len(node.pins) and len(links) == len(node.links):
+        return node
+    return replace(node, pins=pins, links=links, starts=_starts(node.kind, pins), base=_base(node.kind, pins))
+
+
+def _node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
+    """`node` as JSON; its settings become a number in `table`, which maps their JSON text to that number."""
+    settings = table.setdefault(node.settings.model_dump_json(), len(table))
+    return {
+        "id": node.id,
+        "block_id": node.block_id,
+        "block_name": node.block_name,
+        "kind": node.kind.value,
+        "title": node.title,
+        "input_default": node.input_default,
+        "settings": settings,
+        "pins": dict(node.pins),
+        "base": node.base,
+        "links": [[link.number, link.source_pin, link.sink, link.sink_pin, link.static] for link in node.links],
+        "handles_errors": node.handles_errors,
+        "starts": node.starts,
+        "name": node.name,
+    }
+
+
+def _node_of(number: int, row: dict[str, Any], settings: list[NodeSettings]) -> PlanNode:
+    """The node that `_node_row` wrote."""
+    links = tuple(
+        PlanLink(link, number, source_pin, sink, sink_pin, static)
+        for link, source_pin, sink, sink_pin, static in row["links"]
+    )
+    rest = {**row, "kind": BlockKind(row["kind"]), "settings": settings[row["settings"]], "links": links}
+    return PlanNode(number=number, **rest)
