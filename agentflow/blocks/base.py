@@ -1,0 +1,234 @@
+"""What does a block author write, and what may the engine rely on?
+
+A block is a class: a fixed id, a name, a pydantic model of its input pins, one of its output pins, and `run`, which
+yields (pin, value) pairs. A run of it raises `BadInput` when its user is at fault, `Transient` when trying again may
+help, and anything else when the block itself is; or it yields a message on the pin `error`, which ends it too.
+
+An instance serves every run of its process, so it must keep nothing between runs. This module must not know which
+blocks exist (`registry` does), nor run any (the worker does; `trial` does for tests).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from logging import Logger, LoggerAdapter
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from agentflow.blocks.description import block_info, pins_of
+from agentflow.engine.codec import dumps
+from agentflow.errors import BadInput, BlockBug, Interrupted
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
+
+Yields = Iterator[tuple[str, Any]] | AsyncIterator[tuple[str, Any]]
+"""What `run` returns: a plain or an async generator of (pin, value)."""
+
+_SHOWN_PROBLEMS = 20
+"""How many wrong inputs one message names: a list of 10,000 wrong items must not make a message of a megabyte."""
+
+
+class BlockInput(BaseModel):
+    """The input pins of a block, one field each. Keys that are no field (raw dynamic pins) are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class BlockOutput(BaseModel):
+    """The output pins of a block, one field each: declared for their names and types, never instantiated."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a block may know of the attempt that it runs in.
+
+    Attributes:
+        run_id: the run.
+        node_id: the node in the graph.
+        index: which execution of that node in the run this is, from 1.
+        attempt: which try at this execution this is, from 1.
+        idempotency_key: the same text in every attempt of one node execution, for the outside world to tell
+            repetitions by.
+        logger: carries run, node and attempt already.
+        cancelled: whether the run has been told to stop; cheap enough for every turn of a loop.
+    """
+
+    run_id: UUID
+    node_id: str
+    index: int
+    attempt: int
+    idempotency_key: str
+    logger: Logger | LoggerAdapter[Any]
+    cancelled: Callable[[], bool]
+
+    def stop_if_cancelled(self) -> None:
+        """Ends a long loop of a block once its run was told to stop.
+
+        Raises:
+            Interrupted: the run was told to stop.
+        """
+        if self.cancelled():
+            raise Interrupted
+
+
+@dataclass(frozen=True)
+class TestVector:
+    """One example of a block at work, which is also its test.
+
+    Attributes:
+        inputs: pin → value.
+        outputs: the (pin, value) pairs that it yields, in order.
+        fails: a part of the error's message, where the run is to end in an error after `outputs`.
+    """
+
+    __test__ = False  # pytest must not take it for a test class
+
+    inputs: dict[str, Any]
+    outputs: list[tuple[str, Any]] = field(default_factory=list)
+    fails: str | None = None
+
+
+class Block(ABC):
+    """One kind of work that a node can do.
+
+    Attributes:
+        id: a UUID as text that never changes: graphs name the block by it.
+        name: for people; unique as well.
+        description: one or two sentences for people.
+        categories: upper-case words under which it is listed.
+        kind: what sort of block it is.
+        static_output: its links keep their last value for later executions of the sink.
+        atomic: its outputs are stored only when it has ended well.
+        enabled: graphs may use it.
+        lane: the workers' queue that it goes to.
+        timeout: seconds an attempt may run, where the node does not say; None: the engine's default.
+        sensitive: it acts on the outside world in a way that a person may want to approve.
+        vectors: examples; each is run as a test.
+    """
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+    description: ClassVar[str] = ""
+    categories: ClassVar[tuple[str, ...]] = ("BASIC",)
+    kind: ClassVar[BlockKind] = BlockKind.STANDARD
+    static_output: ClassVar[bool] = False
+    atomic: ClassVar[bool] = False
+    enabled: ClassVar[bool] = True
+    lane: ClassVar[str] = "default"
+    timeout: ClassVar[float | None] = None
+    sensitive: ClassVar[bool] = False
+    vectors: ClassVar[tuple[TestVector, ...]] = ()
+
+    class Input(BlockInput):
+        """Takes nothing."""
+
+    class Output(BlockOutput):
+        """Gives nothing but `error`."""
+
+    @abstractmethod
+    def run(self, inputs: Any, context: Context) -> Yields:
+        """Does the work.
+
+        Args:
+            inputs: an instance of the block's `Input`. It may be shared with the record of the run: do not change it.
+            context: the attempt it runs in.
+
+        Returns:
+            A plain or an async generator of (output pin, JSON value).
+
+        Raises:
+            BadInput: the inputs are at fault.
+            Transient: something outside is, and it may work the next time.
+        """
+
+    @classmethod
+    def parse(cls, inputs: Mapping[str, Any]) -> BlockInput:
+        """`inputs` (pin → value) as an instance of the block's `Input`.
+
+        Raises:
+            BadInput: values are missing or wrong; names every such pin.
+        """
+        try:
+            return cls.Input.model_validate(dict(inputs))
+        except ValidationError as error:
+            raise BadInput(_sentence(cls.name, error)) from None
+
+    @classmethod
+    def spec(cls) -> BlockSpec:
+        """What the graph must know about this block."""
+        return _spec(cls)
+
+    @classmethod
+    def info(cls) -> dict[str, Any]:
+        """The block's public description, as the API shows it."""
+        return block_info(cls.spec(), cls.description, cls.categories, cls.Input, cls.Output)
+
+
+def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:
+    """Holds a block to its word: `pin` is declared, and `value` is of its type. The value is not altered.
+
+    Raises:
+        BlockBug: either is not so; names block and pin.
+    """
+    cls = block if isinstance(block, type) else type(block)
+    if pin not in cls.spec().outputs:
+        raise BlockBug(f"{cls.name} has no output pin {pin!r}")
+    adapter = _adapter(cls, pin)
+    if adapter is None:
+        return
+    try:
+        _accept(adapter, value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = "".join(f"[{part!r}]" for part in problem["loc"])
+        raise BlockBug(f"{cls.name} gave a wrong value on its output pin {pin!r}{where}: {problem['msg']}") from None
+
+
+def _accept(adapter: TypeAdapter[Any], value: Any) -> None:
+    """Strict, because a lax check would pass the text "12" for a number, and the sink would get text."""
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError:
+        # A pin that is itself a model takes a dict from JSON only, and JSON is what the value will become.
+        adapter.validate_json(dumps(value), strict=True)
+
+
+@cache
+def _spec(cls: type[Block]) -> BlockSpec:
+    outputs = dict(pins_of(cls.Output, "serialization"))
+    outputs.setdefault(ERROR_PIN, PinSpec(ERROR_PIN, annotation=str, schema={"title": "Error", "type": "string"}))
+    return BlockSpec(
+        id=cls.id,
+        name=cls.name,
+        kind=cls.kind,
+        inputs=pins_of(cls.Input, "validation"),
+        outputs=outputs,
+        static_output=cls.static_output,
+        enabled=cls.enabled,
+    )
+
+
+@cache
+def _adapter(cls: type[Block], pin: str) -> TypeAdapter[Any] | None:
+    """The check of one output pin; None where anything goes."""
+    declared = next((info for name, info in cls.Output.model_fields.items() if (info.alias or name) == pin), None)
+    annotation = cls.spec().outputs[pin].annotation
+    if annotation is Any:
+        return None
+    if declared is not None and declared.metadata:
+        annotation = Annotated[annotation, *declared.metadata]
+    return TypeAdapter(annotation)
+
+
+def _sentence(name: str, error: ValidationError) -> str:
+    """Every wrong input in one message, without the values: they may be secret."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    shown = problems[:_SHOWN_PROBLEMS]
+    parts = [f"{'.'.join(map(str, problem['loc'])) or 'inputs'}: {problem['msg']}" for problem in shown]
+    if len(problems) > _SHOWN_PROBLEMS:
+        parts.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
+    return f"{name} cannot work with its inputs: {'; '.join(parts)}"

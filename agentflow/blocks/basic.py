@@ -1,0 +1,85 @@
+"""Blocks that hold a value, a remark, or turn a value into another type."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.coercion import coerce
+
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "number": float,
+    "boolean": bool,
+    "list": list[Any],
+    "dictionary": dict[str, Any],
+}
+
+
+class StoreValue(Block):
+    id = "1ff065e9-88e8-4358-9d82-8dc91f622ba9"
+    name = "StoreValue"
+    description = "Keeps a value and gives it to every later execution of what is linked to it."
+    static_output = True
+
+    class Input(BlockInput):
+        input: Any = Field(description="The value; passed on as it is.")
+        data: Any = Field(None, description="A constant to give out instead of the input.")
+
+    class Output(BlockOutput):
+        output: Any = Field(description="The data, or the input where there is none.")
+
+    vectors = (
+        TestVector({"input": "Hello"}, [("output", "Hello")]),
+        TestVector({"input": "Hello", "data": {"a": 1}}, [("output", {"a": 1})]),
+        TestVector({"input": "kept", "data": ""}, [("output", "kept")]),
+        TestVector({"input": 0}, [("output", 0)]),
+        TestVector({}, fails="input"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        yield "output", inputs.data or inputs.input
+
+
+class Note(Block):
+    id = "cc10ff7b-7753-4ff2-9af6-9399b1a7eddc"
+    name = "Note"
+    description = "A remark for people who read the graph. It never runs."
+    kind = BlockKind.NOTE
+
+    class Input(BlockInput):
+        text: str = Field("", description="The remark.")
+
+    class Output(BlockOutput):
+        output: str = Field(description="The remark.")
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        yield "output", inputs.text
+
+
+class UniversalTypeConverter(Block):
+    id = "95d1b990-ce13-4d88-9737-ba5c2070c97b"
+    name = "UniversalTypeConverter"
+    description = "Turns a value into a text, a number, a truth value, a list or a dictionary."
+
+    class Input(BlockInput):
+        value: Any = Field(description="The value.")
+        type: Literal["string", "number", "boolean", "list", "dictionary"] = Field(description="What to turn it into.")
+
+    class Output(BlockOutput):
+        value: Any = Field(description="The value in its new type.")
+
+    vectors = (
+        TestVector({"value": "1.5", "type": "number"}, [("value", 1.5)]),
+        TestVector({"value": {"a": 1}, "type": "string"}, [("value", '{"a": 1}')]),
+        TestVector({"value": "TRUE", "type": "boolean"}, [("value", True)]),
+        TestVector({"value": "[1, 2]", "type": "list"}, [("value", [1, 2])]),
+        TestVector({"value": '{"a": 1}', "type": "dictionary"}, [("value", {"a": 1})]),
+        TestVector({"value": 5, "type": "dictionary"}, [("value", {"value": 5})]),
+        TestVector({"value": 5, "type": "colour"}, fails="type"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        yield "value", coerce(inputs.value, _TYPES[inputs.type])

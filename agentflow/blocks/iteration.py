@@ -1,0 +1,63 @@
+"""The block that turns a collection into a stream: one output an item, for what is linked to it to run as often."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.errors import BadInput
+
+MAX_ITEMS = 10_000
+"""Items that one execution steps through; more are refused before the first is given out."""
+
+
+class StepThroughItems(Block):
+    id = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
+    name = "StepThroughItems"
+    description = "Gives out the items of a list or dictionary one by one, each with its index or key."
+    categories = ("LOGIC",)
+
+    class Input(BlockInput):
+        items: list[Any] = Field([], description="A list.")
+        items_object: dict[str, Any] = Field({}, description="A dictionary.")
+        items_str: str = Field("", description="The JSON text of a list or a dictionary.")
+
+    class Output(BlockOutput):
+        item: Any = Field(description="The item.")
+        key: Any = Field(description="Its index in the list, from 0, or its key in the dictionary.")
+
+    vectors = (
+        TestVector({"items": ["a", "b"]}, [("item", "a"), ("key", 0), ("item", "b"), ("key", 1)]),
+        TestVector({"items_object": {"x": 1, "y": 2}}, [("item", 1), ("key", "x"), ("item", 2), ("key", "y")]),
+        TestVector({"items_str": "[true]"}, [("item", True), ("key", 0)]),
+        TestVector({"items_str": '{"k": "v"}'}, [("item", "v"), ("key", "k")]),
+        TestVector({"items": ["a"], "items_object": {"x": 1}}, [("item", "a"), ("key", 0), ("item", 1), ("key", "x")]),
+        TestVector({}, []),
+        TestVector({"items": [0] * (MAX_ITEMS + 1)}, fails="more than 10000 items"),
+        TestVector({"items_str": "[1, 2"}, fails="not JSON"),
+        TestVector({"items_str": "5"}, fails="neither a list nor a dictionary"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        collections = (inputs.items, inputs.items_object, _parsed(inputs.items_str))
+        if sum(map(len, collections)) > MAX_ITEMS:
+            raise BadInput(f"there are more than {MAX_ITEMS} items to step through")
+        for collection in collections:
+            for key, item in collection.items() if isinstance(collection, dict) else enumerate(collection):
+                context.stop_if_cancelled()
+                yield "item", item
+                yield "key", key
+
+
+def _parsed(text: str) -> list[Any] | dict[str, Any]:
+    if not text.strip():
+        return []
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"items_str is not JSON: {error}") from None
+    if not isinstance(value, list | dict):
+        raise BadInput("items_str is neither a list nor a dictionary")
+    return value

@@ -1,0 +1,147 @@
+"""Which blocks are there?
+
+Ours, from the family modules named below, and those of other packages, which announce them as entry points of the
+group `agentflow.blocks`: each names a block class, or a module whose block classes are all taken. Nothing is imported
+until the first look-up. This module must not run a block.
+"""
+
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType, ModuleType
+from typing import Any, Final
+
+from agentflow.blocks.base import Block
+from agentflow.errors import EngineError, NotFound
+from agentflow.graph.catalogue import BlockSpec
+
+ENTRY_POINT_GROUP: Final = "agentflow.blocks"
+
+FAMILIES: Final = ("io", "basic", "text", "numbers", "logic", "lists", "dictionaries", "iteration")
+"""Our modules that hold blocks."""
+
+
+class Registry:
+    """A set of block classes, by id and by name.
+
+    Args:
+        blocks: the classes.
+
+    Raises:
+        EngineError: two of them have one id or one name, or one lacks either; names both.
+    """
+
+    def __init__(self, blocks: Iterable[type[Block]]) -> None:
+        by_id: dict[str, type[Block]] = {}
+        by_name: dict[str, type[Block]] = {}
+        for block in blocks:
+            _enter(by_id, "id", block)
+            _enter(by_name, "name", block)
+        self.by_id = MappingProxyType(by_id)
+        self.by_name = MappingProxyType(by_name)
+        self._instances: dict[str, Block] = {}
+
+    def catalogue(self, block_id: str) -> BlockSpec | None:
+        """What the graph must know about a block; None: there is no such block."""
+        block = self.by_id.get(block_id)
+        return None if block is None else block.spec()
+
+    def get(self, block_id: str) -> Block:
+        """The one instance of a block.
+
+        Raises:
+            NotFound: there is no block of that id.
+        """
+        instance = self._instances.get(block_id)
+        if instance is None:
+            block = self.by_id.get(block_id)
+            if block is None:
+                raise NotFound(f"there is no block with the id {block_id}")
+            instance = self._instances.setdefault(block_id, block())
+        return instance
+
+
+def catalogue(block_id: str) -> BlockSpec | None:
+    """What the graph must know about a block; None: there is no such block."""
+    return _registry().catalogue(block_id)
+
+
+def get(block_id: str) -> Block:
+    """The one instance of a block in this process.
+
+    Raises:
+        NotFound: there is no block of that id.
+    """
+    return _registry().get(block_id)
+
+
+def by_name(name: str) -> Block:
+    """The one instance of a block in this process.
+
+    Raises:
+        NotFound: there is no block of that name.
+    """
+    block = _registry().by_name.get(name)
+    if block is None:
+        raise NotFound(f"there is no block called {name!r}")
+    return get(block.id)
+
+
+def every() -> list[type[Block]]:
+    """All block classes, by name."""
+    found = _registry().by_name
+    return [found[name] for name in sorted(found)]
+
+
+def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
+    """The block classes that `points` name.
+
+    Raises:
+        EngineError: one cannot be imported, or names something else; says which.
+    """
+    for point in points:
+        try:
+            found = point.load()
+        except Exception as error:  # it runs another author's module: anything may come out
+            raise EngineError(
+                f"the blocks of entry point {point.name!r} ({point.value}) cannot be loaded: {error}"
+            ) from error
+        if isinstance(found, ModuleType):
+            yield from _blocks_of(found)
+        elif _is_block(found):
+            yield found
+        else:
+            raise EngineError(f"the entry point {point.name!r} ({point.value}) names neither a block nor a module")
+
+
+@cache
+def _registry() -> Registry:
+    return Registry([*_ours(), *load(entry_points(group=ENTRY_POINT_GROUP))])
+
+
+def _ours() -> Iterator[type[Block]]:
+    for family in FAMILIES:
+        yield from _blocks_of(importlib.import_module(f"agentflow.blocks.{family}"))
+
+
+def _blocks_of(module: ModuleType) -> Iterator[type[Block]]:
+    """Those that are defined in the module, not those that it imports."""
+    for thing in list(vars(module).values()):
+        if _is_block(thing) and thing.__module__ == module.__name__:
+            yield thing
+
+
+def _is_block(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Block) and not inspect.isabstract(thing)
+
+
+def _enter(table: dict[str, type[Block]], attribute: str, block: type[Block]) -> None:
+    where = f"{block.__module__}.{block.__qualname__}"
+    key = getattr(block, attribute, None)
+    if not key:
+        raise EngineError(f"the block {where} has no {attribute}")
+    other = table.setdefault(key, block)
+    if other is not block:
+        raise EngineError(f"two blocks have the {attribute} {key}: {other.__module__}.{other.__qualname__} and {where}")

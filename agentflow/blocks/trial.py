@@ -1,0 +1,87 @@
+"""What does one block do with these inputs, run here and now?
+
+For tests of blocks, ours and those of other authors. No engine: nothing is stored, no dynamic pin is merged, and no
+value is coerced.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from agentflow.blocks.base import Block, Context, TestVector, check_output
+from agentflow.errors import NodeFailure
+from agentflow.graph.catalogue import ERROR_PIN
+
+
+def trial_context(**changes: Any) -> Context:
+    """A context for trying a block out; `changes` replaces its fields."""
+    values: dict[str, Any] = {
+        "run_id": UUID(int=0),
+        "node_id": "trial",
+        "index": 1,
+        "attempt": 1,
+        "idempotency_key": "trial:1",
+        "logger": logging.getLogger("agentflow.blocks.trial"),
+        "cancelled": lambda: False,
+    }
+    return Context(**(values | changes))
+
+
+def collect(block: Block, inputs: Mapping[str, Any], context: Context | None = None) -> list[tuple[str, Any]]:
+    """Every (pin, value) that `block` yields for `inputs`, in order; it ends at the first `error`.
+
+    Raises:
+        BadInput: `inputs` do not fit the block.
+        BlockBug: it yields on an undeclared pin, or a value of another type.
+        Exception: whatever the block raises.
+    """
+    yielded: list[tuple[str, Any]] = []
+    _run(block, inputs, context or trial_context(), yielded)
+    return yielded
+
+
+def try_vector(block: Block, vector: TestVector) -> None:
+    """Runs one example of a block.
+
+    Raises:
+        AssertionError: it did something else than `vector` says.
+    """
+    yielded: list[tuple[str, Any]] = []
+    failure: str | None = None
+    try:
+        _run(block, vector.inputs, trial_context(), yielded)
+        if yielded and yielded[-1][0] == ERROR_PIN and vector.fails is not None:
+            failure = str(yielded.pop()[1])
+    except NodeFailure as error:
+        failure = error.message
+    if vector.fails is None:
+        assert failure is None, f"{block.name} failed: {failure}"
+    else:
+        assert failure is not None, f"{block.name} was to fail, but gave {yielded}"
+        assert vector.fails in failure, f"{block.name} failed otherwise: {failure}"
+    assert yielded == vector.outputs, f"{block.name} gave {yielded}, not {vector.outputs}"
+
+
+def _run(block: Block, inputs: Mapping[str, Any], context: Context, into: list[tuple[str, Any]]) -> None:
+    produced = block.run(block.parse(inputs), context)
+    if isinstance(produced, AsyncIterator):
+        asyncio.run(_drain(block, produced, into))
+        return
+    for pin, value in produced:
+        if not _take(block, pin, value, into):
+            break
+
+
+async def _drain(block: Block, produced: AsyncIterator[tuple[str, Any]], into: list[tuple[str, Any]]) -> None:
+    async for pin, value in produced:
+        if not _take(block, pin, value, into):
+            break
+
+
+def _take(block: Block, pin: str, value: Any, into: list[tuple[str, Any]]) -> bool:
+    """Records one output; False: it was the last."""
+    check_output(block, pin, value)
+    into.append((pin, value))
+    return pin != ERROR_PIN
