@@ -12,10 +12,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis
+from psycopg2 import sql
+
 from agentflow.embedded.postgres import DATABASE, Postgres
 from agentflow.embedded.stack import Stack
 from agentflow.settings import settings
-from psycopg2 import sql
 
 _TEMPLATE = "migrated"
 

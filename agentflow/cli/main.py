@@ -1,0 +1,72 @@
+"""`agentflow`: which commands are there? Each is a module of this package, imported only when it is called for.
+
+A module `graphs` has a click command or group of the same name, `graphs`. Its one line of help stands here, so that
+`agentflow --help` imports none of them.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from agentflow import __version__
+from agentflow.errors import AgentFlowError, ClientError
+
+COMMANDS = {
+    "up": "Run everything on this machine: servers, API, workers, dashboard.",
+    "demo": "See it work: start everything, run an example graph, stop.",
+    "run": "Run a graph from a file and follow it.",
+    "graphs": "Push, list, get and validate graphs.",
+    "runs": "List, get, follow and cancel runs.",
+    "blocks": "List the blocks, and show what one takes and gives.",
+    "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
+    "db": "Bring the database's schema up to date, or check it.",
+    "doctor": "Check this installation and say what to do about what is wrong.",
+}
+"""The commands and their line of help, in the order in which people need them."""
+
+
+class _Commands(click.Group):
+    """The group of all commands; knows their names without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"agentflow.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="agentflow")
+def agentflow() -> None:
+    """AgentFlow runs agent graphs on Celery.
+
+    Settings are environment variables, AGENTFLOW_DATABASE_URL and AGENTFLOW_BROKER_URL first of all; with neither set,
+    the local stack of `agentflow up` is used.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 fine, 1 failed, 2 called wrongly. Our own errors are told without a trace."""
+    try:
+        agentflow(args=None if arguments is None else list(arguments), prog_name="agentflow")
+    except AgentFlowError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        for problem in error.problems if isinstance(error, ClientError) else ():
+            place = " ".join(
+                f"{name} {value}" for name, value in (("node", problem.node), ("pin", problem.pin)) if value
+            )
+            click.echo(f"  {problem.severity}: {place + ': ' if place else ''}{problem.message}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""How does everything start on one machine, as `agentflow up` and `agentflow demo` want it?
+
+    servers (stack.py) → migrations → first API key → addresses written down → the Procfile's processes → API answers
+
+and back in reverse: web, flower, workers, Valkey, PostgreSQL. Whatever goes wrong on the way, what was started is
+stopped again.
+"""
+
+import http.client
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from sqlalchemy.orm import Session
+
+from agentflow.embedded.halt import Halt
+from agentflow.embedded.private import free_port, is_free, write_private
+from agentflow.embedded.processes import Processes, read_procfile
+from agentflow.embedded.stack import Stack
+from agentflow.errors import Unavailable
+from agentflow.services.api_keys import ensure_first_key
+from agentflow.shipped import shipped
+from agentflow.storage.connect import engine
+from agentflow.storage.migrate import upgrade
+
+API_KEY_FILE = "api_key"
+FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105 -- the name of a file
+FLOWER_USER = "agentflow"
+_WEB_PORTS = range(8080, 8100)
+_FLOWER_PORTS = range(5555, 5575)
+_READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to start.
+
+    Attributes:
+        data_dir: the data directory.
+        workers: worker processes, each with its own children.
+        concurrency: children of each worker process, so many node executions at once.
+        port: the API's port; None: 8080 or the next free one.
+        flower: whether the dashboard runs too.
+        output: where the processes' lines go; None: to files in the data directory.
+        procfile: the Procfile; None: the shipped one.
+        database_url: a PostgreSQL that runs elsewhere; None: one is started.
+        broker_url: a broker that runs elsewhere; None: one is started.
+        flower_auth: user:password of the dashboard; None: made at the first start.
+        environment: further variables of the processes.
+    """
+
+    data_dir: Path
+    workers: int = 2
+    concurrency: int = 4
+    port: int | None = None
+    flower: bool = True
+    output: TextIO | None = None
+    procfile: Path | None = None
+    database_url: str | None = None
+    broker_url: str | None = None
+    flower_auth: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is.
+
+    Attributes:
+        url: the API.
+        flower_url: the dashboard; None where it does not run.
+        flower_password_file: the file with the dashboard's password (its user is `agentflow`); None where it was given.
+        api_key_file: the file with the API key; None where keys exist, but were not made here.
+        new_key: whether the key was made at this start.
+    """
+
+    url: str
+    flower_url: str | None
+    flower_password_file: Path | None
+    api_key_file: Path | None
+    new_key: bool
+
+
+class Launch:
+    """Everything that runs from one data directory; a context manager, to be used in the main thread.
+
+    (On Linux the processes end with the thread that started them.)
+
+    Attributes:
+        stack: the servers.
+        addresses: where everything is; known once started.
+    """
+
+    addresses: Addresses
+
+    def __init__(self, wanted: Wanted, halt: Halt | None = None) -> None:
+        """
+        Args:
+            wanted: what to start.
+            halt: asked between the steps of a start; None: nothing interrupts it.
+        """
+        self._wanted = wanted
+        self._halt = halt
+        self.stack = Stack(wanted.data_dir, database_url=wanted.database_url, broker_url=wanted.broker_url)
+        self._processes = Processes(self.stack.roster, self.stack.data_dir / "logs", wanted.output)
+
+    def start(self) -> bool:
+        """Start everything, and wait until the API answers.
+
+        Returns:
+            False if somebody asked to stop meanwhile; nothing is left running then.
+
+        Raises:
+            AlreadyRunning: another process runs a stack from this data directory.
+            Unavailable: something does not start; nothing is left running.
+            WrongSchema: the database was written by a later version.
+        """
+        self.stack.start()
+        try:
+            for step in (self._prepare_database, self._start_processes, self._await_api):
+                if self._halted():
+                    break
+                step()
+        except BaseException:
+            self.stop()
+            raise
+        if self._halted():
+            self.stop()
+            return False
+        return True
+
+    def failure(self) -> str | None:
+        """What to tell a person if a process or a server has ended by itself; None while all is well."""
+        for server in self.stack.servers:
+            if server.ended() is not None:
+                return f"{server.name} ended by itself (exit code {server.ended()}); see {self.stack.data_dir / 'logs'}"
+        return self._processes.failure()
+
+    def stop(self) -> None:
+        """Stop everything in order. Doing so twice is fine."""
+        self._processes.stop(self._halt.urgent if self._halt else lambda: False)
+        self.stack.stop()
+
+    def _halted(self) -> bool:
+        return self._halt is not None and self._halt.requested
+
+    def _prepare_database(self) -> None:
+        url = self.stack.database_url
+        upgrade(url)
+        key_file = self.stack.data_dir / API_KEY_FILE
+        with Session(engine(url)) as session, session.begin():
+            key = ensure_first_key(session)
+            if key:
+                # Before the commit: a key that nobody can read any more must not be the only one.
+                write_private(key_file, key + "\n")
+        engine(url).dispose()
+        self._place(key_file if key_file.exists() else None, new_key=bool(key))
+
+    def _place(self, key_file: Path | None, *, new_key: bool) -> None:
+        """Choose the ports and write the addresses down."""
+        if self._wanted.port and not is_free(self._wanted.port):
+            raise Unavailable(f"port {self._wanted.port} is taken by another program: free it, or choose another")
+        port = self._wanted.port or free_port(*_WEB_PORTS)
+        flower = f"http://127.0.0.1:{free_port(*_FLOWER_PORTS)}" if self._wanted.flower else None
+        self.addresses = Addresses(f"http://127.0.0.1:{port}", flower, self._flower_password_file(), key_file, new_key)
+        written = {"url": self.addresses.url, "api_key_file": str(key_file or ""), "flower_url": flower or ""}
+        self.stack.publish(**written)
+
+    def _flower_password_file(self) -> Path | None:
+        """Write the dashboard's password where its owner can read it, unless they gave it themselves."""
+        if self._wanted.flower_auth or not self._wanted.flower:
+            return None
+        path = self.stack.data_dir / FLOWER_PASSWORD_FILE
+        write_private(path, self.stack.secrets.password("flower") + "\n")
+        return path
+
+    def _flower_auth(self) -> str:
+        return self._wanted.flower_auth or f"{FLOWER_USER}:{self.stack.secrets.password('flower')}"
+
+    def _start_processes(self) -> None:
+        (self.stack.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+        environment = self._environment()
+        for role, command in read_procfile(self._wanted.procfile or shipped("Procfile")).items():
+            if role == "flower" and not self._wanted.flower:
+                continue
+            for number in range(1, (self._wanted.workers if role == "worker" else 1) + 1):
+                name = f"{role}.{number}"
+                self._processes.start(name, command, {**environment, "CELERY_WORKER_HOSTNAME": f"{role}{number}@%h"})
+
+    def _environment(self) -> dict[str, str]:
+        """What the Procfile's lines read; passwords go this way, since everybody can read arguments."""
+        scripts = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
+        own = {
+            "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+            "AGENTFLOW_DATA_DIR": str(self.stack.data_dir),
+            "AGENTFLOW_DATABASE_URL": self.stack.database_url,
+            "AGENTFLOW_BROKER_URL": self.stack.broker_url,
+            "AGENTFLOW_URL": self.addresses.url,
+            "WEB_ADDRESS": "127.0.0.1",
+            "PORT": self.addresses.url.rpartition(":")[2],
+            "FLOWER_ADDRESS": "127.0.0.1",
+            "FLOWER_PORT": (self.addresses.flower_url or "").rpartition(":")[2],
+            "FLOWER_BASIC_AUTH": self._flower_auth(),
+            "CELERY_WORKER_CONCURRENCY": str(self._wanted.concurrency),
+        }
+        return {**os.environ, **own, **self._wanted.environment}
+
+    def _await_api(self) -> None:
+        """Wait until the API answers, whatever it says.
+
+        Raises:
+            Unavailable: a process ended, or nothing answered in time.
+        """
+        host, _, port = self.addresses.url.removeprefix("http://").partition(":")
+        halt = self._halt or Halt()
+        for _ in range(int(_READY_SECONDS / 0.1)):
+            if answers(host, int(port)) or self._halted():
+                return
+            if failure := self.failure():
+                raise Unavailable(failure)
+            halt.wait(0.1)
+        raise Unavailable(f"the API did not answer at {self.addresses.url} within {_READY_SECONDS:.0f} s")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def answers(host: str, port: int, path: str = "/healthz") -> bool:
+    """Does an HTTP server answer there, whatever it says?"""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
