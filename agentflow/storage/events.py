@@ -9,11 +9,25 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Integer, Row, and_, case, func, literal, literal_column, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Row,
+    and_,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from agentflow.storage.tables import Event, NodeExecution, Output
+
+AnyRow = Row[*tuple[Any, ...]]
 
 _DECIDED = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
 
@@ -26,12 +40,12 @@ class Position(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The outputs `first` … `first + count − 1` of a node execution."""
+    """The outputs of a node execution from the ordinal `first` to below `end`."""
 
     node: int
     idx: int
     first: int
-    count: int
+    end: int
 
 
 class EventValue(NamedTuple):
@@ -44,7 +58,7 @@ class EventValue(NamedTuple):
     text: str | None
 
 
-def after(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[Row[Any]]:
+def after(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
     """The run's next events, with the error message of node executions that failed."""
     return session.execute(
         select(
@@ -58,7 +72,7 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
             Event.idx,
             Event.attempt,
             Event.first,
-            Event.count,
+            Event.count.label("stored"),
             case((Event.status == "FAILED", NodeExecution.error)).label("error"),
         )
         .join(
@@ -70,12 +84,22 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
         )
         .where(
             Event.run_id == run_id,
-            tuple_(Event.transaction, Event.id) > tuple_(literal(position.transaction), literal(position.id)),
+            _later(position),
             Event.transaction < _DECIDED,
         )
         .order_by(Event.transaction, Event.id)
         .limit(limit)
     ).all()
+
+
+def any_after(session: Session, run_id: UUID, position: Position) -> bool:
+    """Whether the run has any committed event after `position`, also one that `after` holds back still."""
+    found = session.scalar(select(Event.id).where(Event.run_id == run_id, _later(position)).limit(1))
+    return found is not None
+
+
+def _later(position: Position) -> ColumnElement[bool]:
+    return tuple_(Event.transaction, Event.id) > tuple_(literal(position.transaction), literal(position.id))
 
 
 def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) -> list[EventValue]:
@@ -86,7 +110,7 @@ def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) 
         literal([span.node for span in spans], ARRAY(Integer)),
         literal([span.idx for span in spans], ARRAY(Integer)),
         literal([span.first for span in spans], ARRAY(Integer)),
-        literal([span.first + span.count for span in spans], ARRAY(Integer)),
+        literal([span.end for span in spans], ARRAY(Integer)),
     ).table_valued("node", "idx", "first", "end", name="asked")
     rows = session.execute(
         select(

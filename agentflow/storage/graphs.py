@@ -6,7 +6,7 @@ because runs refer to them, and is found no more.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, text, update
@@ -55,7 +55,7 @@ _HEAD = (
 )
 
 
-def _heads(owner_id: UUID) -> Select[tuple[UUID, str, str, int, str, datetime, datetime]]:
+def _heads(owner_id: UUID) -> Select[*tuple[Any, ...]]:
     return select(*_HEAD).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
 
 
@@ -87,9 +87,7 @@ def create_inline(session: Session, owner_id: UUID, graph_id: UUID, name: str, f
 def find_inline(session: Session, owner_id: UUID, digest: str) -> UUID | None:
     """The graph that came with an earlier run and says the same."""
     return session.scalar(
-        select(GraphHead.id).where(
-            GraphHead.owner_id == owner_id, GraphHead.digest == digest, text("graphs.inline")
-        )
+        select(GraphHead.id).where(GraphHead.owner_id == owner_id, GraphHead.digest == digest, text("graphs.inline"))
     )
 
 
@@ -106,9 +104,7 @@ def add_version(session: Session, graph_id: UUID, number: int, name: str, descri
     session.execute(
         update(GraphHead)
         .where(GraphHead.id == graph_id)
-        .values(
-            latest_version=number, digest=new.digest, name=name, description=description, updated_at=func.now()
-        )
+        .values(latest_version=number, digest=new.digest, name=name, description=description, updated_at=func.now())
     )
 
 

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Integer, Row, Text, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Row, Text, and_, case, func, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
 from agentflow.storage.tables import Delivery, NodeExecution, Output
+
+AnyRow = Row[*tuple[Any, ...]]
 
 PREVIEW = 200
 """Characters of a value that is too long, which are shown all the same."""
@@ -62,7 +64,7 @@ def page(
     status: str | None,
     after: Key | None,
     limit: int,
-) -> Sequence[Row[Any]]:
+) -> Sequence[AnyRow]:
     """Node executions by (node, idx), above `after`."""
     query = select(NodeExecution.__table__).where(NodeExecution.run_id == run_id)
     if node is not None:
@@ -72,19 +74,21 @@ def page(
     if status is not None:
         query = query.where(NodeExecution.status == status)
     if after is not None:
-        query = query.where(tuple_(NodeExecution.node, NodeExecution.idx) > tuple_(literal(after.node), literal(after.idx)))
+        query = query.where(
+            tuple_(NodeExecution.node, NodeExecution.idx) > tuple_(literal(after.node), literal(after.idx))
+        )
     return session.execute(query.order_by(NodeExecution.node, NodeExecution.idx).limit(limit)).all()
 
 
-def _within(budget: Budget, *order: Any) -> Any:
+def _within(budget: Budget, value: Any, *order: Any) -> tuple[Any, Any, Any]:
     """The columns of a `Value`. Sizes are read without the values themselves (they stand in the TOAST pointers)."""
-    size = func.octet_length(Output.value)
+    size = func.octet_length(value)
     used = func.sum(func.least(size, budget.each)).over(order_by=order)
     fits = and_(size <= budget.each, used <= budget.total)
     return (
-        case((fits, Output.value)).label("text"),
+        case((fits, value)).label("text"),
         size.label("size"),
-        case((fits, ""), else_=func.left(Output.value, PREVIEW)).label("preview"),
+        case((fits, ""), else_=func.left(value, PREVIEW)).label("preview"),
     )
 
 
@@ -93,7 +97,9 @@ def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget)
     if not keys:
         return {}
     rows = session.execute(
-        select(Output.node, Output.idx, Output.pin, *_within(budget, Output.node, Output.idx, Output.ordinal))
+        select(
+            Output.node, Output.idx, Output.pin, *_within(budget, Output.value, Output.node, Output.idx, Output.ordinal)
+        )
         .where(
             Output.run_id == run_id,
             tuple_(Output.node, Output.idx).in_(keys),
@@ -125,7 +131,7 @@ def delivered(
             Delivery.idx,
             Delivery.pin,
             Delivery.source_node,
-            *_within(budget, Delivery.node, Delivery.idx, Delivery.pin),
+            *_within(budget, Output.value, Delivery.node, Delivery.idx, Delivery.pin),
         )
         .select_from(asked)
         .join(
@@ -171,25 +177,8 @@ def run_outputs(
     """
     named = aliased(Output)
     query = (
-        select(
-            Output.node,
-            Output.idx,
-            Output.ordinal,
-            named.value.label("name"),
-            *_within(budget, Output.node, Output.idx, Output.ordinal),
-        )
-        .join(
-            named,
-            and_(
-                named.run_id == Output.run_id,
-                named.node == Output.node,
-                named.idx == Output.idx,
-                named.ordinal == Output.ordinal + 1,
-                named.part == 0,
-                named.pin == "name",
-            ),
-            isouter=True,
-        )
+        select(Output.node, Output.idx, Output.ordinal, Output.value, named.value.label("name"))
+        .join(named, _names(named), isouter=True)
         .where(Output.run_id == run_id, Output.node.in_(nodes), Output.pin == "output", Output.part == 0)
         .order_by(Output.node, Output.idx, Output.ordinal)
         .limit(limit)
@@ -199,7 +188,22 @@ def run_outputs(
         query = query.where(or_(named.value == text, and_(named.value.is_(None), Output.node.in_(fixed))))
     if after is not None:
         query = query.where(tuple_(Output.node, Output.idx, Output.ordinal) > tuple_(*map(literal, after)))
+    line = query.subquery().c  # the page is cut first: a window over it all would read the whole run
+    key = (line.node, line.idx, line.ordinal)
+    rows = session.execute(select(*key, line.name, *_within(budget, line.value, *key)).order_by(*key))
     return [
         OutputLine(node, idx, ordinal, given, Value(text, size, preview))
-        for node, idx, ordinal, given, text, size, preview in session.execute(query)
+        for node, idx, ordinal, given, text, size, preview in rows
     ]
+
+
+def _names(named: type[Output]) -> ColumnElement[bool]:
+    """`named` is the name of an output: what the node execution yielded on the pin `name` right after it."""
+    return and_(
+        named.run_id == Output.run_id,
+        named.node == Output.node,
+        named.idx == Output.idx,
+        named.ordinal == Output.ordinal + 1,
+        named.part == 0,
+        named.pin == "name",
+    )

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from agentflow.storage.tables import RUN_INPUTS_NODE, NodeExecution, Output, Run
 
+AnyRow = Row[*tuple[Any, ...]]
+
 _COLUMNS = (
     Run.id,
     Run.graph_id,
@@ -66,12 +68,12 @@ class RunFilter:
         return wanted
 
 
-def find(session: Session, owner_id: UUID, run_id: UUID) -> Row[Any] | None:
+def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow | None:
     """The run's row, if it is the owner's."""
     return session.execute(select(*_COLUMNS).where(Run.id == run_id, Run.owner_id == owner_id)).one_or_none()
 
 
-def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | None, limit: int) -> Sequence[Row[Any]]:
+def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | None, limit: int) -> Sequence[AnyRow]:
     """Runs, the newest first, below the id `before`."""
     query = select(*_COLUMNS).where(Run.owner_id == owner_id, *wanted.conditions())
     if before is not None:
@@ -91,11 +93,11 @@ def inputs(session: Session, run_id: UUID) -> dict[str, str]:
         .where(Output.run_id == run_id, Output.node == RUN_INPUTS_NODE, Output.part == 0)
         .order_by(Output.idx, Output.ordinal)
     )
-    return {pin: value for pin, value in rows}
+    return {row.pin: row.value for row in rows}
 
 
 def counts(session: Session, run_id: UUID) -> dict[str, int]:
     """Node executions of the run by status, of the first `COUNTED` ones."""
     some = select(NodeExecution.status).where(NodeExecution.run_id == run_id).limit(COUNTED).subquery()
-    rows = session.execute(select(some.c.status, func.count()).group_by(some.c.status))
-    return {status: count for status, count in rows}
+    rows = session.execute(select(some.c.status, func.count().label("counted")).group_by(some.c.status))
+    return {row.status: row.counted for row in rows}

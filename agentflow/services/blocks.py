@@ -1,0 +1,19 @@
+"""Which blocks can a graph use?"""
+
+from typing import Any
+
+from agentflow.blocks import registry
+
+
+def every() -> list[dict[str, Any]]:
+    """The public descriptions of all blocks, by name."""
+    return sorted((block.info() for block in registry.every()), key=lambda info: str(info["name"]))
+
+
+def get(block_id: str) -> dict[str, Any]:
+    """The public description of one block, by id.
+
+    Raises:
+        NotFound: there is no such block.
+    """
+    return registry.get(block_id).info()

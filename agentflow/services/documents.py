@@ -1,0 +1,108 @@
+"""Is this document a graph, and what exactly does it say?
+
+From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from agentflow.blocks.registry import catalogue
+from agentflow.errors import GraphInvalid, Problem, TooLarge
+from agentflow.graph.model import Graph
+from agentflow.graph.validation import validate
+from agentflow.settings import settings
+
+_OF_THE_COPY = frozenset({"id", "version", "user_id", "created_at"})
+_COMPUTED = frozenset(
+    {"input_schema", "output_schema", "credentials_input_schema", "has_external_trigger", "has_human_in_the_loop"}
+)
+"""Fields that say nothing about what a graph does: they name a copy of it, or follow from the rest."""
+
+_OF_THE_NODE_COPY = frozenset({"graph_id", "graph_version"})
+
+
+def read(document: Mapping[str, Any]) -> Graph:
+    """The graph that `document` describes. Only its shape is checked.
+
+    Raises:
+        GraphInvalid: it has not the shape of a graph; names every place.
+        TooLarge: it has more nodes than the installation takes.
+    """
+    _refuse_too_many(document)
+    try:
+        return Graph.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(document, entry["loc"], entry["msg"]) for entry in error.errors(include_url=False)]
+        raise GraphInvalid("the document has not the shape of a graph", problems) from None
+
+
+def check(graph: Graph) -> tuple[Problem, ...]:
+    """Hold the graph against the rules for saving it; returns the warnings.
+
+    Raises:
+        GraphInvalid: it breaks some; holds all problems, warnings too.
+    """
+    problems = tuple(validate(graph, catalogue))
+    if any(problem.severity == "error" for problem in problems):
+        raise GraphInvalid("the graph is not valid", problems)
+    return problems
+
+
+def fingerprint(graph: Graph) -> str:
+    """SHA-256, in hex, of what the graph says: the same for two copies that differ in ids of the graph only."""
+    content = graph.model_dump(mode="json", exclude=set(_OF_THE_COPY | _COMPUTED))
+    content["nodes"] = [
+        {key: value for key, value in node.items() if key not in _OF_THE_NODE_COPY} for node in content["nodes"]
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def named(graph: Graph, graph_id: UUID, version: int) -> Graph:
+    """The same graph as version `version` of `graph_id`. Node ids stay: they are unique within the graph."""
+    nodes = [
+        node
+        if node.graph_id is None and node.graph_version is None
+        else node.model_copy(update={"graph_id": graph_id, "graph_version": version})
+        for node in graph.nodes
+    ]
+    return graph.model_copy(update={"id": graph_id, "version": version, "nodes": nodes})
+
+
+def _refuse_too_many(document: Mapping[str, Any]) -> None:
+    graphs = [document, *_listed(document, "sub_graphs"), *_listed(document, "subgraphs")]
+    count = sum(len(_listed(graph, "nodes")) for graph in graphs if isinstance(graph, Mapping))
+    if count > settings().max_nodes:
+        raise TooLarge(f"the graph has {count} nodes; at most {settings().max_nodes} are taken")
+
+
+def _listed(document: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = document.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message: str) -> Problem:
+    """A fault of shape, told by the ids that the document's author knows and not by places in a list."""
+    path = ".".join(map(str, place))
+    node, pin = None, None
+    if len(place) > 1 and place[0] == "nodes":
+        node = _id_at(document, "nodes", place[1])
+        path = ".".join(map(str, place[2:])) if node else path
+        if place[2:3] == ("input_default",) and len(place) > 3:
+            pin = str(place[3])
+    elif len(place) > 1 and place[0] == "links":
+        link = _id_at(document, "links", place[1])
+        path = f"link {link or f'number {place[1]}'}" + "".join(f".{part}" for part in place[2:])
+    return Problem(f"{path}: {message}" if path else message, node, pin)
+
+
+def _id_at(document: Mapping[str, Any], key: str, place: int | str) -> str | None:
+    items = _listed(document, key)
+    if not isinstance(place, int) or place >= len(items) or not isinstance(items[place], Mapping):
+        return None
+    found = items[place].get("id")
+    return found if isinstance(found, str) and found else None

@@ -1,0 +1,133 @@
+"""What is happening in a run? Its events in order, each once, from wherever a subscriber left off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.engine.codec import loads
+from agentflow.errors import Malformed
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.plan import Plan
+from agentflow.schemas.events import EventOutput, RunEvent
+from agentflow.services import secrecy
+from agentflow.services.plans import plan_of
+from agentflow.services.runs import find
+from agentflow.storage import events as stored
+from agentflow.storage import run_views
+from agentflow.storage.events import EventValue, Position, Span
+from agentflow.storage.run_views import AnyRow
+
+BATCH: Final = 100
+"""Events that are read at once, at most."""
+
+MAX_OUTPUTS: Final = 20
+"""Outputs in one event; the others are in the node execution's view."""
+
+LONGEST: Final = 8 * 1024
+"""Bytes of a value in an event; a longer one is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The run whose events are read."""
+
+    run_id: UUID
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some events, where to go on after them, and whether the run has ended and there are no more."""
+
+    events: list[RunEvent]
+    position: Position
+    over: bool
+
+
+def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
+    """The run, ready to be watched.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = find(session, owner_id, run_id)
+    return Subject(run_id, plan_of(session, run.graph_id, run.graph_version))
+
+
+def position(text: str | None) -> Position:
+    """Where the event with the id `text` stands; None: before the first.
+
+    Raises:
+        Malformed: it is no event's id.
+    """
+    if not text:
+        return Position()
+    transaction, _, number = text.partition("-")
+    if not (transaction.isdecimal() and number.isdecimal()) or max(len(transaction), len(number)) > 18:
+        raise Malformed(f"{text!r} is no id of an event")
+    return Position(int(transaction), int(number))
+
+
+def read(session: Session, subject: Subject, start: Position) -> Batch:
+    """The events after `start`, up to `BATCH` of them."""
+    # Asked first: what is written between the two questions is then read by the next call.
+    ended = run_views.has_ended(session, subject.run_id)
+    rows = stored.after(session, subject.run_id, start, BATCH)
+    given = _values(session, subject, rows)
+    events = [_event(subject.plan, row, given) for row in rows]
+    reached = Position(rows[-1].transaction, rows[-1].id) if rows else start
+    # Not "the last one says that it ended": a run that is retried goes on after that, and what is written last
+    # may be held back while an older transaction runs.
+    over = ended and not stored.any_after(session, subject.run_id, reached)
+    return Batch(events, reached, over)
+
+
+def _values(session: Session, subject: Subject, rows: Sequence[AnyRow]) -> dict[tuple[int, int], list[EventValue]]:
+    spans = [
+        Span(row.node, row.idx, row.first, row.first + min(row.stored, MAX_OUTPUTS))
+        for row in rows
+        if row.first is not None and row.stored
+    ]
+    found: dict[tuple[int, int], list[EventValue]] = {}
+    for value in stored.values(session, subject.run_id, spans, LONGEST):
+        found.setdefault((value.node, value.idx), []).append(value)
+    return found
+
+
+def _event(plan: Plan, row: AnyRow, given: dict[tuple[int, int], list[EventValue]]) -> RunEvent:
+    event = RunEvent(id=f"{row.transaction}-{row.id}", kind=row.kind, at=row.at, status=row.status, reason=row.reason)
+    if row.node is None:
+        return event
+    node = plan.nodes[row.node]
+    outputs: list[EventOutput] = []
+    if row.first is not None and row.stored:
+        end = row.first + row.stored
+        outputs = [
+            EventOutput.model_validate(_shown(value, secrecy.hides_output(node, value.pin)))
+            for value in given.get((row.node, row.idx), ())
+            if row.first <= value.ordinal < end
+        ]
+    return event.model_copy(
+        update={
+            "node_id": node.id,
+            "block": node.block_name,
+            "title": node.title,
+            "index": row.idx,
+            "attempt": row.attempt,
+            "error": row.error,
+            "is_output": node.kind is BlockKind.OUTPUT,
+            "outputs": outputs,
+            "outputs_truncated": (row.stored or 0) > len(outputs) or any(output.truncated for output in outputs),
+        }
+    )
+
+
+def _shown(value: EventValue, hidden: bool) -> dict[str, Any]:
+    if hidden:
+        return {"pin": value.pin, "value": secrecy.HIDDEN}
+    if value.text is None:
+        return {"pin": value.pin, "truncated": True}
+    return {"pin": value.pin, "value": loads(value.text)}

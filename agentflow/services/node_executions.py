@@ -1,0 +1,152 @@
+"""What did the node executions of a run get, do and give?"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.engine.codec import loads
+from agentflow.engine.inputs import collect
+from agentflow.engine.statuses import NodeStatus
+from agentflow.errors import BadInput
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.plan import Plan, PlanNode
+from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView
+from agentflow.services import cursors, secrecy, values
+from agentflow.services.plans import plan_of
+from agentflow.services.runs import find
+from agentflow.storage import node_views
+from agentflow.storage.node_views import Budget, Key, Value
+from agentflow.storage.run_views import AnyRow
+
+_Delivered = dict[str, tuple[int, Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFilter:
+    """Which node executions are wanted; None: all of them."""
+
+    node_id: str | None = None
+    index: int | None = None
+    status: NodeStatus | None = None
+
+
+def page(
+    session: Session,
+    owner_id: UUID,
+    run_id: UUID,
+    wanted: NodeFilter,
+    after: str | None,
+    limit: int,
+    budget: Budget = values.SHORT,
+) -> NodeExecutionList:
+    """One page of the run's node executions, by node and index.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = find(session, owner_id, run_id)
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
+    number = _number(plan, wanted.node_id)
+    key = cursors.integers(after, 2)
+    rows = node_views.page(
+        session,
+        run_id,
+        node=number,
+        idx=wanted.index,
+        status=wanted.status,
+        after=Key(*key) if key else None,
+        limit=limit + 1,
+    )
+    items = _views(session, run_id, plan.masked(masks) if masks else plan, masks, list(rows[:limit]), budget)
+    last = rows[limit - 1] if len(rows) > limit else None
+    return NodeExecutionList(items=items, next_cursor=cursors.cursor(last.node, last.idx) if last else None)
+
+
+def _number(plan: Plan, node_id: str | None) -> int | None:
+    if node_id is None:
+        return None
+    try:
+        return plan.node(node_id).number
+    except KeyError:
+        return -2  # no node has it, so the page is empty
+
+
+def _views(
+    session: Session,
+    run_id: UUID,
+    plan: Plan,
+    masks: dict[str, dict[str, Any]],
+    rows: list[AnyRow],
+    budget: Budget,
+) -> list[NodeExecutionView]:
+    keys = [Key(row.node, row.idx) for row in rows]
+    pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
+    delivered = node_views.delivered(session, run_id, pins, budget)
+    given = node_views.outputs(session, run_id, keys, budget)
+    return [
+        _view(
+            plan,
+            row,
+            _inputs(plan, plan.nodes[row.node], delivered.get(key, {}), masks),
+            given.get(key, []),
+            [pin for pin in plan.nodes[row.node].pins if pin not in delivered.get(key, {})],
+        )
+        for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+def _fed(node: PlanNode) -> set[str]:
+    """The pins that values may have been delivered to: the linked ones, and where the run's inputs go."""
+    return {*node.pins, "value"} if node.kind is BlockKind.INPUT else set(node.pins)
+
+
+def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    arrived = {
+        pin: secrecy.HIDDEN if source >= 0 and secrecy.is_secret_input(plan.nodes[source]) else values.shown(value)
+        for pin, (source, value) in delivered.items()
+    }
+    mask = masks.get(node.id, {})
+    try:
+        collected = collect(node, arrived, mask)
+    except BadInput:  # the node execution has failed for it; what arrived is shown as it is
+        collected = {**node.input_default, **arrived, **mask}
+    return secrecy.hide_inputs(node, collected)
+
+
+def _view(
+    plan: Plan, row: AnyRow, inputs: dict[str, Any], given: list[tuple[str, Value]], lacking: list[str]
+) -> NodeExecutionView:
+    node = plan.nodes[row.node]
+    outputs: dict[str, list[Any]] = {}
+    for pin, value in given:
+        outputs.setdefault(pin, []).append(secrecy.HIDDEN if secrecy.hides_output(node, pin) else values.shown(value))
+    return NodeExecutionView(
+        id=f"{node.id}/{row.idx}",
+        node_id=node.id,
+        block=node.block_name,
+        title=node.title,
+        index=row.idx,
+        status=row.status,
+        reason=row.reason,
+        attempt=row.attempt,
+        inputs=inputs,
+        outputs=outputs,
+        outputs_truncated=len(given) < row.emitted or any(value.text is None for _, value in given),
+        waiting_for=lacking if row.status == NodeStatus.INCOMPLETE else [],
+        error=row.error,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        worker=row.holder,
+        stats=_stats(row),
+    )
+
+
+def _stats(row: AnyRow) -> dict[str, Any]:
+    stats: dict[str, Any] = {"outputs": row.emitted, "failures": row.failures, "losses": row.losses}
+    if row.started_at is not None and row.ended_at is not None:
+        stats["duration"] = round((row.ended_at - row.started_at).total_seconds(), 6)
+    return stats

@@ -1,0 +1,114 @@
+"""What is the plan, or the document, of a graph version? Both never change, so each process keeps the last ones.
+
+API and workers use the same cache, each its own copy. What is kept is bounded by nodes, not by graphs: one graph of
+10,000 nodes weighs as much as a thousand of ten.
+"""
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Final, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.blocks.registry import catalogue
+from agentflow.errors import NotFound, Problem
+from agentflow.graph.model import Graph
+from agentflow.graph.plan import Plan, compile_plan
+from agentflow.graph.validation import validate
+from agentflow.storage import graphs
+
+MAX_NODES_KEPT: Final = 100_000
+"""Nodes in one cache; about 2 kB each."""
+
+_OWN_WEIGHT: Final = 10  # as nodes: what a graph costs beside its nodes
+
+_Key = tuple[UUID, int]
+_T = TypeVar("_T")
+
+
+class VersionCache(Generic[_T]):
+    """What is known of the graph versions used last, up to a number of nodes in all. Threads may share it."""
+
+    def __init__(self, max_nodes: int = MAX_NODES_KEPT) -> None:
+        self._max_nodes = max_nodes
+        self._nodes = 0
+        self._kept: OrderedDict[_Key, tuple[_T, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: _Key) -> _T | None:
+        """What is kept under `key`; it is the most recently used one now."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found[0] if found is not None else None
+
+    def put(self, key: _Key, value: _T, nodes: int) -> None:
+        """Keep `value`, and let go of what was not used for longest. The newest one is always kept."""
+        weight = _OWN_WEIGHT + nodes
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = (value, weight)
+            self._nodes += weight
+            while self._nodes > self._max_nodes and len(self._kept) > 1:
+                _, (_, dropped) = self._kept.popitem(last=False)
+                self._nodes -= dropped
+
+
+_plans: VersionCache[Plan] = VersionCache()
+_documents: VersionCache[Graph] = VersionCache()
+_run_problems: VersionCache[tuple[Problem, ...]] = VersionCache()
+
+
+def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
+    """The compiled plan of a graph version, without masks (`Plan.masked` applies those of a run).
+
+    Raises:
+        NotFound: there is no such version. Whose it is, is not asked here.
+    """
+    key = (graph_id, version)
+    if (kept := _plans.get(key)) is not None:
+        return kept
+    text = graphs.plan_of(session, graph_id, version)
+    if text is None:
+        raise NotFound(f"there is no version {version} of graph {graph_id}")
+    try:
+        plan = Plan.from_json(text)
+    except ValueError:  # written by another version of agentflow
+        plan = compile_plan(document_of(session, graph_id, version), catalogue)
+    _plans.put(key, plan, len(plan.nodes))
+    return plan
+
+
+def document_of(session: Session, graph_id: UUID, version: int) -> Graph:
+    """The document of a graph version. It is shared: do not change it.
+
+    Raises:
+        NotFound: there is no such version. Whose it is, is not asked here.
+    """
+    key = (graph_id, version)
+    if (kept := _documents.get(key)) is not None:
+        return kept
+    text = graphs.document_of(session, graph_id, version)
+    if text is None:
+        raise NotFound(f"there is no version {version} of graph {graph_id}")
+    graph = Graph.from_json(text)
+    _documents.put(key, graph, len(graph.nodes))
+    return graph
+
+
+def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Problem, ...]:
+    """All that is wrong with running a graph version without inputs and masks: found once, then known.
+
+    Raises:
+        NotFound: there is no such version. Whose it is, is not asked here.
+    """
+    key = (graph_id, version)
+    if (kept := _run_problems.get(key)) is not None:
+        return kept
+    graph = document_of(session, graph_id, version)
+    problems = tuple(validate(graph, catalogue, for_run=True))
+    _run_problems.put(key, problems, len(problems))
+    return problems

@@ -1,0 +1,135 @@
+"""What has become of a run? One run with its inputs and outputs, or a page of runs, or a page of outputs."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.engine.codec import dumps, loads
+from agentflow.engine.statuses import NodeStatus
+from agentflow.errors import NotFound
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.plan import Plan
+from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
+from agentflow.services import cursors, secrecy, values
+from agentflow.services.plans import plan_of
+from agentflow.storage import node_views, run_views
+from agentflow.storage.node_views import OutputLine
+from agentflow.storage.run_views import AnyRow, RunFilter
+
+MAX_OUTPUTS_SHOWN: Final = 1000
+"""Outputs in the view of a run; all of them are in the pages of `outputs`."""
+
+_RAN = (NodeStatus.RUNNING, NodeStatus.WAITING, NodeStatus.COMPLETED, NodeStatus.FAILED)
+
+
+def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow:
+    """The run's row.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = run_views.find(session, owner_id, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
+    """The run, with inputs, outputs (up to `MAX_OUTPUTS_SHOWN`) and counts.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = find(session, owner_id, run_id)
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    inputs = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
+    lines = _lines(session, run_id, plan, limit=MAX_OUTPUTS_SHOWN + 1)
+    shown: dict[str, list[Any]] = {}
+    for line in lines[:MAX_OUTPUTS_SHOWN]:
+        shown.setdefault(_name(plan, line), []).append(values.shown(line.value))
+    return RunView(
+        **summary(run).model_dump(),
+        inputs=secrecy.hide_run_inputs(plan, inputs),
+        outputs=shown,
+        outputs_truncated=len(lines) > MAX_OUTPUTS_SHOWN or any(line.value.text is None for line in lines),
+        stats=run.stats if run.stats is not None else _present_stats(session, run_id),
+    )
+
+
+def page(session: Session, owner_id: UUID, wanted: RunFilter, after: str | None, limit: int) -> RunList:
+    """One page of the owner's runs, the newest first."""
+    found = run_views.page(session, owner_id, wanted, cursors.identifier(after), limit + 1)
+    items = [summary(run) for run in found[:limit]]
+    return RunList(items=items, next_cursor=cursors.cursor(items[-1].id) if len(found) > limit else None)
+
+
+def outputs(
+    session: Session, owner_id: UUID, run_id: UUID, name: str | None, after: str | None, limit: int
+) -> OutputList:
+    """One page of a run's outputs, by output node, in order; `name` keeps those of one name.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = find(session, owner_id, run_id)
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    key = cursors.integers(after, 3)
+    place = (key[0], key[1], key[2]) if key else None
+    lines = _lines(session, run_id, plan, limit=limit + 1, name=name, after=place, budget=values.FULL)
+    last = lines[limit - 1] if len(lines) > limit else None
+    return OutputList(
+        items=[
+            OutputItem(
+                name=_name(plan, line),
+                value=values.shown(line.value),
+                node_id=plan.nodes[line.node].id,
+                index=line.idx,
+            )
+            for line in lines[:limit]
+        ],
+        next_cursor=cursors.cursor(last.node, last.idx, last.ordinal) if last else None,
+    )
+
+
+def summary(run: AnyRow) -> RunSummary:
+    """One line of a list."""
+    parent = None
+    if run.parent_run_id is not None:
+        parent = ParentRun(run_id=run.parent_run_id, node=run.parent_node, index=run.parent_idx)
+    return RunSummary.model_validate({**run._mapping, "parent": parent})
+
+
+def _lines(
+    session: Session,
+    run_id: UUID,
+    plan: Plan,
+    *,
+    limit: int,
+    name: str | None = None,
+    after: tuple[int, int, int] | None = None,
+    budget: node_views.Budget = values.SHORT,
+) -> list[OutputLine]:
+    nodes = [node.number for node in plan.nodes if node.kind is BlockKind.OUTPUT]
+    if not nodes:
+        return []
+    wanted = None
+    if name is not None:
+        wanted = (dumps(name), [node.number for node in plan.outputs.get(name, ())])
+    return node_views.run_outputs(session, run_id, nodes, name=wanted, after=after, limit=limit, budget=budget)
+
+
+def _name(plan: Plan, line: OutputLine) -> str:
+    """The name that came with the value, else the node's."""
+    given = loads(line.name) if line.name is not None else plan.nodes[line.node].name
+    return given if isinstance(given, str) else str(given)
+
+
+def _present_stats(session: Session, run_id: UUID) -> dict[str, Any]:
+    counts = run_views.counts(session, run_id)
+    return {
+        "node_count": sum(counts.get(status, 0) for status in _RAN),
+        "node_error_count": counts.get(NodeStatus.FAILED, 0),
+        "node_executions": counts,
+        "counts_truncated": sum(counts.values()) >= run_views.COUNTED,
+    }

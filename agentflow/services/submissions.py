@@ -1,0 +1,162 @@
+"""How does a run begin? Someone submits a graph, stored or inline, with inputs.
+
+Everything that is wrong is found before anything is written. Then run, inputs and starting node executions are
+written in the caller's transaction, and published after its commit. An Idempotency-Key is claimed first in that same
+transaction, so that a submission that is sent again finds the run of the first one, however close they come.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow import clock
+from agentflow.blocks.registry import catalogue
+from agentflow.dispatch import publish
+from agentflow.engine.codec import dumps
+from agentflow.engine.statuses import RunStatus
+from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
+from agentflow.graph.plan import Plan
+from agentflow.graph.validation import check_inputs, validate
+from agentflow.ids import new_id
+from agentflow.services import documents, graphs
+from agentflow.services.plans import document_of, plan_of, run_problems_of
+from agentflow.services.transaction import after_commit
+from agentflow.settings import settings
+from agentflow.storage import graphs as stored_graphs
+from agentflow.storage import idempotency, run_views, runs
+
+DEFAULT_PRIORITY: Final = 5
+MAX_KEY: Final = 255
+"""Characters of an Idempotency-Key, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a submitter asks for, beside the graph. `priority` None: the graph's, or 5."""
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The run that a submission stands for. `replayed`: an earlier submission with this key made it."""
+
+    run_id: UUID
+    graph_id: UUID
+    graph_version: int
+    status: RunStatus
+    warnings: tuple[Problem, ...]
+    replayed: bool = False
+
+
+def submit(
+    session: Session, owner_id: UUID, graph_id: UUID, version: int | None, wanted: Wanted, key: str | None = None
+) -> Accepted:
+    """Run a version, by default the latest, of a stored graph. `key`: the Idempotency-Key.
+
+    Raises:
+        NotFound: the owner has no such graph, or the graph no such version.
+        GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
+        IdempotencyMismatch: the key stood for another submission.
+        TooLarge: an input is larger than a value may be.
+    """
+    run_id = new_id()
+    if key is not None:
+        digest = _digest(str(graph_id), version, asdict(wanted))
+        if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
+            return _replay(session, owner_id, earlier, wanted)
+    head = stored_graphs.find(session, owner_id, graph_id)
+    if head is None:
+        raise NotFound(f"there is no graph {graph_id}")
+    return _start(session, owner_id, run_id, graph_id, version or head.latest_version, wanted)
+
+
+def submit_inline(
+    session: Session, owner_id: UUID, document: dict[str, Any], wanted: Wanted, key: str | None = None
+) -> Accepted:
+    """Run a graph that comes with the submission; it is stored, but not listed. `key`: the Idempotency-Key.
+
+    Raises:
+        GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
+        IdempotencyMismatch: the key stood for another submission.
+        TooLarge: too many nodes, or an input is larger than a value may be.
+    """
+    run_id = new_id()
+    if key is not None:
+        digest = _digest(document, None, asdict(wanted))
+        if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
+            return _replay(session, owner_id, earlier, wanted)
+    graph_id, _ = graphs.create_inline(session, owner_id, documents.read(document))
+    return _start(session, owner_id, run_id, graph_id, 1, wanted)
+
+
+def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, version: int, wanted: Wanted) -> Accepted:
+    plan = plan_of(session, graph_id, version)
+    warnings = _check(session, plan, wanted)
+    priority = next(p for p in (wanted.priority, plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
+    limit = plan.settings.deadline
+    new = runs.NewRun(
+        id=run_id,
+        owner_id=owner_id,
+        plan=plan,
+        inputs=wanted.inputs,
+        masks=wanted.masks,
+        labels=wanted.labels,
+        priority=priority,
+        deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
+    )
+    ready = runs.create(session, new)
+    after_commit(session, lambda: publish(plan, run_id, priority, ready))
+    return Accepted(run_id, graph_id, version, RunStatus.QUEUED, warnings)
+
+
+def _check(session: Session, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
+    """Whether the run can start; returns the warnings."""
+    for name, value in wanted.inputs.items():
+        if "\x00" in name:
+            raise Malformed("the name of an input contains a NUL character")
+        if len(dumps(value)) > settings().max_value_bytes:  # characters: never more than the bytes
+            raise TooLarge(f"the input {name!r} is larger than a value may be ({settings().max_value_bytes} bytes)")
+    if wanted.masks:  # they change which pins are waited for, and so everything
+        graph = document_of(session, plan.graph_id, plan.version)
+        problems = tuple(validate(graph, catalogue, for_run=True, inputs=wanted.inputs, masks=wanted.masks))
+    else:
+        problems = run_problems_of(session, plan.graph_id, plan.version)
+        problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
+    if any(problem.severity == "error" for problem in problems):
+        raise GraphInvalid("the graph cannot run with these inputs", problems)
+    return problems
+
+
+def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:
+    text = json.dumps([graph, version, wanted], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _earlier(session: Session, owner_id: UUID, key: str, digest: str, run_id: UUID) -> UUID | None:
+    """The run that `key` stands for already; None: it stands for `run_id` from now on."""
+    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+        raise Malformed(f"an Idempotency-Key is 1 to {MAX_KEY} printable ASCII characters")
+    earlier = idempotency.reserve(session, owner_id, key, digest, run_id)
+    if earlier is None:
+        return None
+    if earlier.digest != digest:
+        raise IdempotencyMismatch
+    return earlier.run_id
+
+
+def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> Accepted:
+    run = run_views.find(session, owner_id, run_id)
+    if run is None:
+        raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
+    warnings = _check(session, plan_of(session, run.graph_id, run.graph_version), wanted)
+    return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

@@ -1,0 +1,49 @@
+"""In which database transaction does a use case run, and what follows once it is committed?
+
+Work is published only after the commit that made it: a worker must not hear of what it cannot see yet. What the
+process does not live to publish is found by recovery, because the rows are their own outbox.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from agentflow.errors import EngineError, Unavailable
+from agentflow.storage.connect import session
+
+_FOLLOWING = "agentflow_after_commit"
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """A session whose work is committed at the end, or rolled back when something is raised.
+
+    Raises:
+        Unavailable: PostgreSQL cannot be reached, or is too busy.
+    """
+    following: list[Callable[[], object]] = []
+    try:
+        with session() as opened:
+            opened.info[_FOLLOWING] = following
+            yield opened
+    except (OperationalError, InterfaceError) as error:
+        raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
+    except PoolTimeout as error:
+        raise Unavailable("all database connections of this process are in use") from error
+    for act in following:
+        act()
+
+
+def after_commit(session: Session, act: Callable[[], object]) -> None:
+    """Call `act` when the transaction is committed, and not at all if it is rolled back. It must not raise.
+
+    Raises:
+        EngineError: `session` was not opened by `transaction`, so nobody would call it.
+    """
+    following = session.info.get(_FOLLOWING)
+    if following is None:
+        raise EngineError("what follows a commit needs a session from services.transaction")
+    following.append(act)
