@@ -43,7 +43,7 @@ def coercible(value: Any, annotation: Any) -> bool:
     return _convert(value, annotation)[1]
 
 
-def item_annotation(annotation: Any, kind: Literal["$", "#", "@"]) -> Any:
+def item_annotation(annotation: Any, kind: str) -> Any:
     """The type of the items of a list ("$") or of the values of a dictionary; Any where it declares none."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

@@ -7,7 +7,7 @@ that changes while a run goes on, and it must not be changed by those who read i
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 from uuid import UUID
@@ -16,70 +16,13 @@ from agentflow.errors import GraphInvalid, Problem
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import base_name, is_tool_pin, tool_pin
+from agentflow.graph.plan_node import PlanLink, PlanNode, node_of, node_row
 from agentflow.graph.settings import GraphSettings, NodeSettings, effective
+
+__all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
 FORMAT: Final = 1
 """Version of the stored form. A reader of another one must compile again."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanLink:
-    """One link. `source` and `sink` are node numbers; `number` is its place among the graph's links.
-
-    `static`: the last value that it delivered stays. Values of a tool pin go to one sink only: `source_pin` of such
-    a link is always the full name, `tools_^_{sink node id}_~_{sink pin}`.
-    """
-
-    number: int
-    source: int
-    source_pin: str
-    sink: int
-    sink_pin: str
-    static: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PlanNode:
-    """One node, ready to run.
-
-    Attributes:
-        number: its place among the graph's nodes.
-        id: its id in the document.
-        block_id: the block that it runs, and `block_name` its name, and `kind` its sort.
-        title: its name for people: the author's, else the block's.
-        input_default: its literals, by pin (dynamic ones too).
-        settings: what holds for it: its own settings over the graph's.
-        pins: the pins that it waits for (linked, names as written) → whether a static link is among their links.
-        base: the lowest index that a delivery may go to: 1, or 2 for a linked input node, which starts as index 1.
-        links: what its outputs fire, in the order of the document.
-        handles_errors: whether a link leaves its `error` pin: then its failure does not fail the run.
-        starts: whether it is QUEUED when the run starts.
-        name: the name under which an input or output node is known outside; None for others.
-    """
-
-    number: int
-    id: str
-    block_id: str
-    block_name: str
-    kind: BlockKind
-    title: str
-    input_default: dict[str, Any]
-    settings: NodeSettings
-    pins: Mapping[str, bool]
-    base: int
-    links: tuple[PlanLink, ...]
-    handles_errors: bool
-    starts: bool
-    name: str | None
-    has_static: bool = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "has_static", any(self.pins.values()))
-
-    @property
-    def need(self) -> int:
-        """How many pins must have a value."""
-        return len(self.pins)
 
 
 @dataclass(frozen=True)
@@ -139,7 +82,7 @@ class Plan:
     def to_json(self) -> str:
         """The stored form: JSON text in ASCII. Equal settings are written once."""
         table: dict[str, int] = {}
-        nodes = [_node_row(node, table) for node in self.nodes]
+        nodes = [node_row(node, table) for node in self.nodes]
         content = {
             "format": FORMAT,
             "graph_id": str(self.graph_id),
@@ -165,7 +108,7 @@ class Plan:
             graph_id=UUID(content["graph_id"]),
             version=content["version"],
             settings=GraphSettings.model_validate(content["settings"]),
-            nodes=tuple(_node_of(number, row, settings) for number, row in enumerate(content["nodes"])),
+            nodes=tuple(node_of(number, row, settings) for number, row in enumerate(content["nodes"])),
         )
 
 
@@ -261,33 +204,3 @@ def _masked(node: PlanNode, hidden: set[tuple[int, str]]) -> PlanNode:
     if len(pins) == len(node.pins) and len(links) == len(node.links):
         return node
     return replace(node, pins=pins, links=links, starts=_starts(node.kind, pins), base=_base(node.kind, pins))
-
-
-def _node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
-    """`node` as JSON; its settings become a number in `table`, which maps their JSON text to that number."""
-    settings = table.setdefault(node.settings.model_dump_json(), len(table))
-    return {
-        "id": node.id,
-        "block_id": node.block_id,
-        "block_name": node.block_name,
-        "kind": node.kind.value,
-        "title": node.title,
-        "input_default": node.input_default,
-        "settings": settings,
-        "pins": dict(node.pins),
-        "base": node.base,
-        "links": [[link.number, link.source_pin, link.sink, link.sink_pin, link.static] for link in node.links],
-        "handles_errors": node.handles_errors,
-        "starts": node.starts,
-        "name": node.name,
-    }
-
-
-def _node_of(number: int, row: dict[str, Any], settings: list[NodeSettings]) -> PlanNode:
-    """The node that `_node_row` wrote."""
-    links = tuple(
-        PlanLink(link, number, source_pin, sink, sink_pin, static)
-        for link, source_pin, sink, sink_pin, static in row["links"]
-    )
-    rest = {**row, "kind": BlockKind(row["kind"]), "settings": settings[row["settings"]], "links": links}
-    return PlanNode(number=number, **rest)

@@ -1,0 +1,139 @@
+"""Is what the nodes are given enough, and of the right types? Required pins, literals, masks and run inputs.
+
+Messages never repeat a value: it may be a secret.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from agentflow.errors import Problem
+from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
+from agentflow.graph.coercion import coercible, item_annotation
+from agentflow.graph.model import Node
+from agentflow.graph.pins import base_name, check_sink, split
+from agentflow.graph.wiring import Wiring, input_pins
+
+_CHECKED_AT_SAVE = (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
+_WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
+_PAYLOAD = "payload"
+
+Severity = Literal["error", "warning"]
+
+
+def check_values(wiring: Wiring, *, for_run: bool, imported: bool) -> Iterator[Problem]:
+    """What is wrong with the values in the document and in the run's masks, node by node."""
+    for id, node in wiring.nodes.items():
+        spec = wiring.specs.get(id)
+        if spec is None or spec.kind is BlockKind.NOTE:
+            continue
+        if for_run or spec.kind in _CHECKED_AT_SAVE:
+            yield from _check_required(node, spec, wiring)
+        if for_run and spec.kind in _WEBHOOKS:
+            yield from _check_payload(node, spec, wiring)
+        yield from _check_literals(node, spec, wiring, "warning" if imported else "error")
+        yield from _check_masks(node, spec, wiring.masks.get(id, {}))
+    for id in sorted(wiring.masks.keys() - wiring.nodes.keys()):
+        yield Problem("an input mask names this node, which is not in the graph", id, severity="warning")
+
+
+def check_run_inputs(known: Mapping[str, tuple[str, BlockSpec | None]], inputs: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with a run's inputs. `known`: name of an input node → its id and block (None: take any value)."""
+    for name, value in inputs.items():
+        if name not in known:
+            yield Problem(f"the graph has no input '{name}'; it is ignored", severity="warning")
+            continue
+        id, spec = known[name]
+        pin = spec.inputs.get("value") if spec else None
+        if pin and value is not None and not coercible(value, pin.annotation):
+            yield Problem(f"input '{name}': {_misfit(value, pin.annotation)}", id, "value")
+
+
+def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
+    given = _given_names(node, wiring)
+    if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT):
+        given.add("name")  # reported with the names of the graph
+    if spec.kind is BlockKind.INPUT:
+        given.add("value")  # given by the run, or by nobody: then the node emits nothing
+    for pin in spec.inputs.values():
+        if pin.required and pin.name not in given and not _is_credentials(pin):
+            yield Problem(f"{spec.name} needs '{pin.name}': link it or give a value", node.id, pin.name)
+    if spec.kind is BlockKind.AGENT:
+        given |= _agent_inputs(node)
+        for pin in input_pins(node, spec).values():
+            if pin.required and pin.name not in given:
+                yield Problem(f"the sub-graph needs '{pin.name}': link it or give a value", node.id, pin.name)
+
+
+def _given_names(node: Node, wiring: Wiring) -> set[str]:
+    """The declared names of the pins that are linked, masked, or have a literal. A null counts as nothing."""
+    given = {base_name(pin) for pin in wiring.linked[node.id]}
+    given |= {base_name(pin) for pin, value in node.input_default.items() if value is not None}
+    return given | {base_name(pin) for pin in wiring.masks.get(node.id, ())}
+
+
+def _agent_inputs(node: Node) -> set[str]:
+    """The inputs of its run that a sub-graph node carries as literals."""
+    inputs = node.input_default.get("inputs")
+    return {name for name, value in inputs.items() if value is not None} if isinstance(inputs, dict) else set()
+
+
+def _is_credentials(pin: PinSpec) -> bool:
+    """Credentials are chosen at submission and looked up by the services, not given as values."""
+    return "credentials_provider" in pin.schema
+
+
+def _check_payload(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
+    got = _PAYLOAD in wiring.masks.get(node.id, ()) or _PAYLOAD in wiring.linked[node.id]
+    if _PAYLOAD in spec.inputs and not got and not node.input_default.get(_PAYLOAD):
+        yield Problem("this node is fed by a webhook and got no payload", node.id, _PAYLOAD)
+
+
+def _check_literals(node: Node, spec: BlockSpec, wiring: Wiring, severity: Severity) -> Iterator[Problem]:
+    own = input_pins(node, spec)
+    unused = wiring.linked[node.id] | wiring.masks.get(node.id, {}).keys()  # what is delivered takes their place
+    for pin, value in node.input_default.items():
+        name = base_name(pin)
+        if name not in spec.inputs and name not in own:
+            yield Problem(f"{spec.name} has no input pin '{name}'; its value is ignored", node.id, pin, "warning")
+        elif pin not in unused:
+            yield from _check_value(pin, value, spec, node.id, severity)
+
+
+def _check_masks(node: Node, spec: BlockSpec, masks: Mapping[str, Any]) -> Iterator[Problem]:
+    own = input_pins(node, spec)
+    for pin, value in masks.items():
+        name = base_name(pin)
+        if name not in spec.inputs and name not in own:
+            yield Problem(f"an input mask names the pin '{name}', which {spec.name} lacks", node.id, pin, "warning")
+        else:
+            yield from _check_value(pin, value, spec, node.id, "error")
+
+
+def _check_value(pin: str, value: Any, spec: BlockSpec, node_id: str, severity: Severity) -> Iterator[Problem]:
+    """Whether one given value fits the place that `pin` points to."""
+    try:
+        check_sink(pin)
+    except ValueError as error:
+        yield Problem(str(error), node_id, pin)
+        return
+    declared = spec.inputs.get(base_name(pin))
+    annotation = declared.annotation if declared else Any
+    for step in split(pin)[1]:
+        annotation = item_annotation(annotation, step.kind)
+    if value is not None and not coercible(value, annotation):
+        yield Problem(_misfit(value, annotation), node_id, pin, severity)
+
+
+def _misfit(value: Any, annotation: Any) -> str:
+    wanted = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    return f"{_sort_of(value)} is given that cannot be taken as {wanted}"
+
+
+def _sort_of(value: Any) -> str:
+    """What JSON calls it."""
+    if isinstance(value, bool):
+        return "a boolean"
+    for kind, name in ((str, "a text"), (int | float, "a number"), (list, "a list"), (dict, "an object")):
+        if isinstance(value, kind):
+            return name
+    return "a value"

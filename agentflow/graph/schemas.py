@@ -1,0 +1,111 @@
+"""What may a graph's users give it, and what will they get? The computed parts of its public description.
+
+JSON Schemas of the inputs, the outputs and the credentials, and the document as the API shows it. They are computed
+from the nodes each time, never taken from what an import claims.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
+from agentflow.graph.model import Graph, Node
+
+_WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
+
+
+def input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
+    """JSON Schema of the inputs of a run: one property per input node; required are those without a value."""
+    return _schema_of(graph, catalogue, BlockKind.INPUT)
+
+
+def output_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
+    """JSON Schema of the outputs of a run: one property per name of an output node."""
+    return _schema_of(graph, catalogue, BlockKind.OUTPUT)
+
+
+def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
+    """JSON Schema of the credentials that a run needs, its sub-graphs' runs included.
+
+    One property per distinct set of providers and types; it is required unless every node that uses it says
+    `credentials_optional`.
+    """
+    properties: dict[str, Any] = {}
+    required: dict[str, bool] = defaultdict(bool)
+    for node, pin in _credentials_pins(graph, catalogue):
+        providers, types = sorted(pin.schema["credentials_provider"]), sorted(pin.schema.get("credentials_types", ()))
+        key = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
+        properties.setdefault(key, {**pin.schema, "title": key, "secret": True})
+        required[key] |= not node.metadata.get("credentials_optional")
+    return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
+
+
+def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
+    """The document as the API shows it: with the computed schemas and flags, and each node with its own links."""
+    document = graph.model_dump(mode="json")
+    document |= {
+        "input_schema": input_schema(graph, catalogue),
+        "output_schema": output_schema(graph, catalogue),
+        "credentials_input_schema": credentials_input_schema(graph, catalogue),
+        "has_external_trigger": _has(graph, catalogue, *_WEBHOOKS),
+        "has_human_in_the_loop": _has(graph, catalogue, BlockKind.HUMAN_IN_THE_LOOP),
+    }
+    incoming, outgoing = defaultdict(list), defaultdict(list)
+    for link in document["links"]:
+        outgoing[link["source_id"]].append(link)
+        incoming[link["sink_id"]].append(link)
+    for node in document["nodes"]:
+        node |= {"input_links": incoming[node["id"]], "output_links": outgoing[node["id"]]}
+    document["sub_graphs"] = [describe(inner, catalogue) for inner in graph.sub_graphs]
+    return document
+
+
+def _schema_of(graph: Graph, catalogue: Catalogue, kind: BlockKind) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for node in graph.nodes:
+        spec = catalogue(node.block_id)
+        name = node.input_default.get("name")
+        if spec is None or spec.kind is not kind or not isinstance(name, str) or name in properties:
+            continue
+        properties[name] = _property(name, node, spec.inputs)
+        if node.input_default.get("value") is None:
+            required.append(name)
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, Any]:
+    """The schema of one input or output: the value's, with the title, description and default of the node."""
+    given = node.input_default
+    schema = {key: entry for key, entry in _value_schema(pins).items() if key not in ("title", "default")}
+    secret = bool(given.get("secret"))
+    schema |= {
+        "title": given.get("title") or name,
+        "secret": secret,
+        "advanced": bool(given.get("advanced")),
+    }
+    if given.get("description"):
+        schema["description"] = given["description"]
+    if given.get("value") is not None and not secret:
+        schema["default"] = given["value"]
+    if isinstance(given.get("options"), list) and given["options"]:
+        schema["enum"] = given["options"]
+    return schema
+
+
+def _value_schema(pins: Mapping[str, PinSpec]) -> Mapping[str, Any]:
+    return pins["value"].schema if "value" in pins else {}
+
+
+def _credentials_pins(graph: Graph, catalogue: Catalogue) -> Iterator[tuple[Node, PinSpec]]:
+    for part in (graph, *graph.sub_graphs):
+        for node in part.nodes:
+            spec = catalogue(node.block_id)
+            for pin in spec.inputs.values() if spec else ():
+                if "credentials_provider" in pin.schema:
+                    yield node, pin
+
+
+def _has(graph: Graph, catalogue: Catalogue, *kinds: BlockKind) -> bool:
+    specs = (catalogue(node.block_id) for node in graph.nodes)
+    return any(spec is not None and spec.kind in kinds for spec in specs)

@@ -1,0 +1,202 @@
+"""Is this graph right? All that is wrong with it, at once, each with its node and pin.
+
+Checked at save (`for_run=False`) and at submission (`for_run=True`, with the run's inputs and masks). Errors forbid
+it, warnings do not. Cycles and self-loops are legal. This module checks how the graph hangs together; `given_values`
+checks what its nodes are given. Every check is linear in nodes and links.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentflow.errors import Problem
+from agentflow.graph.catalogue import BlockKind, Catalogue
+from agentflow.graph.given_values import check_run_inputs, check_values
+from agentflow.graph.model import Graph, Link
+from agentflow.graph.pins import base_name, check_sink, is_tool_pin
+from agentflow.graph.plan import Plan
+from agentflow.graph.settings import unknown_settings
+from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins
+
+
+def validate(
+    graph: Graph,
+    catalogue: Catalogue,
+    *,
+    for_run: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+    masks: Masks | None = None,
+    imported: bool = False,
+) -> list[Problem]:
+    """All problems of `graph`, errors and warnings, in the order of the document.
+
+    Args:
+        for_run: check what a submission needs too (required pins, webhook payloads). Sub-graphs are then left to
+            the submissions of their own runs.
+        inputs: the run's inputs, {name of the input node: value}; looked at with `for_run` only.
+        masks: the run's input masks; likewise.
+        imported: the graph comes from elsewhere: literals that do not fit their pins are only warned about.
+    """
+    problems = list(_check_one(graph, catalogue, for_run, inputs or {}, masks or {}, imported))
+    if not for_run:
+        problems += _check_sub_graphs(graph, catalogue, imported)
+    return problems
+
+
+def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a run's inputs: values that do not fit (errors), names that the graph has not (warnings).
+
+    The part of `validate` that depends on nothing but the inputs, for graphs that are known to be right.
+    """
+    known = {name: (node.id, catalogue(node.block_id)) for name, node in plan.inputs.items()}
+    return list(check_run_inputs(known, inputs))
+
+
+def unknown_inputs(plan: Plan, inputs: Mapping[str, Any]) -> list[Problem]:
+    """A warning for each of a run's inputs that no input node takes; such inputs are ignored."""
+    return list(check_run_inputs({name: (node.id, None) for name, node in plan.inputs.items()}, inputs))
+
+
+def _check_one(
+    graph: Graph, catalogue: Catalogue, for_run: bool, inputs: Mapping[str, Any], masks: Masks, imported: bool
+) -> Iterator[Problem]:
+    wiring = Wiring.of(graph, catalogue, masks if for_run else None)
+    yield from _check_nodes(graph, wiring)
+    yield from _check_names(wiring)
+    for link in graph.links:
+        yield from _check_link(link, wiring)
+    yield from check_values(wiring, for_run=for_run, imported=imported)
+    if for_run:
+        known = {name: (id, wiring.specs[id]) for name, id in _input_nodes(wiring).items()}
+        yield from check_run_inputs(known, inputs)
+    yield from _check_settings(graph, wiring)
+    yield from _check_starts(wiring)
+
+
+def _check_sub_graphs(graph: Graph, catalogue: Catalogue, imported: bool) -> Iterator[Problem]:
+    waiting = list(reversed(graph.sub_graphs))
+    while waiting:
+        inner = waiting.pop()
+        waiting.extend(reversed(inner.sub_graphs))
+        for problem in _check_one(inner, catalogue, False, {}, {}, imported):
+            message = f"sub-graph '{inner.name or inner.id}': {problem.message}"
+            yield Problem(message, problem.node, problem.pin, problem.severity)
+
+
+def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
+    for node in graph.nodes:
+        if wiring.nodes[node.id] is not node:
+            yield Problem(f"node id '{node.id}' is used more than once", node.id)
+            continue
+        spec = wiring.specs.get(node.id)
+        if spec is None:
+            yield Problem(f"there is no block '{node.block_id}'", node.id)
+        elif not spec.enabled:
+            yield Problem(f"block {spec.name} is disabled", node.id)
+
+
+def _check_names(wiring: Wiring) -> Iterator[Problem]:
+    """Input and output nodes are known outside by their names."""
+    first_of = _input_nodes(wiring)
+    for id, node in wiring.nodes.items():
+        kind = wiring.kind(id)
+        if kind not in (BlockKind.INPUT, BlockKind.OUTPUT):
+            continue
+        name = node.input_default.get("name")
+        if not isinstance(name, str) or not name.strip():
+            yield Problem(f"an {kind.value.lower()} node needs a name", id, "name")
+        elif kind is BlockKind.INPUT and first_of[name] != id:
+            yield Problem(f"the name '{name}' is taken by the input node '{first_of[name]}'", id, "name")
+
+
+def _input_nodes(wiring: Wiring) -> dict[str, str]:
+    """Name → id of the input nodes; of two with one name, the first."""
+    found: dict[str, str] = {}
+    for id, node in wiring.nodes.items():
+        name = node.input_default.get("name")
+        if wiring.kind(id) is BlockKind.INPUT and isinstance(name, str):
+            found.setdefault(name, id)
+    return found
+
+
+def _check_link(link: Link, wiring: Wiring) -> Iterator[Problem]:
+    if link.source_id not in wiring.nodes:
+        at = (link.sink_id, link.sink_name) if link.sink_id in wiring.nodes else (None, None)
+        yield Problem(f"link {link.id}: source node '{link.source_id}' is not in the graph", *at)
+    else:
+        yield from _check_source(link, wiring)
+    if link.sink_id not in wiring.nodes:
+        at = (link.source_id, link.source_name) if link.source_id in wiring.nodes else (None, None)
+        yield Problem(f"link {link.id}: sink node '{link.sink_id}' is not in the graph", *at)
+    else:
+        yield from _check_sink(link, wiring)
+
+
+def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
+    spec = wiring.specs.get(link.source_id)
+    if spec is None:
+        return
+    if spec.kind is BlockKind.NOTE:
+        yield Problem(f"link {link.id}: a note never runs, so nothing comes from it", link.source_id)
+    elif not is_tool_pin(link.source_name):
+        pin, declared = base_name(link.source_name), output_pins(wiring.nodes[link.source_id], spec)
+        if pin not in declared:
+            message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared)})"
+            yield Problem(message, link.source_id, link.source_name)
+
+
+def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
+    spec = wiring.specs.get(link.sink_id)
+    if spec is None:
+        return
+    if spec.kind is BlockKind.NOTE:
+        yield Problem(f"link {link.id}: a note never runs, so it takes nothing", link.sink_id)
+    elif not is_tool_pin(link.sink_name):
+        pin, declared = base_name(link.sink_name), input_pins(wiring.nodes[link.sink_id], spec)
+        if pin not in declared:
+            message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared)})"
+            yield Problem(message, link.sink_id, link.sink_name)
+        try:
+            check_sink(link.sink_name)
+        except ValueError as error:
+            yield Problem(f"link {link.id}: {error}", link.sink_id, link.sink_name)
+
+
+def _listed(pins: Mapping[str, Any]) -> str:
+    return f"it has: {', '.join(list(pins)[:20])}" if pins else "it has none"
+
+
+def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
+    for key in unknown_settings(graph.settings):
+        yield Problem(f"there is no setting '{key}'", severity="warning")
+    for id, node in wiring.nodes.items():
+        for key in unknown_settings(node.settings):
+            yield Problem(f"there is no setting '{key}'", id, severity="warning")
+        undo = node.settings.compensate_with
+        if undo is not None and (undo not in wiring.nodes or undo == id):
+            yield Problem(f"compensate_with must name another node of the graph, not '{undo}'", id)
+
+
+def _check_starts(wiring: Wiring) -> Iterator[Problem]:
+    starting = [id for id in wiring.nodes if wiring.starts(id)]
+    if not starting:
+        yield Problem("the graph has no starting node: there is none without a link into it, and no input node")
+        return
+    reached = _reached(starting, wiring)
+    for id in wiring.nodes:
+        if id not in reached and wiring.kind(id) is not BlockKind.NOTE:
+            yield Problem("this node can never run: no path leads to it from a starting node", id, severity="warning")
+
+
+def _reached(starting: list[str], wiring: Wiring) -> set[str]:
+    """The nodes to which a path leads from `starting`, these included."""
+    sinks = defaultdict(list)
+    for link in wiring.links:
+        sinks[link.source_id].append(link.sink_id)
+    reached, waiting = set(starting), list(starting)
+    while waiting:
+        for sink in sinks[waiting.pop()]:
+            if sink not in reached:
+                reached.add(sink)
+                waiting.append(sink)
+    return reached

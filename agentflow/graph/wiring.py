@@ -1,0 +1,84 @@
+"""Which pins does each node have, and which of them are linked? The view of a graph that its checks share.
+
+It tolerates graphs that are wrong: links with a missing end are left out, nodes with an unknown block have no pins.
+What is wrong is reported by `validation`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue, PinSpec
+from agentflow.graph.model import Graph, Link, Node
+
+Masks = Mapping[str, Mapping[str, Any]]
+"""{node id: {pin: value}}: what overwrites the inputs of nodes in one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """A graph, looked up by node.
+
+    Attributes:
+        nodes: by id; of two nodes with one id, the first.
+        specs: the blocks of those nodes whose block is known.
+        linked: the pins of each node that wait for a link, as written; masked ones do not wait.
+        links: those links of which both ends exist.
+        masks: the run's input masks.
+    """
+
+    nodes: Mapping[str, Node]
+    specs: Mapping[str, BlockSpec]
+    linked: Mapping[str, set[str]]
+    links: tuple[Link, ...]
+    masks: Masks
+
+    @classmethod
+    def of(cls, graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> Self:
+        masks = masks or {}
+        nodes: dict[str, Node] = {}
+        for node in graph.nodes:
+            nodes.setdefault(node.id, node)
+        links = tuple(link for link in graph.links if link.source_id in nodes and link.sink_id in nodes)
+        linked: dict[str, set[str]] = {node: set() for node in nodes}
+        for link in links:
+            if link.sink_name not in masks.get(link.sink_id, ()):
+                linked[link.sink_id].add(link.sink_name)
+        found = {id: catalogue(node.block_id) for id, node in nodes.items()}
+        return cls(nodes, {id: spec for id, spec in found.items() if spec}, linked, links, masks)
+
+    def kind(self, node_id: str) -> BlockKind | None:
+        """The sort of the node's block; None if there is no such block."""
+        spec = self.specs.get(node_id)
+        return spec.kind if spec else None
+
+    def starts(self, node_id: str) -> bool:
+        """Whether the node is a starting node."""
+        kind = self.kind(node_id)
+        return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not self.linked[node_id])
+
+
+def input_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
+    """The pins that links may lead to: the block's; for a sub-graph node, those of its own input schema."""
+    return _schema_pins(node, "input_schema") if spec.kind is BlockKind.AGENT else spec.inputs
+
+
+def output_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
+    """The pins that links may leave from; for a sub-graph node, those of its own output schema, and `error`."""
+    if spec.kind is not BlockKind.AGENT:
+        return spec.outputs
+    return {ERROR_PIN: PinSpec(ERROR_PIN, str), **_schema_pins(node, "output_schema")}
+
+
+def _schema_pins(node: Node, key: str) -> dict[str, PinSpec]:
+    """The pins that the JSON Schema in `node.input_default[key]` describes; none where it is not one."""
+    schema = node.input_default.get(key)
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or not isinstance(properties, dict):
+        return {}
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    return {
+        name: PinSpec(name, required=name in names, schema=entry if isinstance(entry, dict) else {})
+        for name, entry in properties.items()
+    }
