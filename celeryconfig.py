@@ -6,29 +6,31 @@ https://docs.celeryq.dev/en/stable/userguide/configuration.html
 
 Celery is the doorbell of AgentFlow, PostgreSQL is its memory. A message says "node execution X is ready" and nothing
 else; it may be lost, come twice or come late, and the run still ends right. So nearly everything here is about speed
-and about giving up in time; correctness does not depend on it, except for what is marked.
+and about giving up in time; correctness does not depend on it.
 """
 
 # ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-# JSON only (keep it so): a worker that accepts pickle runs whatever code somebody manages to put into the broker.
+# Fixed: AgentFlow sets what is marked so whatever is written here, because the engine would not be right without it.
+#
+# JSON only (fixed): a worker that accepts pickle runs whatever code somebody manages to put into the broker.
 task_serializer = "json"
 accept_content = ["json"]
 result_serializer = "json"
 event_serializer = "json"
 
-# No results: what a node execution returned is a row in PostgreSQL, and Celery's copy of it would only cost.
+# No results (fixed): what a node execution returned is a row in PostgreSQL, and Celery's copy of it would only cost.
 result_backend = None
 task_ignore_result = True
 
 timezone = "UTC"
 enable_utc = True
 
-# The queue of every task that no lane claims. Workers subscribe with -Q (or CELERY_WORKER_QUEUES).
-task_default_queue = "agentflow"
+# The queues (fixed): one a lane, `agentflow.default`, `agentflow.io` and `agentflow.cpu`, and `agentflow.<name>` for a
+# lane of your own. A worker serves the first three unless it is started with -Q (or CELERY_WORKER_QUEUES).
 
 # ── When a worker dies ───────────────────────────────────────────────────────────────────────────────────────────────
-# A message is acknowledged when its task has ended, and goes back when the child process that ran it was killed: then
-# another worker notices at once instead of when the lease runs out. Poison cannot loop: the engine counts lost leases.
+# Fixed: a message is acknowledged when its task has ended, and goes back when the child process that ran it was killed:
+# then another worker takes it at once and not when the lease has run out. Poison cannot loop: lost leases are counted.
 task_acks_late = True
 task_reject_on_worker_lost = True
 # A task that raised or ran into a time limit is acknowledged all the same: what becomes of its node execution stands in

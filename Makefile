@@ -1,0 +1,50 @@
+# Everything a newcomer or a machine runs here. Needs Python 3.11 or later and make; sets itself up in .venv.
+# Paths are relative throughout, so that a folder with a blank in its name works.
+
+PY := .venv/bin/python
+# `make test ARGS='-k fan_out'`, `make demo ARGS=--help`: passed on.
+ARGS :=
+
+# A virtual environment knows its own path: in a folder that was moved or copied its stages do not count.
+MADE_IN := $(shell cat .venv/made-in 2>/dev/null)
+HERE := $(shell pwd -P)
+ifneq "$(MADE_IN)" "$(HERE)"
+$(shell rm -f .venv/ready-to-run .venv/ready-to-develop)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check up bench clean
+
+help: ## Say what there is (this)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/ready-to-run ## See it work: start everything, run an example graph over HTTP, stop
+	@$(PY) -m agentflow.cli.main demo $(ARGS)
+
+up: .venv/ready-to-run ## Run everything on this machine until Ctrl-C
+	@$(PY) -m agentflow.cli.main up $(ARGS)
+
+test: .venv/ready-to-develop ## Run all tests, on a real PostgreSQL and a real Valkey
+	@$(PY) -m pytest $(ARGS)
+
+check: .venv/ready-to-develop ## Check format, style, types, who imports whom, and the migrations
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m agentflow.cli.main db drift
+
+bench: .venv/ready-to-develop ## Measure against plain Celery on this machine, and print the table
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## Remove the virtual environment and all caches (not the data in .agentflow)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+
+# One virtual environment, two stages; the second has all that the first has. Made again when pyproject.toml changes.
+.venv/ready-to-run: pyproject.toml .ci/venv
+	@.ci/venv embedded
+	@touch $@
+
+.venv/ready-to-develop: pyproject.toml .ci/venv
+	@.ci/venv dev
+	@touch .venv/ready-to-run $@
