@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RUN_TERMINAL, NodeStatus, RunStatus
+from agentflow.engine.verdict import NodeCount, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan
 from agentflow.storage.tables import RUN_INPUTS_NODE, Delivery, Event, NodeExecution, Output, Run
@@ -88,7 +89,7 @@ def create(session: Session, new: NewRun) -> list[Ready]:
             for node in starting
         ],
     )
-    _store_inputs(session, new, {node.name: node.number for node in starting if node.name is not None and node.is_input})
+    _store_inputs(session, new, {name: node.number for name, node in plan.inputs.items()})
     session.execute(insert(Event).values(run_id=new.id, kind="run", status=RunStatus.QUEUED))
     return [Ready(node.number, 1) for node in starting]
 
@@ -101,7 +102,15 @@ def _store_inputs(session: Session, new: NewRun, input_nodes: Mapping[str, int])
     session.execute(
         insert(Output),
         [
-            {**key, "node": RUN_INPUTS_NODE, "idx": 1, "ordinal": ordinal, "part": 0, "pin": name, "value": dumps(new.inputs[name])}
+            {
+                **key,
+                "node": RUN_INPUTS_NODE,
+                "idx": 1,
+                "ordinal": ordinal,
+                "part": 0,
+                "pin": name,
+                "value": dumps(new.inputs[name]),
+            }
             for ordinal, name in enumerate(names)
         ],
     )
@@ -143,10 +152,11 @@ def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> Sto
 
 
 class Census(NamedTuple):
-    """What a run has come to: how many node executions of each node stand at each status, and what they miss."""
+    """What a run has come to."""
 
-    counts: Sequence[tuple[int, NodeStatus, str | None, int]]  # node, status, reason, how many
+    counts: Sequence[NodeCount]
     missing: Mapping[int, Mapping[str, int]]  # leftovers: node → pin → how many of them wait for a value on it
+    first_failure: tuple[int, str] | None  # node and message of the first failure that nothing handled
 
 
 def lock_quiescent(session: Session, run_id: UUID) -> Row[Any] | None:
@@ -165,18 +175,37 @@ def lock_quiescent(session: Session, run_id: UUID) -> Row[Any] | None:
 
 def census(session: Session, run_id: UUID, plan: Plan) -> Census:
     """Count the run's node executions; the gate is held."""
-    counts = session.execute(
-        select(NodeExecution.node, NodeExecution.status, NodeExecution.reason, func.count())
+    rows = session.execute(
+        select(
+            NodeExecution.node,
+            NodeExecution.status,
+            func.count(),
+            func.count().filter(NodeExecution.attempt > 0),
+        )
         .where(NodeExecution.run_id == run_id)
-        .group_by(NodeExecution.node, NodeExecution.status, NodeExecution.reason)
+        .group_by(NodeExecution.node, NodeExecution.status)
         .order_by(NodeExecution.node)
-    ).all()
+    )
+    counts = [NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in rows]
     missing = {
-        node: _missing(session, run_id, node, plan.nodes[node].pins)
-        for node, status, _, _ in counts
-        if status == NodeStatus.INCOMPLETE
+        count.node: _missing(session, run_id, count.node, plan.nodes[count.node].pins)
+        for count in counts
+        if count.status is NodeStatus.INCOMPLETE
     }
-    return Census([(node, NodeStatus(status), reason, count) for node, status, reason, count in counts], missing)
+    return Census(counts, missing, _first_failure(session, run_id, plan, counts))
+
+
+def _first_failure(session: Session, run_id: UUID, plan: Plan, counts: Sequence[NodeCount]) -> tuple[int, str] | None:
+    nodes = [c.node for c in counts if c.status is NodeStatus.FAILED and failure_is_unhandled(plan, c.node)]
+    if not nodes:
+        return None
+    node, error = session.execute(
+        select(NodeExecution.node, NodeExecution.error)
+        .where(NodeExecution.run_id == run_id, NodeExecution.node.in_(nodes), NodeExecution.status == NodeStatus.FAILED)
+        .order_by(NodeExecution.ended_at, NodeExecution.node, NodeExecution.idx)
+        .limit(1)
+    ).one()
+    return node, error or ""
 
 
 def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]) -> dict[str, int]:
@@ -185,11 +214,11 @@ def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]
     )
     total = session.scalar(select(func.count()).select_from(incomplete.subquery())) or 0
     delivered = session.execute(
-        select(Delivery.pin, func.count())
+        select(Delivery.pin, func.count().label("count"))
         .where(Delivery.run_id == run_id, Delivery.node == node, Delivery.idx.in_(incomplete))
         .group_by(Delivery.pin)
     )
-    have = {pin: count for pin, count in delivered}
+    have: dict[str, int] = {row.pin: row.count for row in delivered}
     return {pin: lacking for pin in pins if (lacking := total - have.get(pin, 0)) > 0}
 
 
@@ -203,6 +232,6 @@ def finish(
         .values(status=status, reason=reason, error=error, ended_at=func.agentflow_now())
         .returning(Run.ended_at, Run.started_at)
     ).one()
-    duration = (ended_at - started_at).total_seconds() if started_at else 0.0
+    duration = (ended_at - started_at).total_seconds() if started_at and ended_at else 0.0
     session.execute(update(Run).where(Run.id == run_id).values(stats={**stats, "duration": round(duration, 6)}))
     session.execute(insert(Event).values(run_id=run_id, kind="run", status=status, reason=reason))

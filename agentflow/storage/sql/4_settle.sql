@@ -13,14 +13,14 @@
 --          lost      the lease is another's, or the node execution is closed: nothing was recorded
 --          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
 -- q_*:     what became QUEUED and must be published
--- more:    outputs of later executions still wait to be released: call agentflow_release from this index on
+-- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
 CREATE OR REPLACE FUNCTION agentflow_settle(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_first int, p_count int,
     p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT more boolean
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -32,7 +32,6 @@ DECLARE
     v_held record;
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
-    more := false;
     SELECT r.stop_as INTO v_stop_as FROM runs r WHERE r.id = p_run;
     v_now := agentflow_now();
 
@@ -111,43 +110,41 @@ BEGIN
     IF v_closes AND p_ordered AND EXISTS (
         SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx + 1
     ) THEN
-        SELECT l.q_node, l.q_idx, l.more INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
+        SELECT l.q_node, l.q_idx, l.go_on INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
         q_node := q_node || v_held.q_node;
         q_idx := q_idx || v_held.q_idx;
-        more := v_held.more;
+        go_on := v_held.go_on;
     END IF;
 END $$;
 
 -- Goes on where a settle, or an earlier release, stopped: p_idx is closed and routed.
 CREATE OR REPLACE FUNCTION agentflow_release(
-    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT more boolean
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT go_on int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
-    more := false;
     -- Whoever holds this row is releasing from it; a stopped run delivers nothing.
     PERFORM FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND NOT e.open
     FOR NO KEY UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.stop_as IS NOT NULL) THEN
         RETURN;
     END IF;
-    SELECT l.q_node, l.q_idx, l.more INTO q_node, q_idx, more FROM agentflow_release_after(p_run, p_node, p_idx) l;
+    SELECT l.q_node, l.q_idx, l.go_on INTO q_node, q_idx, go_on FROM agentflow_release_after(p_run, p_node, p_idx) l;
 END $$;
 
 -- At most 256 executions a call: releasing 8,000 in one transaction would hold its locks for a third of a second.
 CREATE OR REPLACE FUNCTION agentflow_release_after(
-    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT more boolean
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT go_on int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_last int := p_idx;
     v record;
 BEGIN
-    more := false;
     LOOP
         IF v_last - p_idx >= 256 THEN
-            more := true;
+            go_on := v_last;
             EXIT;
         END IF;
         UPDATE node_executions e SET open = false

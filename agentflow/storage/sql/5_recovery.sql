@@ -2,7 +2,8 @@
 --
 -- agentflow_lose    a lease has run out, or its worker says that it is gone: RUNNING → QUEUED, to be run again. After
 --                   p_max_losses the caller gets the lease itself (verdict `poisoned`) and settles it FAILED.
--- agentflow_renew   the leases of what a worker process is executing are extended; what comes back must stop
+-- agentflow_renew   the leases of what a worker process is executing are extended; says which of it must stop
+-- agentflow_overdue, agentflow_forgotten_runs   what there is to recover
 
 CREATE OR REPLACE FUNCTION agentflow_lose(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_max_losses int, p_new_token uuid, p_holder text, p_lease float8,
@@ -39,22 +40,73 @@ END $$;
 
 -- Rows are locked in key order and skipped when a settle holds them: that settle extends or ends them itself.
 CREATE OR REPLACE FUNCTION agentflow_renew(
-    p_holder text, a_run uuid[], a_node int[], a_idx int[], p_lease float8,
+    a_holder text[], a_run uuid[], a_node int[], a_idx int[], p_lease float8,
     OUT run_id uuid, OUT node int, OUT idx int, OUT stop boolean
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
-    WITH mine AS (
-        SELECT e.run_id, e.node, e.idx FROM node_executions e
-        JOIN unnest(a_run, a_node, a_idx) AS a(run_id, node, idx) USING (run_id, node, idx)
-        WHERE e.status = 'RUNNING' AND e.holder = p_holder
+    WITH mine AS MATERIALIZED (
+        SELECT e.run_id, e.node, e.idx, e.lease_until FROM node_executions e
+        JOIN unnest(a_holder, a_run, a_node, a_idx) AS a(holder, run_id, node, idx)
+          ON e.run_id = a.run_id AND e.node = a.node AND e.idx = a.idx AND e.holder = a.holder
+        WHERE e.status = 'RUNNING'
         ORDER BY e.run_id, e.node, e.idx FOR NO KEY UPDATE OF e SKIP LOCKED
     ), renewed AS (
         UPDATE node_executions e SET lease_until = agentflow_now() + make_interval(secs => p_lease)
         FROM mine m WHERE e.run_id = m.run_id AND e.node = m.node AND e.idx = m.idx
-        RETURNING e.run_id, e.node, e.idx
+          AND m.lease_until < agentflow_now() + make_interval(secs => p_lease * 2 / 3)  -- the others have time
     )
-    SELECT w.run_id, w.node, w.idx, (SELECT r.stop_as IS NOT NULL FROM runs r WHERE r.id = w.run_id) FROM renewed w;
+    SELECT m.run_id, m.node, m.idx, (SELECT r.stop_as IS NOT NULL FROM runs r WHERE r.id = m.run_id) FROM mine m;
+END $$;
+
+-- What is due for recovery, found by the one index on check_at. Rows that need nothing yet are put off in passing.
+--   ring     QUEUED and unclaimed: its message was lost, or is still behind others
+--   lose     RUNNING, and its lease has run out
+--   release  closed, its outputs not routed although its predecessor's are
+CREATE OR REPLACE FUNCTION agentflow_overdue(
+    p_lease float8, p_limit int, OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := agentflow_now();
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    RETURN QUERY
+    WITH due AS (
+        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings FROM node_executions e
+        WHERE e.open AND e.check_at <= v_now ORDER BY e.check_at LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
+    ), judged AS (
+        SELECT d.*, CASE
+            WHEN d.status = 'QUEUED' THEN 'ring'
+            WHEN d.status = 'RUNNING' AND d.lease_until <= v_now THEN 'lose'
+            WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'release'
+        END AS action FROM due d
+    ), put_off AS (
+        UPDATE node_executions e SET
+            -- Ring again after 5, 10, 20 … seconds, at most 5 minutes: behind a long queue nothing is lost, only slow.
+            check_at = CASE WHEN j.action = 'ring' THEN v_now + least(agentflow_ring_grace() * 2 ^ j.rings, interval '5 minutes')
+                            WHEN j.action IS NULL THEN greatest(j.lease_until, v_now + interval '1 second')
+                            ELSE v_now + make_interval(secs => p_lease) END,
+            rings = CASE WHEN j.action = 'ring' THEN least(j.rings + 1, 10) ELSE e.rings END
+        FROM judged j WHERE e.run_id = j.run_id AND e.node = j.node AND e.idx = j.idx
+    )
+    SELECT j.action, j.run_id, j.node, j.idx, j.token FROM judged j WHERE j.action IS NOT NULL;
+END $$;
+
+-- Runs that nobody will end: open, and with nothing open. A settle that dies between its commit and its message leaves
+-- one. Looks at p_limit runs behind p_after; `last` is where the next pass goes on (null: from the beginning).
+CREATE OR REPLACE FUNCTION agentflow_forgotten_runs(
+    p_after uuid, p_limit int, OUT forgotten uuid[], OUT last uuid
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_seen uuid[];
+BEGIN
+    SELECT array_agg(w.id) INTO v_seen FROM (
+        SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.id > p_after ORDER BY r.id LIMIT p_limit
+    ) w;
+    SELECT coalesce(array_agg(s.id), '{}') INTO forgotten FROM unnest(v_seen) AS s(id)
+    WHERE NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open);
+    last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;

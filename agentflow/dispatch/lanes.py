@@ -1,0 +1,31 @@
+"""Which queues are there? One a lane; a worker subscribes to lanes.
+
+`agentflow.<lane>` is the name of the broker's queue. A worker consumes the lanes of `LANES` unless it is started with
+`-Q`; a node that names another lane waits until a worker subscribes to it.
+"""
+
+from kombu import Exchange, Queue
+
+LANES = ("default", "io", "cpu")
+"""The lanes that every worker serves by default."""
+
+MOST_URGENT = 9
+"""Priorities are 0 to 9, for people and in RabbitMQ; Redis as kombu uses it has it the other way round."""
+
+_EXCHANGE = Exchange("agentflow", type="direct", durable=True)
+
+
+def queue_name(lane: str) -> str:
+    """The name of the lane's queue at the broker."""
+    return f"agentflow.{lane}"
+
+
+def queue(lane: str) -> Queue:
+    """The lane's queue, declared alike by who publishes and who consumes."""
+    name = queue_name(lane)
+    return Queue(name, _EXCHANGE, routing_key=name, durable=True, max_priority=MOST_URGENT)
+
+
+def wire_priority(priority: int, transport: str) -> int:
+    """`priority` (9 is most urgent) as the transport counts it."""
+    return MOST_URGENT - priority if transport == "redis" else priority

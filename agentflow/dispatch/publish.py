@@ -1,0 +1,171 @@
+"""How are ready node executions published? All of them in one broker round trip, as Celery messages with ids only.
+
+A failure here is no failure of the run: the rows are QUEUED in PostgreSQL, and recovery publishes them. So nothing in
+this module raises; it logs, and says False.
+
+The messages are built here rather than by `Task.apply_async`: the API publishes without the worker's code, and building
+signatures is most of what `apply_async` costs. The format is Celery's task protocol 2
+(https://docs.celeryq.dev/en/stable/internals/protocol.html).
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from kombu import Connection, Producer
+
+from agentflow.dispatch.lanes import MOST_URGENT, queue, queue_name, wire_priority
+from agentflow.dispatch.transport import transport_for
+from agentflow.graph.plan import Plan
+from agentflow.ids import new_token
+from agentflow.settings import settings
+from agentflow.storage.runs import Ready
+
+logger = logging.getLogger(__name__)
+
+EXECUTE: Final = "agentflow.execute"
+FINALISE: Final = "agentflow.finalise_run"
+"""The names of the two Celery tasks (`worker/tasks.py`)."""
+
+KILL_GRACE = 10.0
+"""Seconds after its timeout in which a block may still end by itself; then its process is killed."""
+
+_SOCKET_TIMEOUT = 5.0  # seconds; a broker that does not answer must not hold up a settle for longer
+_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class Publisher:
+    """One connection to the broker, for all threads of a process, made at the first message."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._producer: Any = None
+        self._declared: set[str] = set()
+
+    def send(self, messages: Sequence[tuple[str, str, list[Any], str, int, float | None]]) -> bool:
+        """Publish (task, lane, args, shadow, priority, time limit in seconds) messages in one round trip."""
+        if not messages:
+            return True
+        with self._lock:
+            try:
+                self._publish(messages)
+            except Exception as error:  # whatever the broker's client raises: the rows stay QUEUED, recovery rings
+                logger.warning("publish_failed", extra={"messages": len(messages), "error": repr(error)})
+                self._forget()
+                return False
+        return True
+
+    def _forget(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.connection.release()
+            except Exception as error:
+                logger.debug("broker_release_failed", extra={"error": repr(error)})
+
+    def _connect(self) -> None:
+        connection = Connection(
+            self._url,
+            transport=transport_for(self._url),
+            connect_timeout=_SOCKET_TIMEOUT,
+            transport_options={
+                "socket_timeout": _SOCKET_TIMEOUT,
+                "socket_connect_timeout": _SOCKET_TIMEOUT,
+                "socket_keepalive": True,
+            },
+        )
+        self._producer = Producer(connection.default_channel, auto_declare=False)
+        self._transport = connection.transport.driver_type
+        self._declared = set()
+        self._pid = os.getpid()
+
+    def _publish(self, messages: Sequence[tuple[str, str, list[Any], str, int, float | None]]) -> None:
+        if self._producer is None or self._pid != os.getpid():
+            self._connect()
+        for lane in {message[1] for message in messages} - self._declared:
+            queue(lane)(self._producer.channel).declare()
+            self._declared.add(lane)
+        if len(messages) == 1:
+            self._publish_one(*messages[0])
+            return
+        with self._producer.batch():
+            for message in messages:
+                self._publish_one(*message)
+
+    def _publish_one(
+        self, task: str, lane: str, args: list[Any], shadow: str, priority: int, time_limit: float | None
+    ) -> None:
+        task_id = str(new_token())
+        self._producer.publish(
+            json.dumps((args, {}, _NO_EMBED)),
+            exchange="",  # straight to the queue: a broker that lost its bindings still takes it
+            routing_key=queue_name(lane),
+            content_type="application/json",
+            content_encoding="utf-8",
+            priority=wire_priority(priority, self._transport),
+            delivery_mode=2,
+            correlation_id=task_id,
+            headers={
+                "lang": "py",
+                "task": task,
+                "id": task_id,
+                "root_id": task_id,
+                "parent_id": None,
+                "group": None,
+                "shadow": shadow,
+                "retries": 0,
+                "eta": None,
+                "expires": None,
+                "timelimit": [time_limit, None],
+                "argsrepr": repr(tuple(args)),
+                "kwargsrepr": "{}",
+                "origin": "agentflow",
+                "ignore_result": True,
+            },
+        )
+
+
+@cache
+def publisher() -> Publisher:
+    """The publisher of this process."""
+    return Publisher(settings().broker())
+
+
+def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> bool:
+    """Publish ready node executions of a run; whether the broker has taken them.
+
+    Args:
+        plan: the run's plan: names, lanes and timeouts come from it.
+        run_id: the run.
+        priority: the run's, 0 to 9; a node's own priority overrides it.
+        ready: what became QUEUED.
+    """
+    run = str(run_id)
+    messages = []
+    for node_number, idx in ready:
+        node = plan.nodes[node_number]
+        own = node.settings
+        timeout = own.timeout or settings().node_timeout
+        messages.append(
+            (
+                EXECUTE,
+                own.queue or "default",
+                [run, node_number, idx],
+                node.block_name,
+                priority if own.priority is None else own.priority,
+                timeout + KILL_GRACE,
+            )
+        )
+    return publisher().send(messages)
+
+
+def ring_finaliser(run_id: UUID) -> bool:
+    """Enqueue the completion callback of a run; more than once is harmless."""
+    return publisher().send([(FINALISE, "default", [str(run_id)], FINALISE, MOST_URGENT, None)])

@@ -1,0 +1,37 @@
+"""What does a block get? Defaults, overlaid with what was delivered, masks on top; dynamic pins merged; then coerced.
+
+`collect` is what is recorded and shown as a node execution's inputs; `prepare` is what the block's input model gets.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentflow.errors import BadInput
+from agentflow.graph.catalogue import BlockSpec
+from agentflow.graph.coercion import coerce
+from agentflow.graph.pins import merge
+from agentflow.graph.plan import PlanNode
+
+
+def collect(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The inputs of one execution of `node` by pin: raw dynamic keys, and the containers built from them beside.
+
+    Raises:
+        BadInput: dynamic pins that do not go together; names the pin.
+    """
+    try:
+        return merge({**node.input_default, **delivered, **(mask or {})})
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def prepare(collected: Mapping[str, Any], spec: BlockSpec) -> dict[str, Any]:
+    """`collected` with each declared pin's value coerced to the pin's type, lossy as semantics.md §6 says.
+
+    Values that are None are dropped: the model's own default counts, and a required pin is missing.
+    """
+    return {
+        name: coerce(collected[name], pin.annotation)
+        for name, pin in spec.inputs.items()
+        if collected.get(name) is not None
+    }

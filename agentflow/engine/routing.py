@@ -1,0 +1,99 @@
+"""Where does a yielded value go? Which links fire is decided here; which execution of a sink gets the value is decided
+where it is stored (`storage/sql/3_place.sql`).
+
+A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source
+pin is dynamic (`result_#_url`) takes a part of the value: the part is stored as one more output of the same ordinal,
+once for each distinct selector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentflow.engine.codec import dumps
+from agentflow.graph.pins import base_name, select
+from agentflow.graph.plan import Plan, PlanLink, PlanNode
+
+
+@dataclass(slots=True)
+class Batch:
+    """Outputs and routes for one settle. The lists of each group run in parallel."""
+
+    first: int
+    count: int = 0
+    ordinals: list[int] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
+    pins: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    route_ordinals: list[int] = field(default_factory=list)
+    route_parts: list[int] = field(default_factory=list)
+    route_links: list[PlanLink] = field(default_factory=list)
+
+    def _store(self, ordinal: int, part: int, pin: str, text: str) -> None:
+        self.ordinals.append(ordinal)
+        self.parts.append(part)
+        self.pins.append(pin)
+        self.values.append(text)
+
+    def _route(self, ordinal: int, part: int, link: PlanLink) -> None:
+        self.route_ordinals.append(ordinal)
+        self.route_parts.append(part)
+        self.route_links.append(link)
+
+
+class Router:
+    """Routes the outputs of one node. Made once a node and process; knows no run."""
+
+    def __init__(self, node: PlanNode) -> None:
+        self._by_base: dict[str, list[PlanLink]] = {}
+        self._plain: dict[str, bool] = {}
+        for link in node.links:
+            base = base_name(link.source_pin)
+            self._by_base.setdefault(base, []).append(link)
+            self._plain[base] = self._plain.get(base, True) and base == link.source_pin
+
+    def add(self, batch: Batch, pin: str, value: Any, text: str) -> None:
+        """Put the output (pin, value) into `batch`; `text` is `value` as the codec wrote it."""
+        ordinal = batch.first + batch.count
+        batch.count += 1
+        batch._store(ordinal, 0, pin, text)
+        links = self._by_base.get(pin) or self._by_base.get(base_name(pin))
+        if links is None:
+            return
+        if self._plain.get(pin, False):
+            for link in links:
+                batch._route(ordinal, 0, link)
+        else:
+            _route_selected(batch, ordinal, pin, value, links)
+
+
+def _route_selected(batch: Batch, ordinal: int, pin: str, value: Any, links: list[PlanLink]) -> None:
+    parts: dict[str, int | None] = {}  # selector → part; None: the value has no such part, the link does not fire
+    for link in links:
+        if link.source_pin == pin:
+            batch._route(ordinal, 0, link)
+            continue
+        if link.source_pin not in parts:
+            found, selected = select(link.source_pin, pin, value)
+            parts[link.source_pin] = part = 1 + sum(p is not None for p in parts.values()) if found else None
+            if part is not None:
+                batch._store(ordinal, part, link.source_pin, dumps(selected))
+        part = parts[link.source_pin]
+        if part is not None:
+            batch._route(ordinal, part, link)
+
+
+def route_columns(plan: Plan, batch: Batch) -> Mapping[str, list[Any]]:
+    """The routes of `batch` as the parallel columns that `agentflow_settle` takes."""
+    links = batch.route_links
+    sinks = [plan.nodes[link.sink] for link in links]
+    return {
+        "ordinals": batch.route_ordinals,
+        "parts": batch.route_parts,
+        "sinks": [link.sink for link in links],
+        "pins": [link.sink_pin for link in links],
+        "statics": [link.static for link in links],
+        "needs": [sink.need for sink in sinks],
+        "bases": [sink.base for sink in sinks],
+        "sticky_sinks": [sink.has_static for sink in sinks],
+    }

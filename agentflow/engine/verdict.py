@@ -1,0 +1,79 @@
+"""How does a run end? Decided from counts alone, once nothing of it is open."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
+from agentflow.graph.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCount:
+    """So many executions of a node stand at a status; `started` of them were ever claimed."""
+
+    node: int
+    status: NodeStatus
+    count: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a run."""
+
+    status: RunStatus
+    reason: str | None
+    error: str | None
+    stats: Mapping[str, Any]
+
+
+def failure_is_unhandled(plan: Plan, node: int) -> bool:
+    """Whether a failure of this node makes the run FAILED: no link takes its error, and it is not ignored."""
+    return not plan.nodes[node].handles_errors and plan.nodes[node].settings.on_node_failure != "ignore"
+
+
+def judge(
+    plan: Plan,
+    counts: Sequence[NodeCount],
+    missing: Mapping[int, Mapping[str, int]],
+    stop: tuple[RunStatus, str] | None,
+    first_failure: tuple[int, str] | None,
+) -> Verdict:
+    """The verdict on a run in which nothing is open.
+
+    Args:
+        plan: the run's, with its masks.
+        counts: its node executions.
+        missing: for nodes with leftovers, how many of them wait for a value on each pin.
+        stop: as what, and why, it was stopped; None if it was not.
+        first_failure: node and message of the first failure that nothing handled; None if there is none.
+    """
+    stats = _stats(plan, counts, missing)
+    if stop is not None:
+        status, reason = stop
+        if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:
+            return Verdict(status, reason, _describe(plan, *first_failure), stats)
+        return Verdict(status, reason, None if status is RunStatus.CANCELLED else reason, stats)
+    if first_failure is not None:
+        return Verdict(RunStatus.FAILED, FailureReason.NODE_FAILED, _describe(plan, *first_failure), stats)
+    return Verdict(RunStatus.COMPLETED, None, None, stats)
+
+
+def _describe(plan: Plan, node: int, message: str) -> str:
+    return f"{plan.nodes[node].title} ({plan.nodes[node].id}): {message}"
+
+
+def _stats(plan: Plan, counts: Sequence[NodeCount], missing: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
+    leftovers = [
+        {"node_id": plan.nodes[c.node].id, "count": c.count, "missing": dict(missing.get(c.node, {}))}
+        for c in counts
+        if c.status is NodeStatus.INCOMPLETE
+    ]
+    return {
+        "node_count": sum(c.started for c in counts),
+        "node_error_count": sum(c.count for c in counts if c.status is NodeStatus.FAILED),
+        "node_cancelled_count": sum(c.count for c in counts if c.status is NodeStatus.CANCELLED),
+        "leftovers": leftovers,
+        "leftover_count": sum(entry["count"] for entry in leftovers),
+    }

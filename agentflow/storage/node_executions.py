@@ -1,0 +1,297 @@
+"""How is a node execution claimed, settled, renewed and lost? Each is one call of a database function: one round trip.
+
+`HotConnection` is what a worker child, and a worker's main process, use for these; see `connect.py` for why it is not
+SQLAlchemy's. What the functions do stands in `sql/*.sql`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extras
+from psycopg2 import OperationalError
+
+from agentflow.engine.routing import Batch, route_columns
+from agentflow.errors import Unavailable
+from agentflow.graph.plan import Plan
+from agentflow.storage.connect import connect_hot
+from agentflow.storage.runs import Ready
+
+psycopg2.extras.register_uuid()  # uuid, and arrays of it
+
+_STATEMENTS = {
+    "run_header": (
+        "uuid",
+        "SELECT graph_id, graph_version, masks, priority FROM runs WHERE id = $1",
+    ),
+    "claim": (
+        "uuid, int, int, text[], uuid, text, float8",
+        "SELECT * FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7)",
+    ),
+    "settle": (
+        "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
+        "int[], int[], text[], text[], int[], int[], int[], text[], boolean[], int[], int[], boolean[]",
+        "SELECT * FROM agentflow_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
+        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)",
+    ),
+    "release": ("uuid, int, int", "SELECT * FROM agentflow_release($1, $2, $3)"),
+    "quiescent": (
+        "uuid",
+        "SELECT NOT EXISTS (SELECT FROM node_executions WHERE run_id = $1 AND open)",
+    ),
+    "stop_flag": ("uuid", "SELECT stop_as IS NOT NULL FROM runs WHERE id = $1"),
+    "execution_count": ("uuid", "SELECT count(*) FROM node_executions WHERE run_id = $1"),
+    "lose": (
+        "uuid, int, int, uuid, int, uuid, text, float8",
+        "SELECT * FROM agentflow_lose($1, $2, $3, $4, $5, $6, $7, $8)",
+    ),
+    "renew": (
+        "text[], uuid[], int[], int[], float8",
+        "SELECT * FROM agentflow_renew($1, $2, $3, $4, $5)",
+    ),
+    "lease_of": (
+        "uuid, int, int, text",
+        "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
+        "AND status = 'RUNNING' AND holder = $4",
+    ),
+    "overdue": ("float8, int", "SELECT * FROM agentflow_overdue($1, $2)"),
+    "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
+}
+
+_TRIED_AGAIN = (
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.SerializationFailure,
+)
+_TRIES = 5
+
+
+class RunHeader(NamedTuple):
+    """What never changes in a run's row and every node execution needs. `masks` is JSON text or None."""
+
+    graph_id: UUID
+    graph_version: int
+    masks: str | None
+    priority: int
+
+
+class Claim(NamedTuple):
+    """What `agentflow_claim` says; see `sql/2_claim.sql`. `inputs` is JSON text or None."""
+
+    verdict: Literal["claimed", "gone", "stopped", "paused"]
+    attempt: int
+    emitted: int
+    failures: int
+    losses: int
+    inputs: str | None
+    last: bool | None
+
+
+class Settled(NamedTuple):
+    """What `agentflow_settle` says; see `sql/4_settle.sql`."""
+
+    verdict: Literal["landed", "lost", "stopped"]
+    ready: list[Ready]
+    go_on: int | None
+
+
+class Overdue(NamedTuple):
+    """A node execution that recovery must do something about."""
+
+    action: Literal["ring", "lose", "release"]
+    run_id: UUID
+    node: int
+    idx: int
+    token: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a settle does to its node execution. `status` None: it stores what was yielded so far and goes on."""
+
+    status: Literal["COMPLETED", "FAILED", "QUEUED"] | None
+    reason: str | None = None
+    error: str | None = None
+    delay: float = 0.0  # seconds until a retry is due
+
+
+def _array(values: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def _flags(values: Sequence[bool]) -> str:
+    return "{" + ",".join("t" if value else "f" for value in values) + "}"
+
+
+def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
+    return [Ready(node, idx) for node, idx in zip(nodes or (), indexes or (), strict=True)]
+
+
+class HotConnection:
+    """One autocommit connection with the hot statements prepared; opened at the first call, and again after it broke.
+
+    Not for several threads at once: the caller holds a lock where there are any.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+        self._connection: Any = None
+        self._cursor: Any = None
+        self._prepared: set[str] = set()
+
+    def close(self) -> None:
+        """Close it; the next call opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._cursor = None
+        self._prepared = set()
+
+    def _rows(self, name: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._cursor is None:
+            self._connection = connect_hot(self._url)
+            self._cursor = self._connection.cursor()
+        if name not in self._prepared:
+            types, statement = _STATEMENTS[name]
+            self._cursor.execute(f"PREPARE {name} ({types}) AS {statement}")
+            self._prepared.add(name)
+        self._cursor.execute(f"EXECUTE {name} ({', '.join(['%s'] * len(values))})", values)
+        rows: list[tuple[Any, ...]] = self._cursor.fetchall()
+        return rows
+
+    def _call(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Call a prepared statement; lock conflicts are tried again, as the whole call is one transaction.
+
+        Raises:
+            Unavailable: the connection broke. Whether the call was carried out is not known.
+        """
+        for remaining in reversed(range(_TRIES)):
+            try:
+                return self._rows(name, values)
+            except _TRIED_AGAIN:
+                if not remaining:
+                    raise
+            except (OperationalError, psycopg2.InterfaceError) as error:
+                self.close()
+                raise Unavailable(f"the connection to PostgreSQL broke: {str(error).strip()}") from error
+        raise AssertionError("unreachable")
+
+    def run_header(self, run_id: UUID) -> RunHeader | None:
+        """The run's header, or None if there is no such run."""
+        rows = self._call("run_header", run_id)
+        return RunHeader(*rows[0]) if rows else None
+
+    def claim(
+        self, run_id: UUID, node: int, idx: int, pins: Sequence[str], token: UUID, holder: str, lease: float
+    ) -> Claim:
+        """Take a QUEUED node execution, for `lease` seconds. `pins` are the node's linked pins."""
+        return Claim(*self._call("claim", run_id, node, idx, list(pins), token, holder, lease)[0])
+
+    def settle(
+        self,
+        plan: Plan,
+        run_id: UUID,
+        node: int,
+        idx: int,
+        token: UUID,
+        batch: Batch,
+        change: Change,
+        lease: float,
+        ordered: bool,
+    ) -> Settled:
+        """Record what an attempt did since its last settle. Calling it again with the same values is harmless."""
+        routes = route_columns(plan, batch)
+        verdict, nodes, indexes, go_on = self._call(
+            "settle",
+            run_id,
+            node,
+            idx,
+            token,
+            batch.first,
+            batch.count,
+            change.status,
+            change.reason,
+            change.error,
+            change.delay,
+            lease,
+            ordered,
+            _array(batch.ordinals),
+            _array(batch.parts),
+            batch.pins,
+            batch.values,
+            _array(routes["ordinals"]),
+            _array(routes["parts"]),
+            _array(routes["sinks"]),
+            routes["pins"],
+            _flags(routes["statics"]),
+            _array(routes["needs"]),
+            _array(routes["bases"]),
+            _flags(routes["sticky_sinks"]),
+        )[0]
+        return Settled(verdict, _ready(nodes, indexes), go_on)
+
+    def release(self, run_id: UUID, node: int, idx: int) -> tuple[list[Ready], int | None]:
+        """Let out what waited for execution `idx` of `node`: what became QUEUED, and where to go on, if anywhere."""
+        nodes, indexes, go_on = self._call("release", run_id, node, idx)[0]
+        return _ready(nodes, indexes), go_on
+
+    def quiescent(self, run_id: UUID) -> bool:
+        """Whether nothing of the run is open. Ask after the commit: else two last settles see each other."""
+        return bool(self._call("quiescent", run_id)[0][0])
+
+    def stop_flag(self, run_id: UUID) -> bool:
+        """Whether the run was stopped (or is gone)."""
+        rows = self._call("stop_flag", run_id)
+        return bool(rows[0][0]) if rows else True
+
+    def execution_count(self, run_id: UUID) -> int:
+        """How many node executions the run has; reads them all."""
+        return int(self._call("execution_count", run_id)[0][0])
+
+    def lose(
+        self,
+        run_id: UUID,
+        node: int,
+        idx: int,
+        token: UUID,
+        max_losses: int,
+        new_token: UUID,
+        holder: str,
+        lease: float,
+    ) -> tuple[Literal["gone", "queued", "poisoned"], int | None]:
+        """Take a lease away; `poisoned`: it was lost too often and is the caller's now. And how many outputs it has."""
+        verdict, emitted = self._call("lose", run_id, node, idx, token, max_losses, new_token, holder, lease)[0]
+        return verdict, emitted
+
+    def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
+        """Extend the leases of `held` (holder, run, node, index) to `lease` seconds; whether each one's run was stopped."""
+        holders, runs, nodes, indexes = zip(*held, strict=True)
+        rows = self._call("renew", list(holders), list(runs), _array(nodes), _array(indexes), lease)
+        return [(run_id, node, idx, stop) for run_id, node, idx, stop in rows]
+
+    def lease_of(self, run_id: UUID, node: int, idx: int, holder: str) -> UUID | None:
+        """The token of the lease that `holder` has on a node execution, or None."""
+        rows = self._call("lease_of", run_id, node, idx, holder)
+        return rows[0][0] if rows else None
+
+    def overdue(self, lease: float, limit: int) -> list[Overdue]:
+        """At most `limit` node executions that recovery must look after; those that need nothing yet are put off."""
+        return [Overdue(*row) for row in self._call("overdue", lease, limit)]
+
+    def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
+        """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""
+        forgotten, last = self._call("forgotten_runs", after, limit)[0]
+        return forgotten, last
+
+    def try_lock(self, key: int) -> bool:
+        """Take the session's advisory lock `key` if it is free; it goes with the connection."""
+        if self._cursor is None:
+            self._rows("stop_flag", [UUID(int=0)])
+        self._cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
+        return bool(self._cursor.fetchone()[0])
+
+    def unlock(self, key: int) -> None:
+        """Give the session's advisory lock back."""
+        self._cursor.execute("SELECT pg_advisory_unlock(%s)", [key])

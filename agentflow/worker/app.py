@@ -1,0 +1,65 @@
+"""The Celery app: `celery -A agentflow worker`, `… flower`, `… inspect`.
+
+Its configuration is the shipped `celeryconfig.py`, overlaid with one in the working directory. What makes the engine
+right (names, serialisers, queues, acknowledgement) is set here and not for an operator to change.
+"""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from agentflow.dispatch.lanes import LANES, queue, queue_name
+from agentflow.dispatch.transport import transport_for
+from agentflow.errors import EngineError
+from agentflow.settings import settings
+from agentflow.shipped import shipped
+
+CONFIG_FILE = "celeryconfig.py"
+
+
+def _configuration() -> dict[str, Any]:
+    files = [shipped(CONFIG_FILE)]
+    own = Path.cwd() / CONFIG_FILE
+    if own.is_file() and own.resolve() != files[0].resolve():
+        files.append(own)
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged |= {key: value for key, value in runpy.run_path(str(file)).items() if not key.startswith("_")}
+    return {key: value for key, value in merged.items() if not callable(value) and type(value).__name__ != "module"}
+
+
+def _fixed() -> dict[str, Any]:
+    broker = settings().broker()
+    return {
+        "broker_url": broker,
+        "broker_transport": transport_for(broker),
+        "imports": ("agentflow.worker.tasks",),
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_queues": [queue(lane) for lane in LANES],
+        "task_default_queue": queue_name(LANES[0]),
+    }
+
+
+def _make() -> Celery:
+    try:
+        fixed = _fixed()
+    except EngineError as error:
+        sys.exit(f"agentflow: {error.message}")
+    made = Celery("agentflow", set_as_current=True)
+    made.config_from_object({**_configuration(), **{key: value for key, value in fixed.items() if value is not None}})
+    return made
+
+
+app = _make()
+
+from agentflow.worker import signals  # noqa: E402  # connects itself to the app's signals
+
+signals.connect()

@@ -1,0 +1,136 @@
+"""What does the worker know of the attempt that it is making, and how does it store what the block yields?
+
+An attempt collects what its block yields and settles it in batches: at the end, or `flush_seconds` after a value when
+the block takes longer. When an earlier attempt got some outputs stored, the block yields them again; they are dropped.
+"""
+
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from agentflow.blocks.base import Block, check_output
+from agentflow.engine.codec import dumps
+from agentflow.engine.routing import Batch, Router
+from agentflow.errors import BlockBug, Unavailable
+from agentflow.graph.plan import PlanNode
+from agentflow.settings import settings
+from agentflow.storage.node_executions import Change, Claim, Settled
+from agentflow.worker.follow import follow
+from agentflow.worker.interrupts import Interrupts
+from agentflow.worker.process import Process, RunContext
+
+logger = logging.getLogger(__name__)
+
+_BATCH_OUTPUTS = 1_000  # a larger batch is settled at once, so that no transaction grows without bound
+_BATCH_BYTES = 4 * 1024 * 1024
+_SETTLE_PATIENCE = timedelta(minutes=2)  # how long a settle is tried again while PostgreSQL is away
+ERROR_PIN = "error"
+
+
+class Attempt:
+    """One claimed attempt at a node execution."""
+
+    def __init__(
+        self,
+        process: Process,
+        interrupts: Interrupts,
+        run: RunContext,
+        node: PlanNode,
+        idx: int,
+        token: UUID,
+        claim: Claim,
+    ) -> None:
+        self.process = process
+        self.interrupts = interrupts
+        self.run = run
+        self.node = node
+        self.idx = idx
+        self.token = token
+        self.claim = claim
+        self._router = Router(node)
+        self._ordinal = 0
+        self._batch = Batch(first=claim.emitted)
+        self._bytes = 0
+        self._ordered = bool(node.links) and node.settings.ordering == "ordered"
+        self.lost = False
+
+    def emit(self, block: Block, pin: str, value: Any) -> None:
+        """Take what the block yielded; stored at the end, or when it has waited long enough.
+
+        Raises:
+            BlockBug: the pin is not declared, or the value is not of its type, not JSON, too large, or one too many.
+        """
+        check_output(block, pin, value)
+        if self._ordinal >= settings().max_outputs:
+            raise BlockBug(f"the block yielded more than {settings().max_outputs} values")
+        text = dumps(value)
+        if len(text) > settings().max_value_bytes or len(text.encode()) > settings().max_value_bytes:
+            raise BlockBug(f"the value on pin {pin!r} is larger than {settings().max_value_bytes} bytes")
+        self._ordinal += 1
+        if self._ordinal <= self.claim.emitted:
+            return
+        with self.process.lock:
+            self._router.add(self._batch, pin, value, text)
+            self._bytes += len(text)
+            full = self._batch.count >= _BATCH_OUTPUTS or self._bytes >= _BATCH_BYTES
+        if block.atomic:
+            return
+        if full:
+            self.flush()
+        else:
+            self.interrupts.flush_in(settings().flush_seconds)
+
+    def flush_in_background(self) -> None:
+        """`flush` for the flusher's thread: what fails there is tried again by the next settle."""
+        try:
+            self.flush()
+        except Exception:
+            logger.exception("flush_failed", extra={"run": str(self.run.run_id), "node": self.node.id})
+
+    def flush(self) -> None:
+        """Store what was yielded so far; the node execution goes on."""
+        with self.process.lock:
+            if self._batch.count and not self.lost:
+                settled = self._settle(Change(None))
+                follow(self.process.hot, self.run, self.node.number, settled, final=False)
+                self._batch = Batch(first=self._batch.first + self._batch.count)
+                self._bytes = 0
+                if settled.verdict != "landed":
+                    self.lost = settled.verdict == "lost"
+                    self.interrupts.stop()
+            self.interrupts.flushed()
+
+    def settle(self, change: Change, error: str | None = None) -> Settled:
+        """Record how the attempt ended; `error` goes out on the error pin behind everything else."""
+        with self.process.lock:
+            if error is not None:
+                self._router.add(self._batch, ERROR_PIN, error, dumps(error))
+            settled = self._settle(change)
+            follow(self.process.hot, self.run, self.node.number, settled, final=change.status != "QUEUED")
+            return settled
+
+    def _settle(self, change: Change) -> Settled:
+        give_up_at = time.monotonic() + _SETTLE_PATIENCE.total_seconds()
+        pause = 0.1
+        while True:
+            try:
+                return self.process.hot.settle(
+                    self.run.plan,
+                    self.run.run_id,
+                    self.node.number,
+                    self.idx,
+                    self.token,
+                    self._batch,
+                    change,
+                    settings().lease_seconds,
+                    self._ordered,
+                )
+            except Unavailable as error:
+                # The work is done; it is worth waiting for. If the lease runs out meanwhile, the settle does not land.
+                if time.monotonic() > give_up_at:
+                    raise
+                logger.warning("settle_postponed", extra={"run": str(self.run.run_id), "error": error.message})
+                time.sleep(pause)
+                pause = min(pause * 2, 5.0)

@@ -1,0 +1,200 @@
+"""The path of a node execution through a worker: claim → load → perform → settle.
+
+Each step is one function; what a block can do wrong is turned into an Outcome in `perform`, and into a change of the
+node execution in `_change`.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from agentflow.blocks import registry
+from agentflow.blocks.base import Block, Context
+from agentflow.engine.codec import loads
+from agentflow.engine.inputs import collect, prepare
+from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, failure
+from agentflow.engine.retry import retry_delay
+from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut
+from agentflow.ids import new_token
+from agentflow.settings import settings
+from agentflow.storage.node_executions import Change
+from agentflow.worker.attempt import ERROR_PIN, Attempt
+from agentflow.worker.follow import end_if_quiescent, stop_after_failure
+from agentflow.worker.interrupts import Interrupts
+from agentflow.worker.process import Process, holder, process
+
+logger = logging.getLogger(__name__)
+_END = object()
+_chance = random.Random()  # noqa: S311 - jitter, not secrets
+
+
+@cache
+def interrupts() -> Interrupts:
+    """This process's alarm."""
+    return Interrupts()
+
+
+def execute(run_id: UUID, node: int, idx: int) -> None:
+    """Run one node execution, if it is still there to be run."""
+    attempt = claim(process(), run_id, node, idx)
+    if attempt is None:
+        return
+    outcome = perform(attempt)
+    settle(attempt, outcome)
+
+
+def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt | None:
+    """Take the node execution; None if it is not there to be taken (a duplicate message, a stopped or paused run)."""
+    run = state.run(run_id)
+    if run is None or not 0 <= node_number < len(run.plan.nodes):
+        return None
+    node = run.plan.nodes[node_number]
+    token = new_token()
+    pins = list(node.pins)
+    if node.name is not None and "value" not in node.pins:
+        pins.append("value")  # where the inputs of a run are delivered
+    with state.lock:
+        claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds)
+        if claimed.verdict == "stopped" and claimed.last:
+            end_if_quiescent(state.hot, run)
+    if claimed.verdict != "claimed":
+        return None
+    return Attempt(state, interrupts(), run, node, idx, token, claimed)
+
+
+def load(attempt: Attempt) -> tuple[Block, Any]:
+    """The node's block, and its inputs as an instance of the block's input model.
+
+    Raises:
+        BadInput: the inputs do not fit, or the block is not installed here.
+    """
+    node = attempt.node
+    try:
+        block = registry.get(node.block_id)
+    except NotFound as error:
+        raise BadInput(error.message) from None
+    delivered: Mapping[str, Any] = loads(attempt.claim.inputs) if attempt.claim.inputs else {}
+    collected = collect(node, delivered, attempt.run.masks.get(node.id))
+    return block, block.parse(prepare(collected, block.spec()))
+
+
+def perform(attempt: Attempt) -> Outcome:
+    """Run the block to its end. Whatever it yields, returns or raises ends as an Outcome."""
+    timeout = attempt.node.settings.timeout
+    try:
+        block, inputs = load(attempt)
+    except BadInput as error:
+        return failure(error)
+    alarm = attempt.interrupts
+    with alarm.attempt(
+        timeout or block.timeout or settings().node_timeout, attempt.flush_in_background, lambda: is_stopped(attempt)
+    ):
+        try:
+            return _drive(attempt, block, inputs)
+        except Interrupted:
+            if alarm.cause == "timeout":
+                return failure(
+                    TimedOut(f"the block ran longer than {timeout or block.timeout or settings().node_timeout:g} s")
+                )
+            return Stopped() if alarm.cause == "stopped" else failure(BlockBug(f"{block.name} interrupted itself"))
+        except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
+            return failure(error)
+
+
+def _drive(attempt: Attempt, block: Block, inputs: Any) -> Outcome:
+    """Take the block's values one by one until it ends, or yields `error`."""
+    alarm = attempt.interrupts
+    with alarm.block():
+        values = _iterate(block.run(inputs, _context(attempt)), block)
+    try:
+        while True:
+            with alarm.block():
+                item = next(values, _END)
+            if item is _END:
+                return Completed()
+            pin, value = _pair(item, block)
+            if pin == ERROR_PIN:
+                return Failed("block", "block", value if isinstance(value, str) else repr(value))
+            attempt.emit(block, pin, value)
+    finally:
+        values.close()
+
+
+def _pair(item: Any, block: Block) -> tuple[str, Any]:
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+        return item
+    raise BlockBug(f"{block.name} yielded {type(item).__name__}, not a pair of pin and value")
+
+
+def _iterate(running: Any, block: Block) -> Any:
+    """What `run` returned as a plain generator."""
+    if isinstance(running, AsyncIterator):
+        return _from_async(running)
+    if isinstance(running, Iterator):
+        return (item for item in running)
+    if asyncio.iscoroutine(running):
+        running.close()
+    raise BlockBug(f"{block.name}.run returned {type(running).__name__}, not a generator")
+
+
+def _from_async(running: AsyncIterator[Any]) -> Iterator[Any]:
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            try:
+                yield loop.run_until_complete(anext(running))
+            except StopAsyncIteration:
+                return
+    finally:
+        try:
+            if hasattr(running, "aclose"):
+                loop.run_until_complete(running.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+
+def _context(attempt: Attempt) -> Context:
+    run, node = attempt.run, attempt.node
+    return Context(
+        run_id=run.run_id,
+        node_id=node.id,
+        index=attempt.idx,
+        attempt=attempt.claim.attempt,
+        idempotency_key=f"{run.run_id}:{node.id}:{attempt.idx}",
+        logger=logging.LoggerAdapter(
+            logging.getLogger(f"agentflow.blocks.{node.block_name}"),
+            {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt},
+        ),
+        cancelled=lambda: attempt.interrupts.cause is not None,
+    )
+
+
+def is_stopped(attempt: Attempt) -> bool:
+    """Ask the database whether the attempt's run was stopped."""
+    with attempt.process.lock:
+        return attempt.process.hot.stop_flag(attempt.run.run_id)
+
+
+def settle(attempt: Attempt, outcome: Outcome) -> None:
+    """Record the outcome, and do what follows from it."""
+    if attempt.lost:
+        return
+    change = _change(attempt, outcome)
+    error = change.error if change.status == "FAILED" else None
+    settled = attempt.settle(change, error)
+    if change.status == "FAILED" and settled.verdict == "landed":
+        stop_after_failure(attempt.run, attempt.node.number)
+
+
+def _change(attempt: Attempt, outcome: Outcome) -> Change:
+    if not isinstance(outcome, Failed):
+        return Change("COMPLETED")  # a Stopped one is recorded as CANCELLED, whatever it says
+    delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance)
+    if delay is None:
+        return Change("FAILED", outcome.reason, outcome.message)
+    return Change("QUEUED", outcome.reason, outcome.message, delay.total_seconds())

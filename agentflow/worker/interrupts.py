@@ -1,0 +1,152 @@
+"""How is a block that runs in this process stopped, and how is what it yielded stored while it is busy?
+
+Blocks run in the main thread, so signals reach them out of a sleep or a loop:
+
+    SIGALRM   the attempt's timeout has come (and again every second, for blocks that swallow it), or a yielded value
+              has waited long enough: then the flusher, a thread, stores it while the block goes on
+    SIGUSR2   the worker's main process says that the run was stopped; the database is asked whether that is so of the
+              attempt that runs *now*, because by the time a signal comes it may be another
+
+What reaches a block is `Interrupted`, a BaseException, and only while the block's own code runs: never in the middle of
+a settle. A block that does not let go (a C function that never returns) loses its process to the main process.
+
+Outside a main thread (Celery's thread and green pools) there are no signals: then a block is stopped where it yields.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from agentflow.clock import monotonic
+from agentflow.errors import Interrupted
+
+Cause = Literal["timeout", "stopped"]
+
+_INSIST = 1.0  # seconds after which a block that swallowed its timeout is interrupted again
+
+
+class Interrupts:
+    """The alarm of this process; one attempt at a time uses it."""
+
+    def __init__(self) -> None:
+        self.cause: Cause | None = None
+        self._inside = False
+        self._timeout_at = 0.0
+        self._flush_at: float | None = None
+        self._flush: Callable[[], None] = _nothing
+        self._is_stopped: Callable[[], bool] = _never
+        self._wanted = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._signals = False
+
+    def install(self) -> None:
+        """Take the signals; in the main thread of a process that runs blocks."""
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.signal(signal.SIGUSR2, self._on_stop)
+        signal.siginterrupt(signal.SIGUSR2, False)
+        self._signals = True
+
+    @contextmanager
+    def attempt(self, timeout: float, flush: Callable[[], None], is_stopped: Callable[[], bool]) -> Iterator[None]:
+        """An attempt runs in here, for `timeout` seconds at most.
+
+        Args:
+            timeout: seconds.
+            flush: stores what was yielded; called by the flusher's thread.
+            is_stopped: asks the database whether this attempt's run was stopped.
+        """
+        self._signals = self._signals and threading.current_thread() is threading.main_thread()
+        self.cause, self._flush, self._is_stopped = None, flush, is_stopped
+        self._timeout_at, self._flush_at = monotonic() + timeout, None
+        self._arm()
+        try:
+            yield
+        finally:
+            if self._signals:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            self._flush, self._is_stopped, self._flush_at = _nothing, _never, None
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """The block's own code runs in here, and may be interrupted.
+
+        Raises:
+            Interrupted: `cause` says why.
+        """
+        if self.cause is not None:
+            raise Interrupted
+        if not self._signals and monotonic() >= self._timeout_at:
+            self._interrupt("timeout")
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
+
+    def stop(self) -> None:
+        """The run was stopped, as a settle was told: the block ends where it enters next."""
+        self.cause = self.cause or "stopped"
+
+    def flush_in(self, seconds: float) -> None:
+        """Have what was yielded stored in so many seconds, even if the block is still busy then."""
+        if self._flush_at is None and self._signals:
+            self._flush_at = monotonic() + seconds
+            self._arm()
+
+    def flushed(self) -> None:
+        """Everything yielded is stored: nothing is due."""
+        self._flush_at = None
+
+    def _arm(self) -> None:
+        if self._signals:
+            due = self._timeout_at if self._flush_at is None else min(self._timeout_at, self._flush_at)
+            signal.setitimer(signal.ITIMER_REAL, max(due - monotonic(), 0.001))
+
+    def _interrupt(self, cause: Cause) -> None:
+        self.cause = self.cause or cause
+        if self._inside or not self._signals:
+            raise Interrupted
+
+    def _on_alarm(self, _signum: int, _frame: Any) -> None:
+        now = monotonic()
+        if self._flush_at is not None and now >= self._flush_at:
+            self._flush_at = None
+            self._wake_flusher()
+        if now >= self._timeout_at:
+            self._timeout_at = now + _INSIST
+            self._arm()
+            self._interrupt("timeout")
+        else:
+            self._arm()
+
+    def _on_stop(self, _signum: int, _frame: Any) -> None:
+        if self._inside:
+            self._inside = False  # a settle of the flusher may be waited for; nothing may interrupt that
+            try:
+                stopped = self._is_stopped()
+            finally:
+                self._inside = True
+            if stopped:
+                self._interrupt("stopped")
+
+    def _wake_flusher(self) -> None:
+        if self._flusher is None or not self._flusher.is_alive():
+            self._flusher = threading.Thread(target=self._run_flusher, name="flusher", daemon=True)
+            self._flusher.start()
+        self._wanted.set()
+
+    def _run_flusher(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            self._flush()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _never() -> bool:
+    return False

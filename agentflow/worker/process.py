@@ -1,0 +1,75 @@
+"""What does one process keep between node executions? Its name, one hot connection, and the plans of recent runs."""
+
+import os
+import socket
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from agentflow.engine.codec import loads
+from agentflow.graph.plan import Plan
+from agentflow.services.plans import plan_of
+from agentflow.storage.connect import session
+from agentflow.storage.node_executions import HotConnection
+
+RUNS_KEPT: Final = 2_000
+"""Runs whose header and plan a process remembers; an entry is small, as plans are shared (masked ones are not)."""
+
+_main_process = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def name_main_process(nodename: str) -> None:
+    """Say which worker this is; before its children are forked, as they carry the name on."""
+    global _main_process
+    _main_process = f"{nodename}:{os.getpid()}"
+
+
+def holder(pid: int | None = None) -> str:
+    """The name under which the process `pid` of this worker (by default the present one) holds leases."""
+    return f"{_main_process}/{os.getpid() if pid is None else pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What every node execution of a run needs and what never changes in it."""
+
+    run_id: UUID
+    plan: Plan  # with the run's masks applied
+    masks: dict[str, dict[str, Any]]
+    priority: int
+
+
+class Process:
+    """The state of this process. `lock` guards `hot`: a block's thread and the flusher share it."""
+
+    def __init__(self) -> None:
+        self.hot = HotConnection()
+        self.lock = threading.RLock()
+        self._runs: OrderedDict[UUID, RunContext] = OrderedDict()
+
+    def run(self, run_id: UUID) -> RunContext | None:
+        """The context of a run, or None if there is no such run."""
+        if (kept := self._runs.get(run_id)) is not None:
+            self._runs.move_to_end(run_id)
+            return kept
+        with self.lock:
+            header = self.hot.run_header(run_id)
+        if header is None:
+            return None
+        with session() as opened:
+            plan = plan_of(opened, header.graph_id, header.graph_version)
+        masks = loads(header.masks) if header.masks else {}
+        context = RunContext(run_id, plan.masked(masks) if masks else plan, masks, header.priority)
+        self._runs[run_id] = context
+        if len(self._runs) > RUNS_KEPT:
+            self._runs.popitem(last=False)
+        return context
+
+
+@cache
+def process() -> Process:
+    """This process's state, made at the first call after the fork."""
+    return Process()

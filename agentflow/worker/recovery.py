@@ -1,0 +1,129 @@
+"""How is found and mended what a crash, a lost message or a dead host left behind?
+
+Any worker may do a pass, one at a time; every statement is bounded, and right even if two did it at once. What to look
+at is found by one index (`check_at`), so that a pass over nothing costs nothing.
+"""
+
+import logging
+from typing import Final
+from uuid import UUID
+
+from agentflow.clock import monotonic
+from agentflow.dispatch import publish, ring_finaliser
+from agentflow.engine.codec import dumps
+from agentflow.engine.routing import Batch, Router
+from agentflow.errors import SystemFault
+from agentflow.ids import new_token
+from agentflow.settings import settings
+from agentflow.storage.node_executions import Change, Overdue
+from agentflow.storage.runs import Ready
+from agentflow.worker.follow import end_if_quiescent, follow, stop_after_failure
+from agentflow.worker.process import Process, RunContext, holder
+
+logger = logging.getLogger(__name__)
+
+_LOCK: Final = 0x41465245  # "AFRE": one recovery pass at a time
+_BATCH: Final = 500  # node executions looked at in a pass
+_RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
+_FIRST = UUID(int=0)
+
+
+class Recovery:
+    """The passes of one worker, on the keeper's connection."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._steady_since = monotonic()
+        self._after = _FIRST
+
+    def was_interrupted(self) -> None:
+        """The database was away: nobody could renew, so leases do not count as run out for a while."""
+        self._steady_since = monotonic()
+
+    def run_pass(self) -> None:
+        """Look after what is overdue, and after runs that nobody will end."""
+        hot = self._process.hot
+        if not hot.try_lock(_LOCK):
+            return
+        try:
+            for item in hot.overdue(settings().lease_seconds, _BATCH):
+                self._mend(item)
+            self._end_forgotten_runs()
+        finally:
+            hot.unlock(_LOCK)
+
+    def _mend(self, item: Overdue) -> None:
+        run = self._process.run(item.run_id)
+        if run is None:
+            return
+        if item.action == "ring":
+            publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+        elif item.action == "release":
+            self._release(run, item)
+        elif item.token is not None and monotonic() - self._steady_since >= settings().lease_seconds:
+            self._lose(run, item.node, item.idx, item.token, SystemFault("its worker was lost"), "worker_lost")
+
+    def _release(self, run: RunContext, item: Overdue) -> None:
+        go_on: int | None = item.idx - 1
+        while go_on is not None:
+            ready, go_on = self._process.hot.release(run.run_id, item.node, go_on)
+            publish(run.plan, run.run_id, run.priority, ready)
+        end_if_quiescent(self._process.hot, run)
+
+    def _end_forgotten_runs(self) -> None:
+        forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)
+        for run_id in forgotten:
+            ring_finaliser(run_id)
+        self._after = last or _FIRST
+
+    def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool) -> None:
+        """A process of this worker that held this lease is gone: do not wait for the lease to run out."""
+        run_id, node, idx = key
+        token = self._process.hot.lease_of(run_id, node, idx, held_by)
+        run = self._process.run(run_id) if token is not None else None
+        if run is None or token is None:
+            return
+        if timed_out:
+            message = "the block ran longer than its timeout, and its process had to be killed"
+            self._lose(run, node, idx, token, SystemFault(message), "timeout", bearable=False)
+        else:
+            self._lose(run, node, idx, token, SystemFault("its worker process died"), "worker_lost")
+
+    def _lose(
+        self, run: RunContext, node: int, idx: int, token: UUID, why: SystemFault, reason: str, *, bearable: bool = True
+    ) -> None:
+        """Run it again if it may be, else end it FAILED."""
+        own = run.plan.nodes[node].settings
+        limit = settings().max_losses if own.max_losses is None else own.max_losses
+        if not bearable or own.on_worker_lost == "fail":
+            limit = -1
+        own_token = new_token()
+        verdict, emitted = self._process.hot.lose(
+            run.run_id, node, idx, token, limit, own_token, holder(), settings().lease_seconds
+        )
+        logger.warning(
+            "lease_lost",
+            extra={"run": str(run.run_id), "node": node, "index": idx, "reason": reason, "verdict": verdict},
+        )
+        if verdict == "queued":
+            publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
+        elif verdict == "poisoned":
+            self._fail(run, node, idx, own_token, emitted or 0, reason, why.message)
+
+    def _fail(self, run: RunContext, node: int, idx: int, token: UUID, emitted: int, reason: str, message: str) -> None:
+        batch = Batch(first=emitted)
+        Router(run.plan.nodes[node]).add(batch, "error", message, dumps(message))
+        ordered = bool(run.plan.nodes[node].links) and run.plan.nodes[node].settings.ordering == "ordered"
+        settled = self._process.hot.settle(
+            run.plan,
+            run.run_id,
+            node,
+            idx,
+            token,
+            batch,
+            Change("FAILED", reason, message),
+            settings().lease_seconds,
+            ordered,
+        )
+        follow(self._process.hot, run, node, settled, final=True)
+        stop_after_failure(run, node)

@@ -1,0 +1,57 @@
+"""What happens when a worker starts, forks a child, and stops?"""
+
+import resource
+import sys
+from typing import Any
+
+from celery import signals
+
+from agentflow.blocks import registry
+from agentflow.dispatch.publish import publisher
+from agentflow.errors import EngineError
+from agentflow.settings import settings
+from agentflow.storage import migrate
+from agentflow.storage.connect import after_fork
+from agentflow.worker.execute import interrupts
+from agentflow.worker.keeper import keeper
+from agentflow.worker.process import name_main_process, process
+
+_MIB = 1024 * 1024
+
+
+def connect() -> None:
+    """Connect what follows to Celery's signals."""
+    signals.worker_init.connect(_before_forking, weak=False)
+    signals.worker_process_init.connect(_in_child, weak=False)
+    signals.worker_ready.connect(_when_ready, weak=False)
+    signals.worker_shutdown.connect(_when_stopping, weak=False)
+
+
+def _before_forking(sender: Any, **_: Any) -> None:
+    """Refuse a database that is not ours; load what the children shall share."""
+    try:
+        migrate.check(settings().database())
+        registry.every()
+    except EngineError as error:
+        sys.exit(f"agentflow: this worker does not start: {error.message}")
+    name_main_process(str(sender))
+    if "solo" in str(type(sender.pool_cls)) or str(sender.pool_cls).endswith("solo"):
+        interrupts().install()
+
+
+def _in_child(**_: Any) -> None:
+    after_fork()
+    publisher.cache_clear()
+    process.cache_clear()
+    limit = settings().child_memory_mb * _MIB
+    # Counts private writable memory: a block that takes more gets a MemoryError instead of the host's OOM killer.
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    interrupts().install()
+
+
+def _when_ready(**_: Any) -> None:
+    keeper().start()
+
+
+def _when_stopping(**_: Any) -> None:
+    keeper().stop()
