@@ -1,7 +1,7 @@
 """Which pins does each node have, and which of them are linked? The view of a graph that its checks share.
 
-It tolerates graphs that are wrong: links with a missing end are left out, nodes with an unknown block have no pins.
-What is wrong is reported by `validation`.
+It tolerates graphs that are wrong: links with a missing end or at a note are left out, as the plan does, and nodes
+with an unknown block have no pins. What is wrong is reported by `validation`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Wiring:
         nodes: by id; of two nodes with one id, the first.
         specs: the blocks of those nodes whose block is known.
         linked: the pins of each node that wait for a link, as written; masked ones do not wait.
-        links: those links of which both ends exist.
+        links: those links that can carry something: both ends exist, neither is a note.
         masks: the run's input masks.
     """
 
@@ -39,13 +39,16 @@ class Wiring:
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
             nodes.setdefault(node.id, node)
-        links = tuple(link for link in graph.links if link.source_id in nodes and link.sink_id in nodes)
+        found = {id: catalogue(node.block_id) for id, node in nodes.items()}
+        specs = {id: spec for id, spec in found.items() if spec}
+        notes = {id for id, spec in specs.items() if spec.kind is BlockKind.NOTE}
+        ends = nodes.keys() - notes
+        links = tuple(link for link in graph.links if link.source_id in ends and link.sink_id in ends)
         linked: dict[str, set[str]] = {node: set() for node in nodes}
         for link in links:
             if link.sink_name not in masks.get(link.sink_id, ()):
                 linked[link.sink_id].add(link.sink_name)
-        found = {id: catalogue(node.block_id) for id, node in nodes.items()}
-        return cls(nodes, {id: spec for id, spec in found.items() if spec}, linked, links, masks)
+        return cls(nodes, specs, linked, links, masks)
 
     def kind(self, node_id: str) -> BlockKind | None:
         """The sort of the node's block; None if there is no such block."""

@@ -1,0 +1,70 @@
+"""What a graph's users may give it, and what they will get."""
+
+from typing import Any
+
+from agentflow.graph.catalogue import Catalogue
+from agentflow.graph.schemas import credentials_input_schema, describe, input_schema, output_schema
+
+
+def test_each_input_node_is_a_property(catalogue: Catalogue, make_graph: Any) -> None:
+    nodes = {
+        "a": ("input", {"name": "who", "value": "me", "title": "Who?", "description": "A name", "advanced": True}),
+        "b": ("number-input", {"name": "count"}),
+        "c": ("output", {"name": "result"}),
+        "d": ("unheard-of", {"name": "x"}),
+    }
+    assert input_schema(make_graph(nodes), catalogue) == {
+        "type": "object",
+        "properties": {
+            "who": {"title": "Who?", "description": "A name", "default": "me", "secret": False, "advanced": True},
+            "count": {"type": "integer", "title": "count", "secret": False, "advanced": False},
+        },
+        "required": ["count"],
+    }
+
+
+def test_the_value_of_a_secret_input_is_not_shown(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": ("input", {"name": "key", "value": "s3cret", "secret": True})})
+    schema = input_schema(graph, catalogue)
+    assert schema["properties"]["key"] == {"title": "key", "secret": True, "advanced": False}
+    assert schema["required"] == []
+
+
+def test_options_are_the_only_values_of_a_dropdown(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": ("input", {"name": "size", "options": ["S", "L"]})})
+    assert input_schema(graph, catalogue)["properties"]["size"]["enum"] == ["S", "L"]
+
+
+def test_output_nodes_of_one_name_are_one_property(catalogue: Catalogue, make_graph: Any) -> None:
+    nodes = {"a": ("output", {"name": "r", "description": "first"}), "b": ("output", {"name": "r"})}
+    assert output_schema(make_graph(nodes), catalogue) == {
+        "type": "object",
+        "properties": {"r": {"title": "r", "description": "first", "secret": False, "advanced": False}},
+        "required": ["r"],
+    }
+
+
+def test_credentials_of_one_kind_are_asked_for_once(catalogue: Catalogue, make_graph: Any) -> None:
+    inner = {"nodes": [{"id": "m", "block_id": "model"}]}
+    optional = {"metadata": {"credentials_optional": True}}
+    graph = make_graph({"a": ("model", {}, optional), "b": ("model", {}, optional)})
+    assert list(credentials_input_schema(graph, catalogue)["properties"]) == ["openai_api_key_credentials"]
+    assert credentials_input_schema(graph, catalogue)["required"] == []
+    graph = make_graph({"a": ("model", {}, optional)}, sub_graphs=[inner])
+    assert credentials_input_schema(graph, catalogue)["required"] == ["openai_api_key_credentials"]
+
+
+def test_a_description_carries_the_computed_parts(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph(
+        {"h": "hook", "e": "echo"},
+        "h.payload>e.input",
+        input_schema={"claimed": "by the import"},
+        sub_graphs=[{"nodes": [{"id": "m", "block_id": "echo"}]}],
+    )
+    shown = describe(graph, catalogue)
+    assert shown["input_schema"]["properties"] == {}
+    assert shown["has_external_trigger"] is True
+    assert shown["has_human_in_the_loop"] is False
+    assert [len(node["output_links"]) for node in shown["nodes"]] == [1, 0]
+    assert shown["nodes"][1]["input_links"] == shown["links"]
+    assert shown["sub_graphs"][0]["has_external_trigger"] is False

@@ -1,0 +1,309 @@
+"""Validation: every problem of a graph at once, with its node and pin."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.errors import Problem
+from agentflow.graph.catalogue import Catalogue
+from agentflow.graph.model import Graph
+from agentflow.graph.plan import compile_plan
+from agentflow.graph.validation import check_inputs, unknown_inputs, validate
+
+Place = tuple[str, str | None, str | None, str]
+"""(part of the message, node, pin, severity)"""
+
+
+def assert_problems(problems: list[Problem], expected: list[Place]) -> None:
+    found = [(problem.message, problem.node, problem.pin, problem.severity) for problem in problems]
+    assert [place[1:] for place in found] == [place[1:] for place in expected], found
+    for (message, *_), (part, *_) in zip(found, expected, strict=True):
+        assert part in message
+
+
+SCHEMAS = {
+    "graph_id": "6f1f65bb-5d73-4b20-a7b8-9a0b0e0d0c0b",
+    "input_schema": {"properties": {"topic": {}, "style": {}}, "required": ["topic"]},
+    "output_schema": {"properties": {"text": {}}},
+}
+SELF: dict[str, Any] = {"a": "echo"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "links", "expected"),
+    [
+        pytest.param({"a": ("echo", {"input": 1}), "b": "echo"}, ["a.output>b.input"], [], id="fine"),
+        pytest.param({}, [], [("no starting node", None, None, "error")], id="empty"),
+        pytest.param({"n": "note"}, [], [("no starting node", None, None, "error")], id="only notes"),
+        pytest.param({"a": "nope"}, [], [("no block 'nope'", "a", None, "error")], id="unknown block"),
+        pytest.param({"a": "retired"}, [], [("disabled", "a", None, "error")], id="disabled block"),
+        pytest.param(
+            {"a": "echo"},
+            ["x.output>a.input"],
+            [("link x.output>a.input: source node 'x' is not in the graph", "a", "input", "error")],
+            id="no source",
+        ),
+        pytest.param(
+            {"a": "echo"},
+            ["a.output>x.input"],
+            [("sink node 'x' is not in the graph", "a", "output", "error")],
+            id="no sink",
+        ),
+        pytest.param(
+            {"a": "echo"},
+            ["x.output>y.input"],
+            [("'x'", None, None, "error"), ("'y'", None, None, "error")],
+            id="no ends",
+        ),
+        pytest.param(
+            {"a": "echo", "b": "echo"},
+            ["a.nothing>b.input", "a.output>b.nowhere", "a.output_#_k>b.input_$_0"],
+            [("no output pin 'nothing'", "a", "nothing", "error"), ("no input pin 'nowhere'", "b", "nowhere", "error")],
+            id="undeclared pins",
+        ),
+        pytest.param(
+            {"a": "echo", "b": "adder"},
+            ["a.output>b.items_$_one", "a.output>b.items_$_999999"],
+            [("not an index", "b", "items_$_one", "error"), ("limit", "b", "items_$_999999", "error")],
+            id="bad index",
+        ),
+        pytest.param({"a": "echo", "b": "echo"}, ["a.error>b.input"], [], id="every block has an error pin"),
+        pytest.param({"t": "tooler", "b": "echo"}, ["t.tools_^_b_~_input>b.input"], [], id="tool pin"),
+        pytest.param({"t": "tooler", "b": "echo"}, ["t.tools>b.input"], [], id="the pin tools"),
+        pytest.param(
+            {"a": "echo", "n": "note"},
+            ["a.output>n.text", "n.output>a.data"],
+            [("takes nothing", "n", None, "error"), ("nothing comes", "n", None, "error")],
+            id="links at a note",
+        ),
+        pytest.param(
+            SELF,
+            ["a.output>a.input"],
+            [("no starting node", None, None, "error")],
+            id="nothing but a loop",
+        ),
+        pytest.param(
+            {"s": "echo", "a": "echo"}, ["s.output>a.input", "a.output>a.input"], [], id="a self-loop is legal"
+        ),
+        pytest.param(
+            {"s": "echo", "a": "echo", "b": "echo"},
+            ["s.output>a.input", "a.output>b.input", "b.output>a.input"],
+            [],
+            id="a cycle is legal",
+        ),
+        pytest.param(
+            {"s": "echo", "a": "echo", "b": "echo", "n": "note"},
+            ["a.output>a.input", "a.output>b.input"],
+            [("never run", "a", None, "warning"), ("never run", "b", None, "warning")],
+            id="unreachable",
+        ),
+        pytest.param(
+            {"i": "input", "o": ("output", {"name": " "}), "p": ("output", {"name": 3})},
+            [],
+            [
+                ("input node", "i", "name", "error"),
+                ("output node", "o", "name", "error"),
+                ("needs a name", "p", "name", "error"),
+            ],
+            id="nameless",
+        ),
+        pytest.param(
+            {"i": ("input", {"name": "x"}), "j": ("number-input", {"name": "x"})},
+            [],
+            [("taken by the input node 'i'", "j", "name", "error")],
+            id="two inputs of one name",
+        ),
+        pytest.param(
+            {"o": ("output", {"name": "x"}), "p": ("output", {"name": "x"})}, [], [], id="two outputs of one name"
+        ),
+        pytest.param(
+            {"a": ("adder", {"a": "one", "b": "2", "items": ["x"], "values": 5, "flag": "maybe", "text": {}})},
+            [],
+            [
+                ("a text is given that cannot be taken as float", "a", "a", "error"),
+                ("a list", "a", "items", "error"),
+            ],
+            id="literals",
+        ),
+        pytest.param(
+            {"a": ("adder", {"items_$_0": "x", "items_$_1": "5", "values_#_k": [], "values_#_l": "x", "items_$_z": 1})},
+            [],
+            [
+                ("a text", "a", "items_$_0", "error"),
+                ("a text", "a", "values_#_l", "error"),
+                ("index", "a", "items_$_z", "error"),
+            ],
+            id="dynamic literals",
+        ),
+        pytest.param({"a": ("adder", {"a": None})}, [], [], id="a null literal is not given"),
+        pytest.param(
+            {"s": "echo", "a": ("adder", {"a": ""})}, ["s.output>a.a"], [], id="a literal under a link is not used"
+        ),
+        pytest.param(
+            {"a": ("echo", {"inptu": 1})},
+            [],
+            [("no input pin 'inptu'", "a", "inptu", "warning")],
+            id="undeclared literal",
+        ),
+        pytest.param(
+            {"a": ("echo", {}, {"settings": {"timout": 3}})},
+            [],
+            [("no setting 'timout'", "a", None, "warning")],
+            id="unknown setting",
+        ),
+        pytest.param(
+            {"a": ("echo", {}, {"settings": {"compensate_with": "x"}})},
+            [],
+            [("compensate_with", "a", None, "error")],
+            id="compensation",
+        ),
+        pytest.param(
+            {"g": ("agent", SCHEMAS)},
+            [],
+            [("the sub-graph needs 'topic'", "g", "topic", "error")],
+            id="a sub-graph's input is required at save",
+        ),
+        pytest.param({"g": ("agent", {**SCHEMAS, "inputs": {"topic": "x"}})}, [], [], id="a sub-graph's literal"),
+        pytest.param(
+            {"s": "echo", "g": ("agent", SCHEMAS), "e": "echo"},
+            ["s.output>g.topic", "g.text>e.input", "g.error>e.data"],
+            [],
+            id="a sub-graph's pins are those of its schemas",
+        ),
+        pytest.param(
+            {"g": ("agent", {"input_schema": "odd", "output_schema": {"properties": []}}), "e": "echo"},
+            ["g.text>e.input"],
+            [("no output pin 'text'", "g", "text", "error"), ("needs 'graph_id'", "g", "graph_id", "error")],
+            id="a sub-graph node without schemas",
+        ),
+    ],
+)
+def test_problems_at_save(
+    catalogue: Catalogue, make_graph: Any, nodes: dict[str, Any], links: list[str], expected: list[Place]
+) -> None:
+    assert_problems(validate(make_graph(nodes, *links), catalogue), expected)
+
+
+def test_a_node_id_that_is_used_twice_is_an_error(catalogue: Catalogue) -> None:
+    graph = Graph.model_validate({"nodes": [{"id": "a", "block_id": "echo"}, {"id": "a", "block_id": "echo"}]})
+    assert_problems(validate(graph, catalogue), [("more than once", "a", None, "error")])
+
+
+def test_all_problems_are_reported_at_once(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": "nope", "b": ("adder", {"a": "x"}), "i": "input"}, "b.result>zz.x", "b.wrong>i.value")
+    assert_problems(
+        validate(graph, catalogue),
+        [
+            ("no block", "a", None, "error"),
+            ("needs a name", "i", "name", "error"),
+            ("'zz'", "b", "result", "error"),
+            ("'wrong'", "b", "wrong", "error"),
+            ("a text", "b", "a", "error"),
+        ],
+    )
+
+
+def test_an_import_is_only_warned_about_its_literals(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": ("adder", {"a": "x"})})
+    assert [problem.severity for problem in validate(graph, catalogue, imported=True)] == ["warning"]
+
+
+def test_problems_of_sub_graphs_say_where(catalogue: Catalogue, make_graph: Any) -> None:
+    inner = {"name": "inner", "nodes": [{"id": "m", "block_id": "nope"}]}
+    graph = make_graph({"a": "echo"}, sub_graphs=[{"nodes": [{"id": "k", "block_id": "echo"}], "sub_graphs": [inner]}])
+    assert_problems(validate(graph, catalogue), [("sub-graph 'inner': there is no block", "m", None, "error")])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "links", "inputs", "masks", "expected"),
+    [
+        pytest.param({"a": "echo"}, [], {}, {}, [("needs 'input'", "a", "input", "error")], id="required pin"),
+        pytest.param(
+            {"a": ("echo", {"input": None})}, [], {}, {}, [("needs 'input'", "a", "input", "error")], id="null"
+        ),
+        pytest.param({"a": ("echo", {"input_#_k": 1})}, [], {}, {}, [], id="given through a dynamic pin"),
+        pytest.param({"a": "echo"}, [], {}, {"a": {"input": 1}}, [], id="given by a mask"),
+        pytest.param(SELF, ["a.output>a.input"], {}, {"a": {"input": 1}}, [], id="a mask starts a loop"),
+        pytest.param(
+            {"a": ("echo", {"input": 1})},
+            [],
+            {},
+            {"zz": {"x": 1}, "a": {"wrong": 1}},
+            [("lacks", "a", "wrong", "warning"), ("not in the graph", "zz", None, "warning")],
+            id="masks of other graphs",
+        ),
+        pytest.param(
+            {"a": "adder"}, [], {}, {"a": {"a": "x"}}, [("a text", "a", "a", "error")], id="a mask of a wrong type"
+        ),
+        pytest.param(
+            {"i": ("number-input", {"name": "n"})},
+            [],
+            {"n": "many", "m": 1},
+            {},
+            [("input 'n': a text", "i", "value", "error"), ("no input 'm'", None, None, "warning")],
+            id="run inputs",
+        ),
+        pytest.param({"i": ("number-input", {"name": "n"})}, [], {"n": None}, {}, [], id="no run input"),
+        pytest.param({"h": "hook"}, [], {}, {}, [("no payload", "h", "payload", "error")], id="a webhook's node"),
+        pytest.param({"h": "hook"}, [], {}, {"h": {"payload": {}}}, [], id="a webhook's payload"),
+        pytest.param({"m": ("model", {"prompt": "hi"})}, [], {}, {}, [], id="credentials are not checked here"),
+    ],
+)
+def test_problems_at_submission(
+    catalogue: Catalogue,
+    make_graph: Any,
+    nodes: dict[str, Any],
+    links: list[str],
+    inputs: dict[str, Any],
+    masks: dict[str, dict[str, Any]],
+    expected: list[Place],
+) -> None:
+    graph = make_graph(nodes, *links)
+    assert_problems(validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks), expected)
+
+
+def test_a_message_never_repeats_a_value(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": ("adder", {"a": "hush", "items": ["hush"]}), "i": ("number-input", {"name": "n"})})
+    problems = validate(graph, catalogue, for_run=True, inputs={"n": "hush"}, masks={"a": {"b": "hush"}})
+    assert len(problems) == 4
+    assert not any("hush" in problem.message for problem in problems)
+
+
+def test_inputs_can_be_checked_by_the_plan_alone(catalogue: Catalogue, make_graph: Any) -> None:
+    plan = compile_plan(make_graph({"i": ("number-input", {"name": "n"})}), catalogue)
+    assert_problems(
+        check_inputs(plan, catalogue, {"n": "many", "m": 1}),
+        [("a text", "i", "value", "error"), ("no input 'm'", None, None, "warning")],
+    )
+    assert_problems(unknown_inputs(plan, {"n": "many", "m": 1}), [("no input 'm'", None, None, "warning")])
+
+
+def test_a_graph_of_ten_thousand_nodes_is_validated(catalogue: Catalogue, make_graph: Any) -> None:
+    count = 10_000
+    nodes = {f"n{number}": ("adder", {"a": number, "b": "x"}) for number in range(count)}
+    links = [f"n{number}.result>n{(number + 1) % count}.{pin}" for number in range(1, count) for pin in ("a", "text")]
+    problems = validate(make_graph(nodes, *links), catalogue, for_run=True)
+    assert len(problems) == count
+
+
+@given(data=st.data())
+def test_what_has_no_errors_can_be_compiled(catalogue: Catalogue, data: st.DataObject) -> None:
+    ids = st.sampled_from(["a", "b", "c", "d"])
+    node = st.fixed_dictionaries(
+        {
+            "id": ids,
+            "block_id": st.sampled_from(["echo", "adder", "input", "output", "note", "agent", "hook", "nope"]),
+            "input_default": st.dictionaries(
+                st.sampled_from(["name", "value", "a", "items_$_1", "x_$_y", "input_schema", "inputs"]),
+                st.sampled_from([None, "x", 1, [], {"properties": {"a": 1}, "required": [1]}]),
+            ),
+        }
+    )
+    pins = st.sampled_from(["a", "value", "result", "output", "error", "tools", "items_$_x"])
+    link = st.fixed_dictionaries({"source_id": ids, "sink_id": ids, "source_name": pins, "sink_name": pins})
+    graph = Graph.model_validate({"nodes": data.draw(st.lists(node)), "links": data.draw(st.lists(link, max_size=5))})
+    problems = validate(graph, catalogue)
+    if not any(problem.severity == "error" for problem in problems):
+        assert compile_plan(graph, catalogue).starting()
