@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue, RootModel
 
-from agentflow.schemas.base import Page, Reply
+from agentflow.schemas.base import Page, Reply, Request
 from agentflow.schemas.problems import ProblemPlace
 
 _EXAMPLE: dict[str, JsonValue] = {
@@ -24,6 +24,12 @@ class GraphDocument(RootModel[dict[str, Any]]):
     `source_name`, `sink_id`, `sink_name`), `settings`. Exports of AutoGPT are taken as they are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+
+class GraphQuery(Request):
+    """Which version of a graph."""
+
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
 
 
 class GraphSaved(Reply):

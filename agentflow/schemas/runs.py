@@ -1,13 +1,13 @@
 """What do requests and replies about runs and their node executions look like?"""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
-from agentflow.schemas.base import Page, Reply, Request, ShortText
+from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
@@ -93,6 +93,16 @@ class RunList(Page):
     items: list[RunSummary]
 
 
+class RunListQuery(PageQuery):
+    """Which runs."""
+
+    status: RunStatus | None = None
+    graph_id: UUID | None = None
+    label: list[ShortText] = Field([], max_length=MAX_LABELS, description="`name=value`; several must all be there.")
+    created_after: AwareDatetime | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")
+    created_before: AwareDatetime | None = None
+
+
 class OutputItem(Reply):
     """One value of a run's outputs."""
 
@@ -106,6 +116,12 @@ class OutputList(Page):
     """Outputs of a run: of each output node in order."""
 
     items: list[OutputItem]
+
+
+class OutputListQuery(PageQuery):
+    """Which outputs of a run."""
+
+    name: str | None = Field(None, max_length=1000, description="The output's name.")
 
 
 class NodeExecutionView(Reply):
@@ -138,6 +154,21 @@ class NodeExecutionList(Page):
     """Node executions of a run, by node and index."""
 
     items: list[NodeExecutionView]
+
+
+MAX_FULL_PAGE = 10
+"""Node executions on a page whose values are asked for in full, at most."""
+
+
+class NodeListQuery(PageQuery):
+    """Which node executions of a run."""
+
+    status: NodeStatus | None = None
+    node: str | None = Field(None, max_length=200, description="The node's id.")
+    index: int | None = Field(None, ge=1, le=2**31 - 1)
+    values: Literal["short", "full"] = Field(
+        "short", description=f"`full`: long values too, and at most {MAX_FULL_PAGE} node executions a page."
+    )
 
 
 class CancelRun(Request):

@@ -15,7 +15,8 @@ from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.storage import node_views, run_views
 from agentflow.storage.node_views import OutputLine
-from agentflow.storage.run_views import AnyRow, RunFilter
+from agentflow.storage.run_views import AnyRow
+from agentflow.storage.run_views import RunFilter as RunFilter  # callers of `page` make one
 
 MAX_OUTPUTS_SHOWN: Final = 1000
 """Outputs in the view of a run; all of them are in the pages of `outputs`."""
@@ -122,7 +123,8 @@ def _lines(
 def _name(plan: Plan, line: OutputLine) -> str:
     """The name that came with the value, else the node's."""
     given = loads(line.name) if line.name is not None else plan.nodes[line.node].name
-    return given if isinstance(given, str) else str(given)
+    text = given if isinstance(given, str) else dumps(given)
+    return text.encode(errors="replace").decode()  # a name is part of the reply, which is UTF-8
 
 
 def _present_stats(session: Session, run_id: UUID) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RunStatus
-from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
+from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
 from agentflow.graph.plan import Plan
 from agentflow.graph.validation import check_inputs, validate
 from agentflow.ids import new_id
@@ -124,7 +124,7 @@ def _check(session: Session, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     for name, value in wanted.inputs.items():
         if "\x00" in name:
             raise Malformed("the name of an input contains a NUL character")
-        if len(dumps(value)) > settings().max_value_bytes:  # characters: never more than the bytes
+        if _length(name, value) > settings().max_value_bytes:
             raise TooLarge(f"the input {name!r} is larger than a value may be ({settings().max_value_bytes} bytes)")
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
@@ -135,6 +135,14 @@ def _check(session: Session, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
     return problems
+
+
+def _length(name: str, value: Any) -> int:
+    """Characters of its JSON text, which are never more than its bytes."""
+    try:
+        return len(dumps(value))
+    except BlockBug as error:
+        raise Malformed(f"the input {name!r} is {error}") from None
 
 
 def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:

@@ -1,0 +1,83 @@
+"""What does the web application consist of? The factory that puts its parts together."""
+
+from uuid import UUID
+
+from flask import Response, g, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from agentflow import __version__
+from agentflow.api import blocks, events, graphs, health, problems, runs
+from agentflow.api.auth import Doorkeeper
+from agentflow.api.docs import docs
+from agentflow.api.events import StreamSlots
+from agentflow.api.rate import RateLimit
+from agentflow.api.requests import JsonRequest
+from agentflow.ids import new_id
+from agentflow.schemas.problems import ProblemDocument
+from agentflow.settings import Settings
+from agentflow.settings import settings as configured
+
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+_ABOUT = (
+    "Runs agent graphs. Every request needs an API key (`Authorization: Bearer …`). "
+    "Errors are problem documents (RFC 9457)."
+)
+
+
+class _Application(OpenAPI):
+    request_class = JsonRequest
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """A new application. It reaches the database and the broker at the first request that needs them.
+
+    Args:
+        settings: limits of this application; by default those of the process.
+    """
+    limits = settings or configured()
+    app = _Application(
+        "agentflow",
+        info=Info(title="AgentFlow", version=__version__, description=_ABOUT),
+        security_schemes={"key": {"type": "http", "scheme": "bearer", "description": "An API key, `af_…`."}},
+        validation_error_status=400,
+        validation_error_model=ProblemDocument,
+        validation_error_callback=problems.of_shape,
+        doc_ui=False,
+        static_folder=None,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
+    app.extensions["doorkeeper"] = Doorkeeper()
+    app.extensions["rate"] = RateLimit(limits.request_rate)
+    app.extensions["event_streams"] = StreamSlots(min(limits.max_event_streams, limits.web_threads - 1))
+    app.before_request(_number)
+    app.after_request(_harden)
+    problems.register(app)
+    for module in (graphs, runs, events, blocks, health):
+        app.register_api(module.api)
+    app.register_blueprint(docs)
+    return app
+
+
+def _number() -> None:
+    g.request_id = _given_id() or new_id()
+
+
+def _given_id() -> UUID | None:
+    """The id that a proxy in front gave the request, if it is one."""
+    try:
+        return UUID(request.headers.get("X-Request-Id", ""))
+    except ValueError:
+        return None
+
+
+def _harden(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("X-Request-Id", str(g.get("request_id", "")))
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Content-Security-Policy", _POLICY)
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-store"  # what is asked here belongs to one owner
+    return response

@@ -1,0 +1,26 @@
+"""`/healthz` and `/readyz`: does the process answer, and can it serve? For load balancers; no key is needed."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from agentflow import __version__
+from agentflow.api.replies import reply
+from agentflow.schemas.health import Health, Readiness
+from agentflow.services import readiness
+
+api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="For load balancers.")])
+
+
+@api.get("/healthz", responses={200: Health})
+def healthz() -> Response:
+    """The process answers."""
+    return reply(Health(version=__version__))
+
+
+@api.get("/readyz", responses={200: Readiness, 503: Readiness})
+def readyz() -> Response:
+    """The database is there with the right schema, and so is the broker: 200; else 503."""
+    checks = readiness.checks()
+    ready = all(found == readiness.OK for found in checks.values())
+    return reply(Readiness(ready=ready, checks=checks), 200 if ready else 503)

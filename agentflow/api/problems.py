@@ -1,0 +1,138 @@
+"""How does an error reach the client? As an RFC 9457 problem document, made from one table.
+
+`TABLE` gives each class of `errors.py` its HTTP status and its slug; the problem's `type` is `urn:agentflow:problem:`
+and that slug, and never changes. What went wrong on our side is logged under the request's id, and the client learns
+only the id: a message of ours may name hosts and files.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flask import Flask, Response, g
+from flask.typing import ResponseReturnValue
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from agentflow import errors
+from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
+from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, ProblemPlace
+
+logger = logging.getLogger(__name__)
+
+MAX_PLACES = 1000
+"""Places that one problem document names."""
+
+RETRY_AFTER = 1
+"""Seconds after which a client may try again what was refused for now."""
+
+
+class Kind(NamedTuple):
+    """How a class of errors is told to a client."""
+
+    status: int
+    slug: str
+    title: str
+
+
+TABLE: dict[type[AgentFlowError], Kind] = {
+    AgentFlowError: Kind(500, "internal", "Something went wrong"),
+    ClientError: Kind(400, "bad-request", "The request cannot be carried out"),
+    Malformed: Kind(400, "malformed", "The request is malformed"),
+    errors.Unauthenticated: Kind(401, "unauthenticated", "An API key is needed"),
+    errors.NotFound: Kind(404, "not-found", "Not found"),
+    errors.Conflict: Kind(409, "conflict", "The state of the thing does not allow this"),
+    errors.AlreadyEnded: Kind(409, "already-ended", "The run has ended"),
+    errors.IdempotencyMismatch: Kind(422, "idempotency-mismatch", "The Idempotency-Key stands for another request"),
+    errors.TooLarge: Kind(413, "too-large", "Too large"),
+    errors.TooMany: Kind(429, "too-many", "Too many, or too fast"),
+    errors.GraphInvalid: Kind(422, "graph-invalid", "The graph or its inputs are not valid"),
+    errors.NodeFailure: Kind(500, "node-failed", "A block failed"),
+    errors.BadInput: Kind(422, "bad-input", "A block cannot work with its inputs"),
+    errors.BlockBug: Kind(500, "block-bug", "A block broke its contract"),
+    errors.Transient: Kind(503, "transient", "Something outside failed; try again"),
+    errors.TimedOut: Kind(504, "timed-out", "A block took too long"),
+    errors.SystemFault: Kind(500, "system-fault", "A worker failed"),
+    errors.EngineError: Kind(500, "engine", "AgentFlow is not in order"),
+    errors.IllegalTransition: Kind(500, "illegal-transition", "AgentFlow is not in order"),
+    errors.WrongSchema: Kind(503, "wrong-schema", "The database has another version's schema"),
+    errors.Unavailable: Kind(503, "unavailable", "A part of AgentFlow cannot be reached"),
+}
+
+
+def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Response:
+    """The problem document as a response."""
+    document = ProblemDocument(
+        type=TYPE_PREFIX + kind.slug,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        errors=[ProblemPlace(**each.as_dict()) for each in problems[:MAX_PLACES]],
+        instance=f"urn:uuid:{g.request_id}" if "request_id" in g else None,
+    )
+    if len(problems) > MAX_PLACES:
+        document.errors.append(ProblemPlace(message=f"and {len(problems) - MAX_PLACES} more"))
+    response = Response(document.model_dump_json(), status=kind.status, mimetype=MEDIA_TYPE)
+    if kind.status in (429, 503):
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    if kind.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def of_error(error: AgentFlowError) -> Response:
+    """The response for an error of ours: the nearest class in the table counts."""
+    kind = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    if kind.status >= 500:
+        logger.error("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
+        return problem(kind, _default_message(type(error)))
+    return problem(kind, error.message, error.problems if isinstance(error, ClientError) else ())
+
+
+def of_shape(error: ValidationError) -> Response:
+    """The response for a query, path or body that has not the shape of its model."""
+    problems = [
+        Problem(f"{'.'.join(map(str, entry['loc'])) or 'body'}: {entry['msg']}")
+        for entry in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return problem(TABLE[Malformed], problems[0].message, problems)
+
+
+def of_http(error: HTTPException) -> ResponseReturnValue:
+    """The response for what Flask itself refuses: no such route, another method, too large a body, ..."""
+    if error.response is not None:  # a finished response that was raised
+        return error.get_response()
+    status = error.code or 500
+    names = {404: errors.NotFound, 413: errors.TooLarge, 401: errors.Unauthenticated, 400: Malformed}
+    if status in names:
+        kind = TABLE[names[status]]
+    else:
+        kind = Kind(status, error.name.lower().replace(" ", "-"), error.name)
+    response = problem(kind, error.description or error.name)
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "retry-after"):
+            response.headers[name] = value
+    return response
+
+
+def of_bug(error: Exception) -> Response:
+    """The response for what nobody expected. The log has the trace."""
+    logger.exception("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
+    return problem(TABLE[AgentFlowError], "Something went wrong; the log tells more under the id in `instance`.")
+
+
+def of_depth(error: RecursionError) -> Response:
+    """The response for JSON that is nested so deep that nobody can read it."""
+    return problem(TABLE[Malformed], "the request is nested too deep")
+
+
+def register(app: Flask) -> None:
+    """Make the application answer every error in this way."""
+    app.register_error_handler(AgentFlowError, of_error)
+    app.register_error_handler(HTTPException, of_http)
+    app.register_error_handler(RecursionError, of_depth)
+    app.register_error_handler(Exception, of_bug)
+
+
+def _default_message(cls: type[Exception]) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]

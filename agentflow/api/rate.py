@@ -1,0 +1,53 @@
+"""Is this key asking too fast? A token bucket for each key, in this process.
+
+Per process and not over all of them: the limit protects a web process from one client, and a count at Redis would add
+a round trip to every request. With n web processes a key gets up to n times the rate.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+
+from agentflow import clock
+from agentflow.errors import TooMany
+
+BURST_SECONDS = 2.0
+"""A key that was silent may at once send what the rate gives in this time."""
+
+MAX_KEYS = 10_000
+"""Keys that are remembered; the one not seen for longest goes, and starts with a full bucket."""
+
+
+class RateLimit:
+    """So many requests a second for each key.
+
+    Args:
+        rate: requests a second.
+        now: the clock, in seconds.
+    """
+
+    def __init__(self, rate: float, now: Callable[[], float] = clock.monotonic) -> None:
+        self._rate = rate
+        self._burst = max(1.0, rate * BURST_SECONDS)
+        self._now = now
+        self._lock = Lock()
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, and when
+
+    def take(self, key: Hashable) -> None:
+        """Count one request of `key`.
+
+        Raises:
+            TooMany: it has none left.
+        """
+        with self._lock:
+            now = self._now()
+            tokens, since = self._buckets.pop(key, (self._burst, now))
+            tokens = min(self._burst, tokens + (now - since) * self._rate)
+            allowed = tokens >= 1.0
+            self._buckets[key] = (tokens - 1.0 if allowed else tokens, now)
+            if len(self._buckets) > MAX_KEYS:
+                self._buckets.popitem(last=False)
+        if not allowed:
+            wait = math.ceil((1.0 - tokens) / self._rate)
+            raise TooMany(f"more than {self._rate:g} requests a second; try again in {wait} s")

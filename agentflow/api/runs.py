@@ -1,0 +1,151 @@
+"""`/api/v1/runs`: submit graphs, look at runs, cancel them."""
+
+from uuid import UUID
+
+from flask import Response, request, url_for
+from pydantic import BaseModel
+
+from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.graphs import GraphPath
+from agentflow.api.replies import reply
+from agentflow.errors import Malformed
+from agentflow.schemas.problems import ProblemPlace
+from agentflow.schemas.runs import (
+    MAX_FULL_PAGE,
+    CancelAccepted,
+    CancelRun,
+    NodeExecutionList,
+    NodeListQuery,
+    OutputList,
+    OutputListQuery,
+    RunAccepted,
+    RunList,
+    RunListQuery,
+    RunView,
+    SubmitInline,
+    SubmitRun,
+)
+from agentflow.services import cancellation, node_executions, runs, submissions, values
+from agentflow.services.node_executions import NodeFilter
+from agentflow.services.runs import RunFilter
+from agentflow.services.submissions import Accepted, Wanted
+from agentflow.services.transaction import transaction
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+REPLAYED = "Idempotent-Replay"
+
+api = blueprint("runs", "Runs of graphs: submit, look, cancel.")
+
+
+class RunPath(BaseModel):
+    """Which run."""
+
+    run_id: UUID
+
+
+@api.post("/graphs/<uuid:graph_id>/runs", responses={202: RunAccepted})
+def submit_run(path: GraphPath, body: SubmitRun) -> Response:
+    """Run a stored graph.
+
+    With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
+    """
+    with transaction() as session:
+        accepted = submissions.submit(session, owner_id(), path.graph_id, body.version, _wanted(body), _key())
+    return _accepted(accepted)
+
+
+@api.post("/runs", responses={202: RunAccepted})
+def submit_inline(body: SubmitInline) -> Response:
+    """Run a graph that comes with the request.
+
+    With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
+    """
+    with transaction() as session:
+        accepted = submissions.submit_inline(session, owner_id(), body.graph, _wanted(body), _key())
+    return _accepted(accepted)
+
+
+@api.get("/runs", responses={200: RunList})
+def list_runs(query: RunListQuery) -> Response:
+    """List runs, the newest first."""
+    wanted = RunFilter(
+        status=query.status,
+        graph_id=query.graph_id,
+        labels=dict(map(_label, query.label)),
+        created_after=query.created_after,
+        created_before=query.created_before,
+    )
+    with transaction() as session:
+        return reply(runs.page(session, owner_id(), wanted, query.after, query.limit))
+
+
+@api.get("/runs/<uuid:run_id>", responses={200: RunView})
+def get_run(path: RunPath) -> Response:
+    """A run: its status, inputs, outputs and counts."""
+    with transaction() as session:
+        return reply(runs.get(session, owner_id(), path.run_id))
+
+
+@api.get("/runs/<uuid:run_id>/nodes", responses={200: NodeExecutionList})
+def list_nodes(path: RunPath, query: NodeListQuery) -> Response:
+    """List a run's node executions, with what they got and gave, by node and index."""
+    full = query.values == "full"
+    wanted = NodeFilter(node_id=query.node, index=query.index, status=query.status)
+    with transaction() as session:
+        found = node_executions.page(
+            session,
+            owner_id(),
+            path.run_id,
+            wanted,
+            query.after,
+            min(query.limit, MAX_FULL_PAGE) if full else query.limit,
+            values.FULL if full else values.SHORT,
+        )
+    return reply(found)
+
+
+@api.get("/runs/<uuid:run_id>/outputs", responses={200: OutputList})
+def list_outputs(path: RunPath, query: OutputListQuery) -> Response:
+    """List what a run's output nodes gave, of each node in order."""
+    with transaction() as session:
+        return reply(runs.outputs(session, owner_id(), path.run_id, query.name, query.after, query.limit))
+
+
+@api.post("/runs/<uuid:run_id>/cancel", responses={202: CancelAccepted})
+def cancel_run(path: RunPath) -> Response:
+    """Cancel a run. It reads RUNNING with `cancel_requested_at` until all is closed. The body may be left out."""
+    body = CancelRun.model_validate(request.get_json()) if request.get_data() else CancelRun()
+    with transaction() as session:
+        return reply(cancellation.cancel(session, owner_id(), path.run_id, body.reason), 202)
+
+
+def _wanted(body: SubmitRun | SubmitInline) -> Wanted:
+    return Wanted(inputs=body.inputs, masks=body.nodes_input_masks, labels=body.labels, priority=body.priority)
+
+
+def _key() -> str | None:
+    return request.headers.get(IDEMPOTENCY_KEY)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise Malformed(f"a label is looked for as name=value, not {text!r}")
+    return name, value
+
+
+def _accepted(accepted: Accepted) -> Response:
+    response = reply(
+        RunAccepted(
+            id=accepted.run_id,
+            graph_id=accepted.graph_id,
+            graph_version=accepted.graph_version,
+            status=accepted.status,
+            warnings=[ProblemPlace(**warning.as_dict()) for warning in accepted.warnings],
+        ),
+        202,
+    )
+    response.headers["Location"] = url_for("runs.get_run", run_id=accepted.run_id)
+    if accepted.replayed:
+        response.headers[REPLAYED] = "true"
+    return response
