@@ -101,15 +101,18 @@ class Plan:
             ValueError: `text` is no plan, or one of another format.
         """
         content = json.loads(text)
-        if content.get("format") != FORMAT:
-            raise ValueError(f"a plan of format {content.get('format')!r}; this version reads {FORMAT}")
-        settings = [NodeSettings.model_validate(row) for row in content["node_settings"]]
-        return cls(
-            graph_id=UUID(content["graph_id"]),
-            version=content["version"],
-            settings=GraphSettings.model_validate(content["settings"]),
-            nodes=tuple(node_of(number, row, settings) for number, row in enumerate(content["nodes"])),
-        )
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"this is no plan of format {FORMAT}")
+        try:
+            settings = [NodeSettings.model_validate(row) for row in content["node_settings"]]
+            return cls(
+                graph_id=UUID(content["graph_id"]),
+                version=content["version"],
+                settings=GraphSettings.model_validate(content["settings"]),
+                nodes=tuple(node_of(number, row, settings) for number, row in enumerate(content["nodes"])),
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"this plan is damaged: {error!r}") from error
 
 
 def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
 from agentflow.graph.model import Graph, Node
 
+_OF_THE_BLOCK = ("title", "description", "default")  # these speak of any such node, not of this one
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
 
 
@@ -77,7 +78,7 @@ def _schema_of(graph: Graph, catalogue: Catalogue, kind: BlockKind) -> dict[str,
 def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, Any]:
     """The schema of one input or output: the value's, with the title, description and default of the node."""
     given = node.input_default
-    schema = {key: entry for key, entry in _value_schema(pins).items() if key not in ("title", "default")}
+    schema = {key: entry for key, entry in _value_schema(pins).items() if key not in _OF_THE_BLOCK}
     secret = bool(given.get("secret"))
     schema |= {
         "title": given.get("title") or name,

@@ -28,7 +28,7 @@ BLOCKS = [
     _block(
         "input",
         BlockKind.INPUT,
-        {**_INPUT_PINS, "value": PinSpec("value", Any, schema={"title": "Value"})},
+        {**_INPUT_PINS, "value": PinSpec("value", Any, schema={"title": "Value", "description": "Any value."})},
         _pins(result=Any),
         static_output=True,
     ),

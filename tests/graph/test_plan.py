@@ -1,5 +1,6 @@
 """The plan: what workers know of a graph."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -151,9 +152,19 @@ def test_a_graph_that_was_not_validated_is_refused(
     assert refused.value.problems
 
 
-def test_a_plan_of_another_format_is_refused(plan: Plan) -> None:
-    with pytest.raises(ValueError, match="format 99"):
-        Plan.from_json(plan.to_json().replace('"format":1', '"format":99'))
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace('"format":1', '"format":99'), "no plan of format 1"),
+        (lambda text: "[]", "no plan of format 1"),
+        (lambda text: "{", "Expecting"),
+        (lambda text: text.replace('"starts"', '"stops"'), "damaged"),
+        (lambda text: text.replace('"nodes"', '"knots"'), "damaged"),
+    ],
+)
+def test_what_is_no_plan_is_refused(plan: Plan, damage: Callable[[str], str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan.from_json(damage(plan.to_json()))
 
 
 json_values = st.recursive(
