@@ -5,7 +5,8 @@ A fresh database is a copy of a migrated one, which PostgreSQL makes in some ten
 
 import itertools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,19 @@ from agentflow.embedded.stack import Stack
 from agentflow.settings import settings
 
 _TEMPLATE = "migrated"
+
+
+def _eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., None]:
+    """`eventually(condition, seconds=20)` waits until the condition holds, and fails the test if it does not."""
+    return _eventually
 
 
 @pytest.fixture(scope="session", autouse=True)

