@@ -266,7 +266,7 @@ class HotConnection:
         return verdict, emitted
 
     def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
-        """Extend the leases of `held` (holder, run, node, index) to `lease` seconds; whether each one's run was stopped."""
+        """Extend the leases of `held` (holder, run, node, index), in seconds; whether the run of each was stopped."""
         holders, runs, nodes, indexes = zip(*held, strict=True)
         rows = self._call("renew", list(holders), list(runs), _array(nodes), _array(indexes), lease)
         return [(run_id, node, idx, stop) for run_id, node, idx, stop in rows]

@@ -218,7 +218,7 @@ def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]
         .where(Delivery.run_id == run_id, Delivery.node == node, Delivery.idx.in_(incomplete))
         .group_by(Delivery.pin)
     )
-    have: dict[str, int] = {row.pin: row.count for row in delivered}
+    have = {pin: int(count) for pin, count in delivered}
     return {pin: lacking for pin in pins if (lacking := total - have.get(pin, 0)) > 0}
 
 
