@@ -19,7 +19,7 @@ from agentflow.graph.catalogue import BlockSpec
 
 ENTRY_POINT_GROUP: Final = "agentflow.blocks"
 
-FAMILIES: Final = ("io", "basic", "text", "numbers", "logic", "lists", "dictionaries", "iteration")
+FAMILIES: Final = ("io", "basic", "text", "numbers", "logic", "lists", "dictionaries", "iteration", "web")
 """Our modules that hold blocks."""
 
 

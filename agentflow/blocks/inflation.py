@@ -1,0 +1,83 @@
+"""How is a compressed reply unpacked without trusting its size? Never more than asked for is unpacked at a time.
+
+A few kilobytes of gzip can hold gigabytes of zeros; a decoder that unpacks what it is handed is full before anybody
+counts.
+"""
+
+import zlib
+from typing import Final
+
+_GZIP: Final = zlib.MAX_WBITS | 16
+_ZLIB: Final = zlib.MAX_WBITS
+_RAW: Final = -zlib.MAX_WBITS
+
+OFFERED: Final = "gzip, deflate"
+"""The encodings that are understood, for the Accept-Encoding header."""
+
+
+class Damaged(Exception):
+    """The compressed data are broken or incomplete."""
+
+
+class Unpacker:
+    """Unpacks one reply's body.
+
+    Args:
+        encoding: the Content-Encoding: "", "identity", "gzip", "x-gzip" or "deflate".
+
+    Raises:
+        LookupError: the encoding is another one.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding.strip().lower().removeprefix("x-")
+        if self._encoding not in ("", "identity", "gzip", "deflate"):
+            raise LookupError(encoding)
+        self._plain = self._encoding in ("", "identity")
+        self._stream: zlib._Decompress | None = None
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        """The next part of the body, at most `room` + 1 bytes: more than `room` means that it does not fit.
+
+        Raises:
+            Damaged: the data are not what the encoding says.
+        """
+        if self._plain:
+            return data[: room + 1]
+        parts: list[bytes] = []
+        while data and room >= 0:
+            if self._stream is None:
+                self._stream = zlib.decompressobj(self._window(data))
+            try:
+                part = self._stream.decompress(data, room + 1)
+            except zlib.error as error:
+                raise Damaged(str(error)) from None
+            parts.append(part)
+            room -= len(part)
+            data = self._rest()
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Says that no more data come.
+
+        Raises:
+            Damaged: the data stopped in the middle.
+        """
+        if self._stream is not None and not self._stream.eof:
+            raise Damaged("the data stop in the middle")
+
+    def _rest(self) -> bytes:
+        """What follows a finished gzip member is the next one; after deflate it is nothing."""
+        stream = self._stream
+        if stream is None or not stream.eof:
+            return b""  # what the limit held back shows as room < 0
+        if self._encoding != "gzip" or not stream.unused_data.rstrip(b"\0"):
+            return b""
+        self._stream = None
+        return stream.unused_data
+
+    def _window(self, data: bytes) -> int:
+        """Some servers send deflate without its header, which begins with an 8."""
+        if self._encoding == "gzip":
+            return _GZIP
+        return _ZLIB if data[0] & 0x0F == 8 else _RAW

@@ -1,0 +1,84 @@
+"""Graphs in the wild name blocks by these ids: they must never change."""
+
+import pytest
+
+from agentflow.blocks import registry
+from agentflow.errors import NotFound
+
+IDS = {
+    "AgentInput": "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b",
+    "AgentShortTextInput": "7fcd3bcb-8e1b-4e69-903d-32d3d4a92158",
+    "AgentLongTextInput": "90a56ffb-7024-4b2b-ab50-e26c5e5ab8ba",
+    "AgentNumberInput": "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98",
+    "AgentDropdownInput": "655d6fdf-a334-421c-b733-520549c07cd1",
+    "AgentToggleInput": "cbf36ab5-df4a-43b6-8a7f-f7ed8652116e",
+    "AgentOutput": "363ae599-353e-4804-937e-b2ee3cef3da4",
+    "StoreValue": "1ff065e9-88e8-4358-9d82-8dc91f622ba9",
+    "Note": "cc10ff7b-7753-4ff2-9af6-9399b1a7eddc",
+    "UniversalTypeConverter": "95d1b990-ce13-4d88-9737-ba5c2070c97b",
+    "Condition": "715696a0-e1da-45c8-b209-c2fa9c3b0be6",
+    "IfInputMatches": "6dbbc4b3-ca6c-42b6-b508-da52d23e13f2",
+    "StepThroughItems": "f66a3543-28d3-4ab5-8945-9b336371e2ce",
+    "CountItems": "3c9c2f42-b0c3-435f-ba35-05f7a25c772a",
+    "Calculator": "b1ab9b19-67a6-406d-abf5-2dba76d00c79",
+    "CreateDictionary": "b924ddf4-de4f-4b56-9a85-358930dcbc91",
+    "AddToDictionary": "31d1064e-7446-4693-a7d4-65e5ca1180d1",
+    "FindInDictionary": "0e50422c-6dee-4145-83d6-3a5a392f65de",
+    "RemoveFromDictionary": "46afe2ea-c613-43f8-95ff-6692c3ef6876",
+    "ReplaceDictionaryValue": "27e31876-18b6-44f3-ab97-f6226d8b3889",
+    "DictionaryIsEmpty": "a3cf3f64-6bb9-4cc6-9900-608a0b3359b0",
+    "CreateList": "a912d5c7-6e00-4542-b2a9-8034136930e4",
+    "AddToList": "aeb08fc1-2fc1-4141-bc8e-f758f183a822",
+    "FindInList": "5e2c6d0a-1e37-489f-b1d0-8e1812b23333",
+    "GetListItem": "262ca24c-1025-43cf-a578-534e23234e97",
+    "RemoveFromList": "d93c5a93-ac7e-41c1-ae5c-ef67e6e9b826",
+    "ReplaceListItem": "fbf62922-bea1-4a3d-8bac-23587f810b38",
+    "ListIsEmpty": "896ed73b-27d0-41be-813c-c1c1dc856c03",
+    "ReverseListOrder": "422cb708-3109-4277-bfe3-bc2ae5812777",
+    "FillTextTemplate": "db7d8f02-2f44-4c55-ab7a-eae0941f0c30",
+    "CombineTexts": "e30a4d42-7b7d-4e6a-b36e-1f9b8e3b7d85",
+    "TextSplit": "d5ea33c8-a575-477a-b42f-2fe3be5055ec",
+    "TextReplace": "7e7c87ab-3469-4bcc-9abe-67705091b713",
+    "WordCharacterCount": "ab2a782d-22cf-4587-8a70-55b59b3f9f90",
+    "SendWebRequest": "6595ae1f-b924-42cb-9a41-551a0611c4b4",
+}
+
+STATIC = {"StoreValue", "AgentOutput"} | {name for name in IDS if name.startswith("Agent") and name.endswith("Input")}
+
+
+def test_the_blocks_and_their_ids_are_those_of_the_table() -> None:
+    assert {block.name: block.id for block in registry.every()} == IDS
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_block_is_found_by_its_id_and_by_its_name(name: str) -> None:
+    assert registry.by_name(name) is registry.get(IDS[name])
+    spec = registry.catalogue(IDS[name])
+    assert spec is not None
+    assert (spec.id, spec.name) == (IDS[name], name)
+
+
+def test_unknown_blocks_are_not_found() -> None:
+    assert registry.catalogue("no-such-block") is None
+    with pytest.raises(NotFound, match="no-such-block"):
+        registry.get("no-such-block")
+    with pytest.raises(NotFound, match="NoSuchBlock"):
+        registry.by_name("NoSuchBlock")
+
+
+def test_exactly_these_blocks_have_static_outputs() -> None:
+    assert {block.name for block in registry.every() if block.static_output} == STATIC
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_block_has_an_error_pin_and_can_be_described(name: str) -> None:
+    block = type(registry.by_name(name))
+    assert block.spec().outputs["error"].annotation is str
+    info = block.info()
+    assert set(info) == {
+        "id", "name", "inputSchema", "outputSchema", "costs", "description",
+        "categories", "contributors", "staticOutput", "uiType",
+    }  # fmt: skip
+    assert set(info["inputSchema"].get("properties", {})) == set(block.spec().inputs)
+    assert set(info["outputSchema"]["properties"]) == set(block.spec().outputs)
+    assert info["description"]
