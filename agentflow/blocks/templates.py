@@ -54,9 +54,9 @@ def fill(template: str, values: Mapping[str, Any], *, escape_html: bool = False,
         return compiled.render({**values, _METER: meter})
     except TemplateError as error:
         raise BadInput(f"the template cannot be filled in: {error.message}") from None
-    except RecursionError:
+    except (RecursionError, SyntaxError, MemoryError):  # Python's own compiler has limits too
         raise BadInput("the template cannot be filled in: it is nested too deep") from None
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BadInput(f"the template cannot be filled in: {error}") from None
 
 

@@ -95,6 +95,20 @@ HOSTILE = [
     "{{ 10 ** 99999 }}",
 ]
 
+NESTED = [
+    "{{ " + "(" * 300 + "1" + ")" * 300 + " }}",
+    "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "{{ " + "-" * 5000 + "1 }}",
+    "{{ " + "not " * 5000 + "1 }}",
+    "{{ a" + ".b" * 5000 + " }}",
+    "{{ a" + "|upper" * 5000 + " }}",
+    "{{ 1" + " + 1" * 5000 + " }}",
+    "{% for x in 'a' %}" * 30 + "{% endfor %}" * 30,
+    "{% if 1 %}" * 300 + "{% endif %}" * 300,
+    "{% macro a() %}" * 300 + "{% endmacro %}" * 300,
+]
+"""Each is either filled in or refused, whatever limit of the compiler it meets."""
+
 FORBIDDEN = [
     "{{ ''.__class__ }}",
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -123,6 +137,12 @@ def test_a_template_that_grows_without_end_is_stopped_before_it_has_grown(templa
         assert tracemalloc.get_traced_memory()[1] < 100 * LIMIT
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("template", NESTED, ids=lambda template: template[:12])
+def test_a_template_that_is_nested_deep_does_no_harm(template: str) -> None:
+    with suppress(BadInput):
+        fill(template, {"a": ""}, limit=LIMIT)
 
 
 @pytest.mark.parametrize("template", FORBIDDEN)
