@@ -111,7 +111,7 @@ def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) 
         literal([span.idx for span in spans], ARRAY(Integer)),
         literal([span.first for span in spans], ARRAY(Integer)),
         literal([span.end for span in spans], ARRAY(Integer)),
-    ).table_valued("node", "idx", "first", "end", name="asked")
+    ).table_valued("node", "idx", "first", "end", name="asked").render_derived()
     rows = session.execute(
         select(
             Output.node,

@@ -124,7 +124,7 @@ def delivered(
         literal([node for node, _, _ in pins], ARRAY(Integer)),
         literal([pin for _, pin, _ in pins], ARRAY(Text)),
         literal([idx for _, _, idx in pins], ARRAY(Integer)),
-    ).table_valued("node", "pin", "idx", name="asked")
+    ).table_valued("node", "pin", "idx", name="asked").render_derived()
     rows = session.execute(
         select(
             Delivery.node,

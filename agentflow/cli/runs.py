@@ -1,0 +1,141 @@
+"""`agentflow runs`: the runs of an installation."""
+
+import sys
+from typing import Any
+from uuid import UUID
+
+import click
+
+from agentflow.cli.connect import EXIT_CODES, connected
+from agentflow.cli.follow import follow, show_result
+from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
+from agentflow.engine.statuses import NodeStatus, RunStatus
+
+_RUN = click.argument("run_id", metavar="ID", type=click.UUID)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_LINES = click.option("--json", "as_json", is_flag=True, help="Print JSON, one thing a line.")
+_LIMIT = click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
+_ALL = click.option("--all", "everything", is_flag=True, help="No limit.")
+
+
+@click.group()
+def runs() -> None:
+    """List, get, follow and cancel runs."""
+
+
+@runs.command("list")
+@click.option("--status", type=click.Choice([str(status) for status in RunStatus], case_sensitive=False))
+@click.option("--graph", "graph_id", type=click.UUID, help="Runs of this graph.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Runs with this label.")
+@_LIMIT
+@_ALL
+@_LINES
+def list_runs(
+    status: str | None,
+    graph_id: UUID | None,
+    labels: tuple[str, ...],
+    limit: int,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """List runs, the newest first."""
+    wanted = dict(label.partition("=")[::2] for label in labels)
+    with connected() as client:
+        found = client.runs(status=status, graph_id=graph_id, labels=wanted, limit=None if everything else limit)
+        if as_json:
+            echo_json_lines(found)
+            return
+        rows = [(run.id, run.status, run.created_at, run.ended_at, run.error or run.reason) for run in found]
+    echo_table(("ID", "STATUS", "CREATED", "ENDED", "ERROR"), rows, empty="No runs.")
+
+
+@runs.command()
+@_RUN
+@_JSON
+def get(run_id: UUID, as_json: bool) -> None:
+    """Show a run: its status, counts, inputs and outputs."""
+    with connected() as client:
+        run = client.get_run(run_id)
+    if as_json:
+        echo_json(run)
+        return
+    facts: dict[str, Any] = {
+        "id": run.id,
+        "graph": f"{run.graph_id}, version {run.graph_version}",
+        "status": run.status if not run.cancel_requested_at or run.ended else f"{run.status}, being cancelled",
+        "created": run.created_at,
+        "started": run.started_at,
+        "ended": run.ended_at,
+        "labels": run.labels or None,
+        "inputs": run.inputs or None,
+        "stats": run.stats or None,
+    }
+    echo_table(("", ""), [(name, value) for name, value in facts.items() if value is not None], empty="")
+    show_result(run)
+
+
+@runs.command(epilog=EXIT_CODES)
+@_RUN
+@_JSON
+def tail(run_id: UUID, as_json: bool) -> None:
+    """Follow a run until it has ended, from its first event on. Ctrl-C stops following; the run goes on.
+
+    --json prints the events, one a line.
+    """
+    with connected() as client:
+        if as_json:
+            echo_json_lines(client.events(run_id))
+            return
+        sys.exit(follow(client, str(run_id), as_json=False))
+
+
+@runs.command()
+@_RUN
+@click.option("--name", help="Only the outputs of this name.")
+@_LIMIT
+@_ALL
+@_LINES
+def outputs(run_id: UUID, name: str | None, limit: int, everything: bool, as_json: bool) -> None:
+    """Print a run's outputs, of each output node in order."""
+    with connected() as client:
+        found = client.outputs(run_id, name=name, limit=None if everything else limit)
+        if as_json:
+            echo_json_lines(found)
+            return
+        for output in found:
+            click.echo(f"{output.name}: {output.value if isinstance(output.value, str) else brief(output.value)}")
+
+
+@runs.command()
+@_RUN
+@click.option("--status", type=click.Choice([str(status) for status in NodeStatus], case_sensitive=False))
+@click.option("--node", help="Only the executions of the node with this id.")
+@_LIMIT
+@_ALL
+@_LINES
+def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everything: bool, as_json: bool) -> None:
+    """List a run's node executions, by node and index."""
+    with connected() as client:
+        found = client.nodes(run_id, status=status, node=node, limit=None if everything else limit)
+        if as_json:
+            echo_json_lines(found)
+            return
+        rows = [
+            (one.id, one.title, one.status, one.attempt, one.stats.get("duration"), one.error or one.waiting_for or "")
+            for one in found
+        ]
+    echo_table(("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "ERROR / WAITS FOR"), rows, empty="None.")
+
+
+@runs.command()
+@_RUN
+@click.option("--reason", help="Why; kept with the run.")
+@_JSON
+def cancel(run_id: UUID, reason: str | None, as_json: bool) -> None:
+    """Cancel a run. What waits ends at once; what runs is told to stop."""
+    with connected() as client:
+        accepted = client.cancel(run_id, reason)
+    if as_json:
+        echo_json(accepted)
+    else:
+        click.echo(f"Run {run_id} will end CANCELLED.", err=True)

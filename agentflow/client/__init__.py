@@ -1,0 +1,13 @@
+"""How does a Python program use AgentFlow? With `Client`, which speaks HTTP and nothing else.
+
+with Client("http://127.0.0.1:8080", key) as client:
+    run = client.submit_inline(document, {"who": "world"})
+    for event in client.events(run.id):
+        print(event.kind, event.title, event.status)
+    print(client.get_run(run.id).outputs)
+"""
+
+from agentflow.client.client import Client
+from agentflow.client.failures import ApiError, Unreachable
+
+__all__ = ["ApiError", "Client", "Unreachable"]

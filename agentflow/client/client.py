@@ -1,0 +1,169 @@
+"""What can a program ask of AgentFlow? Every call of the HTTP API as a typed method.
+
+Lists are iterators over all pages; a `limit` ends them early. Failures are `ApiError` and `Unreachable`.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+from agentflow.client import stream
+from agentflow.client.graphs import Graphs
+from agentflow.client.http import Http
+from agentflow.client.pages import every
+from agentflow.schemas.blocks import BlockInfo, BlockList
+from agentflow.schemas.events import RunEvent
+from agentflow.schemas.runs import (
+    CancelAccepted,
+    NodeExecutionList,
+    NodeExecutionView,
+    OutputItem,
+    OutputList,
+    RunAccepted,
+    RunList,
+    RunSummary,
+    RunView,
+)
+
+Id = UUID | str
+
+
+class Client:
+    """Talks to one AgentFlow with one key. A context manager; threads may share it.
+
+    Args:
+        url: where the API is, such as `http://127.0.0.1:8080`.
+        key: the API key, `af_…`.
+        timeout: seconds in which an answer must come.
+        attempts: how often a request that may be repeated is sent at most.
+    """
+
+    def __init__(self, url: str, key: str, *, timeout: float = 30.0, attempts: int = 5) -> None:
+        self._http = Http(url, key, timeout=timeout, attempts=attempts)
+        self.graphs = Graphs(self._http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        graph_id: Id,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        version: int | None = None,
+        masks: Mapping[str, Mapping[str, Any]] | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunAccepted:
+        """Run a stored graph, by default its latest version.
+
+        Without an `idempotency_key` one is made for this call, so that its own repetitions run nothing twice.
+        """
+        body = {"version": version, **_wanted(inputs, masks, labels, priority)}
+        return self._submit(f"/graphs/{graph_id}/runs", body, idempotency_key)
+
+    def submit_inline(
+        self,
+        document: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        masks: Mapping[str, Mapping[str, Any]] | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunAccepted:
+        """Run a graph that comes with the call. For `idempotency_key`, see `submit`."""
+        body = {"graph": dict(document), **_wanted(inputs, masks, labels, priority)}
+        return self._submit("/runs", body, idempotency_key)
+
+    def _submit(self, path: str, body: dict[str, Any], key: str | None) -> RunAccepted:
+        headers = {"Idempotency-Key": key or str(uuid4())}
+        return RunAccepted.model_validate(self._http.call("POST", path, body=body, headers=headers))
+
+    def get_run(self, run_id: Id) -> RunView:
+        """A run, with inputs, outputs and counts."""
+        return RunView.model_validate(self._http.call("GET", f"/runs/{run_id}"))
+
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        graph_id: Id | None = None,
+        labels: Mapping[str, str] | None = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[RunSummary]:
+        """Runs, the newest first. Times are ISO 8601 with a zone."""
+        query = {
+            "status": status,
+            "graph_id": graph_id and str(graph_id),
+            "label": [f"{name}={value}" for name, value in (labels or {}).items()] or None,
+            "created_after": created_after,
+            "created_before": created_before,
+        }
+        return islice(every(self._http, "/runs", RunList.model_validate, query), limit)
+
+    def nodes(
+        self,
+        run_id: Id,
+        *,
+        status: str | None = None,
+        node: str | None = None,
+        index: int | None = None,
+        full: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[NodeExecutionView]:
+        """A run's node executions, by node and index. `full`: long values too."""
+        query = {"status": status, "node": node, "index": index, "values": "full" if full else None}
+        return islice(every(self._http, f"/runs/{run_id}/nodes", NodeExecutionList.model_validate, query), limit)
+
+    def outputs(self, run_id: Id, *, name: str | None = None, limit: int | None = None) -> Iterator[OutputItem]:
+        """What a run's output nodes gave, of each node in order."""
+        return islice(every(self._http, f"/runs/{run_id}/outputs", OutputList.model_validate, {"name": name}), limit)
+
+    def events(self, run_id: Id, *, after: str | None = None) -> Iterator[RunEvent]:
+        """What happens in a run, as it happens, until it has ended. `after`: the id of the last event known."""
+        return stream.events(self._http, run_id, after)
+
+    def wait(self, run_id: Id) -> RunView:
+        """The run, once it has ended."""
+        for _ in self.events(run_id):
+            pass
+        return self.get_run(run_id)
+
+    def cancel(self, run_id: Id, reason: str | None = None) -> CancelAccepted:
+        """Cancel a run. Doing it twice is fine."""
+        body = {"reason": reason} if reason else None
+        return CancelAccepted.model_validate(self._http.call("POST", f"/runs/{run_id}/cancel", body=body))
+
+    def blocks(self) -> list[BlockInfo]:
+        """All blocks, by name."""
+        return BlockList.model_validate(self._http.call("GET", "/blocks")).items
+
+    def block(self, block_id: str) -> BlockInfo:
+        """One block."""
+        return BlockInfo.model_validate(self._http.call("GET", f"/blocks/{block_id}"))
+
+
+def _wanted(
+    inputs: Mapping[str, Any] | None,
+    masks: Mapping[str, Mapping[str, Any]] | None,
+    labels: Mapping[str, str] | None,
+    priority: int | None,
+) -> dict[str, Any]:
+    return {
+        "inputs": dict(inputs or {}),
+        "nodes_input_masks": {node: dict(pins) for node, pins in (masks or {}).items()},
+        "labels": dict(labels or {}),
+        "priority": priority,
+    }

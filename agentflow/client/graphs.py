@@ -1,0 +1,55 @@
+"""What can a program do with graphs?"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from agentflow.client.http import Http
+from agentflow.client.pages import every
+from agentflow.schemas.graphs import (
+    GraphList,
+    GraphSaved,
+    GraphSummary,
+    ValidationReport,
+    VersionList,
+    VersionSummary,
+)
+
+Id = UUID | str
+
+
+class Graphs:
+    """The graphs of one AgentFlow."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def create(self, document: Mapping[str, Any]) -> GraphSaved:
+        """Store a new graph. Not sent again once it may have been heard: it would make a second one."""
+        return GraphSaved.model_validate(self._http.call("POST", "/graphs", body=dict(document), repeatable=False))
+
+    def replace(self, graph_id: Id, document: Mapping[str, Any]) -> GraphSaved:
+        """Store a new version; the same document again makes none."""
+        return GraphSaved.model_validate(self._http.call("PUT", f"/graphs/{graph_id}", body=dict(document)))
+
+    def get(self, graph_id: Id, version: int | None = None) -> dict[str, Any]:
+        """A graph's document, by default of its latest version, with the schemas of its inputs and outputs."""
+        found: dict[str, Any] = self._http.call("GET", f"/graphs/{graph_id}", query={"version": version})
+        return found
+
+    def list(self, *, limit: int | None = None) -> Iterator[GraphSummary]:
+        """Graphs, the newest first."""
+        return islice(every(self._http, "/graphs", GraphList.model_validate, {}), limit)
+
+    def versions(self, graph_id: Id, *, limit: int | None = None) -> Iterator[VersionSummary]:
+        """A graph's versions, the newest first."""
+        return islice(every(self._http, f"/graphs/{graph_id}/versions", VersionList.model_validate, {}), limit)
+
+    def delete(self, graph_id: Id) -> None:
+        """Delete a graph that has no open runs."""
+        self._http.call("DELETE", f"/graphs/{graph_id}", repeatable=False)
+
+    def validate(self, document: Mapping[str, Any]) -> ValidationReport:
+        """Everything that is wrong with a graph, without storing it."""
+        return ValidationReport.model_validate(self._http.call("POST", "/graphs/validate", body=dict(document)))

@@ -1,0 +1,133 @@
+"""How does a request get there? Over one pool of connections, and again where that is safe.
+
+A request whose connection could not be made was not heard, and is always sent again. One that was cut off later may
+have been heard, and is sent again only if hearing it twice does no harm.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from agentflow.client.failures import ApiError, Unreachable
+from agentflow.schemas.problems import ProblemDocument
+
+FIRST_PAUSE: Final = 0.1
+"""Seconds before the second attempt; each further pause is twice as long."""
+
+LONGEST_PAUSE: Final = 5.0
+
+_NOT_HEARD = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_TRY_LATER = (429, 503)  # the API says so itself, and has done nothing
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Http:
+    """Requests to one API with one key.
+
+    Args:
+        url: where the API is, without `/api/v1`.
+        key: the API key.
+        timeout: seconds in which an answer must come.
+        attempts: how often a request is sent at most.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout: float = 30.0,
+        attempts: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.attempts = attempts
+        self.sleep = sleep
+        self._client = httpx.Client(
+            base_url=f"{self.url}/api/v1",
+            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
+            timeout=timeout,
+            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # no proxy lies between a machine and itself
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> Any:
+        """Send a request; the reply's JSON, None where it has none.
+
+        Args:
+            repeatable: whether it does no harm to be heard twice.
+
+        Raises:
+            ApiError: the API refuses it.
+            Unreachable: no answer came.
+        """
+        content = None if body is None else json.dumps(body)
+        given = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
+        known = {name: value for name, value in (query or {}).items() if value is not None}
+        for attempt in range(1, self.attempts + 1):
+            try:
+                response = self._client.request(method, path, content=content, params=known, headers=given)
+            except httpx.TransportError as error:
+                if attempt == self.attempts or not (repeatable or isinstance(error, _NOT_HEARD)):
+                    raise Unreachable(f"{self.url} does not answer: {error or type(error).__name__}") from error
+                self.sleep(pause(attempt))
+                continue
+            if response.status_code in _TRY_LATER and attempt < self.attempts:
+                self.sleep(max(pause(attempt), retry_after(response)))
+                continue
+            return read(response)
+        raise AssertionError("the last attempt returns or raises")
+
+    def stream(self, path: str, headers: Mapping[str, str], timeout: float) -> AbstractContextManager[httpx.Response]:
+        """Open an event stream; the reply is read line by line. `timeout`: seconds of silence that are borne."""
+        return self._client.stream(
+            "GET", path, headers={**headers, "Accept": "text/event-stream"}, timeout=httpx.Timeout(10.0, read=timeout)
+        )
+
+
+def read(response: httpx.Response) -> Any:
+    """The JSON of a reply that was read; None where it has none.
+
+    Raises:
+        ApiError: it is a problem.
+    """
+    if response.is_success:
+        return response.json() if response.content else None
+    try:
+        content = response.json()
+    except ValueError:
+        content = response.text
+    raise ApiError(ProblemDocument.read(response.status_code, content))
+
+
+def retry_after(response: httpx.Response) -> float:
+    """Seconds after which the API wants to be asked again; 0 where it does not say."""
+    try:
+        return min(float(response.headers.get("Retry-After", 0)), LONGEST_PAUSE)
+    except ValueError:  # it may be a date, too
+        return 0.0
+
+
+def pause(attempt: int) -> float:
+    """Seconds to wait after the failed attempt number `attempt`: spread, so that clients do not come in step."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
+    return longest * (0.5 + random.random() / 2)  # noqa: S311  (no secret hangs on it)

@@ -1,0 +1,72 @@
+"""What is happening in a run? Its event stream, picked up again wherever it was cut."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+from uuid import UUID
+
+import httpx
+
+from agentflow.client.failures import ApiError, Unreachable
+from agentflow.client.http import Http, pause, read
+from agentflow.schemas.events import RunEvent
+
+SILENCE: Final = 45.0
+"""Seconds without even a heartbeat (they come every 15 s) after which a stream counts as cut."""
+
+
+def events(http: Http, run_id: UUID | str, after: str | None = None) -> Iterator[RunEvent]:
+    """The run's events, each once, until it has ended. `after`: the id of the last one known.
+
+    Raises:
+        ApiError: the API refuses it (no such run, ...).
+        Unreachable: the API was away for too many attempts in a row.
+    """
+    last, failed = after, 0
+    while True:
+        try:
+            for event in _one_stream(http, run_id, last):
+                if event is None:
+                    return
+                last, failed = event.id, 0
+                yield event
+                if event.ends_run:
+                    return
+        except ApiError as error:
+            if error.status < 500 and error.status != 429:
+                raise
+            failed += 1
+            if failed >= http.attempts:
+                raise
+        except httpx.TransportError as error:
+            failed += 1
+            if failed >= http.attempts:
+                raise Unreachable(f"{http.url} does not answer: {error or type(error).__name__}") from error
+        http.sleep(pause(max(failed, 1)))
+
+
+def _one_stream(http: Http, run_id: UUID | str, last: str | None) -> Iterator[RunEvent | None]:
+    """The events of one connection; None: there will be no more."""
+    headers = {"Last-Event-ID": last} if last else {}
+    with http.stream(f"/runs/{run_id}/events", headers, SILENCE) as response:
+        if response.status_code == 204:
+            yield None
+            return
+        if not response.is_success:
+            response.read()
+            read(response)
+        for data in datas(response.iter_lines()):
+            yield RunEvent.model_validate_json(data)
+
+
+def datas(lines: Iterable[str]) -> Iterator[str]:
+    """The data of each server-sent event in `lines` (WHATWG HTML, "Server-sent events"). An unfinished one is left."""
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield "\n".join(data)
+            data = []
+            continue
+        field, _, value = line.partition(":")
+        if field == "data":
+            data.append(value.removeprefix(" "))
