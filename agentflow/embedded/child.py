@@ -33,6 +33,7 @@ class Child:
         self.name = name
         self._process = process
         self._steps = tuple(steps)
+        self._asked = False
         self.identity: Identity | None = identify(process.pid)
 
     @property
@@ -59,6 +60,7 @@ class Child:
         """Ask it to end, and do not wait."""
         if self.ended() is None:
             self._process.send_signal(self._steps[0][0])
+            self._asked = True
 
     def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> int:
         """Ask it to end, more and more firmly, and wait until it has; what it left of its session is killed.
@@ -72,7 +74,9 @@ class Child:
         for number, seconds in (*self._steps, (signal.SIGKILL, 10.0)):
             if self.ended() is not None:
                 break
-            self._process.send_signal(number)
+            # Not the same twice: to some programs a second SIGTERM means something else than the first.
+            if not (self._asked and number == self._steps[0][0]):
+                self._process.send_signal(number)
             deadline = time.monotonic() + seconds
             while self.ended() is None and time.monotonic() < deadline and not hurry():
                 time.sleep(_POLL)

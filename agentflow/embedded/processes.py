@@ -44,7 +44,7 @@ class Processes:
         """
         self._roster = roster
         self._logs = logs
-        self._printer = Printer(output, width=_NAME_WIDTH) if output else None
+        self._printer = Printer(output, width=_NAME_WIDTH) if output is not None else None
         self._printing = threading.Lock()
         self._colours: Iterator[str] = get_colours()
         self._children: dict[str, list[Child]] = {}

@@ -1,0 +1,83 @@
+"""`agentflow doctor` says what is wrong, what to do, and no secrets."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from agentflow.cli.main import agentflow
+from agentflow.settings import settings
+
+
+@pytest.fixture
+def configured(monkeypatch):
+    """Sets the two addresses for the time of the test."""
+
+    def _set(database: str, broker: str) -> None:
+        monkeypatch.setenv("AGENTFLOW_DATABASE_URL", database)
+        monkeypatch.setenv("AGENTFLOW_BROKER_URL", broker)
+        monkeypatch.setenv("AGENTFLOW_URL", "http://127.0.0.1:9")
+        settings.cache_clear()
+
+    yield _set
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def _examine():
+    result = CliRunner().invoke(agentflow, ["doctor", "--json"])
+    report = json.loads(result.output)
+    return result, {finding["name"]: finding for finding in report["findings"]}, report["ok"]
+
+
+def test_servers_that_are_well_are_well(configured, database_url, broker_url):
+    configured(database_url, broker_url)
+
+    result, found, well = _examine()
+
+    assert result.exit_code == 0, result.output
+    assert well
+    levels = {name: finding["level"] for name, finding in found.items()}
+    assert levels["database"] == levels["schema"] == levels["clock"] == "ok"
+    assert levels["broker"] == levels["broker version"] == "ok"
+    assert levels["workers"] == levels["API"] == "warn"
+    assert all(finding["remedy"] for finding in found.values() if finding["level"] != "ok")
+
+
+def test_no_password_is_told(configured, database_url, broker_url):
+    configured(database_url, broker_url)
+
+    result, _, _ = _examine()
+
+    for url in (database_url, broker_url):
+        password = url.partition("//")[2].partition("@")[0].partition(":")[2]
+        assert len(password) > 20
+        assert password not in result.output
+
+
+def test_an_empty_database_needs_its_schema(configured, empty_database_url, broker_url):
+    configured(empty_database_url, broker_url)
+
+    result, found, well = _examine()
+
+    assert result.exit_code == 1
+    assert not well
+    assert "db upgrade" in found["database"]["message"] + found["database"]["remedy"]
+
+
+def test_servers_that_are_away_fail_and_nothing_hangs(configured):
+    configured("postgresql://agentflow:secret@127.0.0.1:9/none", "redis://:secret@127.0.0.1:9/0")
+
+    result, found, _ = _examine()
+
+    assert result.exit_code == 1
+    assert {found[name]["level"] for name in ("database", "broker", "workers")} == {"fail"}
+    assert "secret" not in result.output
+
+
+def test_with_nothing_set_up_it_says_how_to_begin():
+    settings.cache_clear()
+    result = CliRunner().invoke(agentflow, ["doctor"])
+
+    assert result.exit_code == 1
+    assert "start `agentflow up`" in result.output

@@ -1,0 +1,58 @@
+"""The command line is quick, complete and polite."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from agentflow import errors
+from agentflow.cli import main
+
+
+def test_help_imports_no_command():
+    code = (
+        "import sys\n"
+        "from agentflow.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'celery', 'sqlalchemy', 'flask', 'pydantic', 'httpx', 'redis'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    for name, line in main.COMMANDS.items():
+        assert name in done.stdout
+        assert line in done.stdout
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_is_there_and_explains_itself(name):
+    if name == "worker":
+        pytest.skip("hands its --help on to Celery")
+    result = CliRunner().invoke(main.agentflow, [name, "--help"])
+
+    assert result.exit_code == 0, result.output
+    assert "Usage:" in result.output
+
+
+def test_an_unknown_command_is_called_wrongly():
+    assert CliRunner().invoke(main.agentflow, ["fly"]).exit_code == 2
+
+
+def test_an_error_of_ours_is_told_with_its_places_and_without_a_trace(monkeypatch, capsys):
+    problems = [errors.Problem("no such block", node="n1", pin="value"), errors.Problem("odd", severity="warning")]
+
+    @click.command()
+    def fails() -> None:
+        raise errors.GraphInvalid("the graph is wrong", problems)
+
+    monkeypatch.setattr(main, "agentflow", fails)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told == "Error: the graph is wrong\n  error: node n1 pin value: no such block\n  warning: odd\n"
