@@ -1,0 +1,93 @@
+"""What would a user of plain Celery do? The same shapes with stock canvas, and bare no-op tasks as a reference.
+
+Settings are Celery's own but for a larger prefetch, which suits short tasks. `celery -A benchmarks.canvas worker` reads
+where its broker and result backend are from the environment; nothing of AgentFlow is imported here.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import Celery, chain, chord
+
+TIMEOUT = 300.0  # seconds until a result that does not come ends the benchmark
+
+app = Celery("canvas", broker=os.environ.get("BENCH_BROKER"), backend=os.environ.get("BENCH_BACKEND"))
+app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True)
+
+
+def configure(broker_url: str, backend_url: str) -> None:
+    """Say where broker and backend are, in the process that submits."""
+    os.environ["BENCH_BACKEND"] = backend_url
+    app.conf.update(broker_url=broker_url, result_backend=backend_url)
+
+
+@app.task(ignore_result=True)  # type: ignore[untyped-decorator]
+def noop(_number: int) -> None:
+    """Do nothing, and count that it was done."""
+    _counter().incr("noops")
+
+
+@app.task  # type: ignore[untyped-decorator]
+def step(x: int) -> int:
+    """The work of one step."""
+    return x + 1
+
+
+@app.task  # type: ignore[untyped-decorator]
+def gather(values: list[int]) -> list[int]:
+    """The work of the fan-in: all values, in order."""
+    return values
+
+
+_kept: list[Any] = []
+
+
+def _counter() -> Any:
+    if not _kept:
+        _kept.append(redis.Redis.from_url(os.environ["BENCH_BACKEND"]))
+    return _kept[0]
+
+
+def _chain_of(length: int) -> Any:
+    return chain(step.s(0), *[step.s() for _ in range(length - 1)])
+
+
+def run_chains(count: int, length: int) -> float:
+    """`count` chains of `length` steps at once. Returns seconds from the first call until the last result is here."""
+    return _timed(
+        lambda: [result.get(timeout=TIMEOUT) for result in [_chain_of(length).delay() for _ in range(count)]],
+        [length] * count,
+    )
+
+
+def run_fan(width: int) -> float:
+    """A chord of `width` steps. Returns seconds until its result is here."""
+    return _timed(
+        lambda: chord([step.s(number) for number in range(width)], gather.s()).delay().get(timeout=TIMEOUT),
+        list(range(1, width + 1)),
+    )
+
+
+def _timed(work: Callable[[], Any], expected: Any) -> float:
+    started = time.perf_counter()
+    found = work()
+    seconds = time.perf_counter() - started
+    if found != expected:
+        raise RuntimeError(f"plain Celery gave a wrong result: {str(found)[:200]}")
+    return seconds
+
+
+def run_noops(count: int) -> float:
+    """Publish and run `count` tasks that do nothing and keep no state. Returns seconds."""
+    _counter().delete("noops")
+    started = time.perf_counter()
+    for number in range(count):
+        noop.delay(number)
+    while int(_counter().get("noops") or 0) < count:
+        if time.perf_counter() - started > TIMEOUT:
+            raise RuntimeError("plain Celery lost no-op tasks")
+        time.sleep(0.005)
+    return time.perf_counter() - started

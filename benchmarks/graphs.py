@@ -1,0 +1,56 @@
+"""What are the benchmark's shapes as graphs? Trivial blocks, so that what is measured is the engine.
+
+A step is a Calculator that adds 1, as canvas' step does. Each graph has an output node beside: it is not counted.
+"""
+
+from typing import Any
+
+from agentflow.blocks.registry import by_name
+
+Document = dict[str, Any]
+OUTPUT = "result"
+"""The name of each graph's output node."""
+
+
+def _node(node_id: str, block: str, **defaults: Any) -> dict[str, Any]:
+    return {"id": node_id, "block_id": by_name(block).id, "input_default": defaults}
+
+
+def _link(source: str, source_pin: str, sink: str, sink_pin: str) -> dict[str, Any]:
+    return {
+        "id": f"{source}.{source_pin}>{sink}.{sink_pin}",
+        "source_id": source,
+        "source_name": source_pin,
+        "sink_id": sink,
+        "sink_name": sink_pin,
+    }
+
+
+def _step(node_id: str, *, b: int = 1, **defaults: Any) -> dict[str, Any]:
+    return _node(node_id, "Calculator", operation="Add", b=b, **defaults)
+
+
+def chain(length: int) -> Document:
+    """`length` steps in a row; the output is `length`."""
+    nodes = [_step("s0", a=0), *(_step(f"s{number}") for number in range(1, length))]
+    links = [_link(f"s{number - 1}", "result", f"s{number}", "a") for number in range(1, length)]
+    nodes.append(_node("out", "AgentOutput", name=OUTPUT))
+    links.append(_link(f"s{length - 1}", "result", "out", "value"))
+    return {"name": f"chain of {length}", "nodes": nodes, "links": links}
+
+
+def fan(width: int) -> Document:
+    """One source, `width` steps on it, one list of their results: [1, 2, … width]."""
+    nodes = [_step("source", a=-1), *(_step(f"s{number}", b=number + 1) for number in range(width))]
+    links = [_link("source", "result", f"s{number}", "a") for number in range(width)]
+    nodes += [_node("gather", "CreateList"), _node("out", "AgentOutput", name=OUTPUT)]
+    links += [_link(f"s{number}", "result", "gather", f"values_$_{number}") for number in range(width)]
+    links.append(_link("gather", "list", "out", "value"))
+    return {"name": f"fan of {width}", "nodes": nodes, "links": links}
+
+
+def pairs(count: int) -> Document:
+    """`count` times a step that feeds another: claims and settles that have nothing to do with each other."""
+    nodes = [_step(f"s{number}", a=0) for number in range(count)] + [_step(f"t{number}") for number in range(count)]
+    links = [_link(f"s{number}", "result", f"t{number}", "a") for number in range(count)]
+    return {"name": f"{count} pairs", "nodes": nodes, "links": links}

@@ -1,0 +1,101 @@
+"""Where does the benchmark run? On a PostgreSQL and a Valkey of its own, in a temporary directory, durable as shipped.
+
+Both sides share the Valkey: AgentFlow's messages are in database 0, plain Celery's broker in 1 and its result backend
+in 2. Whatever AGENTFLOW_ variables the shell has are left out, so that AgentFlow runs with its defaults.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg2
+from psycopg2 import sql
+from sqlalchemy.orm import Session
+
+from agentflow.embedded.postgres import DATABASE
+from agentflow.embedded.stack import Stack
+from agentflow.settings import settings
+from agentflow.storage.connect import engine
+from agentflow.storage.migrate import upgrade
+from agentflow.storage.users import add_user
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The running servers.
+
+    Attributes:
+        folder: for logs and for worker processes to run in; no configuration lies there.
+        stack: the servers.
+        environment: what every worker process gets.
+        owner_id: the user whose graphs and runs these are.
+    """
+
+    folder: Path
+    stack: Stack
+    environment: Mapping[str, str]
+    owner_id: UUID
+
+    @property
+    def database_url(self) -> str:
+        return self.stack.database_url
+
+    @property
+    def canvas_urls(self) -> tuple[str, str]:
+        """Plain Celery's broker and result backend."""
+        base, _, _ = self.stack.broker_url.rpartition("/")
+        return f"{base}/1", f"{base}/2"
+
+    def fresh_database(self, name: str) -> str:
+        """A further, migrated database without any rows; its address."""
+        postgres = self.stack.postgres
+        assert postgres is not None
+        with closing(psycopg2.connect(postgres.superuser_url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                statement = sql.SQL("create database {} owner {}")
+                cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(DATABASE)))
+        url = postgres.url_of(name)
+        upgrade(url)
+        return url
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """Start everything, and stop it at the end."""
+    with tempfile.TemporaryDirectory(prefix="agentflow-bench-") as folder:
+        path = Path(folder)
+        with Stack(path / "data") as stack:
+            yield _prepared(path, stack)
+            engine.cache_clear()
+
+
+def _prepared(folder: Path, stack: Stack) -> Ground:
+    for name in [name for name in os.environ if name.startswith(("AGENTFLOW_", "CELERY_"))]:
+        del os.environ[name]
+    os.environ["AGENTFLOW_DATA_DIR"] = str(stack.data_dir)
+    os.environ["AGENTFLOW_DATABASE_URL"] = stack.database_url
+    os.environ["AGENTFLOW_BROKER_URL"] = stack.broker_url
+    settings.cache_clear()
+    upgrade(stack.database_url)
+    made = Ground(folder, stack, {}, new_owner(stack.database_url))
+    broker, backend = made.canvas_urls
+    environment = {
+        **os.environ,
+        "BENCH_BROKER": broker,
+        "BENCH_BACKEND": backend,
+        "PYTHONPATH": str(_CHECKOUT),  # for `celery -A benchmarks.canvas`
+    }
+    return Ground(folder, stack, environment, made.owner_id)
+
+
+def new_owner(database_url: str) -> UUID:
+    """A user in that database."""
+    with Session(engine(database_url)) as session, session.begin():
+        return add_user(session, "bench")

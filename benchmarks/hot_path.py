@@ -1,0 +1,160 @@
+"""What do claim and settle cost by themselves? They are called here as a worker calls them, with nothing around them.
+
+No worker and no broker takes part, and no block runs: each node execution yields the value that it must.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg2
+from sqlalchemy.orm import Session
+
+from agentflow.blocks.registry import catalogue
+from agentflow.engine.codec import dumps
+from agentflow.engine.routing import Batch, Router
+from agentflow.graph.model import Graph
+from agentflow.graph.plan import Plan, compile_plan
+from agentflow.ids import new_id, new_token
+from agentflow.services import graphs
+from agentflow.storage import runs
+from agentflow.storage.connect import engine
+from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.runs import Ready
+from benchmarks.graphs import Document
+
+HOT_TABLES: Final = (
+    "runs",
+    "node_executions",
+    "outputs",
+    "deliveries",
+    "sticky_values",
+    "parked_routes",
+    "events",
+)
+_LEASE: Final = 600.0  # seconds: nobody renews here
+_HOLDER: Final = "bench"
+
+
+@dataclass(slots=True)
+class Costs:
+    """Milliseconds of each call, as its caller sees them."""
+
+    claims: list[float] = field(default_factory=list)
+    settles: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What PostgreSQL has counted on the hot tables."""
+
+    sequential_scans: int
+    rows_fetched: int
+    entries_read: int
+
+    def since(self, before: "Counters") -> "Counters":
+        """The difference."""
+        return Counters(
+            self.sequential_scans - before.sequential_scans,
+            self.rows_fetched - before.rows_fetched,
+            self.entries_read - before.entries_read,
+        )
+
+
+class HotPath:
+    """Creates runs in one database, and claims and settles their node executions on one connection."""
+
+    def __init__(self, database_url: str, owner_id: UUID) -> None:
+        self.url = database_url
+        self._owner_id = owner_id
+        self._hot = HotConnection(database_url)
+        self._tokens: dict[tuple[UUID, int, int], UUID] = {}
+        self.costs = Costs()
+
+    def close(self) -> None:
+        """Close the connection; PostgreSQL counts what it did by then."""
+        self._hot.close()
+
+    def store(self, document: Document) -> Plan:
+        """Store a graph; its plan."""
+        with Session(engine(self.url)) as session, session.begin():
+            saved = graphs.create(session, self._owner_id, document)
+        return compile_plan(Graph.model_validate({**document, "id": saved.id, "version": saved.version}), catalogue)
+
+    def start(self, plan: Plan) -> tuple[UUID, list[Ready]]:
+        """Create a run of a stored graph: its id, and what is QUEUED in it."""
+        run_id = new_id()
+        with Session(engine(self.url)) as session, session.begin():
+            return run_id, runs.create(session, runs.NewRun(run_id, self._owner_id, plan))
+
+    def claim(self, plan: Plan, run_id: UUID, ready: Ready) -> None:
+        """Claim a node execution, timed.
+
+        Raises:
+            RuntimeError: it was not there to be claimed.
+        """
+        token = new_token()
+        pins = list(plan.nodes[ready.node].pins)
+        started = time.perf_counter()
+        claimed = self._hot.claim(run_id, ready.node, ready.idx, pins, token, _HOLDER, _LEASE)
+        self.costs.claims.append((time.perf_counter() - started) * 1000)
+        if claimed.verdict != "claimed":
+            raise RuntimeError(f"claiming node {ready.node} said {claimed.verdict}")
+        self._tokens[run_id, *ready] = token
+
+    def settle(self, plan: Plan, run_id: UUID, ready: Ready, pin: str = "result", value: Any = 1.0) -> list[Ready]:
+        """Settle a claimed node execution that yielded one value, timed. Returns what became QUEUED.
+
+        Raises:
+            RuntimeError: it did not land.
+        """
+        node = plan.nodes[ready.node]
+        batch = Batch(first=0)
+        Router(node).add(batch, pin, value, dumps(value))
+        token, change = self._tokens.pop((run_id, *ready)), Change("COMPLETED")
+        started = time.perf_counter()
+        settled = self._hot.settle(
+            plan, run_id, ready.node, ready.idx, token, batch, change, _LEASE, ordered=bool(node.links)
+        )
+        self.costs.settles.append((time.perf_counter() - started) * 1000)
+        if settled.verdict != "landed":
+            raise RuntimeError(f"settling node {ready.node} said {settled.verdict}")
+        return settled.ready
+
+    def take_costs(self) -> Costs:
+        """What was measured since the last time."""
+        costs, self.costs = self.costs, Costs()
+        return costs
+
+    def counters(self) -> Counters:
+        """What PostgreSQL has counted so far, this connection included (it is closed for that, and opened again)."""
+        self.close()
+        return read_counters(self.url)
+
+
+def read_counters(database_url: str, tables: Sequence[str] = HOT_TABLES) -> Counters:
+    """The counters of the hot tables; those of a connection are in them once it is closed."""
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        deadline = time.monotonic() + 10.0
+        while True:  # a closed connection's process takes a moment to end
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'agentflow hot'"
+            )
+            if not cursor.fetchone()[0] or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT sum(seq_scan)::bigint, sum(coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables "
+            "WHERE relname = ANY (%s)",
+            [list(tables)],
+        )
+        scans, fetched = cursor.fetchone()
+        cursor.execute(
+            "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = ANY (%s)", [list(tables)]
+        )
+        return Counters(scans, fetched, cursor.fetchone()[0])

@@ -1,0 +1,185 @@
+"""How does AgentFlow compare with plain Celery canvas? Paired rounds of the same shape, in turns on the same machine.
+
+Each side runs with the worker layout that suited it best on that shape in a calibration round. Both sides' workers are
+up during a shape's rounds, and only one side has work at a time; who goes first alternates.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from benchmarks import canvas, graphs
+from benchmarks.fleet import Layout, fleet
+from benchmarks.flows import Flows
+from benchmarks.ground import Ground
+from benchmarks.report import Part, Table, median, say
+
+CHAIN: Final = "chain"
+CHAINS: Final = "chains"
+FAN: Final = "fan"
+
+LAYOUTS: Final = (Layout(1, 1), Layout(1, 2), Layout(1, 4), Layout(2, 1))
+USUAL: Final = Layout(1, 2)
+"""Without a calibration round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One shape of work. `steps` is what a duration is divided by; source, gather and output nodes are not counted."""
+
+    name: str
+    title: str
+    steps: int
+    goal: float  # the ratio wanted
+    document: Callable[[], graphs.Document]
+    runs: int
+    expected: Any
+    on_canvas: Callable[[], float]
+
+
+SHAPES: Final = (
+    Shape(CHAIN, "chain of 300", 300, 1.5, lambda: graphs.chain(300), 1, 300, lambda: canvas.run_chains(1, 300)),
+    Shape(CHAINS, "40 chains of 25", 1000, 1.2, lambda: graphs.chain(25), 40, 25, lambda: canvas.run_chains(40, 25)),
+    Shape(
+        FAN, "fan of 1,000", 1000, 1.2, lambda: graphs.fan(1000), 1, list(range(1, 1001)), lambda: canvas.run_fan(1000)
+    ),
+)
+
+
+class Side:
+    """One of the two that are compared: how its workers are started, and how long it takes for a shape."""
+
+    def __init__(self, name: str, app: str, broker_url: str, measure: Callable[[Shape], float]) -> None:
+        self.name = name
+        self.app = app
+        self.measure = measure
+        self._broker_url = broker_url
+
+    @classmethod
+    def agentflow(cls, ground: Ground, flows: Flows, stored: Mapping[str, UUID]) -> "Side":
+        """AgentFlow; `stored` are the graphs of the shapes by name."""
+
+        def measure(shape: Shape) -> float:
+            return flows.time(stored[shape.name], shape.runs, shape.expected)
+
+        return cls("AgentFlow", "agentflow", ground.stack.broker_url, measure)
+
+    @classmethod
+    def canvas(cls, ground: Ground) -> "Side":
+        """Plain Celery."""
+        broker, backend = ground.canvas_urls
+        canvas.configure(broker, backend)
+        return cls("Celery canvas", "benchmarks.canvas", broker, lambda shape: shape.on_canvas())
+
+    @contextmanager
+    def workers(self, ground: Ground, layout: Layout, shapes: Sequence[Shape]) -> Iterator[None]:
+        """Its workers, warm: each of `shapes` was run once already."""
+        with fleet(ground, self.app, self._broker_url, layout):
+            for shape in shapes:
+                self.measure(shape)
+            yield
+
+
+@contextmanager
+def both_sides(ground: Ground, shapes: Sequence[Shape]) -> Iterator[tuple[Side, Side]]:
+    """AgentFlow, with the graphs of `shapes` stored, and plain Celery."""
+    flows = Flows(ground.owner_id, ground.database_url)
+    try:
+        stored = {shape.name: flows.store(shape.document()) for shape in shapes}
+        yield Side.agentflow(ground, flows, stored), Side.canvas(ground)
+    finally:
+        flows.close()
+
+
+def calibrate(ground: Ground, side: Side, shapes: Sequence[Shape]) -> dict[str, Layout]:
+    """The layout with which `side` is fastest on each shape; two runs each."""
+    best: dict[str, tuple[float, Layout]] = {}
+    for layout in LAYOUTS:
+        with side.workers(ground, layout, shapes):
+            found = []
+            for shape in shapes:
+                seconds = min(side.measure(shape) for _ in range(2))
+                best[shape.name] = min(best.get(shape.name, (seconds, layout)), (seconds, layout), key=lambda b: b[0])
+                found.append(f"{shape.title} {shape.steps / seconds:.0f}/s")
+        say(f"calibrating {side.name} with {layout}: {', '.join(found)}")
+    return {name: layout for name, (_, layout) in best.items()}
+
+
+def measure(ground: Ground, names: Sequence[str], rounds: int, *, quick: bool) -> Part:
+    """The ratio on each of the named shapes: median of `rounds` paired rounds."""
+    shapes = [shape for shape in SHAPES if shape.name in names]
+    part = Part("shapes")
+    rows = []
+    with both_sides(ground, shapes) as sides:
+        layouts = [
+            {shape.name: USUAL for shape in shapes} if quick else calibrate(ground, side, shapes) for side in sides
+        ]
+        for shape in shapes:
+            chosen = [layout[shape.name] for layout in layouts]
+            found = _paired(ground, sides, chosen, shape, rounds)
+            part.data[shape.name] = _summary(shape, chosen, found)
+            rows.append(_row(shape, part.data[shape.name]))
+    header = (
+        "shape",
+        "AgentFlow /s",
+        "canvas /s",
+        "ratio",
+        "each round",
+        "goal",
+        "AgentFlow workers",
+        "canvas workers",
+    )
+    note = (
+        f"Steps a second, medians of {rounds} paired rounds; ratio: median of the rounds' ratios. AgentFlow: submitted "
+        "in this process by the API's service, until the run has ended; everything durable. Canvas: `delay()` until "
+        "the result is here."
+    )
+    part.tables.append(Table("AgentFlow and plain Celery canvas", header, rows, [note]))
+    return part
+
+
+def _paired(
+    ground: Ground, sides: Sequence[Side], layouts: Sequence[Layout], shape: Shape, rounds: int
+) -> list[tuple[float, float]]:
+    """Seconds of both sides in each round."""
+    found = []
+    with ExitStack() as running:
+        for side, layout in zip(sides, layouts, strict=True):
+            running.enter_context(side.workers(ground, layout, [shape]))
+        for number in range(rounds):
+            seconds = [0.0, 0.0]
+            for turn in (0, 1) if number % 2 == 0 else (1, 0):
+                seconds[turn] = sides[turn].measure(shape)
+            found.append((seconds[0], seconds[1]))
+            ours, theirs = (shape.steps / value for value in seconds)
+            say(
+                f"{shape.title}, round {number + 1}: AgentFlow {ours:.0f}/s, canvas {theirs:.0f}/s, "
+                f"ratio {ours / theirs:.2f}"
+            )
+    return found
+
+
+def _summary(shape: Shape, layouts: Sequence[Layout], found: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    return {
+        "title": shape.title,
+        "goal": shape.goal,
+        "workers": {"agentflow": str(layouts[0]), "canvas": str(layouts[1])},
+        "agentflow_per_second": [round(shape.steps / ours, 1) for ours, _ in found],
+        "canvas_per_second": [round(shape.steps / theirs, 1) for _, theirs in found],
+        "ratios": [round(theirs / ours, 3) for ours, theirs in found],
+    }
+
+
+def _row(shape: Shape, summary: dict[str, Any]) -> list[str]:
+    return [
+        shape.title,
+        f"{median(summary['agentflow_per_second']):.0f}",
+        f"{median(summary['canvas_per_second']):.0f}",
+        f"{median(summary['ratios']):.2f} ×",
+        " ".join(f"{ratio:.2f}" for ratio in summary["ratios"]),
+        f"{shape.goal:.1f} ×",
+        summary["workers"]["agentflow"],
+        summary["workers"]["canvas"],
+    ]
