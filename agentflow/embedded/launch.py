@@ -10,6 +10,7 @@ import http.client
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +52,7 @@ class Wanted:
         broker_url: a broker that runs elsewhere; None: one is started.
         flower_auth: user:password of the dashboard; None: made at the first start.
         environment: further variables of the processes.
+        durable: False only for data that is thrown away: faster, and not safe against a power cut.
     """
 
     data_dir: Path
@@ -63,7 +65,8 @@ class Wanted:
     database_url: str | None = None
     broker_url: str | None = None
     flower_auth: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,12 @@ class Launch:
         """
         self._wanted = wanted
         self._halt = halt
-        self.stack = Stack(wanted.data_dir, database_url=wanted.database_url, broker_url=wanted.broker_url)
+        self.stack = Stack(
+            wanted.data_dir,
+            database_url=wanted.database_url,
+            broker_url=wanted.broker_url,
+            durable=wanted.durable,
+        )
         self._processes = Processes(self.stack.roster, self.stack.data_dir / "logs", wanted.output)
 
     def start(self) -> bool:
