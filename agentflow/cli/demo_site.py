@@ -51,7 +51,7 @@ PAGES: Final[tuple[dict[str, str], ...]] = (
     {
         "title": "What bees see",
         "author": "S. Bianchi",
-        "text": "Bees do not see red, but they see ultraviolet, and many flowers that look plain to us have marks in it.",
+        "text": "Bees see no red, but they see ultraviolet, and many flowers that look plain to us have marks in it.",
     },
     {
         "title": "A page that has gone",
@@ -61,7 +61,7 @@ PAGES: Final[tuple[dict[str, str], ...]] = (
     {
         "title": "Counting birds without counting them",
         "author": "A. Mensah",
-        "text": "Catch fifty, ring them and let them go. The share of rings in the next catch tells how many there are.",
+        "text": "Catch fifty, ring them, let them go. The share of rings in the next catch tells how many there are.",
     },
     {
         "title": "The library that lends tools",

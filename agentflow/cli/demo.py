@@ -1,0 +1,202 @@
+"""`agentflow demo`: see it work, from nothing to nothing left running.
+
+Starts all that `agentflow up` starts (but the dashboard) in a folder of its own, runs the exhibits over HTTP with the
+typed client, says what came out and which workers did it, and stops everything.
+"""
+
+import shlex
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from agentflow.cli.connect import Exit
+from agentflow.cli.demo_exhibits import Exhibit, exhibits
+from agentflow.cli.demo_site import DemoSite
+from agentflow.cli.demo_watch import Asked, await_workers, watched
+from agentflow.cli.progress import Progress
+from agentflow.cli.tables import brief, echo_json
+from agentflow.client import Client
+from agentflow.clock import monotonic
+from agentflow.embedded.halt import Halt
+from agentflow.embedded.launch import Launch, Wanted
+from agentflow.errors import AgentFlowError
+from agentflow.schemas.runs import RunView
+from agentflow.settings import settings
+from agentflow.shipped import shipped
+
+CONCURRENCY: Final = 2
+"""Node executions at once in each worker: few, so that all workers get some of the pages."""
+
+Shown = tuple[Exhibit, RunView, Counter[str]]
+"""What was run, what became of it, and how many node executions each worker did."""
+
+
+@click.command(epilog="Exit codes: 0 all runs gave what they should, 1 something did not, 130 Ctrl-C.")
+@click.option("--workers", type=click.IntRange(2), default=2, show_default=True, help="Worker processes.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep data and logs here.  [default: a temporary folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was run as JSON, and nothing else.")
+def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
+    """See it work: start a real PostgreSQL, a real Valkey, the API and workers, run example graphs over HTTP, stop.
+
+    Everything listens on this machine only, and nothing is left running. Needs no other server and no account.
+    """
+    began = monotonic()
+    with Halt() as halt, _folder(data_dir) as folder, DemoSite() as site:
+        allowed = ",".join((*settings().http_allow, site.authority))
+        wanted = Wanted(
+            data_dir=folder,
+            workers=workers,
+            concurrency=CONCURRENCY,
+            flower=False,
+            environment={"AGENTFLOW_HTTP_ALLOW": allowed},
+        )
+        shown = _show(Launch(wanted, halt), halt, workers, exhibits(site.url), as_json=as_json)
+    fine = all(_is_fine(exhibit, run) for exhibit, run, _ in shown)
+    if as_json:
+        _tell_json(shown, fine, monotonic() - began)
+    else:
+        _tell_end(shown, fine, monotonic() - began)
+    sys.exit(Exit.OK if fine else Exit.FAILED)
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """The data directory. A temporary one is removed at the end, unless something went wrong: its logs may say what."""
+    if given:
+        yield given
+        return
+    folder = Path(tempfile.mkdtemp(prefix="agentflow-demo-"))
+    try:
+        yield folder
+    except AgentFlowError:
+        click.echo(f"Its logs are kept: {folder / 'logs'}", err=True)
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _show(launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], *, as_json: bool) -> list[Shown]:
+    """Start everything, run the exhibits, stop everything."""
+    began = monotonic()
+    if not as_json:
+        click.echo(f"Starting PostgreSQL, Valkey, the API and {workers} workers …")
+    try:
+        if not launch.start():
+            raise Asked
+        names = watched(launch, halt, lambda: await_workers(launch.stack.broker_url, workers))
+        if not as_json:
+            click.echo(f"All answer after {monotonic() - began:.1f} s: {launch.addresses.url}, {', '.join(names)}")
+        return watched(launch, halt, lambda: _run_all(launch, runs, as_json=as_json))
+    except Asked:
+        click.echo("Stopping …", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    finally:
+        launch.stop()
+
+
+def _run_all(launch: Launch, runs: tuple[Exhibit, ...], *, as_json: bool) -> list[Shown]:
+    key_file = launch.addresses.api_key_file
+    assert key_file is not None, "a data directory of its own has a key"
+    with Client(launch.addresses.url, key_file.read_text().strip()) as client:
+        return [_run(client, number, exhibit, as_json) for number, exhibit in enumerate(runs, 1)]
+
+
+def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
+    """Push the graph, submit it, follow it to its end, and tell what came out."""
+    document = exhibit.document()
+    if not as_json:
+        click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n   {exhibit.shows}")
+    graph = client.graphs.create(document)
+    accepted = client.submit(graph.id, exhibit.inputs, labels={"demo": str(number)})
+    # Where nothing can be redrawn every node execution is a line: enough for one run.
+    if not as_json and (number == 1 or sys.stdout.isatty()):
+        with Progress(Console(soft_wrap=True)) as progress:
+            for event in client.events(accepted.id):
+                progress.see(event)
+    run = client.wait(accepted.id)
+    shown = (exhibit, run, Counter(_worker(node.worker) for node in client.nodes(accepted.id) if node.worker))
+    if not as_json:
+        _tell_run(*shown)
+    return shown
+
+
+def _worker(holder: str) -> str:
+    """The worker process of a node execution; its child processes stand behind the slash."""
+    return holder.partition("/")[0]
+
+
+def _is_fine(exhibit: Exhibit, run: RunView) -> bool:
+    return run.status == "COMPLETED" and exhibit.accepts(run.outputs)
+
+
+def _tell_run(exhibit: Exhibit, run: RunView, workers: Counter[str]) -> None:
+    """One run's end: its status, its outputs, and what is wrong with them, if anything."""
+    nodes = f"{run.stats.get('node_count', 0)} node executions, {run.stats.get('node_error_count', 0)} failed"
+    click.echo(f"   {run.status} in {run.stats.get('duration', 0.0):.2f} s: {nodes}")
+    for name, values in run.outputs.items():
+        for value in values:
+            lines = (value if isinstance(value, str) else brief(value)).rstrip().split("\n")
+            click.echo("\n".join([f"   {name}:", *(f"     {line}" for line in lines)]))
+    if not _is_fine(exhibit, run):
+        click.echo(f"   This is not what should come out. {run.error or run.reason or ''}", err=True)
+
+
+def _tell_end(shown: list[Shown], fine: bool, seconds: float) -> None:
+    workers = sum((counts for _, _, counts in shown), Counter())
+    click.echo("\nWho did it:")
+    for name, count in sorted(workers.items()):
+        click.echo(f"   {name:<30} {count:>4} node executions")
+    result = f"All {len(shown)} runs gave what they should" if fine else "Not all runs gave what they should"
+    click.echo(f"\n{result}. {seconds:.1f} s from nothing to nothing left running.")
+    command, example = _command(), _relative(shipped("examples") / "savings-plan.json")
+    click.echo(
+        "\nNext:\n"
+        f"   {command} up\n"
+        "      keep it running, with the dashboard; Ctrl-C stops it\n"
+        f"   {command} run {shlex.quote(example)} -i goal=50000\n"
+        "      run a graph there, in another terminal\n"
+        f"   {command} blocks list\n"
+        "      see what graphs can be made of"
+    )
+
+
+def _command() -> str:
+    """How this program is called from here."""
+    if shutil.which("agentflow"):
+        return "agentflow"
+    script = Path(sysconfig.get_path("scripts")) / "agentflow"
+    return shlex.quote(_relative(script)) if script.exists() else "python -m agentflow.cli.main"
+
+
+def _relative(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _tell_json(shown: list[Shown], fine: bool, seconds: float) -> None:
+    rows = [
+        {
+            "graph": exhibit.file,
+            "run": run.model_dump(mode="json"),
+            "as_expected": _is_fine(exhibit, run),
+            "workers": dict(workers),
+        }
+        for exhibit, run, workers in shown
+    ]
+    total = sum((workers for _, _, workers in shown), Counter())
+    echo_json({"as_expected": fine, "seconds": round(seconds, 3), "workers": dict(total), "runs": rows})

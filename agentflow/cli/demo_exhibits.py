@@ -1,0 +1,100 @@
+"""What does the demo run, and what must come out of it?
+
+Each exhibit is one run of a graph of `examples/`, with inputs that point at the demo's own site. Nothing here talks to
+anything: `demo` does.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentflow.cli.demo_site import GONE, PAGES
+from agentflow.shipped import shipped
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One run to show.
+
+    Attributes:
+        file: the graph's file in `examples/`.
+        shows: what there is to see, in a sentence.
+        inputs: the run's inputs.
+        expected: the outputs that must come out, by name, and no others.
+        present: names of outputs that must come out too, whatever they say.
+    """
+
+    file: str
+    shows: str
+    inputs: Mapping[str, Any]
+    expected: Mapping[str, list[Any]]
+    present: frozenset[str] = field(default=frozenset())
+
+    def document(self) -> dict[str, Any]:
+        """The graph's document.
+
+        Raises:
+            FileNotFoundError: the examples are not there.
+        """
+        content: dict[str, Any] = json.loads((shipped("examples") / self.file).read_text(encoding="utf-8"))
+        return content
+
+    def accepts(self, outputs: Mapping[str, list[Any]]) -> bool:
+        """Whether a run's outputs are the expected ones."""
+        certain = {name: values for name, values in outputs.items() if name not in self.present}
+        return certain == dict(self.expected) and all(outputs.get(name) for name in self.present)
+
+
+def exhibits(site: str) -> tuple[Exhibit, ...]:
+    """The demo's runs, in order. `site`: the address of the demo's site."""
+    return (
+        Exhibit(
+            "page-digest.json",
+            "For each page of a feed: fetch it over HTTP, count its words, write a line; then one digest in the "
+            "feed's order. The first pages are the slowest, and one has gone.",
+            {"feed_url": f"{site}/feed.json"},
+            {"digest": [digest()], "pages": [len(PAGES)]},
+        ),
+        Exhibit(
+            "savings-plan.json",
+            "A loop: one turn a year, until the goal is reached.",
+            {"start": 1000, "rate": 4, "deposit": 1200, "goal": 10_000},
+            savings(1000, 4, 1200, 10_000),
+        ),
+        Exhibit(
+            "order-desk.json",
+            "Branches: a known customer gets a discount; the price is above the limit, so the order waits.",
+            {"customer_service": f"{site}/customers", "order": {"id": "A-1001", "customer": "Ada", "total": 180}},
+            {"price": ["162.00"], "to_approve": ["Order A-1001 for Ada"]},
+        ),
+        Exhibit(
+            "order-desk.json",
+            "An error pin: the customer service hangs up, the look-up fails, and the order goes out all the same.",
+            {"customer_service": f"{site}/broken", "order": {"id": "A-1002", "customer": "Bob", "total": 40}},
+            {"price": ["40.00"], "to_ship": ["Order A-1002 for Bob"]},
+            frozenset({"trouble"}),
+        ),
+    )
+
+
+def digest() -> str:
+    """The digest of the demo's feed."""
+    return "\n".join(f"{number}. {_line(number)}" for number in range(1, len(PAGES) + 1))
+
+
+def _line(number: int) -> str:
+    page = PAGES[number - 1]
+    if number == GONE:
+        return "Could not be read: this page has gone"
+    return f"{page['title']}, by {page['author']} ({len(page['text'].split())} words)"
+
+
+def savings(start: float, rate: float, deposit: float, goal: float) -> dict[str, list[Any]]:
+    """The outputs of the savings plan; calculates as the graph does, step by step."""
+    factor, balance = rate / 100 + 1, start
+    lines: list[str] = []
+    while balance < goal:
+        balance = balance * factor + deposit
+        lines.append(f"year {len(lines) + 1}: {balance:.2f}\n")
+    return {"years": [len(lines)], "plan": ["".join(lines)]}
