@@ -34,6 +34,7 @@ FLOWER_USER = "agentflow"
 _WEB_PORTS = range(8080, 8100)
 _FLOWER_PORTS = range(5555, 5575)
 _READY_SECONDS = 60.0
+_POLL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,19 +220,20 @@ class Launch:
         return {**os.environ, **own, **self._wanted.environment}
 
     def _await_api(self) -> None:
-        """Wait until the API answers, whatever it says.
+        """Wait until our API answers.
 
         Raises:
             Unavailable: a process ended, or nothing answered in time.
         """
-        host, _, port = self.addresses.url.removeprefix("http://").partition(":")
+        key_file = self.addresses.api_key_file
+        key = key_file.read_text().strip() if key_file else ""
         halt = self._halt or Halt()
-        for _ in range(int(_READY_SECONDS / 0.1)):
-            if answers(host, int(port)) or self._halted():
+        for _ in range(int(_READY_SECONDS / _POLL)):
+            if is_ours(self.addresses.url, key) or self._halted():
                 return
             if failure := self.failure():
                 raise Unavailable(failure)
-            halt.wait(0.1)
+            halt.wait(_POLL)
         raise Unavailable(f"the API did not answer at {self.addresses.url} within {_READY_SECONDS:.0f} s")
 
     def __enter__(self) -> Self:
@@ -244,14 +246,20 @@ class Launch:
         self.stop()
 
 
-def answers(host: str, port: int, path: str = "/healthz") -> bool:
-    """Does an HTTP server answer there, whatever it says?"""
-    connection = http.client.HTTPConnection(host, port, timeout=2)
+def is_ours(url: str, key: str) -> bool:
+    """Does an API answer there that knows this key?
+
+    Another program may have taken the port since it was found free. Ours then ends by itself, but until it does the
+    other one's answers must not be taken for ours.
+    """
+    host, _, port = url.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=2)
     try:
-        connection.request("GET", path)
-        connection.getresponse().read()
+        connection.request("GET", "/api/v1/graphs?limit=1", headers={"Authorization": f"Bearer {key}"} if key else {})
+        response = connection.getresponse()
+        response.read()
+        return response.status != http.HTTPStatus.UNAUTHORIZED or not key
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
-    return True

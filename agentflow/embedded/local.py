@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TextIO
 
 from agentflow.embedded.launch import Launch, Wanted
+from agentflow.embedded.private import free_port
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def local_stack(
             data_dir=Path(folder) / "data",
             workers=workers,
             concurrency=concurrency,
+            port=free_port(),  # any: the usual one is for the stack that people talk to
             flower=False,
             output=output,
             environment=environment or {},

@@ -13,6 +13,7 @@ import pytest
 
 from agentflow.embedded.identity import command_line, identify, is_alive
 from agentflow.embedded.lock import Occupancy, occupancy
+from agentflow.embedded.private import free_port
 
 _PROCFILE = """\
 web: exec python -m http.server "$PORT" --bind 127.0.0.1 --directory .
@@ -57,7 +58,9 @@ def start(tmp_path, eventually):
     """Starts one and waits until it is up."""
     started = []
 
-    def _start(*options: str, wait: bool = True, **more: str) -> Up:
+    def _start(*options: str, wait: bool = True, usual_ports: bool = False, **more: str) -> Up:
+        if not usual_ports and "--port" not in options:  # others on this machine may want the usual one now
+            options += ("--port", str(free_port()))
         started.append(Up(tmp_path, *options, **more))
         if wait:
             eventually(started[-1].is_up, 40)
@@ -170,7 +173,7 @@ def test_usual_ports_that_are_taken_are_exchanged_for_free_ones(start):
             taken.append(socket.create_server(("127.0.0.1", port)))
         except OSError:  # taken already: as good
             continue
-    up = start()
+    up = start(usual_ports=True)
     for server in taken:
         server.close()
 

@@ -21,10 +21,12 @@ with local_stack(workers=1) as (url, key):
 
 def test_it_answers_with_its_own_key_and_is_gone_afterwards(monkeypatch):
     monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "postgresql://somebody@elsewhere/else")
-    with local_stack(workers=1) as (url, key):
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
-            assert client.get("/api/v1/graphs").json()["items"] == []
-            assert client.get("/readyz").status_code == 200
+    with (
+        local_stack(workers=1) as (url, key),
+        httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client,
+    ):
+        assert client.get("/api/v1/graphs").json()["items"] == []
+        assert client.get("/readyz").status_code == 200
 
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
