@@ -124,14 +124,15 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
     graph = client.graphs.create(document)
     accepted = client.submit(graph.id, exhibit.inputs, labels={"demo": str(number)})
     # Where nothing can be redrawn every node execution is a line: enough for one run.
-    if not as_json and (number == 1 or sys.stdout.isatty()):
+    live = not as_json and (number == 1 or sys.stdout.isatty())
+    if live:
         with Progress(Console(soft_wrap=True)) as progress:
             for event in client.events(accepted.id):
                 progress.see(event)
     run = client.wait(accepted.id)
     shown = (exhibit, run, Counter(_worker(node.worker) for node in client.nodes(accepted.id) if node.worker))
     if not as_json:
-        _tell_run(*shown)
+        _tell_run(exhibit, run, told=live)
     return shown
 
 
@@ -144,10 +145,11 @@ def _is_fine(exhibit: Exhibit, run: RunView) -> bool:
     return run.status == "COMPLETED" and exhibit.accepts(run.outputs)
 
 
-def _tell_run(exhibit: Exhibit, run: RunView, workers: Counter[str]) -> None:
-    """One run's end: its status, its outputs, and what is wrong with them, if anything."""
-    nodes = f"{run.stats.get('node_count', 0)} node executions, {run.stats.get('node_error_count', 0)} failed"
-    click.echo(f"   {run.status} in {run.stats.get('duration', 0.0):.2f} s: {nodes}")
+def _tell_run(exhibit: Exhibit, run: RunView, *, told: bool) -> None:
+    """One run's end: its outputs, and what is wrong with them, if anything. `told`: its progress has said the rest."""
+    if not told:
+        nodes = f"{run.stats.get('node_count', 0)} node executions, {run.stats.get('node_error_count', 0)} failed"
+        click.echo(f"   {run.status} in {run.stats.get('duration', 0.0):.2f} s: {nodes}")
     for name, values in run.outputs.items():
         for value in values:
             lines = (value if isinstance(value, str) else brief(value)).rstrip().split("\n")
