@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     max_losses: int = Field(3, ge=0, description="Lost leases after which a node execution ends FAILED.")
     flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
-    max_outputs: int = Field(10_000, gt=0, description="More outputs fail a node execution.")
+    max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
     ring_cap: int = Field(1000, gt=0, description="Published and unclaimed node executions of one run, at most.")

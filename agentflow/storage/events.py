@@ -106,12 +106,16 @@ def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) 
     """The outputs in `spans`, in order; those longer than `longest` bytes without their value."""
     if not spans:
         return []
-    asked = func.unnest(
-        literal([span.node for span in spans], ARRAY(Integer)),
-        literal([span.idx for span in spans], ARRAY(Integer)),
-        literal([span.first for span in spans], ARRAY(Integer)),
-        literal([span.end for span in spans], ARRAY(Integer)),
-    ).table_valued("node", "idx", "first", "end", name="asked").render_derived()
+    asked = (
+        func.unnest(
+            literal([span.node for span in spans], ARRAY(Integer)),
+            literal([span.idx for span in spans], ARRAY(Integer)),
+            literal([span.first for span in spans], ARRAY(Integer)),
+            literal([span.end for span in spans], ARRAY(Integer)),
+        )
+        .table_valued("node", "idx", "first", "end", name="asked")
+        .render_derived()
+    )
     rows = session.execute(
         select(
             Output.node,

@@ -120,11 +120,15 @@ def delivered(
     """What arrived at `pins`, given as (node, pin, idx): per node execution {pin: (source node, value)}."""
     if not pins:
         return {}
-    asked = func.unnest(
-        literal([node for node, _, _ in pins], ARRAY(Integer)),
-        literal([pin for _, pin, _ in pins], ARRAY(Text)),
-        literal([idx for _, _, idx in pins], ARRAY(Integer)),
-    ).table_valued("node", "pin", "idx", name="asked").render_derived()
+    asked = (
+        func.unnest(
+            literal([node for node, _, _ in pins], ARRAY(Integer)),
+            literal([pin for _, pin, _ in pins], ARRAY(Text)),
+            literal([idx for _, _, idx in pins], ARRAY(Integer)),
+        )
+        .table_valued("node", "pin", "idx", name="asked")
+        .render_derived()
+    )
     rows = session.execute(
         select(
             Delivery.node,

