@@ -11,7 +11,7 @@ from benchmarks import graphs
 from benchmarks.flows import Flows
 from benchmarks.ground import Ground, new_owner
 from benchmarks.hot_path import HotPath
-from benchmarks.report import Part, Table, median, percentile, say, spread
+from benchmarks.report import Part, Table, median, percentile, say
 from benchmarks.shapes import USUAL, Side
 
 _WIDTHS: Final = (100, 1_000, 10_000)
@@ -37,7 +37,10 @@ def measure(ground: Ground, *, quick: bool) -> Part:
     path = HotPath(url, new_owner(url))
     try:
         _at_width(path, 100)  # connections, plans and caches get warm
-        part.data["database"] = {str(width): _at_width(path, width) for width in widths}
+        part.data["database"] = {}
+        for width in widths:
+            found = part.data["database"][str(width)] = _at_width(path, width)
+            say(f"fan-in of {width:,}: settle p50 {found['settle_ms']['p50']:.2f} ms")
     finally:
         path.close()
     rows = [_row(width, found) for width, found in part.data["database"].items()]
@@ -70,7 +73,6 @@ def _at_width(path: HotPath, width: int) -> dict[str, Any]:
         tenths.append((median(costs.settles[:tenth]), median(costs.settles[-tenth - 1 : -1])))
         path.claim(plan, run_id, sinks[0])
         sink_claims += path.take_costs().claims
-    say(f"fan-in of {width}: settle {spread(settles)} ms (p50 / p99)")
     return {
         "claim_ms": {"p50": percentile(claims, 0.5), "p99": percentile(claims, 0.99)},
         "settle_ms": {"p50": percentile(settles, 0.5), "p99": percentile(settles, 0.99)},
