@@ -34,7 +34,7 @@ from agentflow.settings import settings
 from agentflow.shipped import shipped
 
 CONCURRENCY: Final = 2
-"""Node executions at once in each worker: few, so that all workers get some of the pages."""
+"""Node executions at once in each worker; so few that there are more pages than one worker takes."""
 
 Shown = tuple[Exhibit, RunView, Counter[str]]
 """What was run, what became of it, and how many node executions each worker did."""
@@ -61,7 +61,8 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
             workers=workers,
             concurrency=CONCURRENCY,
             flower=False,
-            environment={"AGENTFLOW_HTTP_ALLOW": allowed},
+            # The pages are slow: no worker shall take more of them ahead than it fetches at once.
+            environment={"AGENTFLOW_HTTP_ALLOW": allowed, "CELERY_WORKER_PREFETCH_MULTIPLIER": "1"},
         )
         shown = _show(Launch(wanted, halt), halt, workers, exhibits(site.url), as_json=as_json)
     fine = all(_is_fine(exhibit, run) for exhibit, run, _ in shown)
