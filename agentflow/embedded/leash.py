@@ -17,9 +17,11 @@ import os
 import signal
 import sys
 
-# From linux/prctl.h and linux/capability.h.
+# From linux/prctl.h, linux/securebits.h and linux/capability.h.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -61,6 +63,9 @@ def _become(uid: int, gid: int, *, keep_reach: bool) -> None:
     """Change to that user and group, for good; keep (on Linux) the capability to pass file permissions."""
     if keep_reach:
         _prctl(_PR_SET_KEEPCAPS, 1)
+        # Or access(2), by which PostgreSQL looks whether its programs are there, would ask without the capability.
+        # Where this is not allowed, go on: it matters only for programs below a folder that is closed to others.
+        _libc().prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP), *[ctypes.c_ulong(0)] * 3)
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

@@ -17,7 +17,7 @@ import psycopg2
 from psycopg2 import sql
 
 from agentflow.embedded.binaries import PostgresBinaries, postgres_binaries
-from agentflow.embedded.child import Child, await_ready, start
+from agentflow.embedded.child import Child, await_ready, start, tail
 from agentflow.embedded.identity import command_line, end, identify
 from agentflow.embedded.keys import Secrets
 from agentflow.embedded.private import socket_folder, write_private
@@ -186,7 +186,7 @@ class Postgres:
         child = start("initdb", command, ((signal.SIGTERM, 5.0),), log=self._log, user=account)
         code = child.wait(120.0)
         if code != 0:
-            raise Unavailable(f"a new PostgreSQL cluster cannot be made; {self._log} says why")
+            raise Unavailable(f"a new PostgreSQL cluster cannot be made; {self._log} ends:\n{tail(self._log)}")
         if self._user is not None:
             for path in (draft, *draft.rglob("*")):
                 os.chown(path, self._user, self._user, follow_symlinks=False)

@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 
+from agentflow.embedded import private
 from agentflow.embedded.private import free_port, is_free, private_folder, socket_folder, write_private
 
 
@@ -49,6 +50,7 @@ def test_the_socket_folder_is_short_private_and_the_same_each_time(tmp_path, mon
 @pytest.mark.parametrize("squat", ["open folder", "link", "file"])
 def test_what_somebody_else_put_in_the_place_of_the_socket_folder_is_not_used(tmp_path, monkeypatch, squat):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(private, "_LONGEST_SOCKET_FOLDER", 1000)
     expected = socket_folder(tmp_path / "data", os.geteuid())
     expected.rmdir()
     if squat == "open folder":

@@ -19,13 +19,13 @@ from agentflow.errors import AlreadyRunning
 from agentflow.settings import STACK_FILE, Settings
 
 _OWNER = """
-import pathlib, sys, time
+import pathlib, sys
+from agentflow.embedded.halt import Halt
 from agentflow.embedded.stack import Stack
-stack = Stack(pathlib.Path(sys.argv[1]), durable=False)
-stack.start()
-stack.publish()
-print("up", flush=True)
-time.sleep(1000)
+with Halt() as halt, Stack(pathlib.Path(sys.argv[1]), durable=False) as stack:
+    stack.publish()
+    print("up", flush=True)
+    halt.wait(1000)
 """
 
 
@@ -46,7 +46,7 @@ def owner(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", _OWNER, str(tmp_path / "data")], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"up\n"
     yield process
-    process.kill()
+    process.terminate()
     process.wait()
     process.stdout.close()
 
