@@ -28,6 +28,7 @@ from agentflow.client import Client
 from agentflow.clock import monotonic
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.launch import Launch, Wanted
+from agentflow.embedded.private import free_port
 from agentflow.errors import AgentFlowError
 from agentflow.schemas.runs import RunView
 from agentflow.settings import settings
@@ -60,7 +61,9 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
             data_dir=folder,
             workers=workers,
             concurrency=CONCURRENCY,
+            port=free_port(),  # any: the usual one is for the stack that people talk to
             flower=False,
+            durable=data_dir is not None,  # what is thrown away need not survive a power cut
             # The pages are slow: no worker shall take more of them ahead than it fetches at once.
             environment={"AGENTFLOW_HTTP_ALLOW": allowed, "CELERY_WORKER_PREFETCH_MULTIPLIER": "1"},
         )
