@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -56,6 +56,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.EngineError: Kind(500, "engine", "AgentFlow is not in order"),
     errors.IllegalTransition: Kind(500, "illegal-transition", "AgentFlow is not in order"),
     errors.WrongSchema: Kind(503, "wrong-schema", "The database has another version's schema"),
+    errors.AlreadyRunning: Kind(500, "already-running", "AgentFlow is running there already"),
     errors.Unavailable: Kind(503, "unavailable", "A part of AgentFlow cannot be reached"),
 }
 
@@ -108,7 +109,10 @@ def of_http(error: HTTPException) -> ResponseReturnValue:
         kind = TABLE[names[status]]
     else:
         kind = Kind(status, error.name.lower().replace(" ", "-"), error.name)
-    response = problem(kind, error.description or error.name)
+    detail = error.description or error.name
+    if status == 413:
+        detail = f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes, the limit here"
+    response = problem(kind, detail)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "retry-after"):
             response.headers[name] = value

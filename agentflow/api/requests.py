@@ -22,12 +22,12 @@ class JsonRequest(flask.Request):
         if not body:
             raise Malformed("the request has no body; JSON is expected")
         try:
-            content = json.loads(body)
+            content = json.loads(body.decode())
+        except UnicodeDecodeError:
+            raise Malformed("the body is not JSON: it is not UTF-8") from None
         except json.JSONDecodeError as error:
             place = f"line {error.lineno}, column {error.colno}"
             raise Malformed(f"the body is not JSON: {error.msg} at {place}") from None
-        except UnicodeDecodeError:
-            raise Malformed("the body is not JSON: it is not UTF-8") from None
         except RecursionError:
             raise Malformed("the body is nested too deep") from None
         except ValueError as error:  # an integer of more digits than Python reads

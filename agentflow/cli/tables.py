@@ -14,6 +14,8 @@ from rich.text import Text
 DEFAULT_LIMIT = 20
 """Lines of a list, unless more are asked for."""
 
+_WHOLE = ("ID", "NODE", "STATUS", "CREATED", "ENDED", "UPDATED")  # columns that people copy from
+_PIPE_WIDTH = 1000  # characters of a line where no terminal limits it
 _LONGEST = 200  # characters of a value in a table
 
 
@@ -32,11 +34,12 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     """A table on standard output; `empty` where there are no rows."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     if table.row_count:
-        Console(soft_wrap=not _is_terminal()).print(table)
+        console = Console()
+        Console(width=None if console.is_terminal else _PIPE_WIDTH).print(table)
     else:
         click.echo(empty, err=True)
 
@@ -59,7 +62,3 @@ def brief(value: Any) -> str:
 
 def _plain(content: Any) -> Any:
     return content.model_dump(mode="json") if isinstance(content, BaseModel) else content
-
-
-def _is_terminal() -> bool:
-    return Console().is_terminal

@@ -1,6 +1,7 @@
 """What do all public models share? Strict requests, tolerant replies, and pages."""
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,16 @@ class Request(BaseModel):
     """What a client sends. An unknown field is refused: it is most likely misspelt."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """The JSON Schema. The plain one is made once: flask-openapi3 asks for a query's at every request."""
+        return super().model_json_schema(*args, **options) if args or options else _plain_schema(cls)
+
+
+@cache
+def _plain_schema(model: type[Request]) -> dict[str, Any]:
+    return super(Request, model).model_json_schema()
 
 
 class Reply(BaseModel):

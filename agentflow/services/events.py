@@ -20,10 +20,10 @@ from agentflow.storage import run_views
 from agentflow.storage.events import EventValue, Position, Span
 from agentflow.storage.run_views import AnyRow
 
-BATCH: Final = 100
+BATCH: Final = 250
 """Events that are read at once, at most."""
 
-MAX_OUTPUTS: Final = 20
+MAX_OUTPUTS: Final = 10
 """Outputs in one event; the others are in the node execution's view."""
 
 LONGEST: Final = 8 * 1024

@@ -1,0 +1,74 @@
+"""Keys: who has none is told so, and a key is known for what it was."""
+
+import pytest
+from sqlalchemy import text
+
+from agentflow.api import auth
+from agentflow.services import api_keys
+from agentflow.services.transaction import transaction
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic b3duZXI6cHc="},
+        {"Authorization": "Bearer af_wrong"},
+        {"Authorization": "Bearer af_" + "x" * 43},
+        {"X-API-Key": "af_" + "x" * 43},
+    ],
+)
+def test_a_request_without_a_known_key_is_refused(app, headers):
+    reply = app.test_client().get("/api/v1/graphs", headers=headers)
+    assert reply.status_code == 401
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert reply.json["type"] == "urn:agentflow:problem:unauthenticated"
+
+
+def test_a_body_is_not_even_read_without_a_key(app):
+    reply = app.test_client().post("/api/v1/graphs", data=b"{", content_type="application/json")
+    assert reply.status_code == 401
+
+
+def test_a_key_works_in_either_header(app, api):
+    key = api.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
+    assert app.test_client().get("/api/v1/graphs", headers={"X-API-Key": key}).status_code == 200
+    assert app.test_client().get("/api/v1/graphs", headers={"Authorization": f"bearer {key}"}).status_code == 200
+
+
+def test_the_first_key_is_made_once(environment):
+    with transaction() as session:
+        key = api_keys.ensure_first_key(session)
+    assert key is not None
+    assert (len(key), key[:3]) == (46, "af_")
+    with transaction() as session:
+        assert api_keys.ensure_first_key(session) is None
+        assert api_keys.verify(session, key)
+
+
+def test_keys_are_not_stored(environment):
+    with transaction() as session:
+        key = api_keys.ensure_first_key(session)
+        row = session.execute(text("SELECT * FROM api_keys")).one()
+    assert key not in str(row)
+    assert key.startswith(row.prefix)
+    assert row.digest == api_keys.digest(key)
+
+
+def test_the_use_of_a_key_is_noted_to_the_minute(api):
+    api.get("/api/v1/graphs")
+    with transaction() as session:
+        used = session.scalar(text("SELECT last_used_at FROM api_keys"))
+    assert (used.second, used.microsecond) == (0, 0)
+
+
+def test_a_revoked_key_stops_working_when_it_is_no_longer_believed(app, api, monkeypatch):
+    assert api.get("/api/v1/graphs").status_code == 200
+    with transaction() as session:
+        session.execute(text("UPDATE api_keys SET revoked_at = now()"))
+    assert api.get("/api/v1/graphs").status_code == 200
+    later = auth.clock.monotonic() + auth.BELIEVED_SECONDS + 1
+    monkeypatch.setattr(auth.clock, "monotonic", lambda: later)
+    assert api.get("/api/v1/graphs").status_code == 401

@@ -1,0 +1,229 @@
+"""What is wrong is refused with all problems and their places, and nothing of it is stored."""
+
+from itertools import pairwise
+
+import pytest
+
+from agentflow.api.app import create_app
+from agentflow.settings import Settings
+
+UNKNOWN = "01999999-0000-7000-8000-000000000000"
+COUNT = "3c9c2f42-b0c3-435f-ba35-05f7a25c772a"
+NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
+
+
+@pytest.fixture
+def refused(api, rows):
+    """Posts what must be refused, and makes sure that nothing was stored."""
+
+    def post(path: str, status: int, slug: str, **request):
+        before = rows()
+        reply = api.post(path, **request)
+        assert reply.status_code == status, reply.data
+        assert reply.mimetype == "application/problem+json"
+        assert reply.json["type"] == f"urn:agentflow:problem:{slug}"
+        assert reply.json["status"] == status
+        assert rows() == before
+        return reply.json
+
+    return post
+
+
+@pytest.mark.parametrize("path", ["/api/v1/graphs", "/api/v1/runs", "/api/v1/graphs/validate"])
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "no body"),
+        (b"{", "not JSON"),
+        (b'{"name": }', "line 1, column 10"),
+        (b"[1, 2]", "must be a JSON object"),
+        (b'"text"', "must be a JSON object"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"a":' * 100_000, "nested too deep"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "cannot be read"),
+    ],
+    ids=["nothing", "cut off", "no value", "a list", "a text", "not UTF-8", "a depth bomb", "a huge integer"],
+)
+def test_malformed_json(refused, path, body, detail):
+    assert detail in refused(path, 400, "malformed", data=body, content_type="application/json")["detail"]
+
+
+def test_json_is_read_whatever_it_is_called(api, echo):
+    import json
+
+    reply = api.post("/api/v1/graphs", data=json.dumps(echo), content_type="application/x-www-form-urlencoded")
+    assert reply.status_code == 201
+
+
+def test_every_problem_of_a_graph_is_named_with_its_place(refused, echo):
+    echo["nodes"] += [
+        {"id": "ghost", "block_id": UNKNOWN},
+        {"id": "many", "block_id": NUMBER, "input_default": {"name": "n", "value": "many"}},
+    ]
+    echo["links"] += [
+        {"source_id": "in", "source_name": "result", "sink_id": "gone", "sink_name": "value"},
+        {"source_id": "in", "source_name": "undeclared", "sink_id": "out", "sink_name": "value"},
+    ]
+    problem = refused("/api/v1/graphs", 422, "graph-invalid", json=echo)
+    found = {(one["node"], one["pin"]) for one in problem["errors"] if one["severity"] == "error"}
+    assert {("ghost", None), ("many", "value"), ("in", "undeclared"), ("in", "result")} <= found
+    assert any("'gone' is not in the graph" in one["message"] for one in problem["errors"])
+
+
+@pytest.mark.parametrize(
+    ("change", "node", "message"),
+    [
+        (lambda graph: graph["nodes"][0].pop("block_id"), "in", "block_id"),
+        (lambda graph: graph["nodes"][1].update(input_default=[]), "out", "input_default"),
+        (lambda graph: graph["nodes"][1].update(settings={"timeout": -1}), "out", "timeout"),
+        (lambda graph: graph["links"][0].pop("sink_id"), None, "sink_id"),
+        (lambda graph: graph.update(nodes={}), None, "nodes"),
+        (lambda graph: graph["nodes"].append(graph["nodes"][0]), "in", "more than once"),
+        (lambda graph: graph.update(nodes=[]), None, "starting node"),
+        (lambda graph: graph.update(name="\ud800"), None, "name"),
+        (lambda graph: graph.update(name="a\x00b"), None, "name"),
+    ],
+)
+def test_a_graph_of_the_wrong_shape(refused, echo, change, node, message):
+    change(echo)
+    errors = refused("/api/v1/graphs", 422, "graph-invalid", json=echo)["errors"]
+    assert any(one["node"] == node and message in one["message"] for one in errors), errors
+
+
+def test_a_missing_required_pin_stops_a_run_and_not_a_save(api, refused, echo):
+    echo["nodes"].append({"id": "count", "block_id": COUNT})
+    saved = api.post("/api/v1/graphs", json=echo)
+    assert saved.status_code == 201
+    problem = refused(f"/api/v1/graphs/{saved.json['id']}/runs", 422, "graph-invalid", json={})
+    assert [(one["node"], one["pin"]) for one in problem["errors"]] == [("count", "collection")]
+
+
+def test_an_input_of_the_wrong_type(refused, push, echo):
+    echo["nodes"][0]["block_id"] = NUMBER
+    graph = push(echo)
+    problem = refused(f"/api/v1/graphs/{graph}/runs", 422, "graph-invalid", json={"inputs": {"word": "many"}})
+    assert [(one["node"], one["pin"]) for one in problem["errors"]] == [("in", "value")]
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"inputs": []}, "inputs"),
+        ({"inptus": {}}, "inptus"),
+        ({"priority": 11}, "priority"),
+        ({"labels": {"a": 1}}, "labels.a"),
+        ({"labels": {"a": "x\x00"}}, "labels.a"),
+        ({"nodes_input_masks": {"in": 5}}, "nodes_input_masks.in"),
+        ({"version": 0}, "version"),
+        ({"version": 10**30}, "version"),
+    ],
+)
+def test_a_submission_of_the_wrong_shape(refused, push, body, place):
+    graph = push()
+    problem = refused(f"/api/v1/graphs/{graph}/runs", 400, "malformed", json=body)
+    assert any(one["message"].startswith(place) for one in problem["errors"])
+
+
+def test_an_input_whose_name_cannot_be_stored(refused, push):
+    refused(f"/api/v1/graphs/{push()}/runs", 400, "malformed", json={"inputs": {"a\x00": 1}})
+
+
+def test_a_graph_or_version_that_is_not_there(refused, push):
+    refused(f"/api/v1/graphs/{UNKNOWN}/runs", 404, "not-found", json={})
+    refused(f"/api/v1/graphs/{push()}/runs", 404, "not-found", json={"version": 2})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/api/v1/runs/{UNKNOWN}",
+        f"/api/v1/runs/{UNKNOWN}/nodes",
+        f"/api/v1/runs/{UNKNOWN}/outputs",
+        f"/api/v1/runs/{UNKNOWN}/events",
+        f"/api/v1/graphs/{UNKNOWN}",
+        f"/api/v1/graphs/{UNKNOWN}/versions",
+        f"/api/v1/blocks/{UNKNOWN}",
+        "/api/v1/runs/no-id",
+        "/api/v1/nothing",
+        "/nothing",
+    ],
+)
+def test_what_is_not_there_is_not_found(api, path):
+    reply = api.get(path)
+    assert reply.status_code == 404
+    assert reply.json["type"] == "urn:agentflow:problem:not-found"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/runs?limit=0",
+        "/api/v1/runs?limit=1000",
+        "/api/v1/runs?limit=x",
+        "/api/v1/runs?status=DONE",
+        "/api/v1/runs?colour=red",
+        "/api/v1/runs?label=alone",
+        "/api/v1/runs?created_after=yesterday",
+        "/api/v1/runs?created_after=2026-01-01T00:00:00",
+        "/api/v1/runs?after=nonsense",
+        "/api/v1/runs?after=WzFd",
+        "/api/v1/graphs?after=WzFd",
+    ],
+)
+def test_a_query_that_makes_no_sense(api, path):
+    reply = api.get(path)
+    assert reply.status_code == 400
+    assert reply.json["type"] == "urn:agentflow:problem:malformed"
+
+
+def test_another_method_is_not_allowed(api):
+    reply = api.post("/api/v1/blocks")
+    assert reply.status_code == 405
+    assert "GET" in reply.headers["Allow"]
+    assert reply.json["type"] == "urn:agentflow:problem:method-not-allowed"
+
+
+def test_too_large_a_body_is_refused_by_its_limit(environment, api, rows):
+    small = create_app(Settings(**{**environment.model_dump(), "max_body_bytes": 1000}))
+    client = small.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = api.environ_base["HTTP_AUTHORIZATION"]
+    before = rows()
+    reply = client.post("/api/v1/graphs", data=b"{" + b" " * 1000 + b"}", content_type="application/json")
+    assert reply.status_code == 413
+    assert reply.json["type"] == "urn:agentflow:problem:too-large"
+    assert "1000" in reply.json["detail"]
+    assert rows() == before
+
+
+def test_too_many_nodes_and_too_large_an_input(environment, refused, echo, monkeypatch):
+    monkeypatch.setattr(environment, "max_nodes", 1)
+    assert "at most 1" in refused("/api/v1/graphs", 413, "too-large", json=echo)["detail"]
+    monkeypatch.setattr(environment, "max_nodes", 10)
+    monkeypatch.setattr(environment, "max_value_bytes", 10)
+    body = {"graph": echo, "inputs": {"word": "x" * 10}}
+    assert "'word'" in refused("/api/v1/runs", 413, "too-large", json=body)["detail"]
+
+
+def test_an_invalid_graph_inline_stores_neither_graph_nor_run(refused, echo):
+    echo["links"][0]["source_id"] = "gone"
+    refused("/api/v1/runs", 422, "graph-invalid", json={"graph": echo}, headers={"Idempotency-Key": "once"})
+
+
+def test_a_graph_of_ten_thousand_nodes_works(api, rows):
+    nodes = [{"id": "in", "block_id": "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b", "input_default": {"name": "word"}}]
+    nodes += [{"id": f"n{number}", "block_id": "1ff065e9-88e8-4358-9d82-8dc91f622ba9"} for number in range(9_999)]
+    links = [
+        {
+            "source_id": before["id"],
+            "source_name": "result" if place == 0 else "output",
+            "sink_id": node["id"],
+            "sink_name": "input",
+        }
+        for place, (before, node) in enumerate(pairwise(nodes))
+    ]
+    saved = api.post("/api/v1/graphs", json={"name": "long", "nodes": nodes, "links": links})
+    assert saved.status_code == 201, saved.json["errors"][:3]
+    reply = api.post(f"/api/v1/graphs/{saved.json['id']}/runs", json={"inputs": {"word": 1}})
+    assert reply.status_code == 202
+    assert rows()["node_executions"] == 1
+    assert len(api.get(saved.headers["Location"]).json["nodes"]) == 10_000
