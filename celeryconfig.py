@@ -65,9 +65,9 @@ task_publish_retry = True
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 # ── Workers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-# A worker takes up to (this × its children) messages ahead. More: fewer waits for the broker between short blocks.
-# Less: a message behind a slow block is sooner taken by an idle worker. Set 1 where most blocks run for seconds.
-worker_prefetch_multiplier = 4
+# A worker holds up to (this × its children) messages, those that run among them. 1: it takes none ahead, so no message
+# waits behind a slow block while another worker is idle. More saves short blocks the wait for the next message.
+worker_prefetch_multiplier = 1
 # Stopping. SIGTERM: take nothing new, finish what runs, end. SIGQUIT (or SIGTERM under REMAP_SIGTERM=SIGQUIT, for hosts
 # that kill after a fixed time): finish within these seconds, then give the rest back and end.
 worker_soft_shutdown_timeout = 5.0

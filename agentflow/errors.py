@@ -17,7 +17,7 @@
     │   ├── Transient               transient: may work next time (timeouts, 429, 5xx, connection)
     │   ├── TimedOut                transient: the attempt ran longer than it may
     │   └── SystemFault             system: the engine or a worker failed, not the block
-    ├── Interrupted                 a running block is told to stop (BaseException: a block cannot swallow it by accident)
+    ├── Interrupted                 a running block is told to stop (a BaseException, lest a block swallow it)
     └── EngineError                 our side is not in order: a 5xx
         ├── IllegalTransition       a status move that the state diagram does not have
         ├── WrongSchema             the database's schema is not this version's

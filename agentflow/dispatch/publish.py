@@ -20,7 +20,7 @@ from uuid import UUID
 from kombu import Connection, Producer
 
 from agentflow.dispatch.lanes import MOST_URGENT, queue, queue_name, wire_priority
-from agentflow.dispatch.transport import transport_for
+from agentflow.dispatch.transport import install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
 from agentflow.settings import settings
@@ -71,9 +71,9 @@ class Publisher:
                 logger.debug("broker_release_failed", extra={"error": repr(error)})
 
     def _connect(self) -> None:
+        install()
         connection = Connection(
             self._url,
-            transport=transport_for(self._url),
             connect_timeout=_SOCKET_TIMEOUT,
             transport_options={
                 "socket_timeout": _SOCKET_TIMEOUT,

@@ -19,7 +19,7 @@ from time import time
 from typing import Any, Final
 
 import redis as redis_client
-from kombu.transport import redis, virtual
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
@@ -154,7 +154,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
-    """Used for `redis://` brokers: see `transport_for`."""
+    """Used for `redis://` brokers: see `install`."""
 
     Channel = Channel
 
@@ -175,6 +175,7 @@ def _write_books(cycle: Any) -> None:
                 logger.debug("unacknowledged_not_written", extra={"error": repr(error)})
 
 
-def transport_for(broker_url: str) -> str | None:
-    """The import path of the transport for `broker_url`, or None to use kombu's own."""
-    return f"{__name__}.Transport" if broker_url.startswith(("redis://", "rediss://")) else None
+def install() -> None:
+    """Make this the transport of `redis://` and `rediss://` addresses in this process, for kombu, Celery and Flower."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

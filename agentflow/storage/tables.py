@@ -205,7 +205,8 @@ class IdempotencyKey(Table):
 
 NODE_EXECUTION_IS_SOUND = f"""
 CREATE OR REPLACE FUNCTION node_execution_is_sound(
-    status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz, have int, need int, reason text
+    status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz,
+    have int, need int, reason text
 ) RETURNS boolean IMMUTABLE PARALLEL SAFE LANGUAGE plpgsql AS $$
 BEGIN
     IF have > need THEN

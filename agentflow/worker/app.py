@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 
 from agentflow.dispatch.lanes import LANES, queue, queue_name
-from agentflow.dispatch.transport import transport_for
+from agentflow.dispatch.transport import install
 from agentflow.errors import EngineError
 from agentflow.settings import settings
 from agentflow.shipped import shipped
@@ -32,10 +32,8 @@ def _configuration() -> dict[str, Any]:
 
 
 def _fixed() -> dict[str, Any]:
-    broker = settings().broker()
     return {
-        "broker_url": broker,
-        "broker_transport": transport_for(broker),
+        "broker_url": settings().broker(),
         "imports": ("agentflow.worker.tasks",),
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -53,6 +51,7 @@ def _make() -> Celery:
         fixed = _fixed()
     except EngineError as error:
         sys.exit(f"agentflow: {error.message}")
+    install()
     made = Celery("agentflow", set_as_current=True)
     made.config_from_object({**_configuration(), **{key: value for key, value in fixed.items() if value is not None}})
     return made

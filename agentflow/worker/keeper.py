@@ -145,7 +145,7 @@ def _executing() -> dict[_Key, int]:
             continue
     held = {}
     for request in requests:
-        if request.task_name == EXECUTE and request.worker_pid is not None:
+        if request.type == EXECUTE and request.worker_pid is not None:
             run_id, node, idx = request.args
             held[UUID(run_id), node, idx] = request.worker_pid
     return held

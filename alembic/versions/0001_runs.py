@@ -25,7 +25,8 @@ $$
 
 SOUND = """
 CREATE OR REPLACE FUNCTION node_execution_is_sound(
-    status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz, have int, need int, reason text
+    status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz,
+    have int, need int, reason text
 ) RETURNS boolean IMMUTABLE PARALLEL SAFE LANGUAGE plpgsql AS $$
 BEGIN
     IF have > need THEN

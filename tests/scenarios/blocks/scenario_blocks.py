@@ -1,0 +1,189 @@
+"""Blocks that misbehave on purpose; the scenarios' workers find them by an entry point, like anybody's."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context
+from agentflow.errors import BadInput, Transient
+
+
+class _Logged(BlockInput):
+    value: Any = None
+    log: str | None = None
+
+
+def note(inputs: _Logged, context: Context) -> None:
+    """Append a line to the test's log: one write, so that lines of several processes do not mix."""
+    if inputs.log:
+        line = f"{context.node_id} {context.index} {context.attempt} {os.getpid()}\n"
+        descriptor = os.open(inputs.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
+
+
+class Sleep(Block):
+    id = "5ce0a001-0000-4000-8000-000000000001"
+    name = "TestSleep"
+
+    class Input(_Logged):
+        seconds: float = 0.0
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        time.sleep(inputs.seconds)
+        yield "value", inputs.value
+
+
+class AsyncSleep(Block):
+    id = "5ce0a001-0000-4000-8000-000000000002"
+    name = "TestAsyncSleep"
+
+    class Input(_Logged):
+        seconds: float = 0.0
+
+    class Output(BlockOutput):
+        value: Any
+
+    async def run(self, inputs: Input, context: Context) -> AsyncIterator[tuple[str, Any]]:
+        note(inputs, context)
+        await asyncio.sleep(inputs.seconds)
+        yield "value", inputs.value
+
+
+class Ticks(Block):
+    """Yields 0, 1, 2, … and waits until `gate` exists before the last one."""
+
+    id = "5ce0a001-0000-4000-8000-000000000003"
+    name = "TestTicks"
+
+    class Input(_Logged):
+        count: int = 3
+        gate: str | None = None
+
+    class Output(BlockOutput):
+        tick: int
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        for number in range(inputs.count):
+            while inputs.gate and number == inputs.count - 1 and not os.path.exists(inputs.gate):
+                time.sleep(0.01)
+            yield "tick", number
+
+
+class Fail(Block):
+    """Fails while its attempt is not above `times`."""
+
+    id = "5ce0a001-0000-4000-8000-000000000004"
+    name = "TestFail"
+
+    class Input(_Logged):
+        kind: str = "block"
+        times: int = 1000
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        yield "value", "before"
+        if context.attempt <= inputs.times:
+            raise {"transient": Transient, "user": BadInput}.get(inputs.kind, RuntimeError)("it broke")
+        yield "value", inputs.value
+
+
+class Die(Block):
+    """Kills its own process while its attempt is not above `times`."""
+
+    id = "5ce0a001-0000-4000-8000-000000000005"
+    name = "TestDie"
+
+    class Input(_Logged):
+        times: int = 1
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        if context.attempt <= inputs.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield "value", inputs.value
+
+
+class Stubborn(Block):
+    """Does not let go: a loop, a regular expression that holds the interpreter, or a swallowed interruption."""
+
+    id = "5ce0a001-0000-4000-8000-000000000006"
+    name = "TestStubborn"
+
+    class Input(_Logged):
+        how: str = "loop"
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        if inputs.how == "regex":
+            re.match(r"(a+)+$", "a" * 60 + "b")
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException:
+                if inputs.how != "swallow":
+                    raise
+
+
+class Odd(Block):
+    """Breaks the contract of blocks in one way or another."""
+
+    id = "5ce0a001-0000-4000-8000-000000000007"
+    name = "TestOdd"
+
+    class Input(_Logged):
+        how: str
+
+    class Output(BlockOutput):
+        value: Any
+        number: int
+
+    def run(self, inputs: Input, context: Context) -> Any:
+        note(inputs, context)
+        if inputs.how == "coroutine":
+
+            async def nothing() -> None:
+                return None
+
+            return nothing()
+        return self._go(inputs)
+
+    def _go(self, inputs: Input) -> Iterator[Any]:
+        if inputs.how == "undeclared":
+            yield "no_such_pin", 1
+        elif inputs.how == "type":
+            yield "number", "text"
+        elif inputs.how == "not json":
+            yield "value", {1, 2}
+        elif inputs.how == "no pair":
+            yield "value"
+        elif inputs.how == "exit":
+            raise SystemExit(3)
+        elif inputs.how == "base":
+            raise BaseException("base")
+        elif inputs.how == "memory":
+            yield "value", len(bytearray(10**11))
+        elif inputs.how == "large":
+            yield "value", "x" * (11 * 1024 * 1024)
+        elif inputs.how == "many":
+            for number in range(1_000_000):
+                yield "value", number

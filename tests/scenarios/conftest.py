@@ -1,0 +1,65 @@
+"""Whole runs over HTTP: a real API server and real worker processes on a real PostgreSQL and a real Valkey."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import redis
+from fleet import Fleet
+from psycopg2 import sql
+
+from agentflow.embedded.postgres import DATABASE, Postgres
+from agentflow.embedded.stack import Stack
+
+
+def _execute(postgres: Postgres, statement: sql.Composed) -> None:
+    connection = psycopg2.connect(postgres.superuser_url)
+    try:
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def _fleet(
+    stack: Stack, postgres: Postgres, _migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    name = sql.Identifier("scenarios")
+    _execute(
+        postgres,
+        sql.SQL("create database {} owner {} template {}").format(
+            name, sql.Identifier(DATABASE), sql.Identifier(_migrated)
+        ),
+    )
+    # A database of its own at the broker: other tests empty theirs.
+    fleet = Fleet(
+        postgres.url_of("scenarios"), stack.broker_url.rsplit("/", 1)[0] + "/7", tmp_path_factory.mktemp("fleet")
+    )
+    try:
+        fleet.start_web()
+        yield fleet
+    finally:
+        fleet.stop()
+
+
+@pytest.fixture
+def fleet(_fleet: Fleet) -> Fleet:
+    """An API server and two worker processes, all alive."""
+    _fleet.ensure_workers(2)
+    return _fleet
+
+
+@pytest.fixture
+def broker(fleet: Fleet) -> Iterator[Any]:
+    """A client of the fleet's broker."""
+    with redis.Redis.from_url(fleet.broker_url) as client:
+        yield client
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A file in which the blocks of a scenario note that they ran: node, index, attempt, process."""
+    return tmp_path / "log"

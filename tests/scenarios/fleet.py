@@ -1,0 +1,186 @@
+"""The processes of one installation, and graphs to run on it: what the scenarios are written with."""
+
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from sqlalchemy.orm import Session
+
+from agentflow.blocks import registry
+from agentflow.client.client import Client
+from agentflow.embedded.private import free_port
+from agentflow.schemas.runs import RunView
+from agentflow.services.api_keys import ensure_first_key
+from agentflow.storage.connect import engine
+
+BLOCKS = Path(__file__).parent / "blocks"
+DEADLINE = 40.0  # seconds until a condition must hold; far more than it takes
+
+TEST_BLOCKS = {
+    name: f"5ce0a001-0000-4000-8000-00000000000{number}"
+    for number, name in enumerate(
+        ["TestSleep", "TestAsyncSleep", "TestTicks", "TestFail", "TestDie", "TestStubborn", "TestOdd"], start=1
+    )
+}
+
+LEASE_SECONDS = 4
+"""Short, so that a scenario with a dead worker does not take long."""
+
+
+def until(ask: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    """Ask until the answer is true; it is the result."""
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < end, f"did not happen within {seconds} s: {what}"
+        time.sleep(0.02)
+    return answer
+
+
+def node(node_id: str, block: str, settings: Mapping[str, Any] | None = None, /, **defaults: Any) -> dict[str, Any]:
+    """A node of a graph document; `block` by name."""
+    block_id = TEST_BLOCKS.get(block) or registry.by_name(block).id
+    made: dict[str, Any] = {"id": node_id, "block_id": block_id, "input_default": defaults}
+    return {**made, "settings": dict(settings)} if settings else made
+
+
+def link(source: str, sink: str, *, static: bool = False) -> dict[str, Any]:
+    """A link of a graph document, from `node:pin` to `node:pin`."""
+    (source_id, source_name), (sink_id, sink_name) = source.split(":"), sink.split(":")
+    return {
+        "id": str(uuid4()),
+        "source_id": source_id,
+        "sink_id": sink_id,
+        "source_name": source_name,
+        "sink_name": sink_name,
+        "is_static": static,
+    }
+
+
+def graph(nodes: list[dict[str, Any]], links: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    """A graph document."""
+    return {"name": "scenario", "nodes": nodes, "links": links, **({"settings": settings} if settings else {})}
+
+
+class Fleet:
+    """The processes of one installation."""
+
+    def __init__(self, database_url: str, broker_url: str, logs: Path) -> None:
+        self.database_url, self.broker_url, self._logs = database_url, broker_url, logs
+        with Session(engine(database_url)) as session, session.begin():
+            key = ensure_first_key(session)
+        engine(database_url).dispose()
+        assert key is not None
+        self.port = free_port()
+        self.key = key
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._web: subprocess.Popen[bytes] | None = None
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._number = 0
+        self.client = Client(self.url, key)
+
+    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        scripts = sysconfig.get_path("scripts")
+        environment = {
+            **os.environ,
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(BLOCKS),
+            "AGENTFLOW_DATABASE_URL": self.database_url,
+            "AGENTFLOW_BROKER_URL": self.broker_url,
+            "AGENTFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+        with (self._logs / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [f"{scripts}/{command[0]}", *command[1:]],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self._logs,
+            )
+
+    def start_web(self) -> None:
+        bind = f"127.0.0.1:{self.port}"
+        self._web = self._start(
+            "web", "gunicorn", "-c", "python:agentflow.api.gunicorn", "--bind", bind, "--no-control-socket",
+            "agentflow.api.wsgi:app",
+        )  # fmt: skip
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{self.url}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(answers, "the API answers")
+
+    def start_worker(self) -> str:
+        """Start one worker process with one child, and wait until it consumes; its name."""
+        self._number += 1
+        name = f"w{self._number}"
+        self.workers[name] = self._start(
+            name, "celery", "-A", "agentflow", "worker", "-c", "1", "-n", f"{name}@%h", "-l", "INFO",
+            "--without-gossip", "--without-mingle",
+        )  # fmt: skip
+        until(lambda: b"ready." in (self._logs / f"{name}.log").read_bytes(), f"{name} is ready")
+        return name
+
+    def ensure_workers(self, count: int) -> None:
+        for name in [name for name, process in self.workers.items() if process.poll() is not None]:
+            del self.workers[name]
+        while len(self.workers) < count:
+            self.start_worker()
+
+    def kill(self, name: str) -> None:
+        """Kill a worker with all its children, as when its host dies."""
+        os.killpg(self.workers[name].pid, signal.SIGKILL)
+        self.workers.pop(name).wait(timeout=10)
+
+    def stop(self) -> None:
+        self.client.close()
+        for process in [*self.workers.values(), *([self._web] if self._web else [])]:
+            process.terminate()
+        for process in [*self.workers.values(), *([self._web] if self._web else [])]:
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                pass
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait(timeout=10)
+
+    def submit(self, document: Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **more: Any) -> UUID:
+        return self.client.submit_inline(document, inputs, **more).id
+
+    def ended(self, run_id: UUID, seconds: float = DEADLINE) -> RunView:
+        """The run, once it has ended."""
+
+        def ask() -> RunView | None:
+            run = self.client.get_run(run_id)
+            return run if run.ended else None
+
+        return until(ask, f"run {run_id} ends", seconds)
+
+    def run(self, document: Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **more: Any) -> RunView:
+        return self.ended(self.submit(document, inputs, **more))
+
+    def statuses(self, run_id: UUID) -> list[tuple[str, int, str]]:
+        return [(item.node_id, item.index, item.status.value) for item in self.client.nodes(run_id)]
+
+
+def noted(log: Path) -> list[tuple[str, int, int, int]]:
+    """What blocks noted, in the order of time."""
+    if not log.exists():
+        return []
+    return [
+        (name, int(idx), int(attempt), int(pid))
+        for name, idx, attempt, pid in map(str.split, log.read_text().splitlines())
+    ]
