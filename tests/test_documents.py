@@ -1,0 +1,100 @@
+"""What the README and the guides say is so."""
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from agentflow.blocks.base import Block
+from agentflow.blocks.registry import catalogue
+from agentflow.blocks.trial import try_vector
+from agentflow.cli.connect import Exit
+from agentflow.cli.main import COMMANDS
+from agentflow.graph.model import Graph
+from agentflow.graph.settings import GraphSettings, NodeSettings
+from agentflow.graph.validation import validate
+from agentflow.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/graphs.md", "docs/blocks.md", "docs/operating.md"]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def fenced(name: str, language: str) -> list[str]:
+    """The blocks of code in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", text_of(name), re.DOTALL)
+
+
+def rows(name: str, heading: str) -> list[list[str]]:
+    """The rows of the first table below the heading, as cells without the marks of code."""
+    below = text_of(name).split(f"\n## {heading}\n", 1)[1]
+    lines = [line for line in below.split("\n## ")[0].splitlines() if line.startswith("|")]
+    cells = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines[2:]]
+    return [[cell.strip().replace("`", "").replace("\\|", "|") for cell in row] for row in cells]
+
+
+def test_the_settings_table_of_the_readme_is_what_settings_says() -> None:
+    def default(value: Any) -> str:
+        return "" if value is None or value == () else str(value)
+
+    expected = [
+        [f"AGENTFLOW_{name.upper()}", default(field.default), field.description]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows("README.md", "Configuration") == expected
+
+
+def test_the_readme_names_every_command() -> None:
+    told = {row[0].split()[1] for row in rows("README.md", "Command line") if row[0].startswith("agentflow ")}
+    assert told == COMMANDS.keys()
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    told = {int(row[0]) for row in rows("README.md", "Command line") if row[0].isdecimal()}
+    assert told == {code.value for code in Exit}
+
+
+def test_the_guide_names_every_setting_of_a_graph() -> None:
+    section = text_of("docs/graphs.md").split("\n## Settings\n", 1)[1].split("\n## ")[0]
+    told = set(re.findall(r"`([a-z_]+)`", section))
+    assert GraphSettings.model_fields.keys() | NodeSettings.model_fields.keys() <= told
+
+
+@pytest.mark.parametrize("document", fenced("docs/graphs.md", "json"))
+def test_a_graph_in_the_guide_is_valid(document: str) -> None:
+    graph = Graph.model_validate(json.loads(document))
+    assert validate(graph, catalogue, for_run=True) == []
+
+
+def test_the_block_in_the_guide_does_what_its_vectors_say() -> None:
+    module = ModuleType("numerals")
+    exec(fenced("docs/blocks.md", "python")[0], module.__dict__)
+    found = [
+        thing
+        for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, Block) and thing is not Block
+    ]
+    assert len(found) == 1
+    assert len(found[0].vectors) >= 2
+    for vector in found[0].vectors:
+        try_vector(found[0](), vector)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text_of(name))
+    missing = [target for target in targets if not ((ROOT / name).parent / target).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_has_a_line_that_is_too_long_but_tables_and_code(name: str) -> None:
+    prose = re.sub(r"```.*?```", "", text_of(name), flags=re.DOTALL)
+    long = [line for line in prose.splitlines() if len(line) > 130 and not line.startswith("|")]
+    assert long == []
