@@ -73,16 +73,22 @@ def position(text: str | None) -> Position:
 
 def read(session: Session, subject: Subject, start: Position) -> Batch:
     """The events after `start`, up to `BATCH` of them."""
-    # Asked first: what is written between the two questions is then read by the next call.
-    ended = run_views.has_ended(session, subject.run_id)
     rows = stored.after(session, subject.run_id, start, BATCH)
     given = _values(session, subject, rows)
     events = [_event(subject.plan, row, given) for row in rows]
     reached = Position(rows[-1].transaction, rows[-1].id) if rows else start
-    # Not "the last one says that it ended": a run that is retried goes on after that, and what is written last
-    # may be held back while an older transaction runs.
-    over = ended and not stored.any_after(session, subject.run_id, reached)
+    over = (not events or events[-1].ends_run) and _is_over(session, subject.run_id, reached)
     return Batch(events, reached, over)
+
+
+def _is_over(session: Session, run_id: UUID, reached: Position) -> bool:
+    """Whether there is and will be nothing after `reached`.
+
+    That an event says "ended" is not enough: a run that is retried goes on after it. Nor is it that the run has ended:
+    what was written last is held back while an older transaction runs. The order of the questions matters: what is
+    written between them is found by the second.
+    """
+    return run_views.has_ended(session, run_id) and not stored.any_after(session, run_id, reached)
 
 
 def _values(session: Session, subject: Subject, rows: Sequence[AnyRow]) -> dict[tuple[int, int], list[EventValue]]:

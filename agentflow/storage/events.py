@@ -60,7 +60,7 @@ class EventValue(NamedTuple):
 
 def after(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
     """The run's next events, with the error message of node executions that failed."""
-    return session.execute(
+    page = (
         select(
             Event.transaction,
             Event.id,
@@ -73,22 +73,22 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
             Event.attempt,
             Event.first,
             Event.count.label("stored"),
-            case((Event.status == "FAILED", NodeExecution.error)).label("error"),
         )
-        .join(
-            NodeExecution,
-            and_(
-                NodeExecution.run_id == Event.run_id, NodeExecution.node == Event.node, NodeExecution.idx == Event.idx
-            ),
-            isouter=True,
-        )
-        .where(
-            Event.run_id == run_id,
-            _later(position),
-            Event.transaction < _DECIDED,
-        )
+        .where(Event.run_id == run_id, _later(position), Event.transaction < _DECIDED)
         .order_by(Event.transaction, Event.id)
         .limit(limit)
+        .subquery()  # cut first: else the planner may join all of the run
+    )
+    failed = and_(
+        page.c.status == "FAILED",
+        NodeExecution.run_id == run_id,
+        NodeExecution.node == page.c.node,
+        NodeExecution.idx == page.c.idx,
+    )
+    return session.execute(
+        select(*page.c, NodeExecution.error)
+        .join(NodeExecution, failed, isouter=True)
+        .order_by(page.c.transaction, page.c.id)
     ).all()
 
 
