@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentflow.errors import AgentFlowError
-from benchmarks import fan_in, growth, hops, no_ops, shapes
+from benchmarks import cpu, fan_in, growth, hops, no_ops, shapes
 from benchmarks.ground import Ground, ground
 from benchmarks.report import Part, machine, say
 
 _SHAPES: Final = tuple(shape.name for shape in shapes.SHAPES)
-_PARTS: Final = (*_SHAPES, "noops", "hops", "fan-in", "growth")
+_PARTS: Final = (*_SHAPES, "cpu", "noops", "hops", "fan-in", "growth")
 _LATEST: Final = Path(__file__).resolve().parent / "results" / "latest.json"
 
 
@@ -36,6 +36,8 @@ def _measure(there: Ground, options: argparse.Namespace) -> list[Part]:
     parts = []
     if names := [name for name in _SHAPES if name in wanted]:
         parts.append(shapes.measure(there, names, options.rounds, quick=options.quick))
+    if "cpu" in wanted:
+        parts.append(cpu.measure(there, [shape for shape in shapes.SHAPES if shape.name in names or not names]))
     if "noops" in wanted:
         parts.append(no_ops.measure(there, quick=options.quick))
     if "hops" in wanted:

@@ -37,8 +37,8 @@ class Layout:
 
 
 @contextmanager
-def fleet(ground: Ground, app: str, broker_url: str, layout: Layout) -> Iterator[None]:
-    """Worker processes of the Celery app `app` (as `-A` takes it), ready to work, stopped at the end.
+def fleet(ground: Ground, app: str, broker_url: str, layout: Layout) -> Iterator[list[int]]:
+    """Worker processes of the Celery app `app` (as `-A` takes it), ready to work, stopped at the end. Gives their ids.
 
     Raises:
         RuntimeError: one does not start; the message has the end of its log.
@@ -53,7 +53,7 @@ def fleet(ground: Ground, app: str, broker_url: str, layout: Layout) -> Iterator
             environment, folder = ground.environment, ground.folder
             children.append((start(name, command, _STEPS, log=log, environment=environment, folder=folder), log))
         _await_answers(broker_url, app, children)
-        yield
+        yield [child.pid for child, _ in children]
     finally:
         for child, _ in children:
             child.signal_stop()

@@ -74,12 +74,12 @@ class Side:
         return cls("Celery canvas", "benchmarks.canvas", broker, lambda shape: shape.on_canvas())
 
     @contextmanager
-    def workers(self, ground: Ground, layout: Layout, shapes: Sequence[Shape]) -> Iterator[None]:
-        """Its workers, warm: each of `shapes` was run once already."""
-        with fleet(ground, self.app, self._broker_url, layout):
+    def workers(self, ground: Ground, layout: Layout, shapes: Sequence[Shape]) -> Iterator[list[int]]:
+        """Its workers, warm: each of `shapes` was run once already. Gives their process ids."""
+        with fleet(ground, self.app, self._broker_url, layout) as pids:
             for shape in shapes:
                 self.measure(shape)
-            yield
+            yield pids
 
 
 @contextmanager
