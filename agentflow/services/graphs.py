@@ -132,8 +132,8 @@ def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:
     """
     _head(session, owner_id, graph_id, lock=True)
     if count := stored.open_runs(session, graph_id, _COUNTED_RUNS):
-        some = f"{count} or more runs" if count == _COUNTED_RUNS else f"{count} run{'s'[: count > 1]}"
-        raise Conflict(f"{some} of this graph have not ended: wait for them, or cancel them")
+        told = f"{count} or more" if count == _COUNTED_RUNS else str(count)
+        raise Conflict(f"runs of this graph that have not ended: {told}; wait for them, or cancel them")
     stored.delete(session, graph_id)
 
 

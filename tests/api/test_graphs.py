@@ -59,7 +59,7 @@ def test_a_deleted_graph_is_gone_and_its_runs_are_not(api, push, work):
     run = api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "hi"}}).json["id"]
     refused = api.delete(f"/api/v1/graphs/{graph}")
     assert refused.status_code == 409
-    assert refused.json["detail"] == "1 run of this graph have not ended: wait for them, or cancel them"
+    assert refused.json["detail"] == "runs of this graph that have not ended: 1; wait for them, or cancel them"
     work(run)
     assert api.delete(f"/api/v1/graphs/{graph}").status_code == 204
     assert api.get(f"/api/v1/graphs/{graph}").status_code == 404
