@@ -19,7 +19,8 @@ from uuid import UUID
 
 from kombu import Connection, Producer
 
-from agentflow.dispatch.lanes import MOST_URGENT, queue, queue_name, wire_priority
+from agentflow.clock import monotonic
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name, wire_priority
 from agentflow.dispatch.transport import install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
@@ -36,6 +37,7 @@ KILL_GRACE = 10.0
 """Seconds after its timeout in which a block may still end by itself; then its process is killed."""
 
 _SOCKET_TIMEOUT = 5.0  # seconds; a broker that does not answer must not hold up a settle for longer
+_AWAY = 1.0  # seconds in which a broker that has just failed is not tried again: nobody shall queue up behind it
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -48,12 +50,15 @@ class Publisher:
         self._pid = 0
         self._producer: Any = None
         self._declared: set[str] = set()
+        self._away_until = 0.0
 
     def send(self, messages: Sequence[tuple[str, str, list[Any], str, int, float | None]]) -> bool:
         """Publish (task, lane, args, shadow, priority, time limit in seconds) messages in one round trip."""
         if not messages:
             return True
         with self._lock:
+            if monotonic() < self._away_until:
+                return False
             try:
                 self._publish(messages)
             except Exception as error:  # whatever the broker's client raises: the rows stay QUEUED, recovery rings
@@ -62,8 +67,29 @@ class Publisher:
                 return False
         return True
 
+    def depth(self, lanes: Sequence[str]) -> int:
+        """How many messages wait in these lanes; 0 where the broker cannot be asked."""
+        with self._lock:
+            try:
+                if self._producer is None or self._pid != os.getpid():
+                    self._connect()
+                return sum(self._declare(lane) for lane in lanes)
+            except Exception as error:  # as in `send`
+                logger.warning("broker_not_asked", extra={"error": repr(error)})
+                self._forget()
+                return 0
+
+    def _declare(self, lane: str) -> int:
+        """Make sure that the lane's queue is there; how many messages it holds."""
+        declared = self._producer.channel.queue_declare(
+            queue_name(lane), durable=True, arguments={"x-max-priority": MOST_URGENT}
+        )
+        self._declared.add(lane)
+        return int(declared.message_count)
+
     def _forget(self) -> None:
         producer, self._producer = self._producer, None
+        self._away_until = monotonic() + _AWAY
         if producer is not None:
             try:
                 producer.connection.release()
@@ -79,6 +105,10 @@ class Publisher:
                 "socket_timeout": _SOCKET_TIMEOUT,
                 "socket_connect_timeout": _SOCKET_TIMEOUT,
                 "socket_keepalive": True,
+                "max_retries": 1,  # the default would hold a submission up for seconds
+                "interval_start": 0.05,
+                "interval_step": 0,
+                "interval_max": 0.05,
             },
         )
         self._producer = Producer(connection.default_channel, auto_declare=False)
@@ -90,8 +120,7 @@ class Publisher:
         if self._producer is None or self._pid != os.getpid():
             self._connect()
         for lane in {message[1] for message in messages} - self._declared:
-            queue(lane)(self._producer.channel).declare()
-            self._declared.add(lane)
+            self._declare(lane)
         if len(messages) == 1:
             self._publish_one(*messages[0])
             return
@@ -169,3 +198,8 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
 def ring_finaliser(run_id: UUID) -> bool:
     """Enqueue the completion callback of a run; more than once is harmless."""
     return publisher().send([(FINALISE, "default", [str(run_id)], FINALISE, MOST_URGENT, None)])
+
+
+def backlog() -> int:
+    """How many messages wait in the default lanes for a worker to take them."""
+    return publisher().depth(LANES)

@@ -57,7 +57,7 @@ _STATEMENTS = {
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
         "AND status = 'RUNNING' AND holder = $4",
     ),
-    "overdue": ("float8, int", "SELECT * FROM agentflow_overdue($1, $2)"),
+    "overdue": ("float8, int, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
 }
 
@@ -276,9 +276,12 @@ class HotConnection:
         rows = self._call("lease_of", run_id, node, idx, holder)
         return rows[0][0] if rows else None
 
-    def overdue(self, lease: float, limit: int) -> list[Overdue]:
-        """At most `limit` node executions that recovery must look after; those that need nothing yet are put off."""
-        return [Overdue(*row) for row in self._call("overdue", lease, limit)]
+    def overdue(self, lease: float, limit: int, backlog: bool) -> list[Overdue]:
+        """At most `limit` node executions that recovery must look after; those that need nothing yet are put off.
+
+        `backlog`: messages are waiting at the broker, so what is QUEUED is most likely among them.
+        """
+        return [Overdue(*row) for row in self._call("overdue", lease, limit, backlog)]
 
     def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
         """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""

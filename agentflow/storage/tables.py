@@ -339,16 +339,18 @@ class ParkedRoutes(Table):
 class Event(Table):
     """Something that happened in a run: a row a claim, a settle, and a change of the run's status.
 
-    Readers take ids above the last they saw and transactions that no running one precedes, so that none is missed
-    (ids are given before commit) and none comes twice.
+    Readers go by (transaction, id), and only up to transactions that no running one precedes: ids are given before the
+    commit, so that by id alone an event could appear behind a reader who is past it.
     """
 
     __tablename__ = "events"
     __table_args__ = ({"postgresql_with": _BUSY},)
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    transaction: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, server_default=text("pg_current_xact_id()::text::bigint")
+    )
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    transaction: Mapped[int] = mapped_column(BigInteger, server_default=text("pg_current_xact_id()::text::bigint"))
     at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
     kind: Mapped[str]  # run (its status changed), claimed, flushed, settled
     status: Mapped[str | None]  # of the run, or of the node execution, after it

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic
-from agentflow.dispatch import publish, ring_finaliser
+from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
 from agentflow.errors import SystemFault
@@ -46,7 +46,7 @@ class Recovery:
         if not hot.try_lock(_LOCK):
             return
         try:
-            for item in hot.overdue(settings().lease_seconds, _BATCH):
+            for item in hot.overdue(settings().lease_seconds, _BATCH, backlog() > 0):
                 self._mend(item)
             self._end_forgotten_runs()
         finally:

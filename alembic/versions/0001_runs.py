@@ -81,7 +81,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=True),
         sa.Column("first", sa.Integer(), nullable=True),
         sa.Column("count", sa.Integer(), nullable=True),
-        sa.PrimaryKeyConstraint("run_id", "id", name="events_pk"),
+        sa.PrimaryKeyConstraint("run_id", "transaction", "id", name="events_pk"),
         postgresql_with=BUSY,
     )
     op.create_table(

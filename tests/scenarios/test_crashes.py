@@ -140,7 +140,7 @@ def test_an_attempt_that_runs_too_long_ends_failed(fleet: Fleet, log: Path) -> N
 
 
 def test_a_block_that_ignores_its_timeout_loses_its_process(fleet: Fleet, log: Path) -> None:
-    run = fleet.run(graph([node("first", "TestStubborn", {"timeout": 0.5}, how="regex", log=str(log))], []))
+    run = fleet.run(graph([node("first", "TestStubborn", {"timeout": 0.5}, how="swallow", log=str(log))], []))
     assert (run.status, run.reason) == ("FAILED", "node_failed")
     assert run.error is not None and "killed" in run.error
     assert len(noted(log)) == 1, "a timeout is not a lost worker: it does not run again"

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-import psycopg2
 import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -321,14 +320,24 @@ def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Dri
     driver = drive(plan_of(nodes=3))
     driver.claim(0, 1, lease=1)
     driver.claim(1, 1, lease=3600)
-    assert hot.overdue(15, 100) == []
-    with_offset = psycopg2.connect(hot._url)
-    hot._rows("stop_flag", [driver.run_id])  # opens the connection
+    assert hot.overdue(15, 100, False) == []
     hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
-    found = {(item.action, item.node) for item in hot.overdue(15, 100)}
+    found = {(item.action, item.node) for item in hot.overdue(15, 100, False)}
     assert found == {("lose", 0), ("ring", 2)}
-    assert hot.overdue(15, 100) == [], "what was found is put off"
-    with_offset.close()
+    assert hot.overdue(15, 100, False) == [], "what was found is put off"
+
+
+def test_what_waits_behind_others_at_the_broker_is_not_rung_before_long(
+    drive: Callable[[Plan], Driver], hot: HotConnection
+) -> None:
+    drive(plan_of(nodes=1))
+    hot._rows("stop_flag", [new_id()])  # opens the connection
+    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    assert hot.overdue(15, 100, True) == []
+    hot._cursor.execute("SET agentflow.clock_offset = '16 seconds'")
+    assert [item.action for item in hot.overdue(15, 100, False)] == ["ring"], "it was not put off for long"
+    hot._cursor.execute("SET agentflow.clock_offset = '90 seconds'")
+    assert [item.action for item in hot.overdue(15, 100, True)] == ["ring"]
 
 
 def test_leases_are_renewed_for_their_holder_only(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:

@@ -62,11 +62,12 @@ BEGIN
 END $$;
 
 -- What is due for recovery, found by the one index on check_at. Rows that need nothing yet are put off in passing.
---   ring     QUEUED and unclaimed: its message was lost, or is still behind others
+--   ring     QUEUED and unclaimed: its message was lost. Not while messages are waiting at the broker (p_backlog): then
+--            most likely it is one of them, and only what has waited for long is rung, a few at a time
 --   lose     RUNNING, and its lease has run out
 --   release  closed, its outputs not routed although its predecessor's are
 CREATE OR REPLACE FUNCTION agentflow_overdue(
-    p_lease float8, p_limit int, OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
+    p_lease float8, p_limit int, p_backlog boolean, OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -75,11 +76,13 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH due AS (
-        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings FROM node_executions e
+        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings, e.queued_at FROM node_executions e
         WHERE e.open AND e.check_at <= v_now ORDER BY e.check_at LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     ), judged AS (
         SELECT d.*, CASE
-            WHEN d.status = 'QUEUED' THEN 'ring'
+            WHEN d.status = 'QUEUED' AND NOT p_backlog THEN 'ring'
+            WHEN d.status = 'QUEUED' AND d.queued_at < v_now - interval '1 minute'
+                 AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'ring'
             WHEN d.status = 'RUNNING' AND d.lease_until <= v_now THEN 'lose'
             WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'release'
         END AS action FROM due d
@@ -87,6 +90,7 @@ BEGIN
         UPDATE node_executions e SET
             -- Ring again after 5, 10, 20 … seconds, at most 5 minutes: behind a long queue nothing is lost, only slow.
             check_at = CASE WHEN j.action = 'ring' THEN v_now + least(agentflow_ring_grace() * 2 ^ j.rings, interval '5 minutes')
+                            WHEN j.status = 'QUEUED' THEN v_now + agentflow_ring_grace()
                             WHEN j.action IS NULL THEN greatest(j.lease_until, v_now + interval '1 second')
                             ELSE v_now + make_interval(secs => p_lease) END,
             rings = CASE WHEN j.action = 'ring' THEN least(j.rings + 1, 10) ELSE e.rings END
