@@ -69,7 +69,7 @@ class Settings(BaseSettings):
 
     @property
     def stack(self) -> dict[str, str]:
-        """What `agentflow up` wrote about its stack in `data_dir` (database_url, broker_url, url, ...); empty if none."""
+        """What `agentflow up` wrote about its stack in `data_dir`: database_url, broker_url, ...; empty if none."""
         path = self.data_dir / STACK_FILE
         if not path.is_file():
             return {}

@@ -28,6 +28,12 @@ class Verdict:
     stats: Mapping[str, Any]
 
 
+_STOPPED: Mapping[str, str] = {
+    FailureReason.TIMEOUT: "the run did not end before its deadline",
+    FailureReason.LIMIT: "the run has more node executions than it may: most likely a loop without an end",
+}
+
+
 def failure_is_unhandled(plan: Plan, node: int) -> bool:
     """Whether a failure of this node makes the run FAILED: no link takes its error, and it is not ignored."""
     return not plan.nodes[node].handles_errors and plan.nodes[node].settings.on_node_failure != "ignore"
@@ -54,7 +60,7 @@ def judge(
         status, reason = stop
         if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:
             return Verdict(status, reason, _describe(plan, *first_failure), stats)
-        return Verdict(status, reason, None if status is RunStatus.CANCELLED else reason, stats)
+        return Verdict(status, reason, _STOPPED.get(reason, reason) if status is RunStatus.FAILED else None, stats)
     if first_failure is not None:
         return Verdict(RunStatus.FAILED, FailureReason.NODE_FAILED, _describe(plan, *first_failure), stats)
     return Verdict(RunStatus.COMPLETED, None, None, stats)

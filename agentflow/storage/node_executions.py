@@ -58,6 +58,7 @@ _STATEMENTS = {
         "AND status = 'RUNNING' AND holder = $4",
     ),
     "overdue": ("float8, int, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3)"),
+    "overdue_runs": ("int", "SELECT agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
 }
 
@@ -282,6 +283,10 @@ class HotConnection:
         `backlog`: messages are waiting at the broker, so what is QUEUED is most likely among them.
         """
         return [Overdue(*row) for row in self._call("overdue", lease, limit, backlog)]
+
+    def overdue_runs(self, limit: int) -> list[UUID]:
+        """At most `limit` runs whose deadline has passed and that nobody has stopped."""
+        return [row[0] for row in self._call("overdue_runs", limit)]
 
     def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
         """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""

@@ -160,6 +160,9 @@ class Run(Table):
         Index("runs_owner_idx", "owner_id", text("id DESC")),
         Index("runs_graph_idx", "graph_id", text("id DESC")),
         Index("runs_open_idx", "id", postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "runs_deadline_idx", "deadline_at", postgresql_where=text("ended_at IS NULL AND deadline_at IS NOT NULL")
+        ),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
 

@@ -8,14 +8,21 @@ from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.statuses import FailureReason, RunStatus
 from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded
+from agentflow.settings import settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.storage.node_executions import HotConnection, Settled
 from agentflow.worker.process import RunContext
 
+_COUNTED_EVERY = 200
+"""Each process counts a run's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""
+
 
 def follow(hot: HotConnection, run: RunContext, node: int, settled: Settled, *, final: bool) -> None:
     """Publish what `settled` made ready, release what waited behind it, and end the run if nothing is open."""
+    if _is_too_large(hot, run, len(settled.ready)):
+        stop_run(run, FailureReason.LIMIT)
+        return
     publish(run.plan, run.run_id, run.priority, settled.ready)
     any_ready = bool(settled.ready)
     go_on = settled.go_on
@@ -25,6 +32,16 @@ def follow(hot: HotConnection, run: RunContext, node: int, settled: Settled, *, 
         any_ready = any_ready or bool(ready)
     if final and not any_ready and settled.verdict != "lost":
         end_if_quiescent(hot, run)
+
+
+def _is_too_large(hot: HotConnection, run: RunContext, more: int) -> bool:
+    """Whether the run has more node executions than it may; counted now and then, so it may overshoot by some."""
+    limit = run.plan.settings.max_node_executions or settings().max_node_executions
+    run.made += more
+    if run.made < max(limit // _COUNTED_EVERY, 1):
+        return False
+    run.made = 0
+    return hot.execution_count(run.run_id) > limit
 
 
 def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:

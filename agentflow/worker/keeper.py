@@ -2,9 +2,9 @@
 
 A thread of the main process, because a block can hold its own process's interpreter lock (a regular expression does):
 
-    every second      renew the leases of what the children are executing; tell children whose run was stopped
+    every half second renew the leases of what the children are executing; tell children whose run was stopped;
+                      one pass of recovery (`recovery.py`), if no other worker is at it
     at once           give back the lease of a child that died or was killed
-    every two seconds one pass of recovery (`recovery.py`), if no other worker is at it
 
 A child that does not let go of a stopped run's block is killed, and Celery replaces it.
 """
@@ -30,10 +30,9 @@ from agentflow.worker.recovery import Recovery
 
 logger = logging.getLogger(__name__)
 
-TICK: Final = 1.0
-"""Seconds between renewals; a stopped run's blocks hear of it within this."""
+TICK: Final = 0.5
+"""Seconds. A stopped run's blocks hear of it within this, and a retry that is due is published."""
 
-RECOVERY_EVERY: Final = 2.0  # seconds
 KILL_AFTER: Final = 10.0
 """Seconds after it was told to stop in which a block may end by itself; then its process is killed."""
 
@@ -58,7 +57,6 @@ class Keeper:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._told: dict[tuple[_Key, int], float] = {}
-        self._recover_at = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -83,9 +81,7 @@ class Keeper:
             try:
                 self._wait_for_tick()
                 self._renew()
-                if monotonic() >= self._recover_at:
-                    self._recovery.run_pass()
-                    self._recover_at = monotonic() + RECOVERY_EVERY
+                self._recovery.run_pass()
             except AgentFlowError as error:
                 logger.warning("keeper_postponed", extra={"error": error.message})
                 self._recovery.was_interrupted()

@@ -32,14 +32,15 @@ def holder(pid: int | None = None) -> str:
     return f"{_main_process}/{os.getpid() if pid is None else pid}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunContext:
-    """What every node execution of a run needs and what never changes in it."""
+    """What every node execution of a run needs. Nothing of it changes while the run goes on, but `made`."""
 
     run_id: UUID
     plan: Plan  # with the run's masks applied
     masks: dict[str, dict[str, Any]]
     priority: int
+    made: int = 0  # node executions that this process has made ready since it last counted the run's
 
 
 class Process:

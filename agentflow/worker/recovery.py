@@ -12,18 +12,20 @@ from agentflow.clock import monotonic
 from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.statuses import FailureReason
 from agentflow.errors import SystemFault
 from agentflow.ids import new_token
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Overdue
 from agentflow.storage.runs import Ready
-from agentflow.worker.follow import end_if_quiescent, follow, stop_after_failure
+from agentflow.worker.follow import end_if_quiescent, follow, stop_after_failure, stop_run
 from agentflow.worker.process import Process, RunContext, holder
 
 logger = logging.getLogger(__name__)
 
 _LOCK: Final = 0x41465245  # "AFRE": one recovery pass at a time
 _BATCH: Final = 500  # node executions looked at in a pass
+_RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
 _RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
 _FIRST = UUID(int=0)
 
@@ -35,20 +37,26 @@ class Recovery:
         self._process = process
         self._steady_since = monotonic()
         self._after = _FIRST
+        self._runs_at = 0.0
+        self._backlog = False
 
     def was_interrupted(self) -> None:
         """The database was away: nobody could renew, so leases do not count as run out for a while."""
         self._steady_since = monotonic()
 
     def run_pass(self) -> None:
-        """Look after what is overdue, and after runs that nobody will end."""
+        """Look after what is overdue; and, every few seconds, after runs that nobody will end."""
         hot = self._process.hot
         if not hot.try_lock(_LOCK):
             return
         try:
-            for item in hot.overdue(settings().lease_seconds, _BATCH, backlog() > 0):
+            if monotonic() >= self._runs_at:
+                self._runs_at = monotonic() + _RUNS_EVERY
+                self._backlog = backlog() > 0
+                self._stop_overdue_runs()
+                self._end_forgotten_runs()
+            for item in hot.overdue(settings().lease_seconds, _BATCH, self._backlog):
                 self._mend(item)
-            self._end_forgotten_runs()
         finally:
             hot.unlock(_LOCK)
 
@@ -69,6 +77,11 @@ class Recovery:
             ready, go_on = self._process.hot.release(run.run_id, item.node, go_on)
             publish(run.plan, run.run_id, run.priority, ready)
         end_if_quiescent(self._process.hot, run)
+
+    def _stop_overdue_runs(self) -> None:
+        for run_id in self._process.hot.overdue_runs(_BATCH):
+            if (run := self._process.run(run_id)) is not None:
+                stop_run(run, FailureReason.TIMEOUT)
 
     def _end_forgotten_runs(self) -> None:
         forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)

@@ -274,6 +274,13 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 80, **BUSY},
     )
     op.create_index("runs_graph_idx", "runs", ["graph_id", sa.literal_column("id DESC")], unique=False)
+    op.create_index(
+        "runs_deadline_idx",
+        "runs",
+        ["deadline_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NULL AND deadline_at IS NOT NULL"),
+    )
     op.create_index("runs_open_idx", "runs", ["id"], unique=False, postgresql_where=sa.text("ended_at IS NULL"))
     op.create_index("runs_owner_idx", "runs", ["owner_id", sa.literal_column("id DESC")], unique=False)
 

@@ -1,5 +1,6 @@
 """The processes of one installation, and graphs to run on it: what the scenarios are written with."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -147,14 +148,10 @@ class Fleet:
         for process in [*self.workers.values(), *([self._web] if self._web else [])]:
             process.terminate()
         for process in [*self.workers.values(), *([self._web] if self._web else [])]:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                pass
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait(timeout=10)
 
     def submit(self, document: Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **more: Any) -> UUID:

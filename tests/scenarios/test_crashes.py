@@ -55,8 +55,11 @@ def test_every_worker_killed_in_turn_while_a_wide_run_goes_on(fleet: Fleet, log:
 
 def test_a_child_that_dies_is_replaced_and_its_work_runs_again_at_once(fleet: Fleet, log: Path) -> None:
     started = time.monotonic()
-    run = fleet.run(graph([node("die", "TestDie", times=1, value=7, log=str(log)), node("out", "AgentOutput", name="v")],
-                          [link("die:value", "out:value")]))  # fmt: skip
+    document = graph(
+        [node("die", "TestDie", times=1, value=7, log=str(log)), node("out", "AgentOutput", name="v")],
+        [link("die:value", "out:value")],
+    )
+    run = fleet.run(document)
     assert (run.status, run.outputs) == ("COMPLETED", {"v": [7]})
     assert [attempt for _, _, attempt, _ in noted(log)] == [1, 2]
     assert time.monotonic() - started < 20
@@ -136,13 +139,15 @@ def test_an_attempt_that_runs_too_long_ends_failed(fleet: Fleet, log: Path) -> N
     ):
         run = fleet.run(graph([first], []))
         assert (run.status, run.reason) == ("FAILED", "node_failed")
-        assert run.error is not None and "longer than 0.5 s" in run.error
+        assert run.error is not None
+        assert "longer than 0.5 s" in run.error
 
 
 def test_a_block_that_ignores_its_timeout_loses_its_process(fleet: Fleet, log: Path) -> None:
     run = fleet.run(graph([node("first", "TestStubborn", {"timeout": 0.5}, how="swallow", log=str(log))], []))
     assert (run.status, run.reason) == ("FAILED", "node_failed")
-    assert run.error is not None and "killed" in run.error
+    assert run.error is not None
+    assert "killed" in run.error
     assert len(noted(log)) == 1, "a timeout is not a lost worker: it does not run again"
 
 

@@ -197,7 +197,9 @@ def test_an_unhandled_failure_fails_the_run_and_other_branches_go_on(fleet: Flee
     )
     run = fleet.run(document)
     assert (run.status, run.reason) == ("FAILED", "node_failed")
-    assert run.error is not None and "it broke" in run.error and "fail" in run.error
+    assert run.error is not None
+    assert "it broke" in run.error
+    assert "fail" in run.error
     assert run.outputs == {"other": [1]}
 
 
@@ -216,7 +218,8 @@ def test_stop_on_failure_cancels_the_rest_and_ignore_completes(fleet: Fleet) -> 
 
     stopped = fleet.run(document("stop"))
     assert (stopped.status, stopped.reason, stopped.outputs) == ("FAILED", "node_failed", {})
-    assert stopped.error is not None and "it broke" in stopped.error
+    assert stopped.error is not None
+    assert "it broke" in stopped.error
     ignored = fleet.run(document("ignore"))
     assert (ignored.status, ignored.outputs, ignored.stats["node_error_count"]) == ("COMPLETED", {"other": [1]}, 1)
 
@@ -276,7 +279,8 @@ def test_what_a_block_can_do_wrong_ends_as_its_failure_and_the_worker_goes_on(
 ) -> None:
     run = fleet.run(graph([node("odd", "TestOdd", how=how)], []))
     assert (run.status, run.reason) == ("FAILED", "node_failed")
-    assert run.error is not None and message in run.error
+    assert run.error is not None
+    assert message in run.error
     assert all(process.poll() is None for process in fleet.workers.values())
 
 
@@ -324,3 +328,23 @@ def test_events_tell_what_happened_and_resume_where_they_were_left(fleet: Fleet)
         ("run", None, "COMPLETED"),
     ]
     assert [event.id for event in fleet.client.events(run_id, after=events[3].id)] == [e.id for e in events[4:]]
+
+
+def test_a_loop_without_an_end_is_ended(fleet: Fleet) -> None:
+    document = graph(
+        [node("start", "Calculator", operation="Add", a=0, b=1), node("again", "Calculator", operation="Add", b=1)],
+        [link("start:result", "again:a"), link("again:result", "again:a")],
+        max_node_executions=200,
+    )
+    run = fleet.run(document)
+    assert (run.status, run.reason) == ("FAILED", "max_node_executions")
+    assert 200 <= run.stats["node_count"] <= 210
+
+
+def test_a_run_that_passes_its_deadline_is_ended(fleet: Fleet) -> None:
+    document = graph([node("sleep", "TestSleep", seconds=300)], [], deadline=1.0)
+    run = fleet.run(document)
+    assert (run.status, run.reason) == ("FAILED", "timeout")
+    assert run.error is not None
+    assert "deadline" in run.error
+    assert fleet.statuses(run.id) == [("sleep", 1, "CANCELLED")]

@@ -67,7 +67,8 @@ BEGIN
         lease_until = CASE WHEN p_status IS NULL THEN v_now + make_interval(secs => p_lease) ELSE e.lease_until END,
         due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
         queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
-        check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END
+        check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END,
+        rings = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.rings END
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
       AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
     RETURNING e.attempt INTO v_attempt;

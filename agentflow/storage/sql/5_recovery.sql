@@ -3,7 +3,7 @@
 -- agentflow_lose    a lease has run out, or its worker says that it is gone: RUNNING → QUEUED, to be run again. After
 --                   p_max_losses the caller gets the lease itself (verdict `poisoned`) and settles it FAILED.
 -- agentflow_renew   the leases of what a worker process is executing are extended; says which of it must stop
--- agentflow_overdue, agentflow_forgotten_runs   what there is to recover
+-- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   what there is to look after
 
 CREATE OR REPLACE FUNCTION agentflow_lose(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_max_losses int, p_new_token uuid, p_holder text, p_lease float8,
@@ -62,7 +62,7 @@ BEGIN
 END $$;
 
 -- What is due for recovery, found by the one index on check_at. Rows that need nothing yet are put off in passing.
---   ring     QUEUED and unclaimed: its message was lost. Not while messages are waiting at the broker (p_backlog): then
+--   ring     QUEUED, and a retry that is due; or unclaimed: its message was lost. The latter not while messages are waiting at the broker (p_backlog): then
 --            most likely it is one of them, and only what has waited for long is rung, a few at a time
 --   lose     RUNNING, and its lease has run out
 --   release  closed, its outputs not routed although its predecessor's are
@@ -76,11 +76,12 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH due AS (
-        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings, e.queued_at FROM node_executions e
+        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings, e.queued_at, e.due_at
+        FROM node_executions e
         WHERE e.open AND e.check_at <= v_now ORDER BY e.check_at LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     ), judged AS (
         SELECT d.*, CASE
-            WHEN d.status = 'QUEUED' AND NOT p_backlog THEN 'ring'
+            WHEN d.status = 'QUEUED' AND (NOT p_backlog OR (d.due_at IS NOT NULL AND d.rings = 0)) THEN 'ring'
             WHEN d.status = 'QUEUED' AND d.queued_at < v_now - interval '1 minute'
                  AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'ring'
             WHEN d.status = 'RUNNING' AND d.lease_until <= v_now THEN 'lose'
@@ -114,3 +115,9 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open);
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;
+
+-- Runs whose deadline has passed and that nobody has stopped yet.
+CREATE OR REPLACE FUNCTION agentflow_overdue_runs(p_limit int, OUT run_id uuid) RETURNS SETOF uuid LANGUAGE sql AS $$
+    SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.deadline_at <= agentflow_now() AND r.stop_as IS NULL
+    ORDER BY r.deadline_at LIMIT p_limit
+$$;
