@@ -49,7 +49,6 @@ class Settings(BaseSettings):
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
-    ring_cap: int = Field(1000, gt=0, description="Published and unclaimed node executions of one run, at most.")
 
     # Web blocks
     http_allow: Annotated[tuple[str, ...], NoDecode] = Field(

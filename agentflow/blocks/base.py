@@ -209,6 +209,8 @@ def _spec(cls: type[Block]) -> BlockSpec:
         outputs=outputs,
         static_output=cls.static_output,
         enabled=cls.enabled,
+        lane=cls.lane,
+        timeout=cls.timeout,
     )
 
 

@@ -180,16 +180,15 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
     messages = []
     for node_number, idx in ready:
         node = plan.nodes[node_number]
-        own = node.settings
-        timeout = own.timeout or settings().node_timeout
+        own = node.settings.priority
         messages.append(
             (
                 EXECUTE,
-                own.queue or "default",
+                node.lane,
                 [run, node_number, idx],
                 node.block_name,
-                priority if own.priority is None else own.priority,
-                timeout + KILL_GRACE,
+                priority if own is None else own,
+                (node.timeout or settings().node_timeout) + KILL_GRACE,
             )
         )
     return publisher().send(messages)

@@ -13,6 +13,8 @@ from agentflow.errors import BlockBug
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
+_CONTAINERS = (dict, list, tuple)
+
 
 def dumps(value: Any) -> str:
     """`value` as JSON text that PostgreSQL can store.
@@ -27,11 +29,11 @@ def dumps(value: Any) -> str:
             if "Out of range float" not in str(error):  # it says so for NaN and infinities; else: circular
                 raise
             text = _encode(_finite(value))
-        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-            return _encode_ascii(_finite(value))  # lone surrogates have no UTF-8 form, but a JSON escape
+        if isinstance(value, _CONTAINERS):
+            _refuse_other_keys(value)
+        return text if text.isascii() or _has_utf8_form(text) else _encode_ascii(_finite(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise BlockBug(f"not a JSON value: {error}") from None
-    return text
 
 
 def loads(text: str) -> Any:
@@ -41,6 +43,30 @@ def loads(text: str) -> Any:
         ValueError: `text` is not JSON.
     """
     return json.loads(text)
+
+
+def _refuse_other_keys(value: Any) -> None:
+    """The encoder writes the keys 1 and "1" alike, and so loses one of them. Called after it has refused circles."""
+    level = [value]
+    while level:
+        below: list[Any] = []
+        for container in level:
+            if isinstance(container, dict):
+                for key in container:
+                    if not isinstance(key, str):
+                        raise TypeError(f"keys must be text, not {type(key).__name__}")
+                container = container.values()
+            below += [item for item in container if isinstance(item, _CONTAINERS)]
+        level = below
+
+
+def _has_utf8_form(text: str) -> bool:
+    """Lone surrogates have none, but a JSON escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:

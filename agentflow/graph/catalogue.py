@@ -62,6 +62,8 @@ class BlockSpec:
         outputs: its output pins, by name; always contains `error`.
         static_output: whether every link out of it is static (its last value stays).
         enabled: whether graphs may use it.
+        lane: the workers' queue that its node executions go to, where the node does not say.
+        timeout: seconds that an attempt may run, where the node does not say; None: as the installation's settings say.
     """
 
     id: str
@@ -71,6 +73,8 @@ class BlockSpec:
     outputs: Mapping[str, PinSpec]
     static_output: bool = False
     enabled: bool = True
+    lane: str = "default"
+    timeout: float | None = None
 
 
 Catalogue = Callable[[str], BlockSpec | None]

@@ -183,6 +183,8 @@ def _compile_node(
         handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in links),
         starts=_starts(spec.kind, pins),
         name=name if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and isinstance(name, str) else None,
+        lane=settings.queue or spec.lane,
+        timeout=settings.timeout or spec.timeout,
     )
 
 

@@ -41,6 +41,8 @@ class PlanNode:
         handles_errors: whether a link leaves its `error` pin: then its failure does not fail the run.
         starts: whether it is QUEUED when the run starts.
         name: the name under which an input or output node is known outside; None for others.
+        lane: the workers' queue that it goes to: the node's, else the block's.
+        timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation's settings say.
     """
 
     number: int
@@ -57,6 +59,8 @@ class PlanNode:
     handles_errors: bool
     starts: bool
     name: str | None
+    lane: str = "default"
+    timeout: float | None = None
     has_static: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
         "handles_errors": node.handles_errors,
         "starts": node.starts,
         "name": node.name,
+        "lane": node.lane,
+        "timeout": node.timeout,
     }
 
 

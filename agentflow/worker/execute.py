@@ -85,22 +85,18 @@ def load(attempt: Attempt) -> tuple[Block, Any]:
 
 def perform(attempt: Attempt) -> Outcome:
     """Run the block to its end. Whatever it yields, returns or raises ends as an Outcome."""
-    timeout = attempt.node.settings.timeout
+    timeout = attempt.node.timeout or settings().node_timeout
     try:
         block, inputs = load(attempt)
     except BadInput as error:
         return failure(error)
     alarm = attempt.interrupts
-    with alarm.attempt(
-        timeout or block.timeout or settings().node_timeout, attempt.flush_in_background, lambda: is_stopped(attempt)
-    ):
+    with alarm.attempt(timeout, attempt.flush_in_background, lambda: is_stopped(attempt)):
         try:
             return _drive(attempt, block, inputs)
         except Interrupted:
             if alarm.cause == "timeout":
-                return failure(
-                    TimedOut(f"the block ran longer than {timeout or block.timeout or settings().node_timeout:g} s")
-                )
+                return failure(TimedOut(f"the block ran longer than {timeout:g} s"))
             return Stopped() if alarm.cause == "stopped" else failure(BlockBug(f"{block.name} interrupted itself"))
         except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
             return failure(error)
