@@ -37,7 +37,8 @@ def _measure(there: Ground, options: argparse.Namespace) -> list[Part]:
     if names := [name for name in _SHAPES if name in wanted]:
         parts.append(shapes.measure(there, names, options.rounds, quick=options.quick))
     if "cpu" in wanted:
-        parts.append(cpu.measure(there, [shape for shape in shapes.SHAPES if shape.name in names or not names]))
+        chosen = [shape for shape in shapes.SHAPES if shape.name in names or not names]
+        parts.append(cpu.measure(there, chosen, quick=options.quick))
     if "noops" in wanted:
         parts.append(no_ops.measure(there, quick=options.quick))
     if "hops" in wanted:

@@ -1,12 +1,14 @@
 """What would a user of plain Celery do? The same shapes with stock canvas, and bare no-op tasks as a reference.
 
 Settings are Celery's own but for a larger prefetch, which suits short tasks. `celery -A benchmarks.canvas worker` reads
-where its broker and result backend are from the environment; nothing of AgentFlow is imported here.
+where its broker and result backend are from the environment, and so does who submits (`canvas_client.py`). Nothing of
+AgentFlow is imported here.
 """
 
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import redis
@@ -16,12 +18,6 @@ TIMEOUT = 300.0  # seconds until a result that does not come ends the benchmark
 
 app = Celery("canvas", broker=os.environ.get("BENCH_BROKER"), backend=os.environ.get("BENCH_BACKEND"))
 app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True)
-
-
-def configure(broker_url: str, backend_url: str) -> None:
-    """Say where broker and backend are, in the process that submits."""
-    os.environ["BENCH_BACKEND"] = backend_url
-    app.conf.update(broker_url=broker_url, result_backend=backend_url)
 
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]
@@ -42,13 +38,9 @@ def gather(values: list[int]) -> list[int]:
     return values
 
 
-_kept: list[Any] = []
-
-
+@cache
 def _counter() -> Any:
-    if not _kept:
-        _kept.append(redis.Redis.from_url(os.environ["BENCH_BACKEND"]))
-    return _kept[0]
+    return redis.Redis.from_url(os.environ["BENCH_BACKEND"])
 
 
 def _chain_of(length: int) -> Any:

@@ -13,44 +13,44 @@ from benchmarks.ground import Ground
 from benchmarks.report import Part, Table, say
 from benchmarks.shapes import USUAL, Shape, Side, both_sides
 
-_RUNS: Final = 3
 _PROC: Final = Path("/proc")
 _MILLISECONDS: Final = 1000 / os.sysconf("SC_CLK_TCK")
 _COLUMNS: Final = ("submitter", "worker main", "worker children", "PostgreSQL", "Valkey")
 
 
-def measure(ground: Ground, shapes: Sequence[Shape]) -> Part:
+def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
     """CPU milliseconds of a step, by process."""
     part = Part("cpu")
     if not _PROC.joinpath("self/stat").is_file():
         say("no /proc here: CPU time is not measured")
         return part
     rows = []
+    runs = 1 if quick else 5
     with both_sides(ground, shapes) as sides:
         for side in sides:
             with side.workers(ground, USUAL, shapes) as workers:
                 for shape in shapes:
-                    found = _of(ground, side, shape, workers)
+                    found = _of(ground, side, shape, workers, runs)
                     say(f"CPU of a step, {shape.title}, {side.name}: {sum(found.values()):.2f} ms")
                     part.data.setdefault(shape.name, {})[side.name] = found
     for shape in shapes:
         for name, found in part.data[shape.name].items():
             cells = [f"{found[column]:.2f}" for column in _COLUMNS]
             rows.append([f"{shape.title}, {name}", *cells, f"{sum(found.values()):.2f}"])
-    note = f"Milliseconds of CPU a step, mean of {_RUNS} runs, workers {USUAL}."
+    note = f"Milliseconds of CPU a step, mean of {runs} run(s), workers {USUAL}."
     part.tables.append(Table("Where the time goes", ("", *_COLUMNS, "all"), rows, [note]))
     return part
 
 
-def _of(ground: Ground, side: Side, shape: Shape, workers: Sequence[int]) -> dict[str, float]:
-    before = _used(ground, workers)
-    for _ in range(_RUNS):
+def _of(ground: Ground, side: Side, shape: Shape, workers: Sequence[int], runs: int) -> dict[str, float]:
+    before = _used(ground, side, workers)
+    for _ in range(runs):
         side.measure(shape)
-    after = _used(ground, workers)
-    return {column: (after[column] - before[column]) / (_RUNS * shape.steps) for column in _COLUMNS}
+    after = _used(ground, side, workers)
+    return {column: (after[column] - before[column]) / (runs * shape.steps) for column in _COLUMNS}
 
 
-def _used(ground: Ground, workers: Sequence[int]) -> dict[str, float]:
+def _used(ground: Ground, side: Side, workers: Sequence[int]) -> dict[str, float]:
     """CPU milliseconds so far, by column."""
     parents, own, reaped = _table()
     postgres, valkey = ground.stack.postgres, ground.stack.valkey
@@ -59,7 +59,7 @@ def _used(ground: Ground, workers: Sequence[int]) -> dict[str, float]:
     children = [pid for pid, parent in parents.items() if parent in workers]
     servers = [pid for pid, parent in parents.items() if parent == postgres.child.pid]
     return {
-        "submitter": own[os.getpid()],
+        "submitter": own[side.submitter],
         "worker main": sum(own[pid] for pid in workers),
         "worker children": sum(own[pid] for pid in children) + sum(reaped[pid] for pid in workers),
         "PostgreSQL": own[postgres.child.pid] + reaped[postgres.child.pid] + sum(own[pid] for pid in servers),

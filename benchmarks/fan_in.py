@@ -5,6 +5,7 @@ sink, then the claim of that sink, which loads them all. Then over the full stac
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from benchmarks import graphs
@@ -95,16 +96,15 @@ def _row(width: str, found: dict[str, Any]) -> list[str]:
 
 
 def _full_stack(ground: Ground, widths: Sequence[int]) -> dict[str, dict[str, float]]:
-    flows = Flows(ground.owner_id, ground.database_url)
     found: dict[str, dict[str, float]] = {}
-    try:
-        stored = {width: flows.store(graphs.fan(width)) for width in widths}
-        with Side.agentflow(ground, flows, {}).workers(ground, USUAL, ()):
-            for width, graph_id in stored.items():
-                expected = list(range(1, width + 1))
-                seconds = min(flows.time(graph_id, 1, expected) for _ in range(2))
-                say(f"fan of {width} over the full stack: {width / seconds:.0f} steps/s")
-                found[str(width)] = {"seconds": seconds, "ms_a_step": seconds * 1000 / width}
-    finally:
-        flows.close()
+    with (
+        closing(Flows(ground.owner_id, ground.database_url)) as flows,
+        Side.agentflow(ground, flows, {}).workers(ground, USUAL, ()),
+    ):
+        for width in widths:
+            graph_id = flows.store(graphs.fan(width))
+            expected = list(range(1, width + 1))
+            seconds = min(flows.time(graph_id, 1, expected) for _ in range(2))
+            say(f"fan of {width:,} over the full stack: {width / seconds:.0f} steps/s")
+            found[str(width)] = {"seconds": seconds, "ms_a_step": seconds * 1000 / width}
     return found

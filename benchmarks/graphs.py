@@ -1,6 +1,7 @@
 """What are the benchmark's shapes as graphs? Trivial blocks, so that what is measured is the engine.
 
-A step is a Calculator that adds 1, as canvas' step does. Each graph has an output node beside: it is not counted.
+A step is a Calculator that adds 1, as canvas' step does. The last node of each graph is an output, where the run's
+result is read: a chain of 300 has 300 nodes with it, as canvas' chain has 300 tasks.
 """
 
 from typing import Any
@@ -31,11 +32,12 @@ def _step(node_id: str, *, b: int = 1, **defaults: Any) -> dict[str, Any]:
 
 
 def chain(length: int) -> Document:
-    """`length` steps in a row; the output is `length`."""
-    nodes = [_step("s0", a=0), *(_step(f"s{number}") for number in range(1, length))]
-    links = [_link(f"s{number - 1}", "result", f"s{number}", "a") for number in range(1, length)]
+    """`length` nodes in a row, the output being the last; its value is `length` - 1."""
+    steps = length - 1
+    nodes = [_step("s0", a=0), *(_step(f"s{number}") for number in range(1, steps))]
+    links = [_link(f"s{number - 1}", "result", f"s{number}", "a") for number in range(1, steps)]
     nodes.append(_node("out", "AgentOutput", name=OUTPUT))
-    links.append(_link(f"s{length - 1}", "result", "out", "value"))
+    links.append(_link(f"s{steps - 1}", "result", "out", "value"))
     return {"name": f"chain of {length}", "nodes": nodes, "links": links}
 
 

@@ -47,10 +47,9 @@ class Ground:
         return self.stack.database_url
 
     @property
-    def canvas_urls(self) -> tuple[str, str]:
-        """Plain Celery's broker and result backend."""
-        base, _, _ = self.stack.broker_url.rpartition("/")
-        return f"{base}/1", f"{base}/2"
+    def canvas_broker(self) -> str:
+        """Plain Celery's broker."""
+        return _in_database(1, self.stack.broker_url)
 
     def fresh_database(self, name: str) -> str:
         """A further, migrated database without any rows; its address."""
@@ -84,15 +83,17 @@ def _prepared(folder: Path, stack: Stack) -> Ground:
     os.environ["AGENTFLOW_BROKER_URL"] = stack.broker_url
     settings.cache_clear()
     upgrade(stack.database_url)
-    made = Ground(folder, stack, {}, new_owner(stack.database_url))
-    broker, backend = made.canvas_urls
     environment = {
         **os.environ,
-        "BENCH_BROKER": broker,
-        "BENCH_BACKEND": backend,
+        "BENCH_BROKER": _in_database(1, stack.broker_url),
+        "BENCH_BACKEND": _in_database(2, stack.broker_url),
         "PYTHONPATH": str(_CHECKOUT),  # for `celery -A benchmarks.canvas`
     }
-    return Ground(folder, stack, environment, made.owner_id)
+    return Ground(folder, stack, environment, new_owner(stack.database_url))
+
+
+def _in_database(number: int, valkey_url: str) -> str:
+    return f"{valkey_url.rpartition('/')[0]}/{number}"
 
 
 def new_owner(database_url: str) -> UUID:

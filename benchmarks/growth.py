@@ -20,7 +20,7 @@ _SMALL: Final = 1_000
 _LARGE: Final = 1_000_000
 _LARGE_QUICK: Final = 100_000
 _CALLS: Final = 500
-_WARM_UP: Final = 50
+_WARM_UP: Final = 50  # calls before, for PostgreSQL's caches
 _NODES: Final = 100  # of each stored run
 _BIG_GRAPH: Final = 10_000
 
@@ -107,25 +107,31 @@ def _fill(path: HotPath, plan: Plan, from_run: int, executions: int) -> int:
 
 def _costs(path: HotPath, plan: Plan) -> dict[str, Any]:
     """All settles of the first sources of a run, then all claims of their sinks; a run before warms the caches."""
-    for calls in (_WARM_UP, _CALLS):
-        run_id, ready = path.start(plan)
-        for source in ready[:calls]:
-            path.claim(plan, run_id, source)
-        before = path.counters()
-        path.take_costs()
-        sinks = []
-        for source in ready[:calls]:
-            sinks += path.settle(plan, run_id, source)
-        after_settles = path.counters()
-        for sink in sinks:
-            path.claim(plan, run_id, sink)
-        after_claims = path.counters()
-        costs = path.take_costs()
+    _warm_up(path, plan)
+    run_id, ready = path.start(plan)
+    for source in ready[:_CALLS]:
+        path.claim(plan, run_id, source)
+    before = path.counters()
+    path.take_costs()
+    sinks = [sink for source in ready[:_CALLS] for sink in path.settle(plan, run_id, source)]
+    after_settles = path.counters()
+    for sink in sinks:
+        path.claim(plan, run_id, sink)
+    after_claims = path.counters()
+    costs = path.take_costs()
     say(f"claim {spread(costs.claims)} ms, settle {spread(costs.settles)} ms (p50 / p99)")
     return {
         "claim": _found(costs.claims, after_claims.since(after_settles)),
         "settle": _found(costs.settles, after_settles.since(before)),
     }
+
+
+def _warm_up(path: HotPath, plan: Plan) -> None:
+    run_id, ready = path.start(plan)
+    for source in ready[:_WARM_UP]:
+        path.claim(plan, run_id, source)
+        for sink in path.settle(plan, run_id, source):
+            path.claim(plan, run_id, sink)
 
 
 def _found(milliseconds: list[float], counted: Counters) -> dict[str, float]:

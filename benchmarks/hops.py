@@ -32,25 +32,22 @@ WHERE this.run_id = %s AND this.node > 0 ORDER BY this.node
 
 def measure(ground: Ground) -> Part:
     """Percentiles over the hops of some chains, one after the other."""
-    flows = Flows(ground.owner_id, ground.database_url)
     hops: list[tuple[float, float, float]] = []
-    try:
+    with (
+        closing(Flows(ground.owner_id, ground.database_url)) as flows,
+        Side.agentflow(ground, flows, {}).workers(ground, _WORKERS, ()),
+        closing(psycopg2.connect(ground.database_url)) as connection,
+        connection.cursor() as cursor,
+    ):
         graph_id = flows.store(graphs.chain(_LENGTH))
-        with (
-            Side.agentflow(ground, flows, {}).workers(ground, _WORKERS, ()),
-            closing(psycopg2.connect(ground.database_url)) as connection,
-            connection.cursor() as cursor,
-        ):
-            flows.time(graph_id, 1, _LENGTH)
-            for _ in range(_RUNS):
-                run_id = flows.submit(graph_id)
-                flows.wait([run_id])
-                flows.check(run_id, _LENGTH)
-                cursor.execute(_QUERY, [str(run_id)])
-                hops += cursor.fetchall()
-                connection.rollback()
-    finally:
-        flows.close()
+        flows.time(graph_id, 1, _LENGTH - 1)
+        for _ in range(_RUNS):
+            run_id = flows.submit(graph_id)
+            flows.wait([run_id])
+            flows.check(run_id, _LENGTH - 1)
+            cursor.execute(_QUERY, [str(run_id)])
+            hops += cursor.fetchall()
+            connection.rollback()
     names = ("claim to claim", "claim to settle", "settle to next claim")
     columns = dict(zip(names, (list(column) for column in zip(*hops, strict=True)), strict=True))
     say(f"a hop: {spread(columns['claim to claim'])} ms (p50 / p99)")

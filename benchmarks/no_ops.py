@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from benchmarks import canvas
+from benchmarks.canvas_client import canvas_client
 from benchmarks.fleet import Layout, fleet
 from benchmarks.ground import Ground
 from benchmarks.report import Part, Table, median, say
@@ -13,14 +13,15 @@ _LAYOUTS: Final = (Layout(1, 2), Layout(2, 1))
 
 def measure(ground: Ground, *, quick: bool) -> Part:
     """Tasks a second, the better of two worker layouts."""
-    broker, backend = ground.canvas_urls
-    canvas.configure(broker, backend)
     part = Part("no-ops")
     rows = []
     for layout in _LAYOUTS[:1] if quick else _LAYOUTS:
-        with fleet(ground, "benchmarks.canvas", broker, layout):
-            canvas.run_noops(_COUNT // 10)
-            rate = median([_COUNT / canvas.run_noops(_COUNT) for _ in range(1 if quick else 3)])
+        with (
+            canvas_client(ground.environment) as client,
+            fleet(ground, "benchmarks.canvas", ground.canvas_broker, layout),
+        ):
+            client.run_noops(_COUNT // 10)
+            rate = median([_COUNT / client.run_noops(_COUNT) for _ in range(1 if quick else 3)])
         say(f"no-op tasks with {layout}: {rate:.0f}/s")
         part.data[str(layout)] = {"per_second": rate}
         rows.append([str(layout), f"{rate:.0f}"])

@@ -4,13 +4,15 @@ Each side runs with the worker layout that suited it best on that shape in a cal
 up during a shape's rounds, and only one side has work at a time; who goes first alternates.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from benchmarks import canvas, graphs
+from benchmarks import graphs
+from benchmarks.canvas_client import CanvasClient, canvas_client
 from benchmarks.fleet import Layout, fleet
 from benchmarks.flows import Flows
 from benchmarks.ground import Ground
@@ -27,7 +29,7 @@ USUAL: Final = Layout(1, 2)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape of work. `steps` is what a duration is divided by; source, gather and output nodes are not counted."""
+    """One shape of work. `steps` is what a duration is divided by; a fan's source, gather and output are not in it."""
 
     name: str
     title: str
@@ -36,14 +38,23 @@ class Shape:
     document: Callable[[], graphs.Document]
     runs: int
     expected: Any
-    on_canvas: Callable[[], float]
+    on_canvas: Callable[[CanvasClient], float]
 
 
 SHAPES: Final = (
-    Shape(CHAIN, "chain of 300", 300, 1.5, lambda: graphs.chain(300), 1, 300, lambda: canvas.run_chains(1, 300)),
-    Shape(CHAINS, "40 chains of 25", 1000, 1.2, lambda: graphs.chain(25), 40, 25, lambda: canvas.run_chains(40, 25)),
+    Shape(CHAIN, "chain of 300", 300, 1.5, lambda: graphs.chain(300), 1, 299, lambda client: client.run_chains(1, 300)),
     Shape(
-        FAN, "fan of 1,000", 1000, 1.2, lambda: graphs.fan(1000), 1, list(range(1, 1001)), lambda: canvas.run_fan(1000)
+        CHAINS, "40 chains of 25", 1000, 1.2, lambda: graphs.chain(25), 40, 24, lambda client: client.run_chains(40, 25)
+    ),
+    Shape(
+        FAN,
+        "fan of 1,000",
+        1000,
+        1.2,
+        lambda: graphs.fan(1000),
+        1,
+        list(range(1, 1001)),
+        lambda client: client.run_fan(1000),
     ),
 )
 
@@ -51,9 +62,11 @@ SHAPES: Final = (
 class Side:
     """One of the two that are compared: how its workers are started, and how long it takes for a shape."""
 
-    def __init__(self, name: str, app: str, broker_url: str, measure: Callable[[Shape], float]) -> None:
+    def __init__(self, name: str, app: str, broker_url: str, submitter: int, measure: Callable[[Shape], float]) -> None:
+        """`submitter`: the id of the process that submits."""
         self.name = name
         self.app = app
+        self.submitter = submitter
         self.measure = measure
         self._broker_url = broker_url
 
@@ -64,14 +77,16 @@ class Side:
         def measure(shape: Shape) -> float:
             return flows.time(stored[shape.name], shape.runs, shape.expected)
 
-        return cls("AgentFlow", "agentflow", ground.stack.broker_url, measure)
+        return cls("AgentFlow", "agentflow", ground.stack.broker_url, os.getpid(), measure)
 
     @classmethod
-    def canvas(cls, ground: Ground) -> "Side":
+    def canvas(cls, ground: Ground, client: CanvasClient) -> "Side":
         """Plain Celery."""
-        broker, backend = ground.canvas_urls
-        canvas.configure(broker, backend)
-        return cls("Celery canvas", "benchmarks.canvas", broker, lambda shape: shape.on_canvas())
+
+        def measure(shape: Shape) -> float:
+            return shape.on_canvas(client)
+
+        return cls("Celery canvas", "benchmarks.canvas", ground.canvas_broker, client.pid, measure)
 
     @contextmanager
     def workers(self, ground: Ground, layout: Layout, shapes: Sequence[Shape]) -> Iterator[list[int]]:
@@ -85,12 +100,9 @@ class Side:
 @contextmanager
 def both_sides(ground: Ground, shapes: Sequence[Shape]) -> Iterator[tuple[Side, Side]]:
     """AgentFlow, with the graphs of `shapes` stored, and plain Celery."""
-    flows = Flows(ground.owner_id, ground.database_url)
-    try:
+    with closing(Flows(ground.owner_id, ground.database_url)) as flows, canvas_client(ground.environment) as client:
         stored = {shape.name: flows.store(shape.document()) for shape in shapes}
-        yield Side.agentflow(ground, flows, stored), Side.canvas(ground)
-    finally:
-        flows.close()
+        yield Side.agentflow(ground, flows, stored), Side.canvas(ground, client)
 
 
 def calibrate(ground: Ground, side: Side, shapes: Sequence[Shape]) -> dict[str, Layout]:
@@ -111,16 +123,17 @@ def measure(ground: Ground, names: Sequence[str], rounds: int, *, quick: bool) -
     """The ratio on each of the named shapes: median of `rounds` paired rounds."""
     shapes = [shape for shape in SHAPES if shape.name in names]
     part = Part("shapes")
-    rows = []
     with both_sides(ground, shapes) as sides:
         layouts = [
             {shape.name: USUAL for shape in shapes} if quick else calibrate(ground, side, shapes) for side in sides
         ]
-        for shape in shapes:
-            chosen = [layout[shape.name] for layout in layouts]
-            found = _paired(ground, sides, chosen, shape, rounds)
-            part.data[shape.name] = _summary(shape, chosen, found)
-            rows.append(_row(shape, part.data[shape.name]))
+        for chosen, alike in _by_layouts(shapes, layouts):
+            with ExitStack() as running:
+                for side, layout in zip(sides, chosen, strict=True):
+                    running.enter_context(side.workers(ground, layout, alike))
+                for shape in alike:
+                    part.data[shape.name] = _summary(shape, chosen, _paired(sides, shape, rounds))
+    rows = [_row(shape, part.data[shape.name]) for shape in shapes]
     header = (
         "shape",
         "AgentFlow /s",
@@ -140,24 +153,26 @@ def measure(ground: Ground, names: Sequence[str], rounds: int, *, quick: bool) -
     return part
 
 
-def _paired(
-    ground: Ground, sides: Sequence[Side], layouts: Sequence[Layout], shape: Shape, rounds: int
-) -> list[tuple[float, float]]:
+def _by_layouts(
+    shapes: Sequence[Shape], layouts: Sequence[Mapping[str, Layout]]
+) -> Iterator[tuple[tuple[Layout, ...], list[Shape]]]:
+    """The shapes that run with the same workers on both sides, together."""
+    found: dict[tuple[Layout, ...], list[Shape]] = {}
+    for shape in shapes:
+        found.setdefault(tuple(layout[shape.name] for layout in layouts), []).append(shape)
+    yield from found.items()
+
+
+def _paired(sides: Sequence[Side], shape: Shape, rounds: int) -> list[tuple[float, float]]:
     """Seconds of both sides in each round."""
     found = []
-    with ExitStack() as running:
-        for side, layout in zip(sides, layouts, strict=True):
-            running.enter_context(side.workers(ground, layout, [shape]))
-        for number in range(rounds):
-            seconds = [0.0, 0.0]
-            for turn in (0, 1) if number % 2 == 0 else (1, 0):
-                seconds[turn] = sides[turn].measure(shape)
-            found.append((seconds[0], seconds[1]))
-            ours, theirs = (shape.steps / value for value in seconds)
-            say(
-                f"{shape.title}, round {number + 1}: AgentFlow {ours:.0f}/s, canvas {theirs:.0f}/s, "
-                f"ratio {ours / theirs:.2f}"
-            )
+    for number in range(rounds):
+        seconds = [0.0, 0.0]
+        for turn in (0, 1) if number % 2 == 0 else (1, 0):
+            seconds[turn] = sides[turn].measure(shape)
+        found.append((seconds[0], seconds[1]))
+        ours, theirs = (shape.steps / value for value in seconds)
+        say(f"{shape.title}, round {number + 1}: AgentFlow {ours:.0f}/s, canvas {theirs:.0f}/s, {ours / theirs:.2f} ×")
     return found
 
 
