@@ -1,11 +1,13 @@
 """How is a value written as text? The one codec of values (outputs, inputs), on top of the standard library's.
 
-It preserves the order of keys, large integers (to the 4,300 digits that Python reads) and NUL characters. NaN and the infinities, which JSON does not
-have, become the texts "NaN", "Infinity" and "-Infinity"; coercion turns them back into numbers.
+It preserves the order of keys, large integers (to the 4,300 digits that Python reads) and NUL characters. NaN and the
+infinities, which JSON does not have, become the texts "NaN", "Infinity" and "-Infinity"; coercion turns them back into
+numbers.
 """
 
 import json
 import math
+import re
 from typing import Any
 
 from agentflow.errors import BlockBug
@@ -14,6 +16,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 _CONTAINERS = (dict, list, tuple)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def dumps(value: Any) -> str:
@@ -43,6 +46,11 @@ def loads(text: str) -> Any:
         ValueError: `text` is not JSON.
     """
     return json.loads(text)
+
+
+def storable_text(text: str) -> str:
+    """`text` for a column of type text: NUL and lone surrogates, which PostgreSQL has no form for, as U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _refuse_other_keys(value: Any) -> None:

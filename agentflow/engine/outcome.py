@@ -1,8 +1,10 @@
 """What did an attempt do? `perform` turns everything that a block can return or raise into one of these."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from agentflow.errors import AgentFlowError, FailureKind, NodeFailure, TimedOut
+from agentflow.engine.codec import storable_text
+from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,28 @@ _MESSAGE_LIMIT = 10_000
 def failure(error: BaseException) -> Failed:
     """The outcome for what a block raised. Our own errors carry their kind; everything else is the block's bug."""
     if isinstance(error, NodeFailure):
-        reason = "timeout" if isinstance(error, TimedOut) else error.kind
-        return Failed(error.kind, reason, error.message[:_MESSAGE_LIMIT])
+        return _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, _words(error))
     if isinstance(error, MemoryError):
-        return Failed("block", "block", "the block used more memory than a worker process may have")
+        return _failed("block", "block", "the block used more memory than a worker process may have")
+    if isinstance(error, EngineError):
+        return _failed("system", "system", _words(error))
     if isinstance(error, AgentFlowError):
-        return Failed("user", "user", error.message[:_MESSAGE_LIMIT])
-    text = str(error).strip()
-    name = type(error).__name__
-    return Failed("block", "block", (f"{name}: {text}" if text else name)[:_MESSAGE_LIMIT])
+        return _failed("user", "user", _words(error))
+    text, name = _words(error), type(error).__name__
+    return _failed("block", "block", f"{name}: {text}" if text else name)
+
+
+def reported(value: Any) -> Failed:
+    """The outcome for a block that yielded `value` on its pin `error`."""
+    return _failed("block", "block", _words(value) or "the block reported an error without a message")
+
+
+def _failed(kind: FailureKind, reason: str, message: str) -> Failed:
+    return Failed(kind, reason, storable_text(message[:_MESSAGE_LIMIT]))
+
+
+def _words(thing: Any) -> str:
+    try:
+        return str(thing).strip()
+    except Exception as error:  # the block's own __str__
+        return f"(its text cannot be had: {type(error).__name__})"

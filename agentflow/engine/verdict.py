@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agentflow.engine.codec import storable_text
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
 from agentflow.graph.plan import Plan
 
@@ -67,7 +68,7 @@ def judge(
 
 
 def _describe(plan: Plan, node: int, message: str) -> str:
-    return f"{plan.nodes[node].title} ({plan.nodes[node].id}): {message}"
+    return storable_text(f"{plan.nodes[node].title} ({plan.nodes[node].id}): {message}")  # a title is free text
 
 
 def _stats(plan: Plan, counts: Sequence[NodeCount], missing: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import Block, Context
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect, prepare
-from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, failure
+from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, failure, reported
 from agentflow.engine.retry import retry_delay
-from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut
+from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
 from agentflow.ids import new_token
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change
@@ -88,7 +88,7 @@ def perform(attempt: Attempt) -> Outcome:
     timeout = attempt.node.timeout or settings().node_timeout
     try:
         block, inputs = load(attempt)
-    except BadInput as error:
+    except Exception as error:  # the validators of a block's own input model may raise anything
         return failure(error)
     alarm = attempt.interrupts
     with alarm.attempt(timeout, attempt.flush_in_background, lambda: is_stopped(attempt)):
@@ -98,6 +98,8 @@ def perform(attempt: Attempt) -> Outcome:
             if alarm.cause == "timeout":
                 return failure(TimedOut(f"the block ran longer than {timeout:g} s"))
             return Stopped() if alarm.cause == "stopped" else failure(BlockBug(f"{block.name} interrupted itself"))
+        except Unavailable:  # what it yielded cannot be stored: its lease is given back, and it runs again
+            raise
         except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
             return failure(error)
 
@@ -115,7 +117,7 @@ def _drive(attempt: Attempt, block: Block, inputs: Any) -> Outcome:
                 return Completed()
             pin, value = _pair(item, block)
             if pin == ERROR_PIN:
-                return Failed("block", "block", value if isinstance(value, str) else repr(value))
+                return reported(value)
             attempt.emit(block, pin, value)
     finally:
         values.close()

@@ -66,6 +66,7 @@ class Interrupts:
         finally:
             if self._signals:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+            self._inside = False  # still True where a signal came just as the block was entered or left
             self._flush, self._is_stopped, self._flush_at = _nothing, _never, None
 
     @contextmanager
