@@ -21,6 +21,7 @@ def plan_of(
     graph_id: UUID | None = None,
 ) -> Plan:
     """A plan with these links; `static` are the places of those that are static."""
+    own = {number: (settings or {}).get(number, NodeSettings()) for number in range(nodes)}
     links = [PlanLink(number, *wire, static=number in static) for number, wire in enumerate(wires)]
     outgoing: list[list[PlanLink]] = [[] for _ in range(nodes)]
     pins: list[dict[str, bool]] = [{} for _ in range(nodes)]
@@ -36,13 +37,15 @@ def plan_of(
             kind=BlockKind.STANDARD,
             title=f"Node {number}",
             input_default=(defaults or {}).get(number, {}),
-            settings=(settings or {}).get(number, NodeSettings()),
+            settings=own[number],
             pins=pins[number],
             base=1,
             links=tuple(outgoing[number]),
             handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in outgoing[number]),
             starts=not pins[number],
             name=None,
+            lane=own[number].queue or "default",
+            timeout=own[number].timeout,
         )
         for number in range(nodes)
     )
