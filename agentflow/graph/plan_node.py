@@ -42,7 +42,7 @@ class PlanNode:
         starts: whether it is QUEUED when the run starts.
         name: the name under which an input or output node is known outside; None for others.
         lane: the workers' queue that it goes to: the node's, else the block's.
-        timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation's settings say.
+        timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation says.
     """
 
     number: int

@@ -97,6 +97,7 @@ class Settled(NamedTuple):
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
     go_on: int | None
+    crowded: bool
 
 
 class Overdue(NamedTuple):
@@ -204,7 +205,7 @@ class HotConnection:
     ) -> Settled:
         """Record what an attempt did since its last settle. Calling it again with the same values is harmless."""
         routes = route_columns(plan, batch)
-        verdict, nodes, indexes, go_on = self._call(
+        verdict, nodes, indexes, go_on, crowded = self._call(
             "settle",
             run_id,
             node,
@@ -231,7 +232,7 @@ class HotConnection:
             _array(routes["bases"]),
             _flags(routes["sticky_sinks"]),
         )[0]
-        return Settled(verdict, _ready(nodes, indexes), go_on)
+        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
 
     def release(self, run_id: UUID, node: int, idx: int) -> tuple[list[Ready], int | None]:
         """Let out what waited for execution `idx` of `node`: what became QUEUED, and where to go on, if anywhere."""

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, literal_column, select, text, update
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
-from agentflow.engine.statuses import RUN_TERMINAL, NodeStatus, RunStatus
-from agentflow.engine.verdict import NodeCount, failure_is_unhandled
+from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.engine.verdict import NodeCount, Verdict, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan
 from agentflow.storage.tables import RUN_INPUTS_NODE, Delivery, Event, NodeExecution, Output, Run
@@ -152,51 +152,37 @@ def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> Sto
 
 
 class Census(NamedTuple):
-    """What a run has come to."""
+    """What a run that is to be ended has come to."""
 
+    graph_id: UUID
+    graph_version: int
+    masks: str | None
+    stop: tuple[RunStatus, str] | None  # as what, and why, it was stopped
     counts: Sequence[NodeCount]
-    missing: Mapping[int, Mapping[str, int]]  # leftovers: node → pin → how many of them wait for a value on it
-    first_failure: tuple[int, str] | None  # node and message of the first failure that nothing handled
 
 
-def lock_quiescent(session: Session, run_id: UUID) -> Row[Any] | None:
-    """Take the run's gate alone; its row if it is neither ended nor has anything open, else None."""
-    session.execute(select(func.agentflow_gate_alone(run_id)))
-    run = session.execute(select(Run.__table__).where(Run.id == run_id).with_for_update(key_share=True)).one_or_none()
-    if run is None or run.status in RUN_TERMINAL:
+def take_census(session: Session, run_id: UUID) -> Census | None:
+    """Take the run's gate alone and count its node executions; None if it has ended or something of it is open."""
+    row = session.execute(text("SELECT * FROM agentflow_census(:run)"), {"run": run_id}).one_or_none()
+    if row is None:
         return None
-    still_open = session.scalar(
-        select(literal_column("true")).where(
-            select(NodeExecution.idx).where(NodeExecution.run_id == run_id, text("open")).exists()
-        )
-    )
-    return None if still_open else run
+    stop = (RunStatus(row.stop_as), row.stop_reason) if row.stop_as else None
+    counts = [NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in row.counts]
+    return Census(row.graph_id, row.graph_version, row.masks, stop, counts)
 
 
-def census(session: Session, run_id: UUID, plan: Plan) -> Census:
-    """Count the run's node executions; the gate is held."""
-    rows = session.execute(
-        select(
-            NodeExecution.node,
-            NodeExecution.status,
-            func.count(),
-            func.count().filter(NodeExecution.attempt > 0),
-        )
-        .where(NodeExecution.run_id == run_id)
-        .group_by(NodeExecution.node, NodeExecution.status)
-        .order_by(NodeExecution.node)
-    )
-    counts = [NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in rows]
-    missing = {
+def missing_values(session: Session, run_id: UUID, plan: Plan, census: Census) -> dict[int, dict[str, int]]:
+    """What the leftovers lack: node → pin → how many of its INCOMPLETE executions wait for a value on it."""
+    return {
         count.node: _missing(session, run_id, count.node, plan.nodes[count.node].pins)
-        for count in counts
+        for count in census.counts
         if count.status is NodeStatus.INCOMPLETE
     }
-    return Census(counts, missing, _first_failure(session, run_id, plan, counts))
 
 
-def _first_failure(session: Session, run_id: UUID, plan: Plan, counts: Sequence[NodeCount]) -> tuple[int, str] | None:
-    nodes = [c.node for c in counts if c.status is NodeStatus.FAILED and failure_is_unhandled(plan, c.node)]
+def first_failure(session: Session, run_id: UUID, plan: Plan, census: Census) -> tuple[int, str] | None:
+    """Node and message of the first failure that nothing handled; None if there is none."""
+    nodes = [c.node for c in census.counts if c.status is NodeStatus.FAILED and failure_is_unhandled(plan, c.node)]
     if not nodes:
         return None
     node, error = session.execute(
@@ -222,16 +208,15 @@ def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]
     return {pin: lacking for pin in pins if (lacking := total - have.get(pin, 0)) > 0}
 
 
-def finish(
-    session: Session, run_id: UUID, status: RunStatus, reason: str | None, error: str | None, stats: Mapping[str, Any]
-) -> None:
-    """Record how the run ended; the gate is held and nothing is open. Adds its duration in seconds to `stats`."""
-    ended_at, started_at = session.execute(
-        update(Run)
-        .where(Run.id == run_id)
-        .values(status=status, reason=reason, error=error, ended_at=func.agentflow_now())
-        .returning(Run.ended_at, Run.started_at)
-    ).one()
-    duration = (ended_at - started_at).total_seconds() if started_at and ended_at else 0.0
-    session.execute(update(Run).where(Run.id == run_id).values(stats={**stats, "duration": round(duration, 6)}))
-    session.execute(insert(Event).values(run_id=run_id, kind="run", status=status, reason=reason))
+def finish(session: Session, run_id: UUID, verdict: Verdict) -> None:
+    """Write down how the run ended, with its duration; the gate is held, and nothing is open."""
+    session.execute(
+        text("SELECT agentflow_finish(:run, :status, :reason, :error, cast(:stats AS jsonb))"),
+        {
+            "run": run_id,
+            "status": verdict.status,
+            "reason": verdict.reason,
+            "error": verdict.error,
+            "stats": dumps(dict(verdict.stats)),
+        },
+    )

@@ -8,7 +8,6 @@ import logging
 from uuid import UUID
 
 from agentflow.engine.codec import loads
-from agentflow.engine.statuses import RunStatus
 from agentflow.engine.verdict import judge
 from agentflow.services.plans import plan_of
 from agentflow.storage import runs
@@ -20,15 +19,15 @@ logger = logging.getLogger(__name__)
 def finalise(run_id: UUID) -> bool:
     """End the run if nothing of it is open; whether this call ended it."""
     with session() as opened:
-        run = runs.lock_quiescent(opened, run_id)
-        if run is None:
+        census = runs.take_census(opened, run_id)
+        if census is None:
             return False
-        plan = plan_of(opened, run.graph_id, run.graph_version)
-        if run.masks:
-            plan = plan.masked(loads(run.masks))
-        found = runs.census(opened, run_id, plan)
-        stop = (RunStatus(run.stop_as), run.stop_reason) if run.stop_as else None
-        verdict = judge(plan, found.counts, found.missing, stop, found.first_failure)
-        runs.finish(opened, run_id, verdict.status, verdict.reason, verdict.error, verdict.stats)
+        plan = plan_of(opened, census.graph_id, census.graph_version)
+        if census.masks:
+            plan = plan.masked(loads(census.masks))
+        missing = runs.missing_values(opened, run_id, plan, census)
+        failure = runs.first_failure(opened, run_id, plan, census)
+        verdict = judge(plan, census.counts, missing, census.stop, failure)
+        runs.finish(opened, run_id, verdict)
     logger.info("run_ended", extra={"run": str(run_id), "status": verdict.status, "reason": verdict.reason})
     return True

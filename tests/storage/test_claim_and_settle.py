@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.statuses import RunStatus
+from agentflow.engine.verdict import Verdict
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
@@ -294,10 +295,10 @@ def test_an_ended_or_unknown_run_cannot_be_stopped(drive: Callable[[Plan], Drive
     driver = drive(plan_of(nodes=1))
     driver.run(0, 1)
     with session_of() as session, session.begin():
-        assert runs.lock_quiescent(session, driver.run_id) is not None
-        runs.finish(session, driver.run_id, RunStatus.COMPLETED, None, None, {})
+        assert runs.take_census(session, driver.run_id) is not None
+        runs.finish(session, driver.run_id, Verdict(RunStatus.COMPLETED, None, None, {}))
     with session_of() as session, session.begin():
-        assert runs.lock_quiescent(session, driver.run_id) is None, "a run ends once"
+        assert runs.take_census(session, driver.run_id) is None, "a run ends once"
         with pytest.raises(AlreadyEnded):
             runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
         with pytest.raises(NotFound):

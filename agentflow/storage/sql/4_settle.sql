@@ -13,6 +13,7 @@
 --          lost      the lease is another's, or the node execution is closed: nothing was recorded
 --          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
 -- q_*:     what became QUEUED and must be published
+-- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
 -- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
 CREATE OR REPLACE FUNCTION agentflow_settle(
@@ -20,7 +21,7 @@ CREATE OR REPLACE FUNCTION agentflow_settle(
     p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -115,6 +116,10 @@ BEGIN
         q_node := q_node || v_held.q_node;
         q_idx := q_idx || v_held.q_idx;
         go_on := v_held.go_on;
+    END IF;
+    IF v_closes AND q_node IS NULL THEN
+        crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open
+                           OFFSET current_setting('max_connections')::int);
     END IF;
 END $$;
 
