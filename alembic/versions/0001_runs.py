@@ -110,7 +110,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "node_execution_is_sound(status, open, ended_at, token, lease_until, have, need, reason)",
-            name="node_executions_sound",
+            name="sound",
         ),
         sa.PrimaryKeyConstraint("run_id", "node", "idx", name="node_executions_pk"),
         postgresql_with={"fillfactor": 75, **BUSY},
@@ -258,13 +258,13 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "(status IN ('CANCELLED', 'COMPLETED', 'FAILED')) = (ended_at IS NOT NULL)", name="runs_ended_has_time"
+            "(status IN ('CANCELLED', 'COMPLETED', 'FAILED')) = (ended_at IS NOT NULL)", name="ended_has_time"
         ),
-        sa.CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="runs_failed_has_reason"),
+        sa.CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
         sa.CheckConstraint(
-            "status IN ('CANCELLED', 'COMPLETED', 'FAILED', 'QUEUED', 'RUNNING', 'WAITING')", name="runs_status_known"
+            "status IN ('CANCELLED', 'COMPLETED', 'FAILED', 'QUEUED', 'RUNNING', 'WAITING')", name="status_known"
         ),
-        sa.CheckConstraint("priority BETWEEN 0 AND 9", name="runs_priority_range"),
+        sa.CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
         sa.ForeignKeyConstraint(
             ["graph_id", "graph_version"], ["graph_versions.graph_id", "graph_versions.version"], name="runs_graph_fk"
         ),
