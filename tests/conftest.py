@@ -63,12 +63,16 @@ def postgres(stack: Stack) -> Postgres:
 
 @pytest.fixture(scope="session")
 def _migrated(postgres: Postgres) -> str:
-    """The name of a database with the present schema and nothing in it."""
+    """The name of a database with the present schema, nothing in it, and a trigger that refuses illegal moves."""
     # Not at the top: the tests of the servers must run where nothing else can be imported.
+    from illegal_moves import trigger
+
     from agentflow.storage.migrate import upgrade
 
     _execute(postgres, sql.SQL("create database {} owner {}"), _TEMPLATE, DATABASE)
     upgrade(postgres.url_of(_TEMPLATE))
+    with closing(psycopg2.connect(postgres.url_of(_TEMPLATE))) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(trigger())
     return _TEMPLATE
 
 
