@@ -36,8 +36,18 @@ FINALISE: Final = "agentflow.finalise_run"
 KILL_GRACE = 10.0
 """Seconds after its timeout in which a block may still end by itself; then its process is killed."""
 
-_SOCKET_TIMEOUT = 5.0  # seconds; a broker that does not answer must not hold up a settle for longer
+_SOCKET_TIMEOUT = 2.0  # seconds; a broker that hangs must not hold up a settle, nor the keeper beyond its leases
 _AWAY = 1.0  # seconds in which a broker that has just failed is not tried again: nobody shall queue up behind it
+_OPTIONS = {
+    "socket_timeout": _SOCKET_TIMEOUT,
+    "socket_connect_timeout": _SOCKET_TIMEOUT,
+    "socket_keepalive": True,
+    # Taken by kombu when it connects anew by itself; its default would hold a submission up for seconds.
+    "max_retries": 1,
+    "interval_start": 0.05,
+    "interval_step": 0,
+    "interval_max": 0.05,
+}
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -70,6 +80,8 @@ class Publisher:
     def depth(self, lanes: Sequence[str]) -> int:
         """How many messages wait in these lanes; 0 where the broker cannot be asked."""
         with self._lock:
+            if monotonic() < self._away_until:
+                return 0
             try:
                 if self._producer is None or self._pid != os.getpid():
                     self._connect()
@@ -82,7 +94,7 @@ class Publisher:
     def _declare(self, lane: str) -> int:
         """Make sure that the lane's queue is there; how many messages it holds."""
         declared = self._producer.channel.queue_declare(
-            queue_name(lane), durable=True, arguments={"x-max-priority": MOST_URGENT}
+            queue_name(lane), durable=True, auto_delete=False, arguments={"x-max-priority": MOST_URGENT}
         )
         self._declared.add(lane)
         return int(declared.message_count)
@@ -101,16 +113,9 @@ class Publisher:
         connection = Connection(
             self._url,
             connect_timeout=_SOCKET_TIMEOUT,
-            transport_options={
-                "socket_timeout": _SOCKET_TIMEOUT,
-                "socket_connect_timeout": _SOCKET_TIMEOUT,
-                "socket_keepalive": True,
-                "max_retries": 1,  # the default would hold a submission up for seconds
-                "interval_start": 0.05,
-                "interval_step": 0,
-                "interval_max": 0.05,
-            },
+            transport_options=_OPTIONS if self._url.startswith("redis") else {},
         )
+        connection.ensure_connection(max_retries=1, interval_start=0.05, interval_step=0, interval_max=0.05)
         self._producer = Producer(connection.default_channel, auto_declare=False)
         self._transport = connection.transport.driver_type
         self._declared = set()

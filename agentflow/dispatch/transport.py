@@ -15,7 +15,7 @@ Four things differ, and nothing that is seen from outside:
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import time
 from typing import Any, Final
 
@@ -59,6 +59,12 @@ class QoS(redis.QoS):  # type: ignore[misc]
     def restore_unacked(self, client: Any = None) -> None:
         self.write()
         super().restore_unacked(client)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        # At the channel's end: what is done must leave the book even where there is nothing to restore.
+        with suppress(*self.channel.connection_errors):
+            self.write()
+        super().restore_unacked_once(stderr)
 
     def write(self) -> None:
         """Bring the book up to date, in one round trip."""

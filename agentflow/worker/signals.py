@@ -1,5 +1,6 @@
 """What happens when a worker starts, forks a child, and stops?"""
 
+import logging
 import resource
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ from celery import signals
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
 from agentflow.errors import EngineError
+from agentflow.logs import FORMAT, FieldsFormatter
 from agentflow.settings import settings
 from agentflow.storage import migrate
 from agentflow.storage.connect import after_fork
@@ -21,10 +23,17 @@ _MIB = 1024 * 1024
 
 def connect() -> None:
     """Connect what follows to Celery's signals."""
+    signals.after_setup_logger.connect(_show_fields, weak=False)
+    signals.after_setup_task_logger.connect(_show_fields, weak=False)
     signals.worker_init.connect(_before_forking, weak=False)
     signals.worker_process_init.connect(_in_child, weak=False)
     signals.worker_ready.connect(_when_ready, weak=False)
     signals.worker_shutdown.connect(_when_stopping, weak=False)
+
+
+def _show_fields(logger: logging.Logger, **_: Any) -> None:
+    for handler in logger.handlers:
+        handler.setFormatter(FieldsFormatter(FORMAT))
 
 
 def _before_forking(sender: Any, **_: Any) -> None:
