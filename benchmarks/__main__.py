@@ -23,6 +23,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="paired rounds of each shape (5; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="no calibration, fewer rounds, smaller tables")
     parser.add_argument("--json", type=Path, default=_LATEST, metavar="FILE", help="results as data (%(default)s)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="the tables too, as a page of Markdown")
     options = parser.parse_args()
     if options.rounds is None:
         options.rounds = 2 if options.quick else 5
@@ -50,11 +51,11 @@ def _measure(there: Ground, options: argparse.Namespace) -> list[Part]:
     return parts
 
 
-def _show(parts: list[Part], where: dict[str, Any]) -> None:
-    print(f"\n{where['system']}, {where['cores']} cores, Python {where['python']}, load {where['load_at_start']}\n")
-    for part in parts:
-        for table in part.tables:
-            print(table.text(), end="\n\n")
+def _page(parts: list[Part], where: dict[str, Any]) -> str:
+    machine_line = (
+        f"{where['system']}, {where['cores']} cores, Python {where['python']}; load at the start {where['load']}"
+    )
+    return "\n\n".join([machine_line, *(table.text() for part in parts for table in part.tables)]) + "\n"
 
 
 def main() -> int:
@@ -70,12 +71,15 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    _show(parts, where)
+    page = _page(parts, where)
+    print(f"\n{page}")
     results = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": where, "quick": options.quick}
     results |= {part.name: part.data for part in parts}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=1) + "\n")
     say(f"written to {options.json}")
+    if options.page:
+        options.page.write_text(f"# Measured on {datetime.now(UTC):%Y-%m-%d}\n\n{page}")
     return 0
 
 

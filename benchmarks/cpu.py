@@ -25,7 +25,7 @@ def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
         say("no /proc here: CPU time is not measured")
         return part
     rows = []
-    runs = 1 if quick else 5
+    runs = 2 if quick else 5
     with both_sides(ground, shapes) as sides:
         for side in sides:
             with side.workers(ground, USUAL, shapes) as workers:
@@ -37,7 +37,7 @@ def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
         for name, found in part.data[shape.name].items():
             cells = [f"{found[column]:.2f}" for column in _COLUMNS]
             rows.append([f"{shape.title}, {name}", *cells, f"{sum(found.values()):.2f}"])
-    note = f"Milliseconds of CPU a step, mean of {runs} run(s), workers {USUAL}."
+    note = f"Milliseconds of CPU a step, mean of {runs} runs, workers {USUAL}."
     part.tables.append(Table("Where the time goes", ("", *_COLUMNS, "all"), rows, [note]))
     return part
 
