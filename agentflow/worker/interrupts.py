@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from agentflow.clock import monotonic
-from agentflow.errors import Interrupted
+from agentflow.errors import Interrupted, Unavailable
 
 Cause = Literal["timeout", "stopped"]
 
@@ -127,6 +127,8 @@ class Interrupts:
             self._inside = False  # a settle of the flusher may be waited for; nothing may interrupt that
             try:
                 stopped = self._is_stopped()
+            except Unavailable:
+                stopped = False  # the main process tells it again
             finally:
                 self._inside = True
             if stopped:
