@@ -49,8 +49,6 @@ broker_transport_options = {
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 25,
-    # Stored priorities 0 to 9 fall into these four steps; each step is a Redis list of its own that is asked for work.
-    "priority_steps": [0, 3, 6, 9],
 }
 # At start, and whenever the broker is away: try again and again.
 broker_connection_retry_on_startup = True

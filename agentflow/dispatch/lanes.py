@@ -4,6 +4,8 @@
 `-Q`; a node that names another lane waits until a worker subscribes to it.
 """
 
+from typing import Any
+
 from kombu import Exchange, Queue
 
 LANES = ("default", "io", "cpu")
@@ -11,6 +13,10 @@ LANES = ("default", "io", "cpu")
 
 MOST_URGENT = 9
 """Priorities are 0 to 9, for people and in RabbitMQ; Redis as kombu uses it has it the other way round."""
+
+WIRE_OPTIONS: dict[str, Any] = {"priority_steps": [0, 3, 6, 9], "global_keyprefix": ""}
+"""Transport options that decide in which of the broker's keys a message lies: alike for who publishes and who consumes.
+Stored priorities fall into these four steps; each step is a Redis list of its own."""
 
 _EXCHANGE = Exchange("agentflow", type="direct", durable=True)
 

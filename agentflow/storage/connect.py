@@ -28,9 +28,9 @@ worker's main process."""
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}  # seconds
 
 _HOT_OPTIONS = (
-    # A generic plan made while a table was empty would otherwise stay a sequential scan; every hot statement is a
-    # look-up by key, for which planning again and compiling cost more than they give.
-    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off "
+    # A generic plan made while a table was empty would otherwise stay a sequential scan, or a bitmap scan of a run's
+    # whole key range; every hot statement is a look-up by full key, for which planning again costs more than it gives.
+    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off "
     "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
 )
 

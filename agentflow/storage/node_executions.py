@@ -12,10 +12,9 @@ from uuid import UUID
 import psycopg2
 import psycopg2.errors
 import psycopg2.extras
-from psycopg2 import OperationalError
 
 from agentflow.engine.routing import Batch, route_columns
-from agentflow.errors import Unavailable
+from agentflow.errors import EngineError, Unavailable
 from agentflow.graph.plan import Plan
 from agentflow.storage.connect import connect_hot
 from agentflow.storage.runs import Ready
@@ -45,8 +44,8 @@ _STATEMENTS = {
     "stop_flag": ("uuid", "SELECT stop_as IS NOT NULL FROM runs WHERE id = $1"),
     "execution_count": ("uuid", "SELECT count(*) FROM node_executions WHERE run_id = $1"),
     "lose": (
-        "uuid, int, int, uuid, int, uuid, text, float8",
-        "SELECT * FROM agentflow_lose($1, $2, $3, $4, $5, $6, $7, $8)",
+        "uuid, int, int, uuid, boolean, int, uuid, text, float8",
+        "SELECT * FROM agentflow_lose($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     ),
     "renew": (
         "text[], uuid[], int[], int[], float8",
@@ -57,7 +56,8 @@ _STATEMENTS = {
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
         "AND status = 'RUNNING' AND holder = $4",
     ),
-    "overdue": ("float8, int, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3)"),
+    "overdue": ("float8, int, boolean, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3, $4)"),
+    "recall": ("int", "SELECT agentflow_recall($1)"),
     "overdue_runs": ("int", "SELECT agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
 }
@@ -68,6 +68,10 @@ _TRIED_AGAIN = (
     psycopg2.errors.SerializationFailure,
 )
 _TRIES = 5
+
+_AWAY = ("08", "53", "57", "25006", "40", "55P03")
+"""SQLSTATEs, or their beginnings, with which a server says: not now. Connection, resources (a full disk too), shutdown,
+a standby that was promoted elsewhere, conflicts that did not resolve. The same call may work later."""
 
 
 class RunHeader(NamedTuple):
@@ -167,17 +171,20 @@ class HotConnection:
         """Call a prepared statement; lock conflicts are tried again, as the whole call is one transaction.
 
         Raises:
-            Unavailable: the connection broke. Whether the call was carried out is not known.
+            Unavailable: the server is away or overloaded. Whether the call was carried out is not known.
+            EngineError: the server refuses the call as it is; calling again is useless.
         """
         for remaining in reversed(range(_TRIES)):
             try:
                 return self._rows(name, values)
-            except _TRIED_AGAIN:
-                if not remaining:
-                    raise
-            except (OperationalError, psycopg2.InterfaceError) as error:
-                self.close()
-                raise Unavailable(f"the connection to PostgreSQL broke: {str(error).strip()}") from error
+            except psycopg2.Error as error:
+                if isinstance(error, _TRIED_AGAIN) and remaining:
+                    continue
+                reason = str(error).strip()
+                if error.pgcode is None or error.pgcode.startswith(_AWAY):
+                    self.close()
+                    raise Unavailable(f"PostgreSQL is away: {reason}") from error
+                raise EngineError(f"PostgreSQL refuses to {name}: {reason}") from error
         raise AssertionError("unreachable")
 
     def run_header(self, run_id: UUID) -> RunHeader | None:
@@ -258,13 +265,24 @@ class HotConnection:
         node: int,
         idx: int,
         token: UUID,
-        max_losses: int,
+        *,
+        expired: bool,
+        bearable: int | None,
         new_token: UUID,
         holder: str,
         lease: float,
     ) -> tuple[Literal["gone", "queued", "poisoned"], int | None]:
-        """Take a lease away; `poisoned`: it was lost too often and is the caller's now. And how many outputs it has."""
-        verdict, emitted = self._call("lose", run_id, node, idx, token, max_losses, new_token, holder, lease)[0]
+        """Take a lease away, so that the node execution runs again; and how many outputs it has.
+
+        Args:
+            run_id, node, idx: the node execution.
+            token: the lease's.
+            expired: only if it has run out (its owner may have renewed it since it was seen).
+            bearable: losses that are borne; beyond, the verdict is `poisoned`, and the lease is the caller's. None: the
+                lease is given back by its owner, which is no loss.
+            new_token, holder, lease: the caller's lease, should it get it.
+        """
+        verdict, emitted = self._call("lose", run_id, node, idx, token, expired, bearable, new_token, holder, lease)[0]
         return verdict, emitted
 
     def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
@@ -278,12 +296,20 @@ class HotConnection:
         rows = self._call("lease_of", run_id, node, idx, holder)
         return rows[0][0] if rows else None
 
-    def overdue(self, lease: float, limit: int, backlog: bool) -> list[Overdue]:
-        """At most `limit` node executions that recovery must look after; those that need nothing yet are put off.
+    def overdue(self, lease: float, limit: int, backlog: bool, steady: bool) -> list[Overdue]:
+        """What recovery must look after, among the `limit` rows that are due; the others of them are put off.
 
-        `backlog`: messages are waiting at the broker, so what is QUEUED is most likely among them.
+        Args:
+            lease: seconds of a lease.
+            limit: how many rows to look at.
+            backlog: messages are waiting at the broker, so what is QUEUED is most likely among them.
+            steady: leases that have run out count as lost (not so after an outage in which nobody could renew).
         """
-        return [Overdue(*row) for row in self._call("overdue", lease, limit, backlog)]
+        return [Overdue(*row) for row in self._call("overdue", lease, limit, backlog, steady)]
+
+    def recall(self, limit: int) -> int:
+        """The broker's queues are empty: make what was put off behind them due, at most `limit`; how many that were."""
+        return int(self._call("recall", limit)[0][0])
 
     def overdue_runs(self, limit: int) -> list[UUID]:
         """At most `limit` runs whose deadline has passed and that nobody has stopped."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 
-from agentflow.dispatch.lanes import LANES, queue, queue_name
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue, queue_name
 from agentflow.dispatch.transport import install
 from agentflow.errors import EngineError
 from agentflow.settings import settings
@@ -43,6 +43,7 @@ def _fixed() -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         "task_queues": [queue(lane) for lane in LANES],
         "task_default_queue": queue_name(LANES[0]),
+        "task_queue_max_priority": MOST_URGENT,  # also for lanes that only `-Q` names: all declare a queue alike
     }
 
 
@@ -53,7 +54,10 @@ def _make() -> Celery:
         sys.exit(f"agentflow: {error.message}")
     install()
     made = Celery("agentflow", set_as_current=True)
-    made.config_from_object({**_configuration(), **{key: value for key, value in fixed.items() if value is not None}})
+    merged = {**_configuration(), **fixed}
+    # Who publishes does not read this file: both must mean the same keys of the broker.
+    merged["broker_transport_options"] = {**merged.get("broker_transport_options", {}), **WIRE_OPTIONS}
+    made.config_from_object(merged)
     return made
 
 

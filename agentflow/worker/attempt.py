@@ -11,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.blocks.base import Block, check_output
+from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
-from agentflow.errors import BlockBug, Unavailable
+from agentflow.errors import BlockBug, EngineError, Unavailable
 from agentflow.graph.plan import PlanNode
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Claim, Settled
+from agentflow.storage.runs import Ready
 from agentflow.worker.follow import follow
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext
@@ -54,7 +56,8 @@ class Attempt:
         self._batch = Batch(first=claim.emitted)
         self._bytes = 0
         self._ordered = bool(node.links) and node.settings.ordering == "ordered"
-        self.lost = False
+        self._atomic = False
+        self._closed = False  # settled for good, or not ours any more: nothing is stored from here on
 
     def emit(self, block: Block, pin: str, value: Any) -> None:
         """Take what the block yielded; stored at the end, or when it has waited long enough.
@@ -75,7 +78,8 @@ class Attempt:
             self._router.add(self._batch, pin, value, text)
             self._bytes += len(text)
             full = self._batch.count >= _BATCH_OUTPUTS or self._bytes >= _BATCH_BYTES
-        if block.atomic:
+        self._atomic = block.atomic
+        if self._atomic:
             return
         if full:
             self.flush()
@@ -92,24 +96,72 @@ class Attempt:
     def flush(self) -> None:
         """Store what was yielded so far; the node execution goes on."""
         with self.process.lock:
-            if self._batch.count and not self.lost:
+            # Closed: the flusher was woken for this attempt, and comes when the next one is already running.
+            if self._closed:
+                return
+            if self._batch.count:
                 settled = self._settle(Change(None))
                 follow(self.process.hot, self.run, self.node.number, settled, final=False)
                 self._batch = Batch(first=self._batch.first + self._batch.count)
                 self._bytes = 0
                 if settled.verdict != "landed":
-                    self.lost = settled.verdict == "lost"
+                    self._closed = settled.verdict == "lost"
                     self.interrupts.stop()
             self.interrupts.flushed()
 
-    def settle(self, change: Change, error: str | None = None) -> Settled:
-        """Record how the attempt ended; `error` goes out on the error pin behind everything else."""
+    def settle(self, change: Change, error: str | None = None) -> Settled | None:
+        """Record how the attempt ended; `error` goes out on the error pin behind everything else.
+
+        Returns:
+            what came of it; None if the lease was lost before.
+        """
         with self.process.lock:
+            if self._closed:
+                return None
+            self._closed = True
+            if self._atomic and change.status != "COMPLETED":
+                self._batch = Batch(first=self.claim.emitted)
             if error is not None:
                 self._router.add(self._batch, ERROR_PIN, error, dumps(error))
-            settled = self._settle(change)
-            follow(self.process.hot, self.run, self.node.number, settled, final=change.status != "QUEUED")
+            settled = self._settle_or_fail(change)
+            follow(
+                self.process.hot,
+                self.run,
+                self.node.number,
+                settled,
+                final=change.status != "QUEUED" or settled.verdict == "stopped",
+            )
             return settled
+
+    def hand_back(self) -> None:
+        """This process is being stopped: another shall make a new attempt. What was stored stays stored."""
+        with self.process.lock:
+            if not self._closed:
+                self._closed = True
+                verdict, _ = self.process.hot.lose(
+                    self.run.run_id,
+                    self.node.number,
+                    self.idx,
+                    self.token,
+                    expired=False,
+                    bearable=None,
+                    new_token=self.token,
+                    holder="",
+                    lease=0,
+                )
+                if verdict == "queued":
+                    publish(self.run.plan, self.run.run_id, self.run.priority, [Ready(self.node.number, self.idx)])
+
+    def _settle_or_fail(self, change: Change) -> Settled:
+        """Settle; what PostgreSQL refuses to store fails the node execution instead of being tried for ever."""
+        try:
+            return self._settle(change)
+        except Unavailable:
+            raise
+        except EngineError as error:
+            logger.exception("settle_refused", extra={"run": str(self.run.run_id), "node": self.node.id})
+            self._batch = Batch(first=self._batch.first)
+            return self._settle(Change("FAILED", "system", f"what the block yielded cannot be stored: {error.message}"))
 
     def _settle(self, change: Change) -> Settled:
         give_up_at = time.monotonic() + _SETTLE_PATIENCE.total_seconds()

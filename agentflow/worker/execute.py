@@ -13,11 +13,13 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from billiard.common import terminate_handler_fired
+
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block, Context
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect, prepare
-from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, failure, reported
+from agentflow.engine.outcome import Completed, Outcome, Stopped, failure, reported
 from agentflow.engine.retry import retry_delay
 from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
 from agentflow.ids import new_token
@@ -44,7 +46,13 @@ def execute(run_id: UUID, node: int, idx: int) -> None:
     attempt = claim(process(), run_id, node, idx)
     if attempt is None:
         return
-    outcome = perform(attempt)
+    try:
+        outcome = perform(attempt)
+    except SystemExit:
+        # The worker is being stopped. (After a timeout its main process is at it, and ends the attempt FAILED.)
+        if attempt.interrupts.cause is None:
+            attempt.hand_back()
+        raise
     settle(attempt, outcome)
 
 
@@ -101,6 +109,8 @@ def perform(attempt: Attempt) -> Outcome:
         except Unavailable:  # what it yielded cannot be stored: its lease is given back, and it runs again
             raise
         except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
+            if terminate_handler_fired():  # it is not the block's: this process is told to end
+                raise
             return failure(error)
 
 
@@ -196,18 +206,20 @@ def is_stopped(attempt: Attempt) -> bool:
 
 def settle(attempt: Attempt, outcome: Outcome) -> None:
     """Record the outcome, and do what follows from it."""
-    if attempt.lost:
-        return
     change = _change(attempt, outcome)
     error = change.error if change.status == "FAILED" else None
     settled = attempt.settle(change, error)
-    if change.status == "FAILED" and settled.verdict == "landed":
+    if change.status == "FAILED" and settled is not None and settled.verdict == "landed":
         stop_after_failure(attempt.run, attempt.node.number)
 
 
 def _change(attempt: Attempt, outcome: Outcome) -> Change:
-    if not isinstance(outcome, Failed):
-        return Change("COMPLETED")  # a Stopped one is recorded as CANCELLED, whatever it says
+    if isinstance(outcome, Completed):
+        return Change("COMPLETED")
+    if isinstance(outcome, Stopped):
+        return Change(
+            "QUEUED"
+        )  # recorded as CANCELLED, as its run was stopped; if that were not so, it would run again
     delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance)
     if delay is None:
         return Change("FAILED", outcome.reason, outcome.message)

@@ -30,7 +30,7 @@ def follow(hot: HotConnection, run: RunContext, node: int, settled: Settled, *, 
         ready, go_on = hot.release(run.run_id, node, go_on)
         publish(run.plan, run.run_id, run.priority, ready)
         any_ready = any_ready or bool(ready)
-    if final and not any_ready and not settled.crowded and settled.verdict != "lost":
+    if final and not any_ready and not (settled.crowded and settled.go_on is None) and settled.verdict != "lost":
         end_if_quiescent(hot, run)
 
 

@@ -10,7 +10,7 @@ Blocks run in the main thread, so signals reach them out of a sleep or a loop:
 What reaches a block is `Interrupted`, a BaseException, and only while the block's own code runs: never in the middle of
 a settle. A block that does not let go (a C function that never returns) loses its process to the main process.
 
-Outside a main thread (Celery's thread and green pools) there are no signals: then a block is stopped where it yields.
+So a worker's pool is prefork or solo: threads get no signals, and one cannot be killed without the others.
 """
 
 import signal

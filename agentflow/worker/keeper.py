@@ -1,10 +1,11 @@
 """What does a worker's main process do for its children, and for the whole installation?
 
-A thread of the main process, because a block can hold its own process's interpreter lock (a regular expression does):
+Two threads of the main process, because a block can hold its own process's interpreter lock (a large sort does):
 
-    every half second renew the leases of what the children are executing; tell children whose run was stopped;
-                      one pass of recovery (`recovery.py`), if no other worker is at it
-    at once           give back the lease of a child that died or was killed
+    keeper    every half second: renews the leases of what the children are executing; tells children whose run was
+              stopped. It talks to PostgreSQL only, so that nothing that a broker does can cost a lease
+    recovery  at once: gives back the lease of a child that died or was killed; every half second: one pass of recovery
+              (`recovery.py`), if no other worker is at it
 
 A child that does not let go of a stopped run's block is killed, and Celery replaces it.
 """
@@ -25,6 +26,7 @@ from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE
 from agentflow.errors import AgentFlowError
 from agentflow.settings import settings
+from agentflow.storage.node_executions import HotConnection
 from agentflow.worker.process import Process, holder
 from agentflow.worker.recovery import Recovery
 
@@ -48,27 +50,29 @@ class GivenBack(NamedTuple):
 
 
 class Keeper:
-    """The thread. It has a database connection of its own."""
+    """The two threads; each has a database connection of its own."""
 
     def __init__(self) -> None:
-        self._process = Process()
-        self._recovery = Recovery(self._process)
+        self._hot = HotConnection()
+        self._recovery = Recovery(Process())
         self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._told: dict[tuple[_Key, int], float] = {}
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-        self._thread.start()
+        """Start the threads."""
+        for name, work in (("keeper", self._keep), ("recovery", self._recover)):
+            thread = threading.Thread(target=work, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def stop(self) -> None:
-        """Stop the thread and wait for it."""
+        """Stop the threads and wait for them."""
         self._stopping.set()
         self._given_back.put(None)
-        if self._thread is not None:
-            self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def give_back(self, args: Sequence[Any], pid: int | None, *, timed_out: bool) -> None:
         """The process `pid` cannot go on with the node execution that `args` name. Does not wait."""
@@ -76,41 +80,49 @@ class Keeper:
             run_id, node, idx = args
             self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out))
 
-    def _run(self) -> None:
+    def _keep(self) -> None:
+        while not self._stopping.wait(TICK):
+            try:
+                self._renew()
+            except AgentFlowError as error:
+                logger.warning("renewal_postponed", extra={"error": error.message})
+            except Exception:
+                logger.exception("renewal_failed")
+        self._hot.close()
+
+    def _recover(self) -> None:
+        pending: GivenBack | None = None
         while not self._stopping.is_set():
             try:
-                self._wait_for_tick()
-                self._renew()
-                self._recovery.run_pass()
+                pending = pending or self._next_given_back()
+                if pending is not None:
+                    self._recovery.take_back(*pending)
+                    pending = None
+                else:
+                    self._recovery.run_pass()
             except AgentFlowError as error:
-                logger.warning("keeper_postponed", extra={"error": error.message})
+                logger.warning("recovery_postponed", extra={"error": error.message})
                 self._recovery.was_interrupted()
                 self._stopping.wait(TICK)
             except Exception:
-                logger.exception("keeper_failed")
-                self._process.hot.close()
-                self._recovery.was_interrupted()
+                logger.exception("recovery_failed")
+                pending = None
                 self._stopping.wait(TICK)
-        self._process.hot.close()
+        self._recovery.close()
 
-    def _wait_for_tick(self) -> None:
-        """Until the next tick, take what is given back."""
-        end = monotonic() + TICK
-        while (remaining := end - monotonic()) > 0:
-            try:
-                item = self._given_back.get(timeout=remaining)
-            except queue.Empty:
-                return
-            if item is None:
-                return
-            self._recovery.take_back(*item)
+    def _next_given_back(self) -> GivenBack | None:
+        """What is given back next, waiting for it for at most a tick."""
+        try:
+            return self._given_back.get(timeout=TICK)
+        except queue.Empty:
+            return None
 
     def _renew(self) -> None:
         held = _executing()
         if not held:
             self._told.clear()
             return
-        renewed = self._process.hot.renew([(holder(pid), *key) for key, pid in held.items()], settings().lease_seconds)
+        renewed = self._hot.renew([(holder(pid), *key) for key, pid in held.items()], settings().lease_seconds)
         for run_id, node, idx, stop in renewed:
             if stop:
                 self._tell((run_id, node, idx), held[run_id, node, idx])

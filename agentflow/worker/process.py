@@ -16,7 +16,10 @@ from agentflow.storage.connect import session
 from agentflow.storage.node_executions import HotConnection
 
 RUNS_KEPT: Final = 2_000
-"""Runs whose header and plan a process remembers; an entry is small, as plans are shared (masked ones are not)."""
+"""Runs whose header and plan a process remembers; an entry is small, as plans are shared."""
+
+MASKED_NODES_KEPT: Final = 50_000
+"""Nodes of plans with masks, which are a run's own, that a process remembers; about 2 kB each."""
 
 _main_process = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -50,6 +53,7 @@ class Process:
         self.hot = HotConnection()
         self.lock = threading.RLock()
         self._runs: OrderedDict[UUID, RunContext] = OrderedDict()
+        self._masked_nodes = 0
 
     def run(self, run_id: UUID) -> RunContext | None:
         """The context of a run, or None if there is no such run."""
@@ -64,10 +68,19 @@ class Process:
             plan = plan_of(opened, header.graph_id, header.graph_version)
         masks = loads(header.masks) if header.masks else {}
         context = RunContext(run_id, plan.masked(masks) if masks else plan, masks, header.priority)
-        self._runs[run_id] = context
-        if len(self._runs) > RUNS_KEPT:
-            self._runs.popitem(last=False)
+        self._keep(context)
         return context
+
+    def _keep(self, context: RunContext) -> None:
+        self._runs[context.run_id] = context
+        self._masked_nodes += _masked_nodes(context)
+        while len(self._runs) > 1 and (len(self._runs) > RUNS_KEPT or self._masked_nodes > MASKED_NODES_KEPT):
+            _, dropped = self._runs.popitem(last=False)
+            self._masked_nodes -= _masked_nodes(dropped)
+
+
+def _masked_nodes(context: RunContext) -> int:
+    return len(context.plan.nodes) if context.masks else 0
 
 
 @cache

@@ -5,29 +5,45 @@ at is found by one index (`check_at`), so that a pass over nothing costs nothing
 """
 
 import logging
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 from uuid import UUID
 
-from agentflow.clock import monotonic
-from agentflow.dispatch import backlog, publish, ring_finaliser
+from agentflow.clock import monotonic, now
+from agentflow.dispatch import backlog, publish
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.statuses import FailureReason
-from agentflow.errors import SystemFault
+from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Overdue
 from agentflow.storage.runs import Ready
+from agentflow.worker.finalise import finalise
 from agentflow.worker.follow import end_if_quiescent, follow, stop_after_failure, stop_run
 from agentflow.worker.process import Process, RunContext, holder
 
 logger = logging.getLogger(__name__)
 
 _LOCK: Final = 0x41465245  # "AFRE": one recovery pass at a time
-_BATCH: Final = 500  # node executions looked at in a pass
+_BATCH: Final = 2_000  # node executions looked at in a pass
+_RECALLED: Final = 5_000  # node executions made due at once when the broker's queues have become empty
+_ENDED_AT_MOST: Final = 50  # forgotten runs ended in a pass
 _RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
 _RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
 _FIRST = UUID(int=0)
+
+
+@contextmanager
+def _others_go_on(**fields: Any) -> Iterator[None]:
+    """One thing that cannot be mended (its plan cannot be read, say) must not keep us from the others."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except Exception:
+        logger.exception("not_mended", extra=fields)
 
 
 class Recovery:
@@ -36,9 +52,14 @@ class Recovery:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._steady_since = monotonic()
+        self._last_pass = now()
         self._after = _FIRST
         self._runs_at = 0.0
         self._backlog = False
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._process.hot.close()
 
     def was_interrupted(self) -> None:
         """The database was away: nobody could renew, so leases do not count as run out for a while."""
@@ -48,17 +69,28 @@ class Recovery:
         """Look after what is overdue; and, every few seconds, after runs that nobody will end."""
         hot = self._process.hot
         if not hot.try_lock(_LOCK):
+            self._last_pass = now()
             return
         try:
+            lease = settings().lease_seconds
+            if (now() - self._last_pass).total_seconds() > lease / 3:
+                self.was_interrupted()  # this host slept, or PostgreSQL stood still: the others may have, too
             if monotonic() >= self._runs_at:
                 self._runs_at = monotonic() + _RUNS_EVERY
-                self._backlog = backlog() > 0
-                self._stop_overdue_runs()
-                self._end_forgotten_runs()
-            for item in hot.overdue(settings().lease_seconds, _BATCH, self._backlog):
-                self._mend(item)
+                self._look_at_runs()
+            for item in hot.overdue(lease, _BATCH, self._backlog, monotonic() - self._steady_since >= lease):
+                with _others_go_on(run=str(item.run_id), node=item.node, index=item.idx, action=item.action):
+                    self._mend(item)
+            self._last_pass = now()
         finally:
             hot.unlock(_LOCK)
+
+    def _look_at_runs(self) -> None:
+        self._backlog = backlog() > 0
+        if not self._backlog:
+            self._process.hot.recall(_RECALLED)
+        self._stop_overdue_runs()
+        self._end_forgotten_runs()
 
     def _mend(self, item: Overdue) -> None:
         run = self._process.run(item.run_id)
@@ -68,8 +100,8 @@ class Recovery:
             publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
         elif item.action == "release":
             self._release(run, item)
-        elif item.token is not None and monotonic() - self._steady_since >= settings().lease_seconds:
-            self._lose(run, item.node, item.idx, item.token, SystemFault("its worker was lost"), "worker_lost")
+        elif item.token is not None:
+            self._lose(run, item.node, item.idx, item.token, "its worker was lost", "worker_lost", expired=True)
 
     def _release(self, run: RunContext, item: Overdue) -> None:
         go_on: int | None = item.idx - 1
@@ -80,14 +112,17 @@ class Recovery:
 
     def _stop_overdue_runs(self) -> None:
         for run_id in self._process.hot.overdue_runs(_BATCH):
-            if (run := self._process.run(run_id)) is not None:
-                stop_run(run, FailureReason.TIMEOUT)
+            with _others_go_on(run=str(run_id)):
+                if (run := self._process.run(run_id)) is not None:
+                    stop_run(run, FailureReason.TIMEOUT)
 
     def _end_forgotten_runs(self) -> None:
+        """Here and now, not by a message: it might wait behind long blocks, and be rung again and again meanwhile."""
         forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)
-        for run_id in forgotten:
-            ring_finaliser(run_id)
         self._after = last or _FIRST
+        for run_id in forgotten[:_ENDED_AT_MOST]:
+            with _others_go_on(run=str(run_id)):
+                finalise(run_id)
 
     def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool) -> None:
         """A process of this worker that held this lease is gone: do not wait for the lease to run out."""
@@ -98,21 +133,29 @@ class Recovery:
             return
         if timed_out:
             message = "the block ran longer than its timeout, and its process had to be killed"
-            self._lose(run, node, idx, token, SystemFault(message), "timeout", bearable=False)
+            self._lose(run, node, idx, token, message, "timeout", expired=False)
         else:
-            self._lose(run, node, idx, token, SystemFault("its worker process died"), "worker_lost")
+            self._lose(run, node, idx, token, "its worker process died", "worker_lost", expired=False)
 
     def _lose(
-        self, run: RunContext, node: int, idx: int, token: UUID, why: SystemFault, reason: str, *, bearable: bool = True
+        self, run: RunContext, node: int, idx: int, token: UUID, message: str, reason: str, *, expired: bool
     ) -> None:
         """Run it again if it may be, else end it FAILED."""
         own = run.plan.nodes[node].settings
-        limit = settings().max_losses if own.max_losses is None else own.max_losses
-        if not bearable or own.on_worker_lost == "fail":
-            limit = -1
+        bearable = settings().max_losses if own.max_losses is None else own.max_losses
+        if reason == "timeout" or own.on_worker_lost == "fail":
+            bearable = -1
         own_token = new_token()
         verdict, emitted = self._process.hot.lose(
-            run.run_id, node, idx, token, limit, own_token, holder(), settings().lease_seconds
+            run.run_id,
+            node,
+            idx,
+            token,
+            expired=expired,
+            bearable=bearable,
+            new_token=own_token,
+            holder=holder(),
+            lease=settings().lease_seconds,
         )
         logger.warning(
             "lease_lost",
@@ -121,7 +164,7 @@ class Recovery:
         if verdict == "queued":
             publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
         elif verdict == "poisoned":
-            self._fail(run, node, idx, own_token, emitted or 0, reason, why.message)
+            self._fail(run, node, idx, own_token, emitted or 0, reason, message)
 
     def _fail(self, run: RunContext, node: int, idx: int, token: UUID, emitted: int, reason: str, message: str) -> None:
         batch = Batch(first=emitted)

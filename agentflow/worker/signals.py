@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from celery import signals
+from celery.concurrency import get_implementation
 
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
@@ -44,8 +45,12 @@ def _before_forking(sender: Any, **_: Any) -> None:
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
     name_main_process(str(sender))
-    if "solo" in str(type(sender.pool_cls)) or str(sender.pool_cls).endswith("solo"):
+    pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
+    if pool == "solo":
         interrupts().install()
+    elif pool != "prefork":
+        # Blocks are stopped by signals, which reach main threads only, and a thread cannot be killed.
+        sys.exit(f"agentflow: this worker does not start: the pool {pool!r} cannot stop a block; use prefork or solo")
 
 
 def _in_child(**_: Any) -> None:

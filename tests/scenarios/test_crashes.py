@@ -170,3 +170,26 @@ def test_a_restart_of_all_workers_loses_nothing(fleet: Fleet, log: Path) -> None
     run = fleet.ended(run_id, seconds=90)
     assert (run.status, run.outputs) == ("COMPLETED", {"v": list(range(40))})
     assert len(noted(log)) == 40, "a warm shutdown finishes what it runs: nothing runs twice"
+
+
+@pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGTERM])
+def test_a_worker_that_is_stopped_gives_its_work_to_another_and_fails_nothing(
+    fleet: Fleet, log: Path, how: signal.Signals
+) -> None:
+    """SIGQUIT: the worker stops without waiting. SIGTERM to the child, as service managers send it to a whole group."""
+    run_id = fleet.submit(sleeper(8.0, log))
+    _, _, _, pid = until(lambda: noted(log), "the block runs")[0]
+    name, process = next(
+        (name, process)
+        for name, process in fleet.workers.items()
+        if pid in {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    )
+    if how is signal.SIGQUIT:
+        process.send_signal(how)
+        until(lambda: process.poll() is not None, "the worker ends")
+        del fleet.workers[name]
+    else:
+        os.kill(pid, how)
+    run = fleet.ended(run_id, seconds=60)
+    assert (run.status, run.outputs) == ("COMPLETED", {"v": ["done"]})
+    assert [attempt for _, _, attempt, _ in noted(log)] == [1, 2]

@@ -1,5 +1,6 @@
 """What claim, settle, release, lose, renew and stop promise, one promise a test."""
 
+import random
 import threading
 from collections.abc import Callable
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.statuses import RunStatus
 from agentflow.engine.verdict import Verdict
-from agentflow.errors import AlreadyEnded, NotFound
+from agentflow.errors import AlreadyEnded, EngineError, NotFound, Unavailable
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
@@ -90,6 +91,28 @@ class Driver:
             bool(self.plan.nodes[node].links),
         )
 
+    def lose(
+        self,
+        node: int,
+        idx: int,
+        token: UUID,
+        *,
+        bearable: int | None = 3,
+        expired: bool = False,
+        new: UUID | None = None,
+    ) -> tuple[str, int | None]:
+        return self.hot.lose(
+            self.run_id,
+            node,
+            idx,
+            token,
+            expired=expired,
+            bearable=bearable,
+            new_token=new or new_token(),
+            holder="keeper",
+            lease=60,
+        )
+
     def run(self, node: int, idx: int, *outputs: tuple[str, object]) -> Settled:
         token, claimed = self.claim(node, idx)
         assert claimed.verdict == "claimed"
@@ -153,7 +176,7 @@ def test_a_value_reaches_its_sink_unaltered(drive: Callable[[Plan], Driver]) -> 
 def test_a_late_worker_cannot_settle(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(PAIR)
     late, _ = driver.claim(0, 1)
-    driver.hot.lose(driver.run_id, 0, 1, late, 3, new_token(), "me", 60)
+    driver.lose(0, 1, late, bearable=3)
     current, _ = driver.claim(0, 1)
     assert driver.settle(0, 1, late, ("x", "late")).verdict == "lost"
     assert driver.settle(0, 1, current, ("x", "current")).verdict == "landed"
@@ -182,7 +205,7 @@ def test_an_attempt_goes_on_behind_what_an_earlier_one_had_stored(drive: Callabl
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
     driver.settle(0, 1, token, ("x", 1), ("x", 2), change=FLUSH)
-    driver.hot.lose(driver.run_id, 0, 1, token, 3, new_token(), "me", 60)
+    driver.lose(0, 1, token, bearable=3)
     token, claimed = driver.claim(0, 1)
     assert (claimed.emitted, claimed.attempt, claimed.losses) == (2, 2, 1)
     assert driver.settle(0, 1, token, ("x", 3), first=2).ready == [Ready(1, 3)]
@@ -286,7 +309,7 @@ def test_what_was_put_back_after_a_stop_is_closed_by_the_next_claim(
     token, _ = driver.claim(0, 1)
     with session_of() as session, session.begin():
         runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
-    assert driver.hot.lose(driver.run_id, 0, 1, token, 3, new_token(), "me", 60)[0] == "queued"
+    assert driver.lose(0, 1, token, bearable=3)[0] == "queued"
     claimed = driver.claim(0, 1)[1]
     assert (claimed.verdict, claimed.last) == ("stopped", True)
 
@@ -309,10 +332,10 @@ def test_a_lease_lost_too_often_goes_to_who_took_it_away(drive: Callable[[Plan],
     driver = drive(PAIR)
     for _ in range(2):
         token, _ = driver.claim(0, 1)
-        assert driver.hot.lose(driver.run_id, 0, 1, token, 2, new_token(), "keeper", 60)[0] == "queued"
+        assert driver.lose(0, 1, token, bearable=2)[0] == "queued"
     token, _ = driver.claim(0, 1)
     taken = new_token()
-    assert driver.hot.lose(driver.run_id, 0, 1, token, 2, taken, "keeper", 60) == ("poisoned", 0)
+    assert driver.lose(0, 1, token, bearable=2, new=taken) == ("poisoned", 0)
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "lost"
     assert driver.settle(0, 1, taken, change=Change("FAILED", "worker_lost", "lost")).verdict == "landed"
 
@@ -321,11 +344,11 @@ def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Dri
     driver = drive(plan_of(nodes=3))
     driver.claim(0, 1, lease=1)
     driver.claim(1, 1, lease=3600)
-    assert hot.overdue(15, 100, False) == []
+    assert hot.overdue(15, 100, False, True) == []
     hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
-    found = {(item.action, item.node) for item in hot.overdue(15, 100, False)}
+    found = {(item.action, item.node) for item in hot.overdue(15, 100, False, True)}
     assert found == {("lose", 0), ("ring", 2)}
-    assert hot.overdue(15, 100, False) == [], "what was found is put off"
+    assert hot.overdue(15, 100, False, True) == [], "what was found is put off"
 
 
 def test_what_waits_behind_others_at_the_broker_is_not_rung_before_long(
@@ -334,11 +357,13 @@ def test_what_waits_behind_others_at_the_broker_is_not_rung_before_long(
     drive(plan_of(nodes=1))
     hot._rows("stop_flag", [new_id()])  # opens the connection
     hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
-    assert hot.overdue(15, 100, True) == []
-    hot._cursor.execute("SET agentflow.clock_offset = '16 seconds'")
-    assert [item.action for item in hot.overdue(15, 100, False)] == ["ring"], "it was not put off for long"
-    hot._cursor.execute("SET agentflow.clock_offset = '90 seconds'")
-    assert [item.action for item in hot.overdue(15, 100, True)] == ["ring"]
+    assert hot.overdue(15, 100, True, True) == []
+    assert hot.overdue(15, 100, False, True) == [], "it is put off"
+    assert hot.recall(100) == 1
+    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["ring"], "the broker's queues are empty"
+    assert hot.recall(100) == 0, "it was rung"
+    hot._cursor.execute("SET agentflow.clock_offset = '200 seconds'")
+    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["ring"], "it has waited for long"
 
 
 def test_leases_are_renewed_for_their_holder_only(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
@@ -386,3 +411,60 @@ def test_parts_selected_by_dynamic_pins_arrive_at_their_sinks(drive: Callable[[P
     assert driver.run(0, 1, ("x", {"name": "Ada"})).ready == [Ready(1, 1), Ready(3, 1)]
     assert driver.claim(1, 1)[1].inputs == '{"a":"Ada"}'
     assert driver.claim(3, 1)[1].inputs == '{"a":{"name":"Ada"}}'
+
+
+def test_a_lease_that_was_renewed_since_it_was_seen_is_not_taken_away(drive: Callable[[Plan], Driver]) -> None:
+    driver = drive(PAIR)
+    token, _ = driver.claim(0, 1, lease=60)
+    assert driver.lose(0, 1, token, expired=True) == ("gone", None)
+    assert driver.settle(0, 1, token, ("x", 1)).verdict == "landed"
+
+
+def test_a_lease_that_is_given_back_in_order_is_no_loss(drive: Callable[[Plan], Driver]) -> None:
+    driver = drive(PAIR)
+    for _ in range(5):
+        token, claimed = driver.claim(0, 1)
+        assert claimed.losses == 0
+        assert driver.lose(0, 1, token, bearable=None)[0] == "queued"
+
+
+def test_no_lease_counts_as_lost_while_nobody_could_renew(drive: Callable[[Plan], Driver], hot: HotConnection) -> None:
+    driver = drive(plan_of(nodes=1))
+    driver.claim(0, 1, lease=1)
+    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    assert hot.overdue(15, 100, False, False) == []
+    hot._cursor.execute("SET agentflow.clock_offset = '12 seconds'")
+    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["lose"], "it was put off for a second only"
+
+
+def test_what_was_put_off_is_looked_at_when_its_lease_has_run_out(
+    drive: Callable[[Plan], Driver], hot: HotConnection
+) -> None:
+    driver = drive(plan_of(nodes=1))
+    hot._rows("stop_flag", [driver.run_id])  # opens the connection
+    hot._cursor.execute("SET agentflow.clock_offset = '6 seconds'")
+    assert hot.overdue(15, 100, True, True) == [], "put off for a minute or two, behind a queue"
+    driver.claim(0, 1, lease=5)
+    hot._cursor.execute("SET agentflow.clock_offset = '12 seconds'")
+    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["lose"]
+
+
+def test_held_back_outputs_are_no_work_for_recovery_while_their_turn_has_not_come(
+    drive: Callable[[Plan], Driver], hot: HotConnection
+) -> None:
+    driver = drive(FAN)
+    driver.run(0, 1, ("x", 1), ("x", 2))
+    driver.claim(1, 1, lease=600)
+    driver.run(1, 2, ("x", "2a"))
+    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    assert hot.overdue(15, 100, False, True) == []
+
+
+def test_what_the_database_refuses_is_no_outage(drive: Callable[[Plan], Driver]) -> None:
+    pin = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=3_000)))  # too long for an index
+    driver = drive(plan_of((0, "x", 1, pin), nodes=2))
+    token, _ = driver.claim(0, 1)
+    with pytest.raises(EngineError) as refused:
+        driver.settle(0, 1, token, ("x", 1))
+    assert not isinstance(refused.value, Unavailable)
+    assert driver.settle(0, 1, token, change=Change("FAILED", "system", "refused")).verdict == "landed"

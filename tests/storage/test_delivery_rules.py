@@ -207,6 +207,20 @@ def claim(hot: HotConnection, plan: Plan, run_id: UUID, node: int, idx: int) -> 
     return Claimed(node, idx, token, reply.emitted) if reply.verdict == "claimed" else None
 
 
+def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> tuple[str, int | None]:
+    return hot.lose(
+        run_id,
+        claimed.node,
+        claimed.idx,
+        claimed.token,
+        expired=False,
+        bearable=99,
+        new_token=new_token(),
+        holder="test",
+        lease=60,
+    )
+
+
 def settle(
     hot: HotConnection, plan: Plan, run_id: UUID, claimed: Claimed, pins: list[str], change: Change
 ) -> tuple[str, list[Ready]]:
@@ -243,7 +257,7 @@ def test_every_step_leaves_what_the_words_say(
                 continue
             claimed = running.pop(chance.randrange(len(running)))
             if chance.random() < 0.15:
-                verdict, _ = hot.lose(run_id, claimed.node, claimed.idx, claimed.token, 99, new_token(), "test", 60)
+                verdict, _ = lose(hot, run_id, claimed)
                 assert verdict == "queued"
                 assert settle(hot, plan, run_id, claimed, ["x"], Change("COMPLETED"))[0] == "lost", "a zombie settles"
                 queued.append(Ready(claimed.node, claimed.idx))
@@ -337,7 +351,7 @@ def test_who_is_faster_does_not_change_the_outcome(
                         assert verdict == "landed"
                         pins = pins[1:]
                     if chance.random() < 0.15:
-                        hot.lose(run_id, item.node, item.idx, claimed.token, 99, new_token(), "test", 60)
+                        lose(hot, run_id, claimed)
                         found.append(item)
                         continue
                     verdict, ready = settle(hot, plan, run_id, claimed, pins, Change("COMPLETED"))

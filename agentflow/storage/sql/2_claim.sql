@@ -42,7 +42,9 @@ BEGIN
     v_now := agentflow_now();
     UPDATE node_executions e
     SET status = 'RUNNING', attempt = e.attempt + 1, token = p_token, holder = p_holder,
-        lease_until = v_now + make_interval(secs => p_lease), started_at = coalesce(e.started_at, v_now)
+        lease_until = v_now + make_interval(secs => p_lease), started_at = coalesce(e.started_at, v_now),
+        -- Unaltered, as a rule, and the update stays a heap-only one; but what was put off must be looked at in time.
+        check_at = least(e.check_at, v_now + make_interval(secs => p_lease))
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
       AND (e.due_at IS NULL OR e.due_at <= v_now)
     RETURNING e.attempt, e.emitted, e.failures, e.losses INTO attempt, emitted, failures, losses;

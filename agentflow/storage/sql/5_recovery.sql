@@ -1,13 +1,14 @@
 -- What recovery does to one node execution, each under its run's gate and right whatever happened since it was seen.
 --
--- agentflow_lose    a lease has run out, or its worker says that it is gone: RUNNING → QUEUED, to be run again. After
---                   p_max_losses the caller gets the lease itself (verdict `poisoned`) and settles it FAILED.
+-- agentflow_lose    a lease has run out (p_expired: look again whether it has), or its worker says that it is gone:
+--                   RUNNING → QUEUED, to be run again. Beyond p_bearable losses the caller gets the lease itself (verdict
+--                   `poisoned`) and settles it FAILED. p_bearable null: given back in order, which is no loss.
 -- agentflow_renew   the leases of what a worker process is executing are extended; says which of it must stop
 -- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   what there is to look after
 
 CREATE OR REPLACE FUNCTION agentflow_lose(
-    p_run uuid, p_node int, p_idx int, p_token uuid, p_max_losses int, p_new_token uuid, p_holder text, p_lease float8,
-    OUT verdict text, OUT emitted int
+    p_run uuid, p_node int, p_idx int, p_token uuid, p_expired boolean, p_bearable int,
+    p_new_token uuid, p_holder text, p_lease float8, OUT verdict text, OUT emitted int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -18,13 +19,15 @@ BEGIN
     v_now := agentflow_now();
     SELECT e.losses, e.emitted INTO v_losses, emitted FROM node_executions e
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'RUNNING' AND e.token = p_token
+      AND (e.lease_until <= v_now OR NOT p_expired)
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         verdict := 'gone';
         RETURN;
     END IF;
-    IF v_losses < p_max_losses THEN
-        UPDATE node_executions e SET status = 'QUEUED', token = NULL, losses = e.losses + 1, queued_at = v_now,
+    IF p_bearable IS NULL OR v_losses < p_bearable THEN
+        UPDATE node_executions e SET status = 'QUEUED', token = NULL, queued_at = v_now, rings = 0,
+            losses = e.losses + CASE WHEN p_bearable IS NULL THEN 0 ELSE 1 END,
             check_at = v_now + agentflow_ring_grace()
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'queued';
@@ -34,8 +37,9 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'poisoned';
     END IF;
-    INSERT INTO events (run_id, kind, status, reason, node, idx)
-    VALUES (p_run, 'lost', CASE verdict WHEN 'queued' THEN 'QUEUED' ELSE 'RUNNING' END, 'worker_lost', p_node, p_idx);
+    INSERT INTO events (run_id, kind, status, reason, node, idx) VALUES (
+        p_run, 'lost', CASE verdict WHEN 'queued' THEN 'QUEUED' ELSE 'RUNNING' END,
+        CASE WHEN p_bearable IS NULL THEN 'worker_stopped' ELSE 'worker_lost' END, p_node, p_idx);
 END $$;
 
 -- Rows are locked in key order and skipped when a settle holds them: that settle extends or ends them itself.
@@ -61,17 +65,20 @@ BEGIN
     SELECT m.run_id, m.node, m.idx, (SELECT r.stop_as IS NOT NULL FROM runs r WHERE r.id = m.run_id) FROM mine m;
 END $$;
 
--- What is due for recovery, found by the one index on check_at. Rows that need nothing yet are put off in passing.
---   ring     QUEUED, and a retry that is due; or unclaimed: its message was lost. The latter not while messages are waiting at the broker (p_backlog): then
---            most likely it is one of them, and only what has waited for long is rung, a few at a time
---   lose     RUNNING, and its lease has run out
+-- What is due for recovery, found by the one index on check_at. Rows that need nothing are put off in passing.
+--   ring     QUEUED, and a retry that is due; or unclaimed: its message was lost. The latter not while messages are
+--            waiting at the broker (p_backlog): then most likely it is one of them, and only what has waited for long is
+--            rung, a few at a time
+--   lose     RUNNING, and its lease has run out (not while nobody could renew: p_steady)
 --   release  closed, its outputs not routed although its predecessor's are
 CREATE OR REPLACE FUNCTION agentflow_overdue(
-    p_lease float8, p_limit int, p_backlog boolean, OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
+    p_lease float8, p_limit int, p_backlog boolean, p_steady boolean,
+    OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := agentflow_now();
+    v_lease interval := make_interval(secs => p_lease);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
@@ -84,20 +91,44 @@ BEGIN
             WHEN d.status = 'QUEUED' AND (NOT p_backlog OR (d.due_at IS NOT NULL AND d.rings = 0)) THEN 'ring'
             WHEN d.status = 'QUEUED' AND d.queued_at < v_now - interval '1 minute'
                  AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'ring'
-            WHEN d.status = 'RUNNING' AND d.lease_until <= v_now THEN 'lose'
-            WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'release'
+            WHEN d.status = 'RUNNING' AND d.lease_until <= v_now AND p_steady THEN 'lose'
+            WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NOT EXISTS (
+                 SELECT FROM node_executions p
+                 WHERE p.run_id = d.run_id AND p.node = d.node AND p.idx = d.idx - 1 AND p.open) THEN 'release'
         END AS action FROM due d
     ), put_off AS (
         UPDATE node_executions e SET
-            -- Ring again after 5, 10, 20 … seconds, at most 5 minutes: behind a long queue nothing is lost, only slow.
-            check_at = CASE WHEN j.action = 'ring' THEN v_now + least(agentflow_ring_grace() * 2 ^ j.rings, interval '5 minutes')
-                            WHEN j.status = 'QUEUED' THEN v_now + agentflow_ring_grace()
-                            WHEN j.action IS NULL THEN greatest(j.lease_until, v_now + interval '1 second')
-                            ELSE v_now + make_interval(secs => p_lease) END,
+            check_at = v_now + CASE
+                -- Ring again after 5, 10, 20 … seconds, at most 5 minutes.
+                WHEN j.action = 'ring' THEN least(agentflow_ring_grace() * 2 ^ j.rings, interval '5 minutes')
+                WHEN j.action IS NOT NULL THEN v_lease
+                -- Behind a long queue: a pass must not spend itself on what only waits. (A claim moves it forward.)
+                WHEN j.status = 'QUEUED' THEN interval '60 seconds' * (1 + random())
+                WHEN j.status = 'RUNNING' THEN greatest(j.lease_until - v_now, interval '1 second')
+                ELSE interval '30 seconds' END,
             rings = CASE WHEN j.action = 'ring' THEN least(j.rings + 1, 10) ELSE e.rings END
         FROM judged j WHERE e.run_id = j.run_id AND e.node = j.node AND e.idx = j.idx
     )
     SELECT j.action, j.run_id, j.node, j.idx, j.token FROM judged j WHERE j.action IS NOT NULL;
+END $$;
+
+-- No message waits at the broker: what is QUEUED all the same and was put off behind a queue has lost its message.
+CREATE OR REPLACE FUNCTION agentflow_recall(p_limit int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_count bigint;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    WITH lost AS (
+        SELECT e.run_id, e.node, e.idx FROM node_executions e
+        WHERE e.open AND e.check_at > v_now AND e.status = 'QUEUED' AND e.rings = 0 AND e.due_at IS NULL
+          AND e.queued_at < v_now - agentflow_ring_grace()
+        LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE node_executions e SET check_at = v_now FROM lost l
+    WHERE e.run_id = l.run_id AND e.node = l.node AND e.idx = l.idx;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
 END $$;
 
 -- Runs that nobody will end: open, and with nothing open. A settle that dies between its commit and its message leaves

@@ -1,0 +1,182 @@
+"""A claim and a settle cost the same whatever has been stored, and however large the graph (law 7).
+
+Not timed: what is counted is the rows and index entries that PostgreSQL reads, which says the same on every machine. One
+and the same connection goes through all of it, as a worker's does: its plans were made when the tables were empty.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from plans import plan_of
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from agentflow.engine.codec import dumps
+from agentflow.engine.routing import Batch, Router
+from agentflow.graph.plan import Plan
+from agentflow.ids import new_token
+from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.runs import Ready
+
+Start = Callable[..., tuple[UUID, list[Ready]]]
+Sessions = Callable[[], Session]
+Cost = Counter[str]
+"""What was read: rows of a table by an index (`outputs`), index entries (`outputs_pk`), scans in sequence (`seq …`)."""
+
+STORED = 20_000  # node executions of other runs
+NODES = 2_000
+
+COUNTERS = """
+SELECT CASE WHEN relkind = 'r' THEN 'seq ' || relname ELSE relname || ' entries' END,
+       CASE WHEN relkind = 'r' THEN pg_stat_get_xact_numscans(oid) ELSE pg_stat_get_xact_tuples_returned(oid) END
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+UNION ALL
+SELECT relname, pg_stat_get_xact_tuples_fetched(oid)
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+"""
+
+
+class Meter:
+    """Drives one run, and counts what each call reads."""
+
+    def __init__(self, hot: HotConnection, plan: Plan, run_id: UUID) -> None:
+        self.hot, self.plan, self.run_id = hot, plan, run_id
+
+    def _counters(self) -> Cost:
+        self.hot._cursor.execute(COUNTERS)
+        return Counter(dict(self.hot._cursor.fetchall()))
+
+    @contextmanager
+    def _counting(self) -> Iterator[Cost]:
+        """Inside a transaction the server's counters stand still but for what we do."""
+        cost: Cost = Counter()
+        self.hot.stop_flag(self.run_id)  # opens the connection
+        self.hot._cursor.execute("BEGIN")
+        before = self._counters()
+        yield cost
+        cost.update(self._counters() - before)
+        self.hot._cursor.execute("COMMIT")
+
+    def run(self, node: int, idx: int, *outputs: tuple[str, object]) -> tuple[Cost, Cost]:
+        """What the claim and the settle of a node execution read, which yields these outputs."""
+        token = new_token()
+        with self._counting() as claiming:
+            claim = self.hot.claim(self.run_id, node, idx, list(self.plan.nodes[node].pins), token, "test", 60)
+        assert claim.verdict == "claimed"
+        batch, router = Batch(first=0), Router(self.plan.nodes[node])
+        for pin, value in outputs:
+            router.add(batch, pin, value, dumps(value))
+        ordered = bool(self.plan.nodes[node].links)
+        with self._counting() as settling:
+            settled = self.hot.settle(self.plan, self.run_id, node, idx, token, batch, Change("COMPLETED"), 60, ordered)
+        assert settled.verdict == "landed"
+        return claiming, settling
+
+
+@pytest.fixture
+def meter(hot: HotConnection, start: Start) -> Callable[[Plan], Meter]:
+    """Starts a run of a plan, on the one connection of the test."""
+    return lambda plan: Meter(hot, plan, start(plan)[0])
+
+
+@pytest.fixture
+def fill(session_of: Sessions, start: Start) -> Callable[[], None]:
+    """Stores the node executions of 200 other runs, with an output and a delivery each."""
+
+    def make() -> None:
+        plan = plan_of(nodes=1)
+        runs = [start(plan)[0] for _ in range(200)]
+        with session_of() as session, session.begin():
+            session.execute(text("ALTER TABLE node_executions DISABLE TRIGGER USER"))  # they were never QUEUED
+            each = "FROM unnest(:runs) AS run, generate_series(1, :count) AS n"
+            values = {"runs": runs, "count": STORED // len(runs)}
+            for statement in (
+                "INSERT INTO node_executions (run_id, node, idx, status, open, have, need, check_at, ended_at) "
+                f"SELECT run, n, 1, 'COMPLETED', false, 1, 1, now(), now() {each}",
+                "INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value) "
+                f"SELECT run, n, 1, 0, 0, 'x', '1' {each}",
+                "INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, "
+                f"filled) SELECT run, n, 'a', 1, n - 1, 1, 0, 0, false {each}",
+                f"INSERT INTO events (run_id, kind, node) SELECT run, 'settled', n {each}",
+            ):
+                session.execute(text(statement), values)
+            session.execute(text("ALTER TABLE node_executions ENABLE TRIGGER USER"))
+
+    return make
+
+
+def chain(nodes: int) -> Plan:
+    return plan_of(*((node, "x", node + 1, "a") for node in range(nodes - 1)), nodes=nodes)
+
+
+def in_sequence(*costs: Cost) -> list[str]:
+    return [name for cost in costs for name in cost if name.startswith("seq ")]
+
+
+def test_a_step_of_a_chain_costs_the_same_in_a_large_graph_beside_many_runs(
+    meter: Callable[[Plan], Meter], fill: Callable[[], None], session_of: Sessions
+) -> None:
+    small = meter(chain(3))
+    small.run(0, 1, ("x", 1))
+    expected = small.run(1, 1, ("x", 1))
+    assert in_sequence(*expected) == []
+    assert sum(expected[0].values()) + sum(expected[1].values()) > 0, "it counts"
+
+    fill()
+    large = meter(chain(NODES))
+    large.run(0, 1, ("x", 1))
+    assert large.run(1, 1, ("x", 1)) == expected
+    for node in range(2, 100):
+        large.run(node, 1, ("x", 1))
+    assert large.run(100, 1, ("x", 1)) == expected
+
+    with session_of() as session:
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"}).execute(text("ANALYZE"))
+    assert large.run(101, 1, ("x", 1)) == expected, "the same plans, or as good ones"
+    large.hot.close()
+    large.run(102, 1, ("x", 1))
+    assert large.run(103, 1, ("x", 1)) == expected, "on a new connection too"
+
+
+def test_the_thousandth_value_of_a_fan_in_costs_what_the_tenth_did(meter: Callable[[Plan], Meter]) -> None:
+    width = 1_000
+    measured = meter(plan_of(*((node, "x", width, f"p{node}") for node in range(width)), nodes=width + 1))
+    settles = [measured.run(node, 1, ("x", node))[1] for node in range(width)]
+    assert in_sequence(*settles) == []
+    assert settles[9] == settles[width // 2] == settles[width - 2]
+    assert settles[width - 1] == settles[9], "the last one, which completes it"
+    claiming, _ = measured.run(width, 1)
+    assert claiming["deliveries"] == claiming["outputs"] == width, "the claim reads each input once"
+
+
+def test_the_four_hundredth_execution_of_a_node_costs_what_the_second_did(meter: Callable[[Plan], Meter]) -> None:
+    count = 400
+    measured = meter(chain(3))
+    measured.run(0, 1, *(("x", number) for number in range(count)))
+    costs = [measured.run(1, idx, ("x", idx)) for idx in range(1, count + 1)]
+    assert in_sequence(*(cost for pair in costs for cost in pair)) == []
+    assert costs[1] == costs[count // 2] == costs[count - 2]
+
+
+def test_a_fan_out_costs_the_same_for_each_of_its_sinks(meter: Callable[[Plan], Meter]) -> None:
+    def read(width: int) -> Cost:
+        measured = meter(plan_of(*((0, "x", sink, "a") for sink in range(1, width + 1)), nodes=width + 1))
+        return measured.run(0, 1, ("x", 1))[1]
+
+    narrow, wide = read(100), read(1_000)
+    assert in_sequence(narrow, wide) == []
+    assert sum(wide.values()) <= sum(narrow.values()) * 10
+
+
+def test_the_look_for_the_end_reads_nothing_of_what_has_ended(meter: Callable[[Plan], Meter]) -> None:
+    measured = meter(chain(200))
+    for node in range(199):
+        measured.run(node, 1, ("x", 1))
+    with measured._counting() as looking:
+        assert not measured.hot.quiescent(measured.run_id)
+    assert in_sequence(looking) == []
+    assert sum(looking.values()) <= 10
