@@ -1,5 +1,5 @@
 """Where does a yielded value go? Which links fire is decided here; which execution of a sink gets the value is decided
-where it is stored (`storage/sql/3_place.sql`).
+where it is stored (`storage/sql/4_place.sql`).
 
 A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source
 pin is dynamic (`result_#_url`) takes a part of the value: the part is stored as one more output of the same ordinal,

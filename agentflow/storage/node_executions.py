@@ -84,7 +84,7 @@ class RunHeader(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What `agentflow_claim` says; see `sql/2_claim.sql`. `inputs` is JSON text or None."""
+    """What `agentflow_claim` says; see `sql/3_claim.sql`. `inputs` is JSON text or None."""
 
     verdict: Literal["claimed", "gone", "stopped", "paused"]
     attempt: int
@@ -96,7 +96,7 @@ class Claim(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What `agentflow_settle` says; see `sql/4_settle.sql`."""
+    """What `agentflow_settle` says; see `sql/5_settle.sql`."""
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]

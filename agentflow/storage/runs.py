@@ -5,11 +5,11 @@ Each function works in the caller's transaction.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
@@ -17,9 +17,13 @@ from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import NodeCount, Verdict, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan
-from agentflow.storage.tables import RUN_INPUTS_NODE, Delivery, Event, NodeExecution, Output, Run
+from agentflow.storage.tables import Delivery, NodeExecution
 
-_RING_GRACE = timedelta(seconds=5)  # as agentflow_ring_grace(): recovery looks at an unclaimed one after this
+_CREATE = text(
+    "SELECT agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, :deadline, "
+    "cast(:names AS text[]), cast(:values AS text[]), cast(:nodes AS int[]), cast(:starting AS int[]), "
+    "cast(:needs AS int[]))"
+)
 
 
 class Ready(NamedTuple):
@@ -51,86 +55,29 @@ class StopOutcome(NamedTuple):
 
 
 def create(session: Session, new: NewRun) -> list[Ready]:
-    """Write the run, its inputs and its starting node executions; returns these, to be published after the commit.
-
-    The inputs are stored as the outputs of node −1 and delivered to the input nodes' `value`, once, like any value.
-    """
-    session.execute(
-        insert(Run).values(
-            id=new.id,
-            owner_id=new.owner_id,
-            graph_id=new.plan.graph_id,
-            graph_version=new.plan.version,
-            status=RunStatus.QUEUED,
-            masks=dumps(dict(new.masks)) if new.masks else None,
-            labels=dict(new.labels),
-            priority=new.priority,
-            deadline_at=new.deadline_at,
-            root_id=new.id,
-        )
-    )
+    """Write the run, its inputs and its starting node executions; returns these, to be published after the commit."""
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = plan.starting()
-    now: datetime = session.scalar(select(func.agentflow_now()))  # type: ignore[assignment]
+    input_nodes = {name: node.number for name, node in plan.inputs.items()}
     session.execute(
-        insert(NodeExecution),
-        [
-            {
-                "run_id": new.id,
-                "node": node.number,
-                "idx": 1,
-                "status": NodeStatus.QUEUED,
-                "open": True,
-                "have": node.need,
-                "need": node.need,
-                "queued_at": now,
-                "check_at": now + _RING_GRACE,
-            }
-            for node in starting
-        ],
-    )
-    _store_inputs(session, new, {name: node.number for name, node in plan.inputs.items()})
-    session.execute(insert(Event).values(run_id=new.id, kind="run", status=RunStatus.QUEUED))
-    return [Ready(node.number, 1) for node in starting]
-
-
-def _store_inputs(session: Session, new: NewRun, input_nodes: Mapping[str, int]) -> None:
-    names = list(new.inputs)
-    if not names:
-        return
-    key = {"run_id": new.id}
-    session.execute(
-        insert(Output),
-        [
-            {
-                **key,
-                "node": RUN_INPUTS_NODE,
-                "idx": 1,
-                "ordinal": ordinal,
-                "part": 0,
-                "pin": name,
-                "value": dumps(new.inputs[name]),
-            }
-            for ordinal, name in enumerate(names)
-        ],
-    )
-    delivered = [
+        _CREATE,
         {
-            **key,
-            "node": input_nodes[name],
-            "pin": "value",
-            "idx": 1,
-            "source_node": RUN_INPUTS_NODE,
-            "source_idx": 1,
-            "source_ordinal": ordinal,
-            "source_part": 0,
-            "filled": False,
-        }
-        for ordinal, name in enumerate(names)
-        if name in input_nodes
-    ]
-    if delivered:
-        session.execute(insert(Delivery), delivered)
+            "run": new.id,
+            "owner": new.owner_id,
+            "graph": plan.graph_id,
+            "version": plan.version,
+            "masks": dumps(dict(new.masks)) if new.masks else None,
+            "labels": dumps(dict(new.labels)),
+            "priority": new.priority,
+            "deadline": new.deadline_at,
+            "names": list(new.inputs),
+            "values": [dumps(value) for value in new.inputs.values()],
+            "nodes": [input_nodes.get(name) for name in new.inputs],
+            "starting": [node.number for node in starting],
+            "needs": [node.need for node in starting],
+        },
+    )
+    return [Ready(node.number, 1) for node in starting]
 
 
 def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> StopOutcome:

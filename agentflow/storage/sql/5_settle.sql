@@ -7,7 +7,7 @@
 -- p_first, p_count   the ordinals stored here are p_first … p_first + p_count − 1; `emitted` must be p_first (fence)
 -- p_ordered          the outputs of execution k go out before those of k + 1
 -- o_*                outputs: ordinal, part, pin, value (JSON text)
--- r_*                routes: which output goes to which sink and pin (see 3_place.sql)
+-- r_*                routes: which output goes to which sink and pin (see 4_place.sql)
 --
 -- verdict: landed    recorded, now or by an earlier call with the same token whose reply was lost
 --          lost      the lease is another's, or the node execution is closed: nothing was recorded
@@ -153,9 +153,10 @@ BEGIN
             go_on := v_last;
             EXIT;
         END IF;
+        -- `open` as a number: with the bare column the planner takes the partial index of all that is open in the run.
         UPDATE node_executions e SET open = false
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = v_last + 1
-          AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND e.open;
+          AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND e.open::int = 1;
         EXIT WHEN NOT FOUND;
         v_last := v_last + 1;
     END LOOP;
