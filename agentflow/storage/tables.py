@@ -240,7 +240,14 @@ class NodeExecution(Table):
         CheckConstraint(
             "node_execution_is_sound(status, open, ended_at, token, lease_until, have, need, reason)", name="sound"
         ),
-        Index("node_executions_open_idx", "run_id", postgresql_where=text("open")),
+        Index(
+            "node_executions_open_idx",
+            "run_id",
+            postgresql_where=text("open"),
+            # Each entry for itself: of entries that are stored together none is dropped before all of them are dead,
+            # and every look at what is open would read hundreds of dead ones.
+            postgresql_with={"deduplicate_items": "off"},
+        ),
         Index("node_executions_check_idx", "check_at", postgresql_where=text("open")),
         {"postgresql_with": {"fillfactor": 75, **_BUSY}},
     )

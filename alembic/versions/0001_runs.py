@@ -119,7 +119,12 @@ def upgrade() -> None:
         "node_executions_check_idx", "node_executions", ["check_at"], unique=False, postgresql_where=sa.text("open")
     )
     op.create_index(
-        "node_executions_open_idx", "node_executions", ["run_id"], unique=False, postgresql_where=sa.text("open")
+        "node_executions_open_idx",
+        "node_executions",
+        ["run_id"],
+        unique=False,
+        postgresql_where=sa.text("open"),
+        postgresql_with={"deduplicate_items": "off"},
     )
     op.create_table(
         "outputs",
