@@ -7,7 +7,7 @@ checks what its nodes are given. Every check is linear in nodes and links.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, Catalogue
@@ -15,8 +15,15 @@ from agentflow.graph.given_values import check_run_inputs, check_values
 from agentflow.graph.model import Graph, Link
 from agentflow.graph.pins import base_name, check_sink, is_tool_pin
 from agentflow.graph.plan import Plan
-from agentflow.graph.settings import unknown_settings
+from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins
+
+MAX_NODE_ID: Final = 200
+MAX_PIN: Final = 500
+"""Bytes in UTF-8. Both are parts of keys, and an entry of a PostgreSQL index holds 2,700 bytes in all."""
+
+WITHOUT_EFFECT: Final = ("cache", "rate_limit", "concurrency", "compensate_with", "budget")
+"""Settings that a graph may carry and that nothing heeds in this version."""
 
 
 def validate(
@@ -88,6 +95,8 @@ def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
         if wiring.nodes[node.id] is not node:
             yield Problem(f"node id '{node.id}' is used more than once", node.id)
             continue
+        if len(node.id.encode()) > MAX_NODE_ID:
+            yield Problem(f"a node id is at most {MAX_NODE_ID} bytes long", node.id)
         spec = wiring.specs.get(node.id)
         if spec is None:
             yield Problem(f"there is no block '{node.block_id}'", node.id)
@@ -105,8 +114,18 @@ def _check_names(wiring: Wiring) -> Iterator[Problem]:
         name = node.input_default.get("name")
         if not isinstance(name, str) or not name.strip():
             yield Problem(f"an {kind.value.lower()} node needs a name", id, "name")
+        elif not _is_storable(name):
+            yield Problem("a name cannot contain NUL or half a surrogate pair", id, "name")
         elif kind is BlockKind.INPUT and first_of[name] != id:
             yield Problem(f"the name '{name}' is taken by the input node '{first_of[name]}'", id, "name")
+
+
+def _is_storable(name: str) -> bool:
+    """Whether PostgreSQL has a form for it: the name of an input is stored with its value."""
+    try:
+        return b"\x00" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _input_nodes(wiring: Wiring) -> dict[str, str]:
@@ -136,6 +155,8 @@ def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
     spec = wiring.specs.get(link.source_id)
     if spec is None:
         return
+    if not is_tool_pin(link.source_name):  # that one holds the id of a node and the name of a pin
+        yield from _check_length(link, link.source_id, link.source_name)
     if spec.kind is BlockKind.NOTE:
         yield Problem(f"link {link.id}: a note never runs, so nothing comes from it", link.source_id)
     elif not is_tool_pin(link.source_name):
@@ -149,6 +170,7 @@ def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
     spec = wiring.specs.get(link.sink_id)
     if spec is None:
         return
+    yield from _check_length(link, link.sink_id, link.sink_name)
     if spec.kind is BlockKind.NOTE:
         yield Problem(f"link {link.id}: a note never runs, so it takes nothing", link.sink_id)
     elif not is_tool_pin(link.sink_name):
@@ -162,19 +184,32 @@ def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"link {link.id}: {error}", link.sink_id, link.sink_name)
 
 
+def _check_length(link: Link, node_id: str, pin: str) -> Iterator[Problem]:
+    if len(pin.encode()) > MAX_PIN:
+        yield Problem(f"link {link.id}: the name of a pin is at most {MAX_PIN} bytes long", node_id, pin)
+
+
 def _listed(pins: Mapping[str, Any]) -> str:
     return f"it has: {', '.join(list(pins)[:20])}" if pins else "it has none"
 
 
 def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
-    for key in unknown_settings(graph.settings):
-        yield Problem(f"there is no setting '{key}'", severity="warning")
+    yield from _check_settings_of(graph.settings, None)
     for id, node in wiring.nodes.items():
-        for key in unknown_settings(node.settings):
-            yield Problem(f"there is no setting '{key}'", id, severity="warning")
+        yield from _check_settings_of(node.settings, id)
         undo = node.settings.compensate_with
         if undo is not None and (undo not in wiring.nodes or undo == id):
             yield Problem(f"compensate_with must name another node of the graph, not '{undo}'", id)
+
+
+def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None) -> Iterator[Problem]:
+    for key in unknown_settings(settings):
+        yield Problem(f"there is no setting '{key}'", node_id, severity="warning")
+    for key in WITHOUT_EFFECT:
+        if (
+            key in type(settings).model_fields and getattr(settings, key) is not None
+        ):  # null switches it off, which is how it is
+            yield Problem(f"the setting '{key}' has no effect in this version", node_id, severity="warning")
 
 
 def _check_starts(wiring: Wiring) -> Iterator[Problem]:

@@ -156,7 +156,7 @@ SELF: dict[str, Any] = {"a": "echo"}
         pytest.param(
             {"a": ("echo", {}, {"settings": {"compensate_with": "x"}})},
             [],
-            [("compensate_with", "a", None, "error")],
+            [("no effect", "a", None, "warning"), ("compensate_with", "a", None, "error")],
             id="compensation",
         ),
         pytest.param(
@@ -189,6 +189,52 @@ def test_problems_at_save(
 def test_a_node_id_that_is_used_twice_is_an_error(catalogue: Catalogue) -> None:
     graph = Graph.model_validate({"nodes": [{"id": "a", "block_id": "echo"}, {"id": "a", "block_id": "echo"}]})
     assert_problems(validate(graph, catalogue), [("more than once", "a", None, "error")])
+
+
+@pytest.mark.parametrize(("letters", "refused"), [("é" * 100, False), ("é" * 100 + "x", True), ("x" * 200, False)])
+def test_a_node_id_is_measured_in_bytes(catalogue: Catalogue, make_graph: Any, letters: str, refused: bool) -> None:
+    expected: list[Place] = [("at most 200 bytes", letters, None, "error")] if refused else []
+    assert_problems(validate(make_graph({letters: ("echo", {"input": 1})}), catalogue), expected)
+
+
+@pytest.mark.parametrize(("letters", "refused"), [("é" * 245 + "x", False), ("é" * 245 + "xy", True)])
+def test_a_pin_is_measured_in_bytes(catalogue: Catalogue, make_graph: Any, letters: str, refused: bool) -> None:
+    sink, source = "values_#_" + letters, "result_#_" + letters
+    graph = make_graph({"a": "adder", "b": "adder"}, f"a.result>b.{sink}", f"a.{source}>b.a")
+    expected: list[Place] = [("500 bytes", "b", sink, "error"), ("500 bytes", "a", source, "error")] if refused else []
+    assert_problems(validate(graph, catalogue), expected)
+
+
+def test_a_tool_pin_may_hold_a_node_id_and_a_pin(catalogue: Catalogue, make_graph: Any) -> None:
+    id, pin = "i" * 100, "values_#_" + "p" * 200
+    source = f"tools_^_{id}_~_{pin}{'p' * 250}"
+    assert_problems(validate(make_graph({"t": "tooler", id: "adder"}, f"t.{source}>{id}.{pin}"), catalogue), [])
+
+
+@pytest.mark.parametrize("key", ["cache", "rate_limit", "concurrency", "compensate_with", "budget"])
+def test_a_setting_that_nothing_heeds_is_warned_about(catalogue: Catalogue, make_graph: Any, key: str) -> None:
+    given: dict[str, Any] = {
+        "cache": {"ttl": 5},
+        "rate_limit": {"key": "k", "per_second": 1},
+        "concurrency": {"key": "k", "limit": 1},
+        "compensate_with": "b",
+        "budget": 0,
+    }
+    settings = {key: given[key]}
+    of_node = make_graph({"a": ("echo", {"input": 1}, {"settings": settings}), "b": ("echo", {"input": 1})})
+    of_graph = make_graph({"b": ("echo", {"input": 1})}, settings=settings)
+    unknown = f"there is no setting '{key}'"
+    without = f"the setting '{key}' has no effect in this version"
+    for_node = unknown if key == "budget" else without
+    for_graph = unknown if key == "compensate_with" else without
+    for for_run in (False, True):
+        assert_problems(validate(of_node, catalogue, for_run=for_run), [(for_node, "a", None, "warning")])
+        assert_problems(validate(of_graph, catalogue, for_run=for_run), [(for_graph, None, None, "warning")])
+
+
+def test_a_setting_that_is_switched_off_needs_no_effect(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": ("echo", {"input": 1}, {"settings": {"cache": None}})}, settings={"concurrency": None})
+    assert_problems(validate(graph, catalogue), [])
 
 
 def test_all_problems_are_reported_at_once(catalogue: Catalogue, make_graph: Any) -> None:
