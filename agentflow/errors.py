@@ -23,6 +23,7 @@
         ├── WrongSchema             the database's schema is not this version's
         ├── AlreadyRunning          another process runs a local stack from this data directory
         └── Unavailable             PostgreSQL or the broker cannot be reached
+            └── Busy                all places for this are taken: nothing is out of order
 
 A docstring is the default message. The HTTP status of each stands in `api/problems.py`, and a test holds it complete.
 """
@@ -166,3 +167,7 @@ class AlreadyRunning(EngineError):
 
 class Unavailable(EngineError):
     """PostgreSQL or the broker cannot be reached."""
+
+
+class Busy(Unavailable):
+    """All places for this are taken; try again in a moment."""

@@ -1,21 +1,24 @@
 """`/api/v1/runs/{id}/events`: what happens in a run, as it happens (server-sent events).
 
 Read from the events table, so nothing is missed: a client that was cut off goes on where it was by `Last-Event-ID`.
-A stream holds a thread of the web process as long as it is open, so their number is limited.
+A stream holds a thread of the web process as long as it is open, so their number is limited, and nobody gets them all.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
-from threading import BoundedSemaphore, Event
+from functools import partial
+from threading import Event, Lock
+from uuid import UUID
 
 from flask import Response, current_app, request
 from pydantic import Field
 
 from agentflow import clock
 from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.replies import json_text
 from agentflow.api.runs import RunPath
-from agentflow.engine.codec import dumps
-from agentflow.errors import AgentFlowError, Unavailable
+from agentflow.errors import AgentFlowError, Busy, TooMany
 from agentflow.schemas.base import Request
 from agentflow.schemas.events import RunEvent
 from agentflow.services import events
@@ -47,23 +50,34 @@ class EventQuery(Request):
 
 
 class StreamSlots:
-    """How many streams may be open in this process."""
+    """How many streams may be open in this process: `count`, and of one owner half of them."""
 
     def __init__(self, count: int) -> None:
-        self._free = BoundedSemaphore(count)
+        self._count = count
+        self._each = (count + 1) // 2
+        self._taken: Counter[UUID] = Counter()
+        self._lock = Lock()
 
-    def take(self) -> None:
-        """Occupy one.
+    def take(self, owner: UUID) -> None:
+        """Occupy one for `owner`.
 
         Raises:
-            Unavailable: all are taken.
+            TooMany: the owner has as many as one may have.
+            Busy: all are taken.
         """
-        if not self._free.acquire(blocking=False):
-            raise Unavailable("all event streams of this process are taken")
+        with self._lock:
+            if self._taken[owner] >= self._each:
+                raise TooMany(f"{self._each} event streams are open for you already: close one, or ask again later")
+            if self._taken.total() >= self._count:
+                raise Busy("all event streams of this process are taken; ask again in a moment")
+            self._taken[owner] += 1
 
-    def give_back(self) -> None:
-        """Free one that was taken."""
-        self._free.release()
+    def give_back(self, owner: UUID) -> None:
+        """Free one that `owner` took."""
+        with self._lock:
+            self._taken[owner] -= 1
+            if not self._taken[owner]:
+                del self._taken[owner]
 
 
 @api.get("/runs/<uuid:run_id>/events", responses={200: RunEvent})
@@ -79,11 +93,11 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     if first.over and not first.events:
         return Response(status=204)
     slots: StreamSlots = current_app.extensions["event_streams"]
-    slots.take()
+    slots.take(owner_id())
     response = Response(_stream(subject, first), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
-    response.call_on_close(slots.give_back)
+    response.call_on_close(partial(slots.give_back, owner_id()))
     return response
 
 
@@ -104,11 +118,11 @@ def _stream(subject: Subject, batch: Batch) -> Iterator[str]:
                 closing.wait(wait)
                 wait = min(wait * _GROWTH, _IDLE_SECONDS)
             with transaction() as session:
-                batch = events.read(session, subject, batch.position)
+                batch = events.read(session, subject, batch.position, batch.held_since)
     except AgentFlowError as error:
         # The client has had its headers; it sees a stream that ends, and comes back.
         logger.warning("event_stream_broken", extra={"run": str(subject.run_id), "error": str(error)})
 
 
 def _block(event: RunEvent) -> str:
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {dumps(event.model_dump(mode='json'))}\n\n"
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {json_text(event)}\n\n"

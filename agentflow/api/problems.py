@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from agentflow import errors
+from agentflow.api.replies import json_text
+from agentflow.api.requests import malformed
 from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
 from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, ProblemPlace
 
@@ -58,6 +60,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.WrongSchema: Kind(503, "wrong-schema", "The database has another version's schema"),
     errors.AlreadyRunning: Kind(500, "already-running", "AgentFlow is running there already"),
     errors.Unavailable: Kind(503, "unavailable", "A part of AgentFlow cannot be reached"),
+    errors.Busy: Kind(503, "busy", "All places are taken"),
 }
 
 
@@ -73,7 +76,7 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
     )
     if len(problems) > MAX_PLACES:
         document.errors.append(ProblemPlace(message=f"and {len(problems) - MAX_PLACES} more"))
-    response = Response(document.model_dump_json(), status=kind.status, mimetype=MEDIA_TYPE)
+    response = Response(json_text(document), status=kind.status, mimetype=MEDIA_TYPE)
     if kind.status in (429, 503):
         response.headers["Retry-After"] = str(RETRY_AFTER)
     if kind.status == 401:
@@ -84,6 +87,9 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
 def of_error(error: AgentFlowError) -> Response:
     """The response for an error of ours: the nearest class in the table counts."""
     kind = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    if isinstance(error, errors.Busy):  # nothing is wrong, and there may be many of them: no trace
+        logger.info("request_refused", extra={"request_id": g.get("request_id"), "reason": error.message})
+        return problem(kind, error.message)
     if kind.status >= 500:
         logger.error("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
         return problem(kind, _default_message(type(error)))
@@ -92,11 +98,7 @@ def of_error(error: AgentFlowError) -> Response:
 
 def of_shape(error: ValidationError) -> Response:
     """The response for a query, path or body that has not the shape of its model."""
-    problems = [
-        Problem(f"{'.'.join(map(str, entry['loc'])) or 'body'}: {entry['msg']}")
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    return problem(TABLE[Malformed], problems[0].message, problems)
+    return of_error(malformed(error))
 
 
 def of_http(error: HTTPException) -> ResponseReturnValue:

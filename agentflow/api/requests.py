@@ -1,11 +1,14 @@
 """How is a request's body read? As JSON whatever its Content-Type says, and with a plain word where it is none."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
+from pydantic import BaseModel, ValidationError
 
-from agentflow.errors import Malformed
+from agentflow.errors import Malformed, Problem
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class JsonRequest(flask.Request):
@@ -15,23 +18,74 @@ class JsonRequest(flask.Request):
         """The body.
 
         Raises:
-            Malformed: it is not JSON; says where.
+            Malformed: it is not JSON; says where. Or a key in it has no UTF-8 form.
             RequestEntityTooLarge: it is larger than the limit.
         """
         body = self.get_data()
         if not body:
             raise Malformed("the request has no body; JSON is expected")
-        try:
-            content = json.loads(body.decode())
-        except UnicodeDecodeError:
-            raise Malformed("the body is not JSON: it is not UTF-8") from None
-        except json.JSONDecodeError as error:
-            place = f"line {error.lineno}, column {error.colno}"
-            raise Malformed(f"the body is not JSON: {error.msg} at {place}") from None
-        except RecursionError:
-            raise Malformed("the body is nested too deep") from None
-        except ValueError as error:  # an integer of more digits than Python reads
-            raise Malformed(f"the body cannot be read: {error}") from None
+        content = _parsed(body)
         if not isinstance(content, dict):
             raise Malformed("the body must be a JSON object")
+        if b"\\ud" in body or b"\\uD" in body:  # only an escape can bring a surrogate: the body itself is UTF-8
+            _refuse_unwritable_keys(content)
         return content
+
+
+def optional_body(model: type[_Model]) -> _Model:
+    """The body of the present request as `model`; what the model is by default where there is no body.
+
+    Raises:
+        Malformed: it is not JSON, or has not the shape of `model`; names every place.
+    """
+    if not flask.request.get_data():
+        return model()
+    try:
+        return model.model_validate(flask.request.get_json())
+    except ValidationError as error:
+        raise malformed(error) from None
+
+
+def malformed(error: ValidationError) -> Malformed:
+    """What is wrong with a request that has not the shape of its model, with all places."""
+    problems = [
+        Problem(f"{'.'.join(map(str, entry['loc'])) or 'body'}: {entry['msg']}")
+        for entry in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return Malformed(problems[0].message, problems)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode())
+    except UnicodeDecodeError:
+        raise Malformed("the body is not JSON: it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Malformed(f"the body is not JSON: {error.msg} at {place}") from None
+    except RecursionError:
+        raise Malformed("the body is nested too deep") from None
+    except ValueError as error:  # an integer of more digits than Python reads
+        raise Malformed(f"the body cannot be read: {error}") from None
+
+
+def _refuse_unwritable_keys(content: Any) -> None:
+    """Keys become names of inputs, nodes and pins, which columns and logs must take. Values may hold what they like."""
+    waiting = [content]
+    while waiting:
+        container = waiting.pop()
+        if isinstance(container, dict):
+            for key in container:
+                if not _has_utf8_form(key):
+                    raise Malformed(f"the key {key!a} contains half a surrogate pair, which is no character")
+            waiting += container.values()
+        elif isinstance(container, list):
+            waiting += container
+
+
+def _has_utf8_form(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

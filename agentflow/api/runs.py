@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
+from agentflow.api.requests import optional_body
 from agentflow.errors import Malformed
 from agentflow.schemas.problems import ProblemPlace
 from agentflow.schemas.runs import (
@@ -114,8 +115,8 @@ def list_outputs(path: RunPath, query: OutputListQuery) -> Response:
 @api.post("/runs/<uuid:run_id>/cancel", responses={202: CancelAccepted})
 def cancel_run(path: RunPath) -> Response:
     """Cancel a run. It reads RUNNING with `cancel_requested_at` until all is closed. The body may be left out."""
-    body = CancelRun.model_validate(request.get_json()) if request.get_data() else CancelRun()
-    with transaction() as session:
+    body = optional_body(CancelRun)
+    with transaction(cancellation.STATEMENT_SECONDS) as session:
         return reply(cancellation.cancel(session, owner_id(), path.run_id, body.reason), 202)
 
 

@@ -1,6 +1,8 @@
 """What does an error look like? An RFC 9457 problem document, with the places where a graph is wrong."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from agentflow.schemas.base import Reply
 
@@ -10,12 +12,20 @@ TYPE_PREFIX = "urn:agentflow:problem:"
 """Every problem's `type` is this and a slug that never changes."""
 
 
+def _writable(text: Any) -> Any:
+    """A wrong name is told as it came, but half a surrogate pair in it has no UTF-8 form: it reads as an escape."""
+    return text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+
+
+_Told = Annotated[str, BeforeValidator(_writable)]
+
+
 class ProblemPlace(Reply):
     """One thing that is wrong, and where: node and pin are null where it concerns the whole."""
 
-    message: str
-    node: str | None = None
-    pin: str | None = None
+    message: _Told
+    node: _Told | None = None
+    pin: _Told | None = None
     severity: Literal["error", "warning"] = "error"
 
 
@@ -25,7 +35,7 @@ class ProblemDocument(Reply):
     type: str
     title: str
     status: int
-    detail: str
+    detail: _Told
     errors: list[ProblemPlace] = []
     instance: str | None = None
 

@@ -1,10 +1,10 @@
 """What do requests and replies about runs and their node executions look like?"""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
@@ -93,14 +93,26 @@ class RunList(Page):
     items: list[RunSummary]
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """PostgreSQL knows fewer time zones than may be written."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this is before the year 1 or after the year 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A point in time, in whatever time zone it was given."""
+
+
 class RunListQuery(PageQuery):
     """Which runs."""
 
     status: RunStatus | None = None
     graph_id: UUID | None = None
     label: list[ShortText] = Field([], max_length=MAX_LABELS, description="`name=value`; several must all be there.")
-    created_after: AwareDatetime | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")
+    created_before: Moment | None = None
 
 
 class OutputItem(Reply):

@@ -1,5 +1,6 @@
 """How does someone stop a run? The durable flag first; the workers learn of it at their next look."""
 
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -10,6 +11,9 @@ from agentflow.errors import NotFound
 from agentflow.schemas.runs import CancelAccepted
 from agentflow.services.transaction import after_commit
 from agentflow.storage import run_views, runs
+
+STATEMENT_SECONDS: Final = 120.0
+"""For the transaction of `cancel`: it closes all node executions that wait, and they may be a million."""
 
 
 def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> CancelAccepted:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow import clock
 from agentflow.engine.codec import loads
 from agentflow.errors import Malformed
 from agentflow.graph.catalogue import BlockKind
@@ -16,7 +17,6 @@ from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
 from agentflow.services.runs import find
 from agentflow.storage import events as stored
-from agentflow.storage import run_views
 from agentflow.storage.events import EventValue, Position, Span
 from agentflow.storage.run_views import AnyRow
 
@@ -25,6 +25,10 @@ BATCH: Final = 250
 
 MAX_OUTPUTS: Final = 10
 """Outputs in one event; the others are in the node execution's view."""
+
+PATIENCE_SECONDS: Final = 1.0
+"""Events of an open run that are held back for so long, by transactions that need have nothing to do with it, are read
+through its gate. Not sooner: that costs round trips, and stops the run's workers for a moment."""
 
 LONGEST: Final = 8 * 1024
 """Bytes of a value in an event; a longer one is left out."""
@@ -40,11 +44,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some events, where to go on after them, and whether the run has ended and there are no more."""
+    """Some events, where to go on after them, and whether the run has ended and there are no more.
+
+    `held_since`: since when (`clock.monotonic`) there are further ones that are held back; None: there are none.
+    """
 
     events: list[RunEvent]
     position: Position
     over: bool
+    held_since: float | None = None
 
 
 def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
@@ -71,24 +79,28 @@ def position(text: str | None) -> Position:
     return Position(int(transaction), int(number))
 
 
-def read(session: Session, subject: Subject, start: Position) -> Batch:
-    """The events after `start`, up to `BATCH` of them."""
-    rows = stored.after(session, subject.run_id, start, BATCH)
+def read(session: Session, subject: Subject, start: Position, held_since: float | None = None) -> Batch:
+    """The events after `start`, up to `BATCH` of them. `held_since`: that of the batch before."""
+    run_id = subject.run_id
+    rows = stored.after(session, run_id, start, BATCH)
+    if rows:
+        return _batch(session, subject, rows)
+    standing = stored.standing(session, run_id, start)
+    if not standing.more:
+        return Batch([], start, standing.ended)
+    held_since = clock.monotonic() if held_since is None else held_since
+    if standing.ended or clock.monotonic() - held_since >= PATIENCE_SECONDS:
+        rows = stored.after_by_gate(session, run_id, start, BATCH)
+    return _batch(session, subject, rows, held_since) if rows else Batch([], start, False, held_since)
+
+
+def _batch(session: Session, subject: Subject, rows: Sequence[AnyRow], held_since: float | None = None) -> Batch:
+    """That an event says "ended" does not mean that there are no more: a run that is retried goes on after it."""
     given = _values(session, subject, rows)
     events = [_event(subject.plan, row, given) for row in rows]
-    reached = Position(rows[-1].transaction, rows[-1].id) if rows else start
-    over = (not events or events[-1].ends_run) and _is_over(session, subject.run_id, reached)
-    return Batch(events, reached, over)
-
-
-def _is_over(session: Session, run_id: UUID, reached: Position) -> bool:
-    """Whether there is and will be nothing after `reached`.
-
-    That an event says "ended" is not enough: a run that is retried goes on after it. Nor is it that the run has ended:
-    what was written last is held back while an older transaction runs. The order of the questions matters: what is
-    written between them is found by the second.
-    """
-    return run_views.has_ended(session, run_id) and not stored.any_after(session, run_id, reached)
+    reached = Position(rows[-1].transaction, rows[-1].id)
+    over = events[-1].ends_run and stored.standing(session, subject.run_id, reached) == (True, False)
+    return Batch(events, reached, over, held_since)
 
 
 def _values(session: Session, subject: Subject, rows: Sequence[AnyRow]) -> dict[tuple[int, int], list[EventValue]]:

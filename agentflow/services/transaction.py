@@ -12,22 +12,29 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from agentflow.errors import EngineError, Unavailable
-from agentflow.storage.connect import session
+from agentflow.storage.connect import engine, session
+from agentflow.storage.statement_limits import limit_connections, limit_transaction
 
 _FOLLOWING = "agentflow_after_commit"
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
+def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
     """A session whose work is committed at the end, or rolled back when something is raised.
+
+    Args:
+        statement_seconds: PostgreSQL gives up a statement after so long; None: after `LIMIT_SECONDS`.
 
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
     """
+    limit_connections(engine())
     following: list[Callable[[], object]] = []
     try:
         with session() as opened:
             opened.info[_FOLLOWING] = following
+            if statement_seconds is not None:
+                limit_transaction(opened, statement_seconds)
             yield opened
     except (OperationalError, InterfaceError) as error:
         raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error

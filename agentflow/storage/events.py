@@ -1,8 +1,15 @@
 """What happened in a run after what a reader has seen?
 
 An event's id is given when it is written, and seen when its transaction commits, so ids become visible out of order.
-A reader therefore goes by (transaction, id), and only up to the oldest transaction that still runs: everything
-below it is decided, so that nothing is missed and nothing comes twice.
+A reader therefore goes by (transaction, id), and only up to where everything is decided, so that nothing is missed
+and nothing comes twice. There are two ways to know that place:
+
+    after          the oldest transaction that still runs on the server: it costs nothing, but anybody's forgotten
+                   transaction holds it back
+    after_by_gate  the run's own gate: whoever can take it alone knows that nobody is writing in this run
+
+The second rests on this: whoever writes events of a run takes its gate before they write anything at all, and so
+before they get the number of their transaction. (Who creates the run needs no gate: nobody can see it before.)
 """
 
 from collections.abc import Sequence
@@ -25,11 +32,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from agentflow.storage.tables import Event, NodeExecution, Output
+from agentflow.storage.tables import Event, NodeExecution, Output, Run
 
 AnyRow = Row[*tuple[Any, ...]]
 
-_DECIDED = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+_OLDEST_RUNNING = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+_NOT_BEGUN = literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint", BigInteger)
 
 
 class Position(NamedTuple):
@@ -48,6 +56,13 @@ class Span(NamedTuple):
     end: int
 
 
+class Standing(NamedTuple):
+    """Whether the run has ended (or is no more), and whether there are events that a reader has not had."""
+
+    ended: bool
+    more: bool
+
+
 class EventValue(NamedTuple):
     """One output: its value as JSON text, or None where it is too long for an event."""
 
@@ -60,6 +75,32 @@ class EventValue(NamedTuple):
 
 def after(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
     """The run's next events, with the error message of node executions that failed."""
+    return _between(session, run_id, position, _OLDEST_RUNNING, limit)
+
+
+def after_by_gate(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
+    """The same, whoever else has a transaction open; nothing, if somebody is writing in this run just now."""
+    end = _decided_by_gate(session, run_id)
+    return () if end is None else _between(session, run_id, position, literal(end, BigInteger), limit)
+
+
+def _decided_by_gate(session: Session, run_id: UUID) -> int | None:
+    """A transaction below which everything in the run is decided; None if somebody holds the run's gate.
+
+    The number is read before the gate is taken. A writer below it had the gate before that, and as the gate is free
+    now they have ended; one who comes later gets a higher number. So the gate need not be held while events are read,
+    and is given back at once with the savepoint: workers wait for it.
+    """
+    alone = func.pg_try_advisory_xact_lock(func.uuid_hash_extended(literal(run_id), 0))
+    with session.begin_nested() as savepoint:
+        end: int | None = session.scalar(select(case((alone, _NOT_BEGUN))))
+        savepoint.rollback()
+    return end
+
+
+def _between(
+    session: Session, run_id: UUID, position: Position, end: ColumnElement[int], limit: int
+) -> Sequence[AnyRow]:
     page = (
         select(
             Event.transaction,
@@ -74,7 +115,7 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
             Event.first,
             Event.count.label("stored"),
         )
-        .where(Event.run_id == run_id, _later(position), Event.transaction < _DECIDED)
+        .where(Event.run_id == run_id, _later(position), Event.transaction < end)
         .order_by(Event.transaction, Event.id)
         .limit(limit)
         .subquery()  # cut first: else the planner may join all of the run
@@ -92,10 +133,12 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
     ).all()
 
 
-def any_after(session: Session, run_id: UUID, position: Position) -> bool:
-    """Whether the run has any committed event after `position`, also one that `after` holds back still."""
-    found = session.scalar(select(Event.id).where(Event.run_id == run_id, _later(position)).limit(1))
-    return found is not None
+def standing(session: Session, run_id: UUID, position: Position) -> Standing:
+    """How the run stands for a reader who is at `position`: of one moment, and with what `after` holds back."""
+    more = select(Event.id).where(Event.run_id == run_id, _later(position)).exists()
+    is_open = select(Run.id).where(Run.id == run_id, Run.ended_at.is_(None)).exists()
+    row = session.execute(select(~is_open, more)).one()
+    return Standing(*row)
 
 
 def _later(position: Position) -> ColumnElement[bool]:

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,10 @@ _COLUMNS = (
     Run.ended_at,
 )
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MILLISECOND = 2**48 - 1  # that a UUIDv7 can hold
+_SKEW = timedelta(days=1)  # ids are made by the hosts' clocks, and `created_at` by the database's
+
 COUNTED = 20_000
 """Node executions that are counted by status for a run that has not ended, at most: it is asked for all the time."""
 
@@ -62,10 +66,16 @@ class RunFilter:
         if self.labels:
             wanted.append(Run.labels.contains(self.labels))
         if self.created_after is not None:
-            wanted.append(Run.created_at >= self.created_after)
+            wanted += [Run.created_at >= self.created_after, Run.id >= _id_at(self.created_after, -_SKEW)]
         if self.created_before is not None:
-            wanted.append(Run.created_at < self.created_before)
+            wanted += [Run.created_at < self.created_before, Run.id < _id_at(self.created_before, _SKEW)]
         return wanted
+
+
+def _id_at(moment: datetime, skew: timedelta) -> UUID:
+    """The lowest id of `moment`, moved by `skew`. The list is in the order of ids, so that the search ends there."""
+    milliseconds = (moment - _EPOCH + skew) // timedelta(milliseconds=1)
+    return UUID(int=min(max(milliseconds, 0), _LAST_MILLISECOND) << 80)
 
 
 def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow | None:
@@ -79,11 +89,6 @@ def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | Non
     if before is not None:
         query = query.where(Run.id < before)
     return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
-
-
-def has_ended(session: Session, run_id: UUID) -> bool:
-    """Whether the run has ended. The caller has made sure of the owner."""
-    return session.scalar(select(Run.ended_at).where(Run.id == run_id)) is not None
 
 
 def inputs(session: Session, run_id: UUID) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What is wrong is refused with all problems and their places, and nothing of it is stored."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -49,8 +50,6 @@ def test_malformed_json(refused, path, body, detail):
 
 
 def test_json_is_read_whatever_it_is_called(api, echo):
-    import json
-
     reply = api.post("/api/v1/graphs", data=json.dumps(echo), content_type="application/x-www-form-urlencoded")
     assert reply.status_code == 201
 
@@ -128,6 +127,47 @@ def test_an_input_whose_name_cannot_be_stored(refused, push):
     refused(f"/api/v1/graphs/{push()}/runs", 400, "malformed", json={"inputs": {"a\x00": 1}})
 
 
+HALF = "\ud800"
+"""Half a surrogate pair: JSON can say it, UTF-8 cannot."""
+
+
+def _with_input(echo: dict, **given: object) -> dict:
+    echo["nodes"][0]["input_default"].update(given)
+    return echo
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda echo: {"graph": {**echo, "extra": {HALF: 1}}},
+        lambda echo: {"graph": {**echo, HALF: 1}},
+        lambda echo: {"graph": _with_input(echo, **{HALF: 1})},
+        lambda echo: {"graph": echo, "inputs": {HALF: 1}},
+        lambda echo: {"graph": echo, "inputs": {"word": [{"deep": {HALF: 1}}]}},
+        lambda echo: {"graph": echo, "nodes_input_masks": {HALF: {"value": 1}}},
+        lambda echo: {"graph": echo, "nodes_input_masks": {"in": {HALF: 1}}},
+        lambda echo: {"graph": echo, "labels": {HALF: "x"}},
+    ],
+)
+def test_a_key_that_has_no_utf8_form(refused, echo, change):
+    problem = refused("/api/v1/runs", 400, "malformed", data=json.dumps(change(echo)))
+    assert r"\ud800" in problem["detail"]
+
+
+@pytest.mark.parametrize("name", [HALF, "a\x00"])
+def test_a_name_that_cannot_be_stored(refused, echo, name):
+    problem = refused("/api/v1/runs", 422, "graph-invalid", json={"graph": _with_input(echo, name=name)})
+    assert [(one["node"], one["pin"]) for one in problem["errors"]] == [("in", "name")]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/graphs", "/api/v1/graphs/validate"])
+def test_a_wrong_id_is_told_in_a_form_that_can_be_written(api, echo, path):
+    echo["nodes"][0]["id"] = "in" + HALF
+    reply = api.post(path, json=echo)
+    told = reply.json["errors"] if path.endswith("graphs") else reply.json["problems"]
+    assert r"in\ud800" in {one["node"] for one in told}
+
+
 def test_a_graph_or_version_that_is_not_there(refused, push):
     refused(f"/api/v1/graphs/{UNKNOWN}/runs", 404, "not-found", json={})
     refused(f"/api/v1/graphs/{push()}/runs", 404, "not-found", json={"version": 2})
@@ -165,6 +205,8 @@ def test_what_is_not_there_is_not_found(api, path):
         "/api/v1/runs?label=alone",
         "/api/v1/runs?created_after=yesterday",
         "/api/v1/runs?created_after=2026-01-01T00:00:00",
+        "/api/v1/runs?created_after=9999-12-31T23:59:59-23:00",
+        "/api/v1/runs?created_before=0001-01-01T00:00:00%2B23:00",
         "/api/v1/runs?after=nonsense",
         "/api/v1/runs?after=WzFd",
         "/api/v1/graphs?after=WzFd",
@@ -174,6 +216,29 @@ def test_a_query_that_makes_no_sense(api, path):
     reply = api.get(path)
     assert reply.status_code == 400
     assert reply.json["type"] == "urn:agentflow:problem:malformed"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59%2B14:00"])
+@pytest.mark.parametrize("bound", ["created_after", "created_before"])
+def test_the_ends_of_time_are_no_mistake(api, bound, moment):
+    assert api.get(f"/api/v1/runs?{bound}={moment}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"x": 1}, "x"),
+        ({"reason": 5}, "reason"),
+        ({"reason": "a\x00"}, "reason"),
+        ({"reason": HALF}, "reason"),
+        ({"reason": "x" * 201}, "reason"),
+    ],
+)
+def test_a_cancellation_of_the_wrong_shape_cancels_nothing(api, refused, submit, body, place):
+    run = submit()
+    problem = refused(f"/api/v1/runs/{run}/cancel", 400, "malformed", json=body)
+    assert [one["message"].split(":")[0] for one in problem["errors"]] == [place]
+    assert api.get(f"/api/v1/runs/{run}").json["cancel_requested_at"] is None
 
 
 def test_another_method_is_not_allowed(api):

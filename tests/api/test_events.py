@@ -1,17 +1,20 @@
 """Event streams: every event once, in order, from wherever a subscriber left off, until the run has ended."""
 
 import json
+import logging
 import threading
+from contextlib import closing
 
+import psycopg2
 import pytest
-from sqlalchemy import text
-
-from agentflow.services.transaction import transaction
+from installation import ECHO, _caller, _key
 
 
 def parse(reply) -> list[dict]:
     """The events in a finished stream; each carries its own id."""
-    blocks = [block for block in reply.text.split("\n\n") if block and not block.startswith((":", "retry:"))]
+    text = reply.text
+    reply.close()  # as a server does; the stream's place is free then
+    blocks = [block for block in text.split("\n\n") if block and not block.startswith((":", "retry:"))]
     events = []
     for block in blocks:
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
@@ -92,21 +95,35 @@ def test_a_stream_follows_a_run_live_and_ends_with_it(app, api, submit, work):
     assert '"status":"COMPLETED"' in whole.split("event: run")[-1]
 
 
-def test_an_event_is_not_told_before_what_may_still_come_before_it(api, submit, work, environment):
-    """An older transaction that still runs may yet write an event with a lower id."""
+@pytest.fixture
+def bystander(environment):
+    """Somebody's transaction that has written, has nothing to do with any run, and never ends by itself."""
+    with closing(psycopg2.connect(environment.database())) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users (id, name) VALUES (gen_random_uuid(), 'bystander')")
+        yield connection
+
+
+def test_a_stream_ends_with_its_run_whoever_has_a_transaction_open(api, submit, work, bystander):
     run = submit(inputs={"word": "hi"})
-    with transaction() as older:
-        older.execute(text("SELECT pg_current_xact_id()"))
-        work(run)
-        held_back = api.get(f"/api/v1/runs/{run}/events", buffered=False)
-        chunks = iter(held_back.response)
-        assert b"retry" in next(chunks)
-        assert b"QUEUED" in next(chunks)  # committed before the older one began
-        older.commit()
-    rest = b"".join(chunks)
-    held_back.close()
-    assert rest.count(b"event: settled") == 2
-    assert b'"kind":"run"' in rest.split(b"\n\n")[-2]
+    work(run)
+    events = parse(api.get(f"/api/v1/runs/{run}/events"))
+    assert [one["kind"] for one in events].count("settled") == 2
+    assert (events[-1]["kind"], events[-1]["status"]) == ("run", "COMPLETED")
+    last = {"Last-Event-ID": events[-1]["id"]}
+    assert api.get(f"/api/v1/runs/{run}/events", headers=last).status_code == 204
+
+
+def test_an_open_runs_events_come_after_a_while_whoever_has_a_transaction_open(api, submit, work, bystander):
+    run = submit(inputs={"word": "hi"})
+    work(run, most=1)
+    stream = api.get(f"/api/v1/runs/{run}/events", buffered=False)
+    seen = b""
+    for chunk in stream.response:
+        seen += chunk
+        if b"event: settled" in seen:
+            break
+    stream.close()
+    assert b"COMPLETED" in seen
 
 
 def test_long_values_are_left_out_of_events(api, submit, work):
@@ -128,20 +145,32 @@ def test_a_failure_is_told_with_its_message(api, submit, echo, work):
     assert failed[0]["error"]
 
 
-def test_streams_are_limited_and_their_places_come_back(app, api, submit):
+@pytest.fixture
+def watch():
+    """Opens a stream and leaves it open."""
+    replies = []
+
+    def get(caller, run):
+        replies.append(caller.get(f"/api/v1/runs/{run}/events", buffered=False))
+        return replies[-1]
+
+    yield get
+    for reply in replies:
+        reply.close()
+
+
+def test_nobody_gets_all_the_streams_and_their_places_come_back(app, api, stranger, key, submit, watch, caplog):
     run = submit()
-    slots = app.extensions["event_streams"]
-    open_ones = []
-    while True:
-        reply = api.get(f"/api/v1/runs/{run}/events", buffered=False)
-        if reply.status_code != 200:
-            break
-        open_ones.append(reply)
-    assert reply.status_code == 503
-    assert reply.headers["Retry-After"] == "1"
-    assert len(open_ones) == 8
-    open_ones.pop().close()  # a client that goes away before it has read anything
-    slots.take()
-    slots.give_back()
-    for left in open_ones:
-        left.close()
+    theirs = stranger.post("/api/v1/runs", json={"graph": ECHO}).json["id"]
+    third = _caller(app, _key("third"))
+    thirds = third.post("/api/v1/runs", json={"graph": ECHO}).json["id"]
+    mine = [watch(api, run) for _ in range(5)]
+    assert [reply.status_code for reply in mine] == [200] * 4 + [429]
+    assert [watch(stranger, theirs).status_code for _ in range(4)] == [200] * 4
+    full = watch(third, thirds)
+    assert (full.status_code, full.json["type"]) == (503, "urn:agentflow:problem:busy")
+    assert {reply.headers["Retry-After"] for reply in (mine[-1], full)} == {"1"}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING or record.exc_info]
+    mine[0].close()  # a client that goes away before it has read anything
+    assert watch(third, thirds).status_code == 200
+    assert watch(api, run).status_code == 503

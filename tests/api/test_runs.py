@@ -1,8 +1,13 @@
 """Looking at runs: what went in, what came out, where they stand; and cancelling them."""
 
 import json
+from functools import reduce
 
 import pytest
+from sqlalchemy import text
+
+from agentflow.engine.codec import dumps
+from agentflow.services.transaction import transaction
 
 STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
 OUTPUT = "363ae599-353e-4804-937e-b2ee3cef3da4"
@@ -34,6 +39,28 @@ def test_a_run_that_has_ended_tells_everything(api, echo, work):
     assert list(seen["outputs"]["said"][0]) == list(value)
     assert (seen["stats"]["node_count"], seen["stats"]["node_error_count"]) == (2, 0)
     assert seen["created_at"] <= seen["started_at"] <= seen["ended_at"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"\ud800": {"\udfff": "\ud800"}},
+        reduce(lambda inner, _: [inner], range(700), "deep"),
+    ],
+    ids=["half surrogate pairs", "deep nesting"],
+)
+def test_whatever_a_block_gave_can_be_read(api, submit, work, value):
+    run = submit(inputs={"word": 1})
+    work(run)
+    with transaction() as session:
+        stored = {"value": dumps(value), "run": run}
+        session.execute(text("UPDATE outputs SET value = :value WHERE run_id = :run AND pin <> 'name'"), stored)
+    assert api.get(f"/api/v1/runs/{run}").json["outputs"] == {"said": [value]}
+    assert api.get(f"/api/v1/runs/{run}/outputs").json["items"][0]["value"] == value
+    nodes = api.get(f"/api/v1/runs/{run}/nodes").json["items"]
+    assert [one["inputs"]["value"] for one in nodes] == [value, value]
+    events = api.get(f"/api/v1/runs/{run}/events").text
+    assert f'"value":{dumps(value)}' in events
 
 
 def test_an_open_run_counts_its_node_executions(api, submit, work):

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from agentflow.errors import EngineError, Unavailable
 from agentflow.services.transaction import after_commit, transaction
-from agentflow.storage import connect
+from agentflow.storage import connect, statement_limits
 
 
 def count() -> int:
@@ -43,6 +43,31 @@ def test_nothing_follows_a_rollback(environment):
 def test_a_session_of_elsewhere_cannot_promise_anything(environment):
     with connect.session() as session, pytest.raises(EngineError):
         after_commit(session, lambda: None)
+
+
+@pytest.fixture
+def _short(environment, monkeypatch):
+    monkeypatch.setattr(statement_limits, "LIMIT_SECONDS", 0.05)
+    connect.engine().dispose()  # the limit is that of a connection
+    yield
+    connect.engine().dispose()
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_statement_that_takes_too_long_is_given_up():
+    with pytest.raises(Unavailable, match="statement timeout"), transaction() as session:
+        session.execute(text("SELECT pg_sleep(10)"))
+    assert count() == 0
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_transaction_may_have_another_limit_and_the_next_one_has_not():
+    limit = text("SELECT current_setting('statement_timeout')")
+    with transaction(statement_seconds=120.0) as session:
+        assert session.scalar(limit) == "2min"
+        session.execute(text("SELECT pg_sleep(0.1)"))
+    with transaction() as session:
+        assert session.scalar(limit) == "50ms"
 
 
 def test_a_server_that_is_away_is_unavailable(environment, monkeypatch):
