@@ -14,14 +14,14 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from kombu import Connection, Producer
 
 from agentflow.clock import monotonic
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue_name, wire_priority
-from agentflow.dispatch.transport import install
+from agentflow.dispatch.transport import Channel, Push, install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
 from agentflow.settings import settings
@@ -52,6 +52,17 @@ _OPTIONS = {
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
+class TaskMessage(NamedTuple):
+    """One message to Celery. `priority`: 0 to 9, 9 is most urgent; `time_limit`: seconds until the process is killed."""
+
+    task: str
+    lane: str
+    args: list[Any]
+    shadow: str
+    priority: int
+    time_limit: float | None
+
+
 class Publisher:
     """One connection to the broker, for all threads of a process, made at the first message."""
 
@@ -63,8 +74,8 @@ class Publisher:
         self._declared: set[str] = set()
         self._away_until = 0.0
 
-    def send(self, messages: Sequence[tuple[str, str, list[Any], str, int, float | None]]) -> bool:
-        """Publish (task, lane, args, shadow, priority, time limit in seconds) messages in one round trip."""
+    def send(self, messages: Sequence[TaskMessage]) -> bool:
+        """Publish messages in one round trip; whether the broker has taken them."""
         if not messages:
             return True
         with self._lock:
@@ -78,11 +89,11 @@ class Publisher:
                 return False
         return True
 
-    def depth(self, lanes: Sequence[str]) -> int:
-        """How many messages wait in these lanes; 0 where the broker cannot be asked."""
+    def depth(self, lanes: Sequence[str]) -> int | None:
+        """How many messages wait in these lanes; None where the broker cannot be asked."""
         with self._lock:
             if monotonic() < self._away_until:
-                return 0
+                return None
             try:
                 if self._producer is None or self._pid != os.getpid():
                     self._connect()
@@ -90,7 +101,7 @@ class Publisher:
             except Exception as error:  # as in `send`
                 logger.warning("broker_not_asked", extra={"error": repr(error)})
                 self._forget()
-                return 0
+                return None
 
     def _declare(self, lane: str) -> int:
         """Make sure that the lane's queue is there; how many messages it holds."""
@@ -122,49 +133,58 @@ class Publisher:
         self._declared = set()
         self._pid = os.getpid()
 
-    def _publish(self, messages: Sequence[tuple[str, str, list[Any], str, int, float | None]]) -> None:
+    def _publish(self, messages: Sequence[TaskMessage]) -> None:
         if self._producer is None or self._pid != os.getpid():
             self._connect()
-        for lane in {message[1] for message in messages} - self._declared:
+        for lane in {message.lane for message in messages} - self._declared:
             self._declare(lane)
-        if len(messages) == 1:
-            self._publish_one(*messages[0])
+        if isinstance(self._producer.channel, Channel):
+            self._producer.channel.push(
+                [
+                    Push(queue_name(m.lane), wire_priority(m.priority, self._transport), _body(m), _headers(m))
+                    for m in messages
+                ]
+            )
             return
         with self._producer.batch():
             for message in messages:
-                self._publish_one(*message)
+                headers = _headers(message)
+                self._producer.publish(
+                    _body(message),
+                    exchange="",  # straight to the queue: a broker that lost its bindings still takes it
+                    routing_key=queue_name(message.lane),
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    priority=wire_priority(message.priority, self._transport),
+                    delivery_mode=2,
+                    correlation_id=headers["id"],
+                    headers=headers,
+                )
 
-    def _publish_one(
-        self, task: str, lane: str, args: list[Any], shadow: str, priority: int, time_limit: float | None
-    ) -> None:
-        task_id = str(new_token())
-        self._producer.publish(
-            json.dumps((args, {}, _NO_EMBED)),
-            exchange="",  # straight to the queue: a broker that lost its bindings still takes it
-            routing_key=queue_name(lane),
-            content_type="application/json",
-            content_encoding="utf-8",
-            priority=wire_priority(priority, self._transport),
-            delivery_mode=2,
-            correlation_id=task_id,
-            headers={
-                "lang": "py",
-                "task": task,
-                "id": task_id,
-                "root_id": task_id,
-                "parent_id": None,
-                "group": None,
-                "shadow": shadow,
-                "retries": 0,
-                "eta": None,
-                "expires": None,
-                "timelimit": [time_limit, None],
-                "argsrepr": repr(tuple(args)),
-                "kwargsrepr": "{}",
-                "origin": "agentflow",
-                "ignore_result": True,
-            },
-        )
+
+def _body(message: TaskMessage) -> str:
+    return json.dumps((message.args, {}, _NO_EMBED))
+
+
+def _headers(message: TaskMessage) -> dict[str, Any]:
+    task_id = str(new_token())
+    return {
+        "lang": "py",
+        "task": message.task,
+        "id": task_id,
+        "root_id": task_id,
+        "parent_id": None,
+        "group": None,
+        "shadow": message.shadow,
+        "retries": 0,
+        "eta": None,
+        "expires": None,
+        "timelimit": [message.time_limit, None],
+        "argsrepr": repr(tuple(message.args)),
+        "kwargsrepr": "{}",
+        "origin": "agentflow",
+        "ignore_result": True,
+    }
 
 
 @cache
@@ -188,7 +208,7 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
         node = plan.nodes[node_number]
         own = node.settings.priority
         messages.append(
-            (
+            TaskMessage(
                 EXECUTE,
                 node.lane,
                 [run, node_number, idx],
@@ -202,9 +222,9 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
 
 def ring_finaliser(run_id: UUID) -> bool:
     """Enqueue the completion callback of a run; more than once is harmless."""
-    return publisher().send([(FINALISE, "default", [str(run_id)], FINALISE, MOST_URGENT, None)])
+    return publisher().send([TaskMessage(FINALISE, "default", [str(run_id)], FINALISE, MOST_URGENT, None)])
 
 
-def backlog() -> int:
-    """How many messages wait in the default lanes for a worker to take them."""
+def backlog() -> int | None:
+    """How many messages wait in the default lanes for a worker to take them; None where the broker is away."""
     return publisher().depth(LANES)

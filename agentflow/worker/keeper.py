@@ -24,7 +24,7 @@ from celery.worker import state as celery_state
 
 from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.settings import settings
 from agentflow.storage.node_executions import HotConnection
 from agentflow.worker.process import Process, holder
@@ -100,7 +100,7 @@ class Keeper:
                     pending = None
                 else:
                     self._recovery.run_pass()
-            except AgentFlowError as error:
+            except Unavailable as error:
                 logger.warning("recovery_postponed", extra={"error": error.message})
                 self._recovery.was_interrupted()
                 self._stopping.wait(TICK)

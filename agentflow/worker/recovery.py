@@ -55,7 +55,7 @@ class Recovery:
         self._last_pass = now()
         self._after = _FIRST
         self._runs_at = 0.0
-        self._backlog = False
+        self._backlog: int | None = None  # messages that wait at the broker; None: it is away
 
     def close(self) -> None:
         """Give the connection back."""
@@ -78,16 +78,22 @@ class Recovery:
             if monotonic() >= self._runs_at:
                 self._runs_at = monotonic() + _RUNS_EVERY
                 self._look_at_runs()
-            for item in hot.overdue(lease, _BATCH, self._backlog, monotonic() - self._steady_since >= lease):
+            for item in self._overdue(lease):
                 with _others_go_on(run=str(item.run_id), node=item.node, index=item.idx, action=item.action):
                     self._mend(item)
             self._last_pass = now()
         finally:
             hot.unlock(_LOCK)
 
+    def _overdue(self, lease: float) -> list[Overdue]:
+        if self._backlog is None:
+            return []  # nobody hears us ring; and each time that we do, we wait longer until the next
+        steady = monotonic() - self._steady_since >= lease
+        return self._process.hot.overdue(lease, _BATCH, self._backlog > 0, steady)
+
     def _look_at_runs(self) -> None:
-        self._backlog = backlog() > 0
-        if not self._backlog:
+        self._backlog = backlog()
+        if self._backlog == 0:
             self._process.hot.recall(_RECALLED)
         self._stop_overdue_runs()
         self._end_forgotten_runs()

@@ -70,7 +70,7 @@ END $$;
 --            waiting at the broker (p_backlog): then most likely it is one of them, and only what has waited for long is
 --            rung, a few at a time
 --   lose     RUNNING, and its lease has run out (not while nobody could renew: p_steady)
---   release  closed, its outputs not routed although its predecessor's are
+--   release  closed, its outputs not routed although its predecessor's are (`open` as a number: see 5_settle.sql)
 CREATE OR REPLACE FUNCTION agentflow_overdue(
     p_lease float8, p_limit int, p_backlog boolean, p_steady boolean,
     OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
@@ -94,7 +94,7 @@ BEGIN
             WHEN d.status = 'RUNNING' AND d.lease_until <= v_now AND p_steady THEN 'lose'
             WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NOT EXISTS (
                  SELECT FROM node_executions p
-                 WHERE p.run_id = d.run_id AND p.node = d.node AND p.idx = d.idx - 1 AND p.open) THEN 'release'
+                 WHERE p.run_id = d.run_id AND p.node = d.node AND p.idx = d.idx - 1 AND p.open::int = 1) THEN 'release'
         END AS action FROM due d
     ), put_off AS (
         UPDATE node_executions e SET

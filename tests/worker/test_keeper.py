@@ -1,0 +1,240 @@
+"""The worker's main process renews its children's leases, tells them to stop, and gives back what they leave behind."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state as celery_state
+
+from agentflow.blocks.base import Context
+from agentflow.dispatch.publish import EXECUTE, FINALISE
+from agentflow.engine.statuses import RunStatus
+from agentflow.ids import new_token
+from agentflow.settings import Settings
+from agentflow.storage import runs
+from agentflow.storage.connect import session
+from agentflow.worker import keeper as module
+from agentflow.worker import request
+from agentflow.worker.keeper import Keeper
+from agentflow.worker.process import holder, process
+from agentflow.worker.request import NodeRequest
+
+Probe = Callable[..., str]
+Chain = Callable[..., UUID]
+Eventually = Callable[..., None]
+Statuses = Callable[[UUID], dict[str, str]]
+Rows = Callable[..., Any]
+
+DEAD = 4_194_305  # no process has this id
+
+
+@pytest.fixture
+def keeper(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    """A keeper at work."""
+    monkeypatch.setattr(module, "TICK", 0.02)
+    made = Keeper()
+    made.start()
+    yield made
+    made.stop()
+    assert not any(thread.is_alive() for thread in made._threads)
+
+
+def takes(inputs: Any, context: Context) -> Any:
+    yield "value", 1
+
+
+@pytest.fixture
+def run_id(probe: Probe, chain: Chain) -> UUID:
+    return chain(probe(takes))
+
+
+def hold(run_id: UUID, pid: int, lease: float = 60) -> None:
+    """The child `pid` of this worker claims 0/1."""
+    assert process().hot.claim(run_id, 0, 1, [], new_token(), holder(pid), lease).verdict == "claimed"
+
+
+class Executing(SimpleNamespace):
+    """What Celery knows of a message that a child is at."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.fixture
+def executing() -> Iterator[Callable[..., None]]:
+    """`executing(run, pid)`: Celery says that the child is at 0/1 of the run."""
+
+    kept: list[Executing] = []  # Celery's set holds them weakly
+
+    def say(run_id: UUID, pid: int | None, task: str = EXECUTE) -> None:
+        args = [str(run_id), 0, 1] if task == EXECUTE else [str(run_id)]
+        kept.append(Executing(type=task, args=args, worker_pid=pid))
+        celery_state.active_requests.add(kept[-1])
+
+    yield say
+    kept.clear()
+    assert not list(celery_state.active_requests)
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """`child(code)` starts a process that runs this Python code, after which it sleeps."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str = "") -> subprocess.Popen[bytes]:
+        program = f"import signal, sys, time; {code}; print('ready', flush=True); time.sleep(60)"
+        made = subprocess.Popen([sys.executable, "-c", program.replace("; ;", ";")], stdout=subprocess.PIPE)
+        started.append(made)
+        assert made.stdout is not None
+        assert made.stdout.readline() == b"ready\n"
+        return made
+
+    yield start
+    for made in started:
+        made.kill()
+        made.wait()
+        assert made.stdout is not None
+        made.stdout.close()
+
+
+def lease_left(rows: Rows) -> float:
+    (left,) = rows("SELECT extract(epoch FROM lease_until - agentflow_now())::float8 FROM node_executions")
+    return float(left)
+
+
+def test_what_a_dead_child_held_is_given_back(
+    keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
+) -> None:
+    hold(run_id, DEAD)
+    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
+
+
+def test_what_a_child_overran_ends(keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually) -> None:
+    hold(run_id, DEAD)
+    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=True)
+    eventually(lambda: statuses(run_id) == {"0/1": "FAILED timeout"})
+
+
+def test_a_message_that_no_child_took_gives_nothing_back(
+    keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
+) -> None:
+    hold(run_id, DEAD)
+    keeper.give_back([str(run_id), 0, 1], None, timed_out=False)
+    keeper.give_back([str(run_id), 0, 1], DEAD + 1, timed_out=False)
+    eventually(keeper._given_back.empty)
+    assert statuses(run_id) == {"0/1": "RUNNING"}
+
+
+def test_something_that_cannot_be_given_back_does_not_keep_the_rest(
+    keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
+) -> None:
+    hold(run_id, DEAD)
+    keeper._given_back.put(module.GivenBack(("no uuid", 0, 1), holder(DEAD), False))  # type: ignore[arg-type]
+    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
+
+
+def test_the_keeper_goes_on_after_its_connections_broke(
+    keeper: Keeper, run_id: UUID, statuses: Statuses, rows: Rows, eventually: Eventually
+) -> None:
+    hold(run_id, DEAD)
+    hot = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'agentflow hot'"
+    eventually(lambda: rows(hot))
+    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
+
+
+def test_the_lease_of_what_a_child_is_at_is_renewed(
+    keeper: Keeper, run_id: UUID, rows: Rows, executing: Callable[..., None], eventually: Eventually
+) -> None:
+    hold(run_id, DEAD, lease=2)
+    executing(run_id, DEAD)
+    executing(run_id, None)  # not given to a child yet
+    executing(run_id, DEAD, FINALISE)
+    eventually(lambda: lease_left(rows) > 10)
+
+
+def test_the_lease_of_another_worker_is_not(
+    keeper: Keeper, run_id: UUID, rows: Rows, executing: Callable[..., None], eventually: Eventually
+) -> None:
+    hold(run_id, DEAD, lease=5)
+    executing(run_id, DEAD + 1)
+    hot = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'agentflow hot' AND query LIKE '%renew%'"
+    eventually(lambda: rows(hot) == [1])
+    assert lease_left(rows) < 5
+
+
+def stop(run_id: UUID) -> None:
+    with session() as opened:
+        runs.stop(opened, run_id, RunStatus.CANCELLED, "user")
+
+
+def test_a_child_at_a_stopped_run_is_told(
+    keeper: Keeper,
+    run_id: UUID,
+    executing: Callable[..., None],
+    child: Callable[..., subprocess.Popen[bytes]],
+    eventually: Eventually,
+) -> None:
+    at_it = child("signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))")
+    hold(run_id, at_it.pid)
+    executing(run_id, at_it.pid)
+    stop(run_id)
+    eventually(lambda: at_it.poll() is not None)
+    assert at_it.returncode == 7
+
+
+def test_a_child_that_does_not_let_go_is_killed(
+    keeper: Keeper,
+    run_id: UUID,
+    executing: Callable[..., None],
+    child: Callable[..., subprocess.Popen[bytes]],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KILL_AFTER", 0.3)
+    at_it = child("signal.signal(signal.SIGUSR2, signal.SIG_IGN)")
+    hold(run_id, at_it.pid)
+    executing(run_id, at_it.pid)
+    stop(run_id)
+    eventually(lambda: at_it.poll() is not None)
+    assert at_it.returncode == -signal.SIGKILL
+
+
+def test_a_child_that_is_gone_already_is_no_matter(
+    keeper: Keeper, run_id: UUID, rows: Rows, executing: Callable[..., None], eventually: Eventually
+) -> None:
+    hold(run_id, DEAD, lease=2)
+    executing(run_id, DEAD)
+    stop(run_id)
+    eventually(lambda: lease_left(rows) > 10)
+    eventually(lambda: keeper._told)
+    assert all(thread.is_alive() for thread in keeper._threads)
+
+
+@pytest.mark.parametrize(
+    ("error", "timed_out"), [(WorkerLostError("killed"), False), (TimeLimitExceeded(60), True), (OSError(), False)]
+)
+def test_celery_hands_over_what_a_child_left_behind(
+    run_id: UUID, monkeypatch: pytest.MonkeyPatch, error: Exception, timed_out: bool
+) -> None:
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        request, "keeper", lambda: SimpleNamespace(give_back=lambda *args, timed_out: given.append((*args, timed_out)))
+    )
+    monkeypatch.setattr(request.Request, "on_failure", lambda *_, **__: "as usual")
+    made = NodeRequest.__new__(NodeRequest)
+    made._args, made.worker_pid = [str(run_id), 0, 1], 7
+    try:
+        raise error
+    except Exception:
+        information = ExceptionInfo()
+    assert made.on_failure(information) == "as usual"
+    assert given == [([str(run_id), 0, 1], 7, timed_out)]
