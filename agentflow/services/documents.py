@@ -5,8 +5,10 @@ From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -24,6 +26,9 @@ _COMPUTED = frozenset(
 """Fields that say nothing about what a graph does: they name a copy of it, or follow from the rest."""
 
 _OF_THE_NODE_COPY = frozenset({"graph_id", "graph_version"})
+
+MAX_KNOWN: Final = 1000
+"""Documents whose fingerprint this process remembers."""
 
 
 def read(document: Mapping[str, Any]) -> Graph:
@@ -60,6 +65,38 @@ def fingerprint(graph: Graph) -> str:
         {key: value for key, value in node.items() if key not in _OF_THE_NODE_COPY} for node in content["nodes"]
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Known:
+    """The fingerprints of documents that were read before, by their very text.
+
+    A client submits the same document again and again; reading it into a `Graph` costs some 20 times as much as this.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._fingerprints: OrderedDict[str, str] = OrderedDict()
+
+    def find(self, document: Mapping[str, Any]) -> str | None:
+        """The fingerprint of `document`, if one with exactly this text was kept."""
+        key = _text_digest(document)
+        with self._lock:
+            found = self._fingerprints.get(key)
+            if found is not None:
+                self._fingerprints.move_to_end(key)
+            return found
+
+    def keep(self, document: Mapping[str, Any], fingerprint: str) -> None:
+        """Remember it, and forget the one not asked for longest."""
+        key = _text_digest(document)
+        with self._lock:
+            self._fingerprints[key] = fingerprint
+            if len(self._fingerprints) > MAX_KNOWN:
+                self._fingerprints.popitem(last=False)
+
+
+def _text_digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, separators=(",", ":")).encode()).hexdigest()
 
 
 def named(graph: Graph, graph_id: UUID, version: int) -> Graph:

@@ -15,14 +15,16 @@ from sqlalchemy.orm import Session
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
-from agentflow.graph.plan import compile_plan
+from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.schemas import describe
 from agentflow.graph.validation import validate
 from agentflow.ids import new_id
-from agentflow.services import cursors, documents
+from agentflow.services import cursors, documents, plans
 from agentflow.services.plans import document_of
 from agentflow.storage import graphs as stored
 from agentflow.storage.graphs import Head, NewVersion, VersionLine
+
+_known = documents.Known()  # documents that came with runs
 
 _COUNTED_RUNS = 100  # open runs that a refusal to delete counts, at most
 
@@ -52,22 +54,30 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any]) -> Saved:
     return Saved(graph.id, 1, graph.name, True, warnings)
 
 
-def create_inline(session: Session, owner_id: UUID, graph: Graph) -> tuple[UUID, tuple[Problem, ...]]:
-    """Store a graph that came with a run; the same document twice is stored once. Returns its id and the warnings.
+def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) -> UUID:
+    """Store a graph that came with a run, and return its id; the same document twice is stored once.
 
     Raises:
         GraphInvalid: with all problems, and their places.
+        TooLarge: too many nodes.
     """
-    digest = documents.fingerprint(graph)
+    digest = _known.find(document)
+    if digest is not None and (found := stored.find_inline(session, owner_id, digest)) is not None:
+        return found
+    given = documents.read(document)
+    digest = documents.fingerprint(given)
+    _known.keep(document, digest)
     if (found := stored.find_inline(session, owner_id, digest)) is not None:
-        return found, ()
-    warnings = documents.check(graph)
-    copy = documents.named(graph, new_id(), 1)
-    if stored.create_inline(session, owner_id, copy.id, copy.name, new_version(copy)):
-        return copy.id, warnings
+        return found
+    documents.check(given)
+    graph = documents.named(given, new_id(), 1)
+    plan = compile_plan(graph, catalogue)
+    if stored.create_inline(session, owner_id, graph.id, graph.name, _new_version(graph, plan, digest)):
+        plans.keep(graph, plan)
+        return graph.id
     found = stored.find_inline(session, owner_id, digest)  # another request stored it a moment ago
     assert found is not None
-    return found, warnings
+    return found
 
 
 def replace(session: Session, owner_id: UUID, graph_id: UUID, document: dict[str, Any]) -> Saved:
@@ -90,7 +100,11 @@ def replace(session: Session, owner_id: UUID, graph_id: UUID, document: dict[str
 
 def new_version(graph: Graph) -> NewVersion:
     """What is stored of a valid graph."""
-    return NewVersion(graph.to_json(), compile_plan(graph, catalogue).to_json(), documents.fingerprint(graph))
+    return _new_version(graph, compile_plan(graph, catalogue), documents.fingerprint(graph))
+
+
+def _new_version(graph: Graph, plan: Plan, digest: str) -> NewVersion:
+    return NewVersion(graph.to_json(), plan.to_json(), digest)
 
 
 def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:

@@ -99,6 +99,16 @@ def document_of(session: Session, graph_id: UUID, version: int) -> Graph:
     return graph
 
 
+def keep(graph: Graph, plan: Plan) -> None:
+    """Remember a version that is being stored, so that who stores it need not read it again.
+
+    If the transaction fails nobody ever asks for it: the id was new.
+    """
+    key = (plan.graph_id, plan.version)
+    _documents.put(key, graph, len(graph.nodes))
+    _plans.put(key, plan, len(plan.nodes))
+
+
 def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Problem, ...]:
     """All that is wrong with running a graph version without inputs and masks: found once, then known.
 

@@ -24,7 +24,7 @@ from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malfor
 from agentflow.graph.plan import Plan
 from agentflow.graph.validation import check_inputs, validate
 from agentflow.ids import new_id
-from agentflow.services import documents, graphs
+from agentflow.services import graphs
 from agentflow.services.plans import document_of, plan_of, run_problems_of
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -95,7 +95,7 @@ def submit_inline(
         digest = _digest(document, None, asdict(wanted))
         if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
             return _replay(session, owner_id, earlier, wanted)
-    graph_id, _ = graphs.create_inline(session, owner_id, documents.read(document))
+    graph_id = graphs.create_inline(session, owner_id, document)
     return _start(session, owner_id, run_id, graph_id, 1, wanted)
 
 

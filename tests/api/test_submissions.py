@@ -111,6 +111,14 @@ def test_a_refused_submission_does_not_use_the_key_up(api, echo):
     assert api.post("/api/v1/runs", json={"graph": echo}, headers=headers).status_code == 202
 
 
+def test_a_graph_whose_first_submission_was_refused_can_be_submitted(api, echo, work):
+    echo["nodes"][0]["block_id"] = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"  # takes a number
+    assert api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": "many"}}).status_code == 422
+    run = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 5}}).json["id"]
+    work(run)
+    assert api.get(f"/api/v1/runs/{run}").json["outputs"] == {"said": [5]}
+
+
 @pytest.mark.parametrize("given", ["x" * 256, "\x7f", "ü"])
 def test_a_key_that_is_none_is_refused(api, echo, given):
     reply = api.post("/api/v1/runs", json={"graph": echo}, headers={"Idempotency-Key": given})

@@ -1,5 +1,6 @@
 """What a document says, whatever its copy is called."""
 
+from copy import deepcopy
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,24 @@ def test_everything_else_does(echo, change):
     before = fingerprint(echo)
     change(echo)
     assert fingerprint(echo) != before
+
+
+def test_a_known_document_need_not_be_read_again(echo):
+    known = documents.Known()
+    assert known.find(echo) is None
+    known.keep(echo, "print")
+    assert known.find(deepcopy(echo)) == "print"
+    echo["nodes"][0]["input_default"]["value"] = "\ud800"
+    assert known.find(echo) is None
+
+
+def test_only_so_many_documents_are_known(monkeypatch):
+    monkeypatch.setattr(documents, "MAX_KNOWN", 2)
+    known = documents.Known()
+    for number in range(3):
+        known.keep({"n": number}, str(number))
+        known.find({"n": 0})  # in use, so that it stays
+    assert [known.find({"n": number}) for number in range(3)] == ["0", None, "2"]
 
 
 def test_faults_of_shape_are_told_by_the_authors_own_ids(echo):
