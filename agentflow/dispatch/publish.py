@@ -21,7 +21,7 @@ from kombu import Connection, Producer
 
 from agentflow.clock import monotonic
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue_name, wire_priority
-from agentflow.dispatch.transport import Channel, Push, install
+from agentflow.dispatch.transport import install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
 from agentflow.settings import settings
@@ -53,7 +53,7 @@ _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class TaskMessage(NamedTuple):
-    """One message to Celery. `priority`: 0 to 9, 9 is most urgent; `time_limit`: seconds until the process is killed."""
+    """One message to Celery. `priority`: 9 is most urgent; `time_limit`: seconds after which the process is killed."""
 
     task: str
     lane: str
@@ -138,32 +138,26 @@ class Publisher:
             self._connect()
         for lane in {message.lane for message in messages} - self._declared:
             self._declare(lane)
-        if isinstance(self._producer.channel, Channel):
-            self._producer.channel.push(
-                [
-                    Push(queue_name(m.lane), wire_priority(m.priority, self._transport), _body(m), _headers(m))
-                    for m in messages
-                ]
-            )
+        if len(messages) == 1:
+            self._publish_one(messages[0])
             return
         with self._producer.batch():
             for message in messages:
-                headers = _headers(message)
-                self._producer.publish(
-                    _body(message),
-                    exchange="",  # straight to the queue: a broker that lost its bindings still takes it
-                    routing_key=queue_name(message.lane),
-                    content_type="application/json",
-                    content_encoding="utf-8",
-                    priority=wire_priority(message.priority, self._transport),
-                    delivery_mode=2,
-                    correlation_id=headers["id"],
-                    headers=headers,
-                )
+                self._publish_one(message)
 
-
-def _body(message: TaskMessage) -> str:
-    return json.dumps((message.args, {}, _NO_EMBED))
+    def _publish_one(self, message: TaskMessage) -> None:
+        headers = _headers(message)
+        self._producer.publish(
+            json.dumps((message.args, {}, _NO_EMBED)),
+            exchange="",  # straight to the queue: a broker that lost its bindings still takes it
+            routing_key=queue_name(message.lane),
+            content_type="application/json",
+            content_encoding="utf-8",
+            priority=wire_priority(message.priority, self._transport),
+            delivery_mode=2,
+            correlation_id=headers["id"],
+            headers=headers,
+        )
 
 
 def _headers(message: TaskMessage) -> dict[str, Any]:
