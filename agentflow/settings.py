@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 * _MEBIBYTE, gt=0, description="A larger request body is refused (413).")
     max_nodes: int = Field(20_000, gt=0, description="A graph with more nodes is refused.")
     web_threads: int = Field(16, gt=1, description="Threads of the API's server process.")
-    max_event_streams: int = Field(8, gt=0, description="Event streams at once; kept under web_threads.")
+    max_event_streams: int = Field(8, gt=0, description="Event streams at once; an owner gets half of them.")
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
 
     # Node executions
