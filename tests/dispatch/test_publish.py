@@ -15,7 +15,7 @@ from plans import plan_of
 
 from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.dispatch.lanes import LANES, queue_name, wire_priority
-from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_GRACE, Publisher
+from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_GRACE, Publisher, TaskMessage
 from agentflow.dispatch.publish import publisher as publisher_of_process
 from agentflow.embedded.valkey import Valkey
 from agentflow.graph.settings import NodeSettings
@@ -27,7 +27,7 @@ MODULE = importlib.import_module("agentflow.dispatch.publish")  # the package ha
 Consume = Callable[..., Any]
 QUICKLY = 2.0  # seconds
 
-MESSAGE = (EXECUTE, "default", ["run", 0, 1], "Test", 5, 60.0)
+MESSAGE = TaskMessage(EXECUTE, "default", ["run", 0, 1], "Test", 5, 60.0)
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from agentflow.dispatch.lanes import queue_name
-from agentflow.dispatch.publish import EXECUTE, Publisher
+from agentflow.dispatch.publish import EXECUTE, Publisher, TaskMessage
 from agentflow.dispatch.transport import WRITE_EVERY
 
 Consume = Callable[..., Any]
 BOOK, INDEX = "unacked", "unacked_index"
 
 
-def messages(nodes: Iterable[int], lane: str = "default", priority: int = 5) -> list[Any]:
-    return [(EXECUTE, lane, ["run", node, 1], "Test", priority, 60.0) for node in nodes]
+def messages(nodes: Iterable[int], lane: str = "default", priority: int = 5) -> list[TaskMessage]:
+    return [TaskMessage(EXECUTE, lane, ["run", node, 1], "Test", priority, 60.0) for node in nodes]
 
 
 def waiting(broker: Any, lane: str = "default") -> int:
