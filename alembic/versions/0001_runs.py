@@ -287,6 +287,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("ended_at IS NULL AND deadline_at IS NOT NULL"),
     )
     op.create_index("runs_open_idx", "runs", ["id"], unique=False, postgresql_where=sa.text("ended_at IS NULL"))
+    op.create_index(
+        "runs_owner_status_idx", "runs", ["owner_id", "status", sa.literal_column("id DESC")], unique=False
+    )
+    op.create_index(
+        "runs_labels_idx",
+        "runs",
+        ["labels"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_ops={"labels": "jsonb_path_ops"},
+    )
     op.create_index("runs_owner_idx", "runs", ["owner_id", sa.literal_column("id DESC")], unique=False)
 
 
