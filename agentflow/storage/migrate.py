@@ -8,6 +8,7 @@ number of processes may try at once and a failure leaves nothing half done.
 import hashlib
 from importlib.resources import files
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -18,7 +19,6 @@ from sqlalchemy.pool import NullPool
 from agentflow.errors import Unavailable, WrongSchema
 from agentflow.shipped import shipped
 from agentflow.storage.connect import sqlalchemy_url
-from alembic import command
 
 _LOCK = 0x41464C57  # "AFLW": one migration at a time
 _LOCK_TIMEOUT = "10s"  # a migration that waits for a table's lock blocks everybody behind it
