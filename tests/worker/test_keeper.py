@@ -21,7 +21,8 @@ from agentflow.settings import Settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.worker import keeper as module
-from agentflow.worker import request
+from agentflow.worker import recovery, request
+from agentflow.worker.execute import execute
 from agentflow.worker.keeper import Keeper
 from agentflow.worker.process import holder, process
 from agentflow.worker.request import NodeRequest
@@ -141,14 +142,31 @@ def test_something_that_cannot_be_given_back_does_not_keep_the_rest(
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
 
 
-def test_the_keeper_goes_on_after_its_connections_broke(
-    keeper: Keeper, run_id: UUID, statuses: Statuses, rows: Rows, eventually: Eventually
+@pytest.fixture
+def broken(keeper: Keeper, rows: Rows, eventually: Eventually) -> None:
+    """The keeper's connections have broken, a few times: at one moment or another of a pass."""
+    ends = (
+        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+        "WHERE application_name = 'agentflow hot' AND query LIKE '%lock%'"
+    )
+    for _ in range(4):
+        eventually(lambda: rows(ends))
+
+
+def test_what_is_given_back_after_connections_broke_is_taken(
+    broken: None, keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
-    hot = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'agentflow hot'"
-    eventually(lambda: rows(hot))
     keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
+
+
+def test_recovery_goes_on_after_connections_broke(
+    broken: None, run_id: UUID, rows: Rows, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "_RUNS_EVERY", 0.05)
+    execute(run_id, 0, 1)
+    eventually(lambda: rows("SELECT status FROM runs") == ["COMPLETED"])
 
 
 def test_the_lease_of_what_a_child_is_at_is_renewed(
