@@ -58,6 +58,8 @@ _STATEMENTS = {
     ),
     "overdue": ("float8, int, boolean, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3, $4)"),
     "recall": ("int", "SELECT agentflow_recall($1)"),
+    "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
+    "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
     "overdue_runs": ("int", "SELECT agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
 }
@@ -322,11 +324,8 @@ class HotConnection:
 
     def try_lock(self, key: int) -> bool:
         """Take the session's advisory lock `key` if it is free; it goes with the connection."""
-        if self._cursor is None:
-            self._rows("stop_flag", [UUID(int=0)])
-        self._cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
-        return bool(self._cursor.fetchone()[0])
+        return bool(self._call("try_lock", key)[0][0])
 
     def unlock(self, key: int) -> None:
-        """Give the session's advisory lock back."""
-        self._cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
+        """Give the session's advisory lock back; if the connection broke meanwhile, it went with that."""
+        self._call("unlock", key)
