@@ -22,8 +22,8 @@ POOL_SIZE = 5
 """Connections that one process keeps for plain queries; a worker child uses one of them, the API several."""
 
 MAX_OVERFLOW = 15
-"""Further ones under load. Budget of an installation: (POOL_SIZE + MAX_OVERFLOW) a web process, 2 a worker child, 2 a
-worker's main process."""
+"""Further ones under load. Budget of an installation: (POOL_SIZE + MAX_OVERFLOW) a web process; 2 a worker child (the
+hot one, and one for plans and the finaliser); 3 a worker's main process (the same, and the keeper's)."""
 
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}  # seconds
 

@@ -140,7 +140,8 @@ class Fleet:
 
     def kill(self, name: str) -> None:
         """Kill a worker with all its children, as when its host dies."""
-        os.killpg(self.workers[name].pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.workers[name].pid, signal.SIGKILL)
         self.workers.pop(name).wait(timeout=10)
 
     def stop(self) -> None:

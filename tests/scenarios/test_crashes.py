@@ -34,6 +34,31 @@ def test_a_worker_killed_in_mid_node_loses_nothing(fleet: Fleet, log: Path) -> N
     assert [attempt for _, _, attempt, _ in noted(log)] == [1, 2]
 
 
+@pytest.mark.parametrize("which", ["main process", "child"])
+def test_any_one_process_of_a_worker_killed_in_mid_run_loses_nothing(fleet: Fleet, log: Path, which: str) -> None:
+    items = list(range(30))
+    document = graph(
+        [
+            node("each", "StepThroughItems", items=items),
+            node("work", "TestSleep", seconds=0.1, log=str(log)),
+            node("out", "AgentOutput", name="v"),
+        ],
+        [link("each:item", "work:value"), link("work:value", "out:value")],
+    )
+    run_id = fleet.submit(document)
+    _, _, _, pid = until(lambda: noted(log)[5:], "the run is under way")[0]
+    name, process = next(
+        (name, process)
+        for name, process in fleet.workers.items()
+        if pid in {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    )
+    os.kill(process.pid if which == "main process" else pid, signal.SIGKILL)
+    run = fleet.ended(run_id, seconds=60)
+    assert (run.status, run.outputs) == ("COMPLETED", {"v": items})
+    if which == "main process":
+        fleet.kill(name)  # what is left of it
+
+
 def test_every_worker_killed_in_turn_while_a_wide_run_goes_on(fleet: Fleet, log: Path) -> None:
     items = list(range(60))
     document = graph(
