@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentflow.engine.codec import storable_text
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
@@ -19,6 +19,14 @@ class NodeCount:
     started: int
 
 
+class FirstFailure(NamedTuple):
+    """The first failure of a run that nothing handled: of which node, for which reason, and what it said."""
+
+    node: int
+    reason: str | None
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The end of a run."""
@@ -28,6 +36,12 @@ class Verdict:
     error: str | None
     stats: Mapping[str, Any]
 
+
+_FAILED_OF: Mapping[str, FailureReason] = {
+    "worker_lost": FailureReason.WORKER_LOST,
+    "system": FailureReason.ENGINE,
+}
+"""Reasons of a node execution that are not its block's doing, and the run's reason that follows."""
 
 _STOPPED: Mapping[str, str] = {
     FailureReason.TIMEOUT: "the run did not end before its deadline",
@@ -45,7 +59,7 @@ def judge(
     counts: Sequence[NodeCount],
     missing: Mapping[int, Mapping[str, int]],
     stop: tuple[RunStatus, str] | None,
-    first_failure: tuple[int, str] | None,
+    first_failure: FirstFailure | None,
 ) -> Verdict:
     """The verdict on a run in which nothing is open.
 
@@ -54,21 +68,23 @@ def judge(
         counts: its node executions.
         missing: for nodes with leftovers, how many of them wait for a value on each pin.
         stop: as what, and why, it was stopped; None if it was not.
-        first_failure: node and message of the first failure that nothing handled; None if there is none.
+        first_failure: the first failure that nothing handled; None if there is none.
     """
     stats = _stats(plan, counts, missing)
     if stop is not None:
         status, reason = stop
         if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:
-            return Verdict(status, reason, _describe(plan, *first_failure), stats)
+            return Verdict(status, reason, _describe(plan, first_failure), stats)
         return Verdict(status, reason, _STOPPED.get(reason, reason) if status is RunStatus.FAILED else None, stats)
     if first_failure is not None:
-        return Verdict(RunStatus.FAILED, FailureReason.NODE_FAILED, _describe(plan, *first_failure), stats)
+        reason = _FAILED_OF.get(first_failure.reason or "", FailureReason.NODE_FAILED)
+        return Verdict(RunStatus.FAILED, reason, _describe(plan, first_failure), stats)
     return Verdict(RunStatus.COMPLETED, None, None, stats)
 
 
-def _describe(plan: Plan, node: int, message: str) -> str:
-    return storable_text(f"{plan.nodes[node].title} ({plan.nodes[node].id}): {message}")  # a title is free text
+def _describe(plan: Plan, failure: FirstFailure) -> str:
+    node = plan.nodes[failure.node]
+    return storable_text(f"{node.title} ({node.id}): {failure.message}")  # a title is free text
 
 
 def _stats(plan: Plan, counts: Sequence[NodeCount], missing: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import NodeStatus, RunStatus
-from agentflow.engine.verdict import NodeCount, Verdict, failure_is_unhandled
+from agentflow.engine.verdict import FirstFailure, NodeCount, Verdict, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan
 from agentflow.storage.tables import Delivery, NodeExecution
@@ -127,18 +127,18 @@ def missing_values(session: Session, run_id: UUID, plan: Plan, census: Census) -
     }
 
 
-def first_failure(session: Session, run_id: UUID, plan: Plan, census: Census) -> tuple[int, str] | None:
-    """Node and message of the first failure that nothing handled; None if there is none."""
+def first_failure(session: Session, run_id: UUID, plan: Plan, census: Census) -> FirstFailure | None:
+    """The first failure that nothing handled; None if there is none."""
     nodes = [c.node for c in census.counts if c.status is NodeStatus.FAILED and failure_is_unhandled(plan, c.node)]
     if not nodes:
         return None
-    node, error = session.execute(
-        select(NodeExecution.node, NodeExecution.error)
+    node, reason, error = session.execute(
+        select(NodeExecution.node, NodeExecution.reason, NodeExecution.error)
         .where(NodeExecution.run_id == run_id, NodeExecution.node.in_(nodes), NodeExecution.status == NodeStatus.FAILED)
         .order_by(NodeExecution.ended_at, NodeExecution.node, NodeExecution.idx)
         .limit(1)
     ).one()
-    return node, error or ""
+    return FirstFailure(node, reason, error or "")
 
 
 def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]) -> dict[str, int]:

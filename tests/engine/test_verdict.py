@@ -8,12 +8,12 @@ import pytest
 from plans import plan_of
 
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
-from agentflow.engine.verdict import NodeCount, Verdict, failure_is_unhandled, judge
+from agentflow.engine.verdict import FirstFailure, NodeCount, Verdict, failure_is_unhandled, judge
 from agentflow.graph.settings import NodeSettings
 
 PLAN = plan_of((0, "x", 1, "a"), (0, "error", 2, "b"), nodes=3)
 DONE = [NodeCount(0, NodeStatus.COMPLETED, 1, 1)]
-FIRST = (1, "it broke")
+FIRST = FirstFailure(1, "block", "it broke")
 DESCRIBED = "Node 1 (n1): it broke"
 
 R = RunStatus
@@ -22,7 +22,7 @@ R = RunStatus
 def verdict(
     counts: Sequence[NodeCount] = DONE,
     stop: tuple[RunStatus, str] | None = None,
-    first_failure: tuple[int, str] | None = None,
+    first_failure: FirstFailure | None = None,
     missing: dict[int, dict[str, int]] | None = None,
 ) -> Verdict:
     return judge(PLAN, counts, missing or {}, stop, first_failure)
@@ -33,6 +33,9 @@ def verdict(
     [
         (None, None, (R.COMPLETED, None, None)),
         (None, FIRST, (R.FAILED, "node_failed", DESCRIBED)),
+        (None, FIRST._replace(reason="worker_lost"), (R.FAILED, "worker_lost", DESCRIBED)),
+        (None, FIRST._replace(reason="system"), (R.FAILED, "engine", DESCRIBED)),
+        (None, FIRST._replace(reason="timeout"), (R.FAILED, "node_failed", DESCRIBED)),
         ((R.CANCELLED, "user"), None, (R.CANCELLED, "user", None)),
         ((R.CANCELLED, "user"), FIRST, (R.CANCELLED, "user", None)),
         ((R.FAILED, FailureReason.NODE_FAILED), FIRST, (R.FAILED, "node_failed", DESCRIBED)),
@@ -56,7 +59,7 @@ def verdict(
 )
 def test_a_run_ends_so(
     stop: tuple[RunStatus, str] | None,
-    first_failure: tuple[int, str] | None,
+    first_failure: FirstFailure | None,
     expected: tuple[RunStatus, str | None, str | None],
 ) -> None:
     ended = verdict(stop=stop, first_failure=first_failure)

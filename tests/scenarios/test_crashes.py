@@ -99,6 +99,8 @@ def test_a_block_that_always_kills_its_process_ends_failed(fleet: Fleet, log: Pa
     assert run.status == "COMPLETED", "its error is handled"
     assert run.outputs == {"why": ["its worker process died"]}
     assert len(noted(log)) == 2
+    unhandled = fleet.run(graph([node("die", "TestDie", {"max_losses": 0}, times=99, log=str(log))], []))
+    assert (unhandled.status, unhandled.reason) == ("FAILED", "worker_lost")
 
 
 def test_messages_that_are_lost_are_sent_again(fleet: Fleet, broker: Any) -> None:
