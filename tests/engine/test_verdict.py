@@ -79,7 +79,7 @@ def test_failures_that_were_handled_or_ignored_do_not_fail_the_run_but_are_count
 
 def test_what_cannot_be_stored_in_a_title_or_message_is_replaced() -> None:
     plan = replace(PLAN, nodes=(PLAN.nodes[0], replace(PLAN.nodes[1], title="a\x00b"), PLAN.nodes[2]))
-    assert judge(plan, DONE, {}, None, (1, "\ud800")).error == "a\ufffdb (n1): \ufffd"
+    assert judge(plan, DONE, {}, None, FirstFailure(1, "block", "\ud800")).error == "a\ufffdb (n1): \ufffd"
 
 
 @pytest.mark.parametrize(
