@@ -5,6 +5,7 @@ A fresh database is a copy of a migrated one, which PostgreSQL makes in some ten
 
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -33,6 +34,13 @@ def _eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def eventually() -> Callable[..., None]:
     """`eventually(condition, seconds=20)` waits until the condition holds, and fails the test if it does not."""
     return _eventually
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """Shells start background jobs with SIGINT ignored, and all processes below inherit that: tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

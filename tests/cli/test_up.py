@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -153,7 +154,8 @@ def test_a_process_that_does_not_start_stops_the_rest(start):
     up = start(wait=False, procfile=_PROCFILE.replace("exec python", "exec no-such-program"))
 
     assert up.process.wait(40) == 1
-    assert "web.1 ended by itself (exit code 127)" in up.told
+    # 127: not found; 126, as an ordinary user with folders in PATH that are not theirs: found, perhaps, but not to be run
+    assert re.search(r"web\.1 ended by itself \(exit code 12[67]\)", up.told)
     assert occupancy(up.data_dir) is Occupancy.FREE
 
 
