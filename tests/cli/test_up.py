@@ -154,7 +154,7 @@ def test_a_process_that_does_not_start_stops_the_rest(start):
     up = start(wait=False, procfile=_PROCFILE.replace("exec python", "exec no-such-program"))
 
     assert up.process.wait(40) == 1
-    # 127: not found; 126, as an ordinary user with folders in PATH that are not theirs: found, perhaps, but not to be run
+    # 127: not found; 126: an ordinary user whose PATH has folders that are not theirs
     assert re.search(r"web\.1 ended by itself \(exit code 12[67]\)", up.told)
     assert occupancy(up.data_dir) is Occupancy.FREE
 
