@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import flask
 from pydantic import BaseModel, ValidationError
 
+from agentflow.engine.codec import has_utf8_form
 from agentflow.errors import Malformed, Problem
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -76,16 +77,8 @@ def _refuse_unwritable_keys(content: Any) -> None:
         container = waiting.pop()
         if isinstance(container, dict):
             for key in container:
-                if not _has_utf8_form(key):
+                if not has_utf8_form(key):
                     raise Malformed(f"the key {key!a} contains half a surrogate pair, which is no character")
             waiting += container.values()
         elif isinstance(container, list):
             waiting += container
-
-
-def _has_utf8_form(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -34,7 +34,7 @@ def dumps(value: Any) -> str:
             text = _encode(_finite(value))
         if isinstance(value, _CONTAINERS):
             _refuse_other_keys(value)
-        return text if text.isascii() or _has_utf8_form(text) else _encode_ascii(_finite(value))
+        return text if text.isascii() or has_utf8_form(text) else _encode_ascii(_finite(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise BlockBug(f"not a JSON value: {error}") from None
 
@@ -68,7 +68,7 @@ def _refuse_other_keys(value: Any) -> None:
         level = below
 
 
-def _has_utf8_form(text: str) -> bool:
+def has_utf8_form(text: str) -> bool:
     """Lone surrogates have none, but a JSON escape."""
     try:
         text.encode()
