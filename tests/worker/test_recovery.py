@@ -191,7 +191,7 @@ def test_a_node_that_was_lost_for_good_ends_its_run(
     assert messages() == 1, "the finaliser's"
     assert finalise(run_id)
     assert rows("SELECT status, reason, error FROM runs") == [
-        ("FAILED", "node_failed", "Probe0 (n0): its worker process died")
+        ("FAILED", "worker_lost", "Probe0 (n0): its worker process died")
     ]
     assert not finalise(run_id), "a run ends once"
 
