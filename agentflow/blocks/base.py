@@ -13,18 +13,24 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from logging import Logger, LoggerAdapter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from agentflow.blocks.credentials import Credential
 from agentflow.blocks.description import block_info, pins_of
 from agentflow.engine.codec import dumps
+from agentflow.engine.waits import Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
+from agentflow.graph.pins import tool_pin
+from agentflow.graph.settings import RetryPolicy
 
-Yields = Iterator[tuple[str, Any]] | AsyncIterator[tuple[str, Any]]
-"""What `run` returns: a plain or an async generator of (pin, value)."""
+Yields = Iterator[tuple[str, Any] | Wait] | AsyncIterator[tuple[str, Any] | Wait]
+"""What `run` returns: a plain or an async generator of (pin, value), with a `Wait` as its last item if it waits."""
+
+_NO_GRAPH = UUID(int=0)
 
 _SHOWN_PROBLEMS = 20
 """How many wrong inputs one message names: a list of 10,000 wrong items must not make a message of a megabyte."""
@@ -42,9 +48,59 @@ class BlockOutput(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A node that hangs on a block's tool pins, as something that a model can call.
+
+    Attributes:
+        node_id: the node.
+        name: letters, digits, `_` and `-`, at most 64; unique among the tools of one block.
+        description: what it does, for the model.
+        parameters: JSON Schema (an object) of what a call gives it.
+        pins: parameter → input pin of the node.
+    """
+
+    node_id: str
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    pins: Mapping[str, str]
+
+    def pin(self, parameter: str) -> str:
+        """The output pin on which the calling block yields the value of `parameter`."""
+        return tool_pin(self.node_id, self.pins[parameter])
+
+
+class Memory(Protocol):
+    """What blocks keep between runs: JSON values by key, of one user."""
+
+    def get(self, key: str) -> Any:
+        """What was put last; None where there is nothing."""
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep `value`; None takes it away."""
+
+
+class _Forgetful:
+    """The memory of a trial: it lasts as long as its context."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self._kept.get(key)
+
+    def put(self, key: str, value: Any) -> None:
+        self._kept[key] = value
+
+
+def _no_credential(provider: str) -> Credential:
+    raise BadInput(f"there is no credential for {provider}")
+
+
 @dataclass(frozen=True)
 class Context:
-    """What a block may know of the attempt that it runs in.
+    """What a block may know of the attempt that it runs in, and what it may ask of the engine.
 
     Attributes:
         run_id: the run.
@@ -55,6 +111,15 @@ class Context:
             repetitions by.
         logger: carries run, node and attempt already.
         cancelled: whether the run has been told to stop; cheap enough for every turn of a loop.
+        graph_id: the run's graph.
+        resumed: what the block waited for; None at the first call of a node execution.
+        safe_mode: whether what a person should look at waits for one.
+        tools: the nodes that hang on the block's tool pins, in the order of the document.
+        memory: what blocks of this user keep between runs.
+        credential: provider → its credential.
+            Raises BadInput where there is none.
+        report: adds counts to the node execution's `stats`, which add up over its attempts and to those of its run:
+            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits.
     """
 
     run_id: UUID
@@ -64,6 +129,13 @@ class Context:
     idempotency_key: str
     logger: Logger | LoggerAdapter[Any]
     cancelled: Callable[[], bool]
+    graph_id: UUID = _NO_GRAPH
+    resumed: Resumed | None = None
+    safe_mode: bool = True
+    tools: tuple[Tool, ...] = ()
+    memory: Memory = field(default_factory=_Forgetful)
+    credential: Callable[[str], Credential] = _no_credential
+    report: Callable[..., None] = lambda **counts: None
 
     def stop_if_cancelled(self) -> None:
         """Ends a long loop of a block once its run was told to stop.
@@ -83,6 +155,9 @@ class TestVector:
         inputs: pin → value.
         outputs: the (pin, value) pairs that it yields, in order.
         fails: a part of the error's message, where the run is to end in an error after `outputs`.
+        waits: the wait that it yields after `outputs`.
+        resumed: what the block is called again with, where the example is of that.
+        safe_mode: as in `Context`.
     """
 
     __test__ = False  # pytest must not take it for a test class
@@ -90,6 +165,9 @@ class TestVector:
     inputs: dict[str, Any]
     outputs: list[tuple[str, Any]] = field(default_factory=list)
     fails: str | None = None
+    waits: Wait | None = None
+    resumed: Resumed | None = None
+    safe_mode: bool = True
 
 
 class Block(ABC):
@@ -102,10 +180,12 @@ class Block(ABC):
         categories: upper-case words under which it is listed.
         kind: what sort of block it is.
         static_output: its links keep their last value for later executions of the sink.
-        atomic: its outputs are stored only when it has ended well.
+        atomic: its outputs are stored only when it has ended well, or when it waits.
         enabled: graphs may use it.
         lane: the workers' queue that it goes to.
         timeout: seconds an attempt may run, where the node does not say; None: the engine's default.
+        retry: when a failed attempt is made again, where neither node nor graph says.
+        cost: credits that a node execution costs when it has COMPLETED.
         sensitive: it acts on the outside world in a way that a person may want to approve.
         vectors: examples; each is run as a test.
     """
@@ -120,6 +200,8 @@ class Block(ABC):
     enabled: ClassVar[bool] = True
     lane: ClassVar[str] = "default"
     timeout: ClassVar[float | None] = None
+    retry: ClassVar[RetryPolicy | None] = None
+    cost: ClassVar[int] = 0
     sensitive: ClassVar[bool] = False
     vectors: ClassVar[tuple[TestVector, ...]] = ()
 
@@ -138,7 +220,8 @@ class Block(ABC):
             context: the attempt it runs in.
 
         Returns:
-            A plain or an async generator of (output pin, JSON value).
+            A plain or an async generator of (output pin, JSON value); its last item may be a `Wait`
+            (`agentflow.engine.waits`): then it is called again, with `context.resumed`, when that has come.
 
         Raises:
             BadInput: the inputs are at fault.
@@ -211,6 +294,10 @@ def _spec(cls: type[Block]) -> BlockSpec:
         enabled=cls.enabled,
         lane=cls.lane,
         timeout=cls.timeout,
+        retry=cls.retry,
+        cost=cls.cost,
+        categories=cls.categories,
+        description=cls.description,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.blocks.base import Block, Context, TestVector, check_output
+from agentflow.engine.waits import Wait
 from agentflow.errors import NodeFailure
 from agentflow.graph.catalogue import ERROR_PIN
 
@@ -30,7 +31,7 @@ def trial_context(**changes: Any) -> Context:
 
 
 def collect(block: Block, inputs: Mapping[str, Any], context: Context | None = None) -> list[tuple[str, Any]]:
-    """Every (pin, value) that `block` yields for `inputs`, in order; it ends at the first `error`.
+    """Every (pin, value) that `block` yields for `inputs`, in order; it ends at the first `error`, or where it waits.
 
     Raises:
         BadInput: `inputs` do not fit the block.
@@ -50,8 +51,10 @@ def try_vector(block: Block, vector: TestVector) -> None:
     """
     yielded: list[tuple[str, Any]] = []
     failure: str | None = None
+    wait: Wait | None = None
     try:
-        _run(block, vector.inputs, trial_context(), yielded)
+        context = trial_context(resumed=vector.resumed, safe_mode=vector.safe_mode)
+        wait = _run(block, vector.inputs, context, yielded)
         if yielded and yielded[-1][0] == ERROR_PIN and vector.fails is not None:
             failure = str(yielded.pop()[1])
     except NodeFailure as error:
@@ -62,26 +65,34 @@ def try_vector(block: Block, vector: TestVector) -> None:
         assert failure is not None, f"{block.name} was to fail, but gave {yielded}"
         assert vector.fails in failure, f"{block.name} failed otherwise: {failure}"
     assert yielded == vector.outputs, f"{block.name} gave {yielded}, not {vector.outputs}"
+    assert wait == vector.waits, f"{block.name} waits for {wait}, not for {vector.waits}"
 
 
-def _run(block: Block, inputs: Mapping[str, Any], context: Context, into: list[tuple[str, Any]]) -> None:
+def _run(block: Block, inputs: Mapping[str, Any], context: Context, into: list[tuple[str, Any]]) -> Wait | None:
+    """What it waits for in the end, if anything."""
     produced = block.run(block.parse(inputs), context)
     if isinstance(produced, AsyncIterator):
-        asyncio.run(_drain(block, produced, into))
-        return
-    for pin, value in produced:
-        if not _take(block, pin, value, into):
-            break
+        return asyncio.run(_drain(block, produced, into))
+    for item in produced:
+        if not _take(block, item, into):
+            return item if isinstance(item, Wait) else None
+    return None
 
 
-async def _drain(block: Block, produced: AsyncIterator[tuple[str, Any]], into: list[tuple[str, Any]]) -> None:
-    async for pin, value in produced:
-        if not _take(block, pin, value, into):
-            break
+async def _drain(
+    block: Block, produced: AsyncIterator[tuple[str, Any] | Wait], into: list[tuple[str, Any]]
+) -> Wait | None:
+    async for item in produced:
+        if not _take(block, item, into):
+            return item if isinstance(item, Wait) else None
+    return None
 
 
-def _take(block: Block, pin: str, value: Any, into: list[tuple[str, Any]]) -> bool:
+def _take(block: Block, item: tuple[str, Any] | Wait, into: list[tuple[str, Any]]) -> bool:
     """Records one output; False: it was the last."""
+    if isinstance(item, Wait):
+        return False
+    pin, value = item
     check_output(block, pin, value)
     into.append((pin, value))
     return pin != ERROR_PIN

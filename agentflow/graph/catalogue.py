@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from agentflow.graph.settings import RetryPolicy
+
 ERROR_PIN: Final = "error"
 """The output pin that every block has, declared or not: the message of a failure goes out on it."""
 
@@ -64,6 +66,10 @@ class BlockSpec:
         enabled: whether graphs may use it.
         lane: the workers' queue that its node executions go to, where the node does not say.
         timeout: seconds that an attempt may run, where the node does not say; None: as the installation's settings say.
+        retry: when a failed attempt is made again, where neither node nor graph says; None: never.
+        cost: credits that a node execution costs.
+        categories: upper-case words under which it is listed.
+        description: for people, and for models that call it as a tool.
     """
 
     id: str
@@ -75,6 +81,10 @@ class BlockSpec:
     enabled: bool = True
     lane: str = "default"
     timeout: float | None = None
+    retry: RetryPolicy | None = None
+    cost: int = 0
+    categories: tuple[str, ...] = ()
+    description: str = ""
 
 
 Catalogue = Callable[[str], BlockSpec | None]

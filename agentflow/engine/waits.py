@@ -1,0 +1,137 @@
+"""What may a node execution wait for without a worker, and what does it find when it goes on?
+
+A block yields one of these as its last act. The node execution becomes WAITING: a row, and no process, connection or
+lock. When what it waits for has come, the block is called again with the same inputs and `context.resumed`; its outputs
+go on where they stopped. `state` is the block's own memory across the wait: JSON, which nobody else reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+WaitKind = Literal["timer", "event", "review", "child"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Wait `seconds` (0 or more; precision 1 s)."""
+
+    seconds: float
+    state: Any = None
+
+    @property
+    def kind(self) -> WaitKind:
+        return "timer"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Wait for an external event, `POST /runs/{id}/signals/{name}`; one that came before is taken, oldest first.
+
+    `Resumed.value` is its payload. `timeout`: seconds after which the block goes on without; None: never.
+    """
+
+    name: str
+    state: Any = None
+    timeout: float | None = None
+
+    @property
+    def kind(self) -> WaitKind:
+        return "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Wait for a person to look at `data`.
+
+    `Resumed.value` is {"approved": bool, "data": the data, edited where `editable`, "message": text}.
+
+    Attributes:
+        data: what is shown.
+        name: what it is, for a person.
+        editable: whether who approves it may change it.
+        state: the block's own.
+        timeout: seconds after which the block goes on without; None: never.
+    """
+
+    data: Any
+    name: str = ""
+    editable: bool = False
+    state: Any = None
+    timeout: float | None = None
+
+    @property
+    def kind(self) -> WaitKind:
+        return "review"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """Wait for a run of another graph, as a child of this one; it starts with this wait.
+
+    The block is called whenever the child has given outputs, and when it has ended; until then it waits for the same
+    child again. `Resumed.value` is {"outputs": [[name, value], …] since the last call, "cursor": where the next call
+    goes on, "status": a run's status, "error": text or null, "missing": true where there is no such graph (any more)}.
+
+    Attributes:
+        graph_id: the graph.
+        graph_version: its version; None: the latest.
+        inputs: name → value.
+        state: the block's own.
+        key: tells several children of one node execution apart.
+        cursor: from the last call's value; None: from the beginning.
+    """
+
+    graph_id: str
+    graph_version: int | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    state: Any = None
+    key: str = ""
+    cursor: Any = None
+
+    @property
+    def kind(self) -> WaitKind:
+        return "child"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCall:
+    """Wait for one node of this graph, run once as a child run of its own with `inputs` (pin → value): a tool call.
+
+    `Resumed.value` is {"outputs": {pin: [values]}, "status": a run's status, "error": text or null}, at its end.
+
+    Attributes:
+        node_id: the node; for a sub-graph node its graph is run.
+        inputs: pin → value, over what the node is given in the graph.
+        state: the block's own.
+        key: tells several calls of one node execution apart.
+    """
+
+    node_id: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    state: Any = None
+    key: str = ""
+
+    @property
+    def kind(self) -> WaitKind:
+        return "child"
+
+
+Wait = Timer | Event | Review | ChildRun | NodeCall
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a block that waited is called again with.
+
+    Attributes:
+        kind: what it waited for.
+        value: what came; see there. None after a timer, and when nothing came in time.
+        state: what the block left in its wait.
+        timed_out: nothing came in time.
+    """
+
+    kind: WaitKind
+    value: Any = None
+    state: Any = None
+    timed_out: bool = False
