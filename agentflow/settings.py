@@ -8,7 +8,7 @@ it needs nothing else.
 import json
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
+    ready_window: int = Field(1000, gt=0, description="Node executions of a run that are ready or run; others wait.")
+    max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; further ones are admitted as these end.")
+    max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
+    max_signals: int = Field(1000, gt=0, description="External events that a run keeps for later.")
+    credentials: dict[str, dict[str, Any]] = Field(
+        {},
+        description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
+        repr=False,
+    )
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
 

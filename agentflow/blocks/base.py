@@ -185,6 +185,8 @@ class Block(ABC):
         lane: the workers' queue that it goes to.
         timeout: seconds an attempt may run, where the node does not say; None: the engine's default.
         retry: when a failed attempt is made again, where neither node nor graph says.
+        gathers: the input pin whose values, of all executions of a node, are gathered into the pin `items`, in groups
+            of `size`, or until the run comes to rest.
         cost: credits that a node execution costs when it has COMPLETED.
         sensitive: it acts on the outside world in a way that a person may want to approve.
         vectors: examples; each is run as a test.
@@ -201,6 +203,7 @@ class Block(ABC):
     lane: ClassVar[str] = "default"
     timeout: ClassVar[float | None] = None
     retry: ClassVar[RetryPolicy | None] = None
+    gathers: ClassVar[str | None] = None
     cost: ClassVar[int] = 0
     sensitive: ClassVar[bool] = False
     vectors: ClassVar[tuple[TestVector, ...]] = ()
@@ -296,6 +299,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
         timeout=cls.timeout,
         retry=cls.retry,
         cost=cls.cost,
+        gathers=cls.gathers,
         categories=cls.categories,
         description=cls.description,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentflow.engine.codec import storable_text
+from agentflow.engine.waits import Asleep, Wait
 from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut
 
 
@@ -26,7 +27,14 @@ class Stopped:
     """The run was stopped, or the lease was lost: nothing of this attempt counts any more."""
 
 
-Outcome = Completed | Failed | Stopped
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The block yielded a wait, or waits on: it is called again when that has come."""
+
+    wait: Wait | Asleep
+
+
+Outcome = Completed | Failed | Stopped | Waiting
 
 _MESSAGE_LIMIT = 10_000
 """Characters of an error message that are kept."""

@@ -1,5 +1,5 @@
 """Where does a yielded value go? Which links fire is decided here; which execution of a sink gets the value is decided
-where it is stored (`storage/sql/4_place.sql`).
+where it is stored (`storage/sql/04_place.sql`).
 
 A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source
 pin is dynamic (`result_#_url`) takes a part of the value: the part is stored as one more output of the same ordinal,
@@ -8,11 +8,15 @@ once for each distinct selector.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agentflow.engine.codec import dumps
+from agentflow.graph.catalogue import ERROR_PIN
 from agentflow.graph.pins import base_name, select
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
+
+ERROR_ORDINALS: Final = 1_000_000_000
+"""The engine's message of attempt n is output number ERROR_ORDINALS + n."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,16 @@ class Router:
         """Put the output (pin, value) into `batch`; `text` is `value` as the codec wrote it."""
         ordinal = batch.first + batch.count
         batch.count += 1
+        self._add(batch, ordinal, pin, value, text)
+
+    def add_error(self, batch: Batch, message: str, attempt: int) -> None:
+        """Put the engine's message on the `error` pin into `batch`, behind all that the block yields.
+
+        It has a number of its own kind: if the run is retried, the block goes on where its own outputs stopped.
+        """
+        self._add(batch, ERROR_ORDINALS + attempt, ERROR_PIN, message, dumps(message))
+
+    def _add(self, batch: Batch, ordinal: int, pin: str, value: Any, text: str) -> None:
         batch._store(ordinal, 0, pin, text)
         links = self._by_base.get(pin) or self._by_base.get(base_name(pin))
         if links is None:

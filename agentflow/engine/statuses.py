@@ -31,6 +31,31 @@ class NodeStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class Hold(StrEnum):
+    """Why nobody works on a node execution although it could be worked on."""
+
+    WAITING = "waiting"  # WAITING: for a time, a person, an event or a child run
+    WINDOW = "window"  # QUEUED: enough of its run is ready; it is let out as others end
+    LIMIT = "limit"  # QUEUED: waits for a slot of its concurrency limit
+    RATE = "rate"  # QUEUED: has a place in its rate limit, later
+    ADMISSION = "admission"  # QUEUED: its owner has enough active runs
+    PAUSED = "paused"  # QUEUED: its run is paused
+    UNROUTED = "unrouted"  # closed, with outputs that the stop of its run kept from being delivered
+
+
+QUEUED_HOLDS: Final = frozenset(Hold) - {Hold.WAITING, Hold.UNROUTED}
+
+
+class ReviewStatus(StrEnum):
+    """Where a review stands."""
+
+    WAITING = "WAITING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"  # nobody decided in time
+    CANCELLED = "CANCELLED"  # its run was stopped
+
+
 RUN_TERMINAL: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 RUN_OPEN: Final = frozenset(RunStatus) - RUN_TERMINAL
 NODE_TERMINAL: Final = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED})
@@ -78,6 +103,11 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(_N.FAILED, _N.QUEUED, "the run is retried"),
     Move(_N.CANCELLED, _N.QUEUED, "the run is retried"),
     Move(_N.CANCELLED, _N.INCOMPLETE, "the run is retried"),
+    Move(_N.CANCELLED, _N.WAITING, "the run is retried"),
+    # A fork takes over what lies upstream, as it ended:
+    Move(None, _N.COMPLETED, "taken over by a fork"),
+    Move(None, _N.FAILED, "taken over by a fork"),
+    Move(None, _N.CANCELLED, "taken over by a fork"),
 )
 
 RUN_MOVES: Final[frozenset[tuple[RunStatus, RunStatus]]] = frozenset(

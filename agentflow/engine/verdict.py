@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from agentflow.engine.codec import storable_text
@@ -46,6 +47,7 @@ _FAILED_OF: Mapping[str, FailureReason] = {
 _STOPPED: Mapping[str, str] = {
     FailureReason.TIMEOUT: "the run did not end before its deadline",
     FailureReason.LIMIT: "the run has more node executions than it may: most likely a loop without an end",
+    FailureReason.INSUFFICIENT_BALANCE: "the run has cost more than its budget",
 }
 
 
@@ -60,6 +62,7 @@ def judge(
     missing: Mapping[int, Mapping[str, int]],
     stop: tuple[RunStatus, str] | None,
     first_failure: FirstFailure | None,
+    reported: Mapping[str, float] = MappingProxyType({}),
 ) -> Verdict:
     """The verdict on a run in which nothing is open.
 
@@ -69,8 +72,10 @@ def judge(
         missing: for nodes with leftovers, how many of them wait for a value on each pin.
         stop: as what, and why, it was stopped; None if it was not.
         first_failure: the first failure that nothing handled; None if there is none.
+        reported: counts that its blocks reported (`cost`, tokens, …), and those of its child runs, added up.
     """
     stats = _stats(plan, counts, missing)
+    stats |= {"cost": 0} | {key: count + stats.get(key, 0) for key, count in reported.items()}
     if stop is not None:
         status, reason = stop
         if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:

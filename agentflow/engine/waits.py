@@ -121,6 +121,14 @@ Wait = Timer | Event | Review | ChildRun | NodeCall
 
 
 @dataclass(frozen=True, slots=True)
+class Asleep:
+    """It was woken, but its child run has done nothing that concerns it: it waits on. `state`: as it is stored."""
+
+    key: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """What a block that waited is called again with.
 

@@ -68,6 +68,8 @@ class BlockSpec:
         timeout: seconds that an attempt may run, where the node does not say; None: as the installation's settings say.
         retry: when a failed attempt is made again, where neither node nor graph says; None: never.
         cost: credits that a node execution costs.
+        gathers: the pin whose values it gathers, of many executions into one list (`worker/gathering.py`); None: it
+            takes each by itself.
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
     """
@@ -83,6 +85,7 @@ class BlockSpec:
     timeout: float | None = None
     retry: RetryPolicy | None = None
     cost: int = 0
+    gathers: str | None = None
     categories: tuple[str, ...] = ()
     description: str = ""
 

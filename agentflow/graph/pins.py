@@ -25,7 +25,9 @@ MAX_PADDING: Final = 1_000_000
 _MAX_REMEMBERED = 200  # characters; nobody shall fill the memory with names
 _DELIMITER = re.compile(r"_[$#@]_")
 _INDEX = re.compile(r"[0-9]{1,9}")
-_TOOLS = "tools"
+TOOLS: Final = "tools"
+"""The pin whose links make tools of the nodes that they lead to."""
+
 _TOOL_PREFIX = "tools_^_"
 _TOOL_SEPARATOR = "_~_"
 
@@ -44,7 +46,7 @@ def split(pin: str) -> tuple[str, tuple[Step, ...]]:
 
 def _split(pin: str) -> tuple[str, tuple[Step, ...]]:
     if is_tool_pin(pin):
-        return _TOOLS, ()
+        return TOOLS, ()
     names = _DELIMITER.split(pin)
     if len(names) == 1 or not all(names):
         return pin, ()
@@ -62,7 +64,7 @@ def base_name(pin: str) -> str:
 
 def is_tool_pin(pin: str) -> bool:
     """Whether `pin` is `tools` or one of the pins that name their sink."""
-    return pin == _TOOLS or pin.startswith(_TOOL_PREFIX)
+    return pin == TOOLS or pin.startswith(_TOOL_PREFIX)
 
 
 def tool_target(pin: str) -> tuple[str, str] | None:
@@ -87,7 +89,7 @@ def select(selector_pin: str, pin: str, value: Any) -> tuple[bool, Any]:
     if selector_pin == pin:
         return True, value
     base, steps = split(selector_pin)
-    if base != pin or not steps or pin == _TOOLS:
+    if base != pin or not steps or pin == TOOLS:
         return False, None
     for step in steps:
         value = _inside(value, step)

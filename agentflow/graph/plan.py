@@ -21,7 +21,7 @@ from agentflow.graph.settings import GraphSettings, NodeSettings, effective
 
 __all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the stored form. A reader of another one must compile again."""
 
 
@@ -51,6 +51,21 @@ class Plan:
             if node.kind is BlockKind.OUTPUT and node.name is not None:
                 found[node.name] = (*found.get(node.name, ()), node)
         return found
+
+    @cached_property
+    def gathering(self) -> tuple[PlanNode, ...]:
+        """The nodes that gather values into lists."""
+        return tuple(node for node in self.nodes if node.gathers is not None)
+
+    def downstream(self, number: int) -> set[int]:
+        """The nodes that values of this node can reach, itself included."""
+        reached, waiting = {number}, [number]
+        while waiting:
+            for link in self.nodes[waiting.pop()].links:
+                if link.sink not in reached:
+                    reached.add(link.sink)
+                    waiting.append(link.sink)
+        return reached
 
     def node(self, node_id: str) -> PlanNode:
         """The node with that id.
@@ -140,7 +155,7 @@ def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
             number,
             node,
             specs[number],
-            effective(graph.settings, node.settings) if node.settings.model_fields_set else inherited,
+            _settings(graph, node, specs[number], inherited),
             pins[number],
             tuple(outgoing[number]),
         )
@@ -185,7 +200,16 @@ def _compile_node(
         name=name if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and isinstance(name, str) else None,
         lane=settings.queue or spec.lane,
         timeout=settings.timeout or spec.timeout,
+        gathers=spec.gathers,
     )
+
+
+def _settings(graph: Graph, node: Node, spec: BlockSpec, inherited: NodeSettings) -> NodeSettings:
+    """What holds for a node; the block's own retry policy where neither the node nor the graph has one."""
+    settings = effective(graph.settings, node.settings) if node.settings.model_fields_set else inherited
+    if spec.retry is None or "retry" in node.settings.model_fields_set | graph.settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"retry": spec.retry})
 
 
 def _spec(node: Node, catalogue: Catalogue) -> BlockSpec:

@@ -43,6 +43,7 @@ class PlanNode:
         name: the name under which an input or output node is known outside; None for others.
         lane: the workers' queue that it goes to: the node's, else the block's.
         timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation says.
+        gathers: the pin whose values it gathers into lists; None: it takes each by itself.
     """
 
     number: int
@@ -61,10 +62,16 @@ class PlanNode:
     name: str | None
     lane: str = "default"
     timeout: float | None = None
+    gathers: str | None = None
     has_static: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "has_static", any(self.pins.values()))
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the outputs of its execution k go out before those of k + 1."""
+        return bool(self.links) and self.settings.ordering == "ordered"
 
     @property
     def need(self) -> int:
@@ -91,6 +98,7 @@ def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
         "name": node.name,
         "lane": node.lane,
         "timeout": node.timeout,
+        "gathers": node.gathers,
     }
 
 

@@ -101,7 +101,8 @@ class GraphSettings(_PerNode):
 
     deadline: Seconds | None = Field(None, description="Seconds after its submission in which a run must end.")
     max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="More end a run FAILED.")
-    budget: int | None = Field(None, ge=0, description="Credits that a run may cost.")
+    budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; more end it FAILED.")
+    safe_mode: bool = Field(True, description="What a person should look at waits for one.")
 
 
 _INHERITED = frozenset(_PerNode.model_fields) - {"priority"}

@@ -189,6 +189,26 @@ class CancelRun(Request):
     reason: ShortText = "cancelled by request"
 
 
+class BulkCancel(Request):
+    """Cancel all open runs that fit. An empty filter fits all of them, so it must be said: `all`."""
+
+    status: Literal["QUEUED", "RUNNING", "WAITING"] | None = None
+    graph_id: UUID | None = None
+    labels: Labels = Field(default_factory=dict)
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    all: bool = Field(False, description="Needed where nothing else is given.")
+    reason: ShortText = "cancelled by request"
+
+
+class BulkCancelled(Reply):
+    """The runs that will end CANCELLED. `more`: others fit as well; ask again."""
+
+    cancelled: list[UUID]
+    count: int
+    more: bool
+
+
 class CancelAccepted(Reply):
     """The run will end CANCELLED. `status` is what it reads now."""
 

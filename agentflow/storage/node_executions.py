@@ -4,7 +4,7 @@
 SQLAlchemy's. What the functions do stands in `sql/*.sql`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -13,36 +13,61 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extras
 
+from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, route_columns
+from agentflow.engine.waits import WaitKind
 from agentflow.errors import EngineError, Unavailable
 from agentflow.graph.plan import Plan
+from agentflow.settings import settings
 from agentflow.storage.connect import connect_hot
 from agentflow.storage.runs import Ready
 
 psycopg2.extras.register_uuid()  # uuid, and arrays of it
 
+_SETTLE_TYPES = (
+    "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
+    "int[], int[], text[], text[], int[], int[], int[], text[], boolean[], int[], int[], boolean[], int"
+)
+
+
 _STATEMENTS = {
     "run_header": (
         "uuid",
-        "SELECT graph_id, graph_version, masks, priority FROM runs WHERE id = $1",
+        "SELECT r.graph_id, r.graph_version, r.masks, r.priority, r.owner_id, r.root_id, r.parent_run_id, r.depth, "
+        "t.budget FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
     ),
     "claim": (
         "uuid, int, int, text[], uuid, text, float8",
         "SELECT * FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7)",
     ),
-    "settle": (
-        "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
-        "int[], int[], text[], text[], int[], int[], int[], text[], boolean[], int[], int[], boolean[]",
-        "SELECT * FROM agentflow_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)",
+    "claim_limited": (
+        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8",
+        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     ),
-    "release": ("uuid, int, int", "SELECT * FROM agentflow_release($1, $2, $3)"),
+    "settle": (
+        _SETTLE_TYPES,
+        "SELECT * FROM agentflow_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
+        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)",
+    ),
+    "settle_and": (
+        f"{_SETTLE_TYPES}, jsonb, text, text, float8, text, text, text, boolean, boolean, boolean",
+        "SELECT * FROM agentflow_settle_and($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
+        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, "
+        "$26, $27, $28, $29, $30, $31, $32, $33, $34, $35)",
+    ),
+    "release": ("uuid, int, int, int", "SELECT * FROM agentflow_release($1, $2, $3, $4)"),
+    "wake_due": ("uuid, int, int", "SELECT agentflow_wake_due($1, $2, $3)"),
+    "gathered": ("uuid, int, text, int, int", "SELECT agentflow_gathered($1, $2, $3, $4, $5)"),
     "quiescent": (
         "uuid",
-        "SELECT NOT EXISTS (SELECT FROM node_executions WHERE run_id = $1 AND open)",
+        "SELECT NOT EXISTS (SELECT FROM node_executions WHERE run_id = $1 AND open AND hold IS NULL)",
     ),
     "stop_flag": ("uuid", "SELECT stop_as IS NOT NULL FROM runs WHERE id = $1"),
-    "execution_count": ("uuid", "SELECT count(*) FROM node_executions WHERE run_id = $1"),
+    "execution_count": (
+        "uuid",
+        "SELECT (SELECT count(*) FROM node_executions WHERE run_id = $1) + (SELECT count(*) FROM runs r "
+        "JOIN node_executions e ON e.run_id = r.id WHERE r.root_id = $1 AND r.parent_run_id IS NOT NULL)",
+    ),
     "lose": (
         "uuid, int, int, uuid, boolean, int, uuid, text, float8",
         "SELECT * FROM agentflow_lose($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -62,6 +87,9 @@ _STATEMENTS = {
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
     "overdue_runs": ("int", "SELECT agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
+    "orphans": ("int", "SELECT agentflow_orphans($1)"),
+    "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
+    "owners_in_line": ("int", "SELECT agentflow_owners_in_line($1)"),
 }
 
 _TRIED_AGAIN = (
@@ -77,53 +105,116 @@ a standby that was promoted elsewhere, conflicts that did not resolve. The same 
 
 
 class RunHeader(NamedTuple):
-    """What never changes in a run's row and every node execution needs. `masks` is JSON text or None."""
+    """What never changes in a run's row and every node execution needs. `masks` is JSON text or None.
+
+    `budget`: credits that the tree of runs may cost; None: any number.
+    """
 
     graph_id: UUID
     graph_version: int
     masks: str | None
     priority: int
+    owner_id: UUID
+    root_id: UUID
+    parent_run_id: UUID | None
+    depth: int
+    budget: int | None
 
 
 class Claim(NamedTuple):
-    """What `agentflow_claim` says; see `sql/3_claim.sql`. `inputs` is JSON text or None."""
+    """What `agentflow_claim` says; see `sql/03_claim.sql`. `inputs` and `wait` are JSON text or None."""
 
-    verdict: Literal["claimed", "gone", "stopped", "paused"]
+    verdict: Literal["claimed", "gone", "stopped", "paused", "held"]
     attempt: int
     emitted: int
     failures: int
     losses: int
     inputs: str | None
     last: bool | None
+    resumed_from: int | None = None
+    wait: str | None = None
+
+
+class ReadyOf(NamedTuple):
+    """A node execution of any run that is QUEUED and must be published."""
+
+    run_id: UUID
+    node: int
+    idx: int
 
 
 class Settled(NamedTuple):
-    """What `agentflow_settle` says; see `sql/5_settle.sql`."""
+    """What `agentflow_settle` says; see `sql/05_settle.sql`. `others` and `total_cost`: see `sql/09_waiting.sql`."""
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
     go_on: int | None
     crowded: bool
+    others: list[ReadyOf] = []
+    total_cost: int | None = None
 
 
 class Overdue(NamedTuple):
     """A node execution that recovery must do something about."""
 
-    action: Literal["ring", "lose", "release"]
+    action: Literal["ring", "lose", "release", "wake"]
     run_id: UUID
     node: int
     idx: int
     token: UUID | None
 
 
+class WaitFor(NamedTuple):
+    """What a node execution waits for from now on; texts are JSON, but for `kind`, `key` and `name`.
+
+    `seconds` until it goes on without; None: never. `name`, `data`, `editable`: of a review.
+    """
+
+    kind: WaitKind
+    key: str
+    seconds: float | None
+    state: str | None
+    name: str | None = None
+    data: str | None = None
+    editable: bool | None = None
+
+
+class Limits(NamedTuple):
+    """The limits that a claim is under; a key None: not under that."""
+
+    owner_id: UUID
+    slot_key: str | None
+    slots: int | None
+    rate_key: str | None
+    per_second: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a settle does to its node execution. `status` None: it stores what was yielded so far and goes on."""
+    """What a settle does to its node execution. `status` None: it stores what was yielded so far and goes on.
 
-    status: Literal["COMPLETED", "FAILED", "QUEUED"] | None
+    Attributes:
+        status, reason, error: what it becomes, and why.
+        delay: seconds until a retry is due.
+        stats: counts that the block reported in this attempt.
+        wait: for what, where it becomes WAITING.
+        wakes: the run is a child, and its parent wants to hear of this.
+        frees: it may hold a slot of a concurrency limit.
+    """
+
+    status: Literal["COMPLETED", "FAILED", "QUEUED", "WAITING"] | None
     reason: str | None = None
     error: str | None = None
-    delay: float = 0.0  # seconds until a retry is due
+    delay: float = 0.0
+    stats: Mapping[str, float] | None = None
+    wait: WaitFor | None = None
+    wakes: bool = False
+    frees: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing else happens with it."""
+        return not (self.stats or self.wait or self.wakes or self.frees)
 
 
 def _array(values: Sequence[int]) -> str:
@@ -138,6 +229,10 @@ def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
     return [Ready(node, idx) for node, idx in zip(nodes or (), indexes or (), strict=True)]
 
 
+def _ready_of(runs: list[UUID] | None, nodes: list[int] | None, indexes: list[int] | None) -> list[ReadyOf]:
+    return [ReadyOf(*key) for key in zip(runs or (), nodes or (), indexes or (), strict=True)]
+
+
 class HotConnection:
     """One autocommit connection with the hot statements prepared; opened at the first call, and again after it broke.
 
@@ -149,6 +244,7 @@ class HotConnection:
         self._connection: Any = None
         self._cursor: Any = None
         self._prepared: set[str] = set()
+        self._window = settings().ready_window
 
     def close(self) -> None:
         """Close it; the next call opens a new one."""
@@ -195,10 +291,21 @@ class HotConnection:
         return RunHeader(*rows[0]) if rows else None
 
     def claim(
-        self, run_id: UUID, node: int, idx: int, pins: Sequence[str], token: UUID, holder: str, lease: float
+        self,
+        run_id: UUID,
+        node: int,
+        idx: int,
+        pins: Sequence[str],
+        token: UUID,
+        holder: str,
+        lease: float,
+        limits: Limits | None = None,
     ) -> Claim:
         """Take a QUEUED node execution, for `lease` seconds. `pins` are the node's linked pins."""
-        return Claim(*self._call("claim", run_id, node, idx, list(pins), token, holder, lease)[0])
+        values = (run_id, node, idx, list(pins), token, holder, lease)
+        if limits is None:
+            return Claim(*self._call("claim", *values)[0])
+        return Claim(*self._call("claim_limited", *values, *limits)[0])
 
     def settle(
         self,
@@ -214,8 +321,7 @@ class HotConnection:
     ) -> Settled:
         """Record what an attempt did since its last settle. Calling it again with the same values is harmless."""
         routes = route_columns(plan, batch)
-        verdict, nodes, indexes, go_on, crowded = self._call(
-            "settle",
+        values = (
             run_id,
             node,
             idx,
@@ -240,16 +346,34 @@ class HotConnection:
             _array(routes["needs"]),
             _array(routes["bases"]),
             _flags(routes["sticky_sinks"]),
+            self._window,
+        )
+        if change.plain:
+            verdict, nodes, indexes, go_on, crowded = self._call("settle", *values)[0]
+            return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
+        wait = change.wait or WaitFor(None, *[None] * 3)  # type: ignore[arg-type]
+        row = self._call(
+            "settle_and", *values, dumps(change.stats) if change.stats else None, *wait, change.wakes, change.frees
         )[0]
-        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
+        verdict, nodes, indexes, go_on, crowded, *others, cost = row
+        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded), _ready_of(*others), cost)
 
     def release(self, run_id: UUID, node: int, idx: int) -> tuple[list[Ready], int | None]:
         """Let out what waited for execution `idx` of `node`: what became QUEUED, and where to go on, if anywhere."""
-        nodes, indexes, go_on = self._call("release", run_id, node, idx)[0]
+        nodes, indexes, go_on = self._call("release", run_id, node, idx, self._window)[0]
         return _ready(nodes, indexes), go_on
 
+    def wake_due(self, run_id: UUID, node: int, idx: int) -> bool:
+        """Its wait's time has come: whether it is QUEUED now."""
+        return bool(self._call("wake_due", run_id, node, idx)[0][0])
+
+    def gathered(self, run_id: UUID, node: int, pin: str, idx: int, size: int | None) -> str | None:
+        """What a gathering node hands on at its execution `idx`: a list as JSON text; None: nothing yet."""
+        found: str | None = self._call("gathered", run_id, node, pin, idx, size)[0][0]
+        return found
+
     def quiescent(self, run_id: UUID) -> bool:
-        """Whether nothing of the run is open. Ask after the commit: else two last settles see each other."""
+        """Whether nothing of the run is busy. Ask after the commit: else two last settles see each other."""
         return bool(self._call("quiescent", run_id)[0][0])
 
     def stop_flag(self, run_id: UUID) -> bool:
@@ -257,9 +381,9 @@ class HotConnection:
         rows = self._call("stop_flag", run_id)
         return bool(rows[0][0]) if rows else True
 
-    def execution_count(self, run_id: UUID) -> int:
-        """How many node executions the run has; reads them all."""
-        return int(self._call("execution_count", run_id)[0][0])
+    def execution_count(self, root_id: UUID) -> int:
+        """How many node executions a tree of runs has; reads them all."""
+        return int(self._call("execution_count", root_id)[0][0])
 
     def lose(
         self,
@@ -273,8 +397,8 @@ class HotConnection:
         new_token: UUID,
         holder: str,
         lease: float,
-    ) -> tuple[Literal["gone", "queued", "poisoned"], int | None]:
-        """Take a lease away, so that the node execution runs again; and how many outputs it has.
+    ) -> tuple[Literal["gone", "queued", "poisoned"], int | None, int | None]:
+        """Take a lease away, so that the node execution runs again; how many outputs it has, and which attempt it was.
 
         Args:
             run_id, node, idx: the node execution.
@@ -284,8 +408,10 @@ class HotConnection:
                 lease is given back by its owner, which is no loss.
             new_token, holder, lease: the caller's lease, should it get it.
         """
-        verdict, emitted = self._call("lose", run_id, node, idx, token, expired, bearable, new_token, holder, lease)[0]
-        return verdict, emitted
+        verdict, emitted, attempt = self._call(
+            "lose", run_id, node, idx, token, expired, bearable, new_token, holder, lease
+        )[0]
+        return verdict, emitted, attempt
 
     def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
         """Extend the leases of `held` (holder, run, node, index), in seconds; whether the run of each was stopped."""
@@ -321,6 +447,18 @@ class HotConnection:
         """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""
         forgotten, last = self._call("forgotten_runs", after, limit)[0]
         return forgotten, last
+
+    def orphans(self, limit: int) -> list[UUID]:
+        """At most `limit` child runs that nobody waits for any more, and nobody has stopped."""
+        return [row[0] for row in self._call("orphans", limit)]
+
+    def reap_slots(self, limit: int) -> list[ReadyOf]:
+        """Free slots that nobody uses; who has got one."""
+        return [ReadyOf(*row) for row in self._call("reap_slots", limit)]
+
+    def owners_in_line(self, limit: int) -> list[UUID]:
+        """At most `limit` users some of whose runs are not admitted yet."""
+        return [row[0] for row in self._call("owners_in_line", limit)]
 
     def try_lock(self, key: int) -> bool:
         """Take the session's advisory lock `key` if it is free; it goes with the connection."""

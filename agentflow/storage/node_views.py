@@ -12,14 +12,13 @@ from sqlalchemy import ColumnElement, Integer, Row, Text, and_, case, func, lite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
+from agentflow.engine.routing import ERROR_ORDINALS
 from agentflow.storage.tables import Delivery, NodeExecution, Output
 
 AnyRow = Row[*tuple[Any, ...]]
 
 PREVIEW = 200
 """Characters of a value that is too long, which are shown all the same."""
-
-_ERROR_ORDINALS = 1_000_000_000  # an engine's message on the `error` pin has an ordinal from here on
 
 
 class Budget(NamedTuple):
@@ -104,7 +103,7 @@ def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget)
             Output.run_id == run_id,
             tuple_(Output.node, Output.idx).in_(keys),
             Output.part == 0,
-            or_(Output.ordinal < budget.outputs, Output.ordinal >= _ERROR_ORDINALS),
+            or_(Output.ordinal < budget.outputs, Output.ordinal >= ERROR_ORDINALS),
         )
         .order_by(Output.node, Output.idx, Output.ordinal)
     )

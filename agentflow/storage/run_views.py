@@ -91,6 +91,14 @@ def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | Non
     return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
 
 
+def open_ids(session: Session, owner_id: UUID, wanted: RunFilter, limit: int) -> Sequence[UUID]:
+    """The owner's runs that have not ended and are no child runs, the newest first."""
+    query = select(Run.id).where(
+        Run.owner_id == owner_id, Run.ended_at.is_(None), Run.parent_run_id.is_(None), *wanted.conditions()
+    )
+    return session.scalars(query.order_by(Run.id.desc()).limit(limit)).all()
+
+
 def inputs(session: Session, run_id: UUID) -> dict[str, str]:
     """The run's inputs by name, as JSON text."""
     rows = session.execute(

@@ -17,10 +17,12 @@ from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import FirstFailure, NodeCount, Verdict, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan
-from agentflow.storage.tables import Delivery, NodeExecution
+from agentflow.settings import settings
+from agentflow.storage.tables import Delivery, NodeExecution, Run
 
 _CREATE = text(
-    "SELECT agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, :deadline, "
+    "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
+    ":deadline, :budget, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
     "cast(:names AS text[]), cast(:values AS text[]), cast(:nodes AS int[]), cast(:starting AS int[]), "
     "cast(:needs AS int[]))"
 )
@@ -33,9 +35,21 @@ class Ready(NamedTuple):
     idx: int
 
 
+class Parent(NamedTuple):
+    """The node execution that a child run is for; `call` tells several children of one apart."""
+
+    run_id: UUID
+    node: int
+    idx: int
+    call: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a run is created from. `inputs` and `masks` are JSON values; `plan` is the graph's, without the masks."""
+    """What a run is created from. `inputs` and `masks` are JSON values; `plan` is the graph's, without the masks.
+
+    `budget`: credits that it and its child runs may cost; None: any number. `deadline_at` is cut to the parent's.
+    """
 
     id: UUID
     owner_id: UUID
@@ -45,6 +59,8 @@ class NewRun:
     labels: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 5
     deadline_at: datetime | None = None
+    budget: int | None = None
+    parent: Parent | None = None
 
 
 class StopOutcome(NamedTuple):
@@ -55,11 +71,16 @@ class StopOutcome(NamedTuple):
 
 
 def create(session: Session, new: NewRun) -> list[Ready]:
-    """Write the run, its inputs and its starting node executions; returns these, to be published after the commit."""
+    """Write the run, its inputs and its starting node executions; returns those to be published after the commit.
+
+    None of them, where its owner has as many active runs as they may: it is held then. A child run that is there
+    already is not made again, and nothing of it is returned.
+    """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = plan.starting()
     input_nodes = {name: node.number for name, node in plan.inputs.items()}
-    session.execute(
+    parent = new.parent
+    row = session.execute(
         _CREATE,
         {
             "run": new.id,
@@ -70,14 +91,22 @@ def create(session: Session, new: NewRun) -> list[Ready]:
             "labels": dumps(dict(new.labels)),
             "priority": new.priority,
             "deadline": new.deadline_at,
+            "budget": new.budget,
+            "parent": parent.run_id if parent else None,
+            "parent_node": parent.node if parent else None,
+            "parent_idx": parent.idx if parent else None,
+            "parent_call": parent.call if parent else None,
+            "forked_from": None,
+            "most": None if parent else settings().max_active_runs,
+            "window": settings().ready_window,
             "names": list(new.inputs),
             "values": [dumps(value) for value in new.inputs.values()],
             "nodes": [input_nodes.get(name) for name in new.inputs],
             "starting": [node.number for node in starting],
             "needs": [node.need for node in starting],
         },
-    )
-    return [Ready(node.number, 1) for node in starting]
+    ).one()
+    return [Ready(node, 1) for node in row.q_node or ()]
 
 
 def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> StopOutcome:
@@ -98,6 +127,25 @@ def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> Sto
     return StopOutcome(row.verdict, row.running)
 
 
+class Rest(NamedTuple):
+    """What is to be done with a run in which nothing is busy; see `sql/08_finalise.sql`."""
+
+    verdict: Literal["busy", "released", "resting", "over"]
+    ready: list[Ready]
+
+
+def rest(session: Session, run_id: UUID) -> Rest:
+    """Take the run's gate alone, and see whether it rests, goes on or is over."""
+    row = session.execute(
+        text("SELECT * FROM agentflow_rest(:run, :window)"), {"run": run_id, "window": settings().ready_window}
+    ).one()
+    return Rest(row.verdict, _ready(row))
+
+
+def _ready(row: Any) -> list[Ready]:
+    return [Ready(node, idx) for node, idx in zip(row.q_node or (), row.q_idx or (), strict=True)]
+
+
 class Census(NamedTuple):
     """What a run that is to be ended has come to."""
 
@@ -106,6 +154,7 @@ class Census(NamedTuple):
     masks: str | None
     stop: tuple[RunStatus, str] | None  # as what, and why, it was stopped
     counts: Sequence[NodeCount]
+    reported: Mapping[str, Any]  # counts that its blocks and its child runs reported, added up
 
 
 def take_census(session: Session, run_id: UUID) -> Census | None:
@@ -115,7 +164,7 @@ def take_census(session: Session, run_id: UUID) -> Census | None:
         return None
     stop = (RunStatus(row.stop_as), row.stop_reason) if row.stop_as else None
     counts = [NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in row.counts]
-    return Census(row.graph_id, row.graph_version, row.masks, stop, counts)
+    return Census(row.graph_id, row.graph_version, row.masks, stop, counts, row.reported)
 
 
 def missing_values(session: Session, run_id: UUID, plan: Plan, census: Census) -> dict[int, dict[str, int]]:
@@ -155,10 +204,14 @@ def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]
     return {pin: lacking for pin in pins if (lacking := total - have.get(pin, 0)) > 0}
 
 
-def finish(session: Session, run_id: UUID, verdict: Verdict) -> None:
-    """Write down how the run ended, with its duration; the gate is held, and nothing is open."""
-    session.execute(
-        text("SELECT agentflow_finish(:run, :status, :reason, :error, cast(:stats AS jsonb))"),
+def finish(session: Session, run_id: UUID, verdict: Verdict) -> tuple[UUID, Ready] | None:
+    """Write down how the run ended, with its duration; the gate is held, and nothing is open.
+
+    Returns:
+        the node execution that waited for this run and goes on now: its run, and itself.
+    """
+    row = session.execute(
+        text("SELECT * FROM agentflow_finish(:run, :status, :reason, :error, cast(:stats AS jsonb))"),
         {
             "run": run_id,
             "status": verdict.status,
@@ -166,4 +219,20 @@ def finish(session: Session, run_id: UUID, verdict: Verdict) -> None:
             "error": verdict.error,
             "stats": dumps(dict(verdict.stats)),
         },
+    ).one()
+    return None if row.x_run is None else (row.x_run, Ready(row.x_node, row.x_idx))
+
+
+def open_children(session: Session, run_id: UUID) -> Sequence[UUID]:
+    """Its child runs that have not ended."""
+    return session.scalars(select(Run.id).where(Run.parent_run_id == run_id, Run.ended_at.is_(None))).all()
+
+
+def children_of(session: Session, run_id: UUID, node: int, idx: int) -> Mapping[str, UUID]:
+    """The child runs of a node execution, by call."""
+    rows = session.execute(
+        select(Run.parent_call, Run.id).where(
+            Run.parent_run_id == run_id, Run.parent_node == node, Run.parent_idx == idx
+        )
     )
+    return {row.parent_call: row.id for row in rows}

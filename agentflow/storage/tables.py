@@ -9,6 +9,13 @@
     deliveries               which output arrived at which pin of which node execution: a reference, never a copy
     sticky_values            the present value of each static pin
     parked_routes            routes of outputs that must wait for their predecessors' (order across executions)
+    waits                    what a WAITING node execution waits for, or found when it went on
+    signals                  external events that came for a run
+    reviews, review_policies what people are to look at; and where the rest of a node's is approved already
+    limits, limit_slots, limit_queue   limits over all workers: the rate's next place, who runs, who waits for a slot
+    cached_outputs           outputs that are good for a while in the place of running the block again
+    memories                 what blocks keep between runs
+    run_costs                what a tree of runs has cost so far
     events                   what happened in a run, for those who watch it
 
 In the run tables a node is a number (its place in the plan) and `idx` counts its executions from 1. None of them has
@@ -41,7 +48,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from agentflow.engine.statuses import NODE_OPEN, NODE_TERMINAL, RUN_TERMINAL, NodeStatus, RunStatus
+from agentflow.engine.statuses import (
+    NODE_OPEN,
+    NODE_TERMINAL,
+    QUEUED_HOLDS,
+    RUN_TERMINAL,
+    Hold,
+    NodeStatus,
+    ReviewStatus,
+    RunStatus,
+)
 
 RUN_INPUTS_NODE = -1
 """The node number under which the inputs of a run are stored as outputs, so that a claim needs no special case."""
@@ -142,6 +158,10 @@ class GraphVersion(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+ACTIVE = "ended_at IS NULL AND admitted_at IS NOT NULL AND parent_run_id IS NULL AND status <> 'WAITING'"
+"""Which runs count against the active runs of their owner."""
+
+
 class Run(Table):
     """One graph run. Hot statements never update this row, except the first claim."""
 
@@ -156,12 +176,18 @@ class Run(Table):
         CheckConstraint(f"({_in('status', RUN_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
         CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
-        UniqueConstraint("parent_run_id", "parent_node", "parent_idx", name="runs_parent_key"),
+        UniqueConstraint("parent_run_id", "parent_node", "parent_idx", "parent_call", name="runs_parent_key"),
         Index("runs_owner_idx", "owner_id", text("id DESC")),
         Index("runs_owner_status_idx", "owner_id", "status", text("id DESC")),
         Index("runs_labels_idx", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
         Index("runs_graph_idx", "graph_id", text("id DESC")),
         Index("runs_open_idx", "id", postgresql_where=text("ended_at IS NULL")),
+        Index("runs_root_idx", "root_id", postgresql_where=text("parent_run_id IS NOT NULL")),
+        Index("runs_children_idx", "parent_run_id", postgresql_where=text("ended_at IS NULL")),
+        Index("runs_active_idx", "owner_id", postgresql_where=text(ACTIVE)),
+        Index(
+            "runs_unadmitted_idx", "owner_id", "id", postgresql_where=text("ended_at IS NULL AND admitted_at IS NULL")
+        ),
         Index(
             "runs_deadline_idx", "deadline_at", postgresql_where=text("ended_at IS NULL AND deadline_at IS NOT NULL")
         ),
@@ -186,9 +212,13 @@ class Run(Table):
     parent_run_id: Mapped[UUID | None]
     parent_node: Mapped[int | None]
     parent_idx: Mapped[int | None]
+    parent_call: Mapped[str | None]  # tells several children of one node execution apart
+    forked_from: Mapped[UUID | None]
     root_id: Mapped[UUID]  # the run itself, where it has no parent
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     retry_no: Mapped[int] = mapped_column(server_default="0")
+    budget: Mapped[int | None] = mapped_column(BigInteger)  # credits that the tree of runs may cost; the root's
+    admitted_at: Mapped[datetime | None]  # it may start; until then its owner has enough active runs
     stats: Mapped[dict[str, Any] | None]  # written when it ends
     created_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
     started_at: Mapped[datetime | None]
@@ -211,18 +241,21 @@ class IdempotencyKey(Table):
 NODE_EXECUTION_IS_SOUND = f"""
 CREATE OR REPLACE FUNCTION node_execution_is_sound(
     status text, open boolean, ended_at timestamptz, token uuid, lease_until timestamptz,
-    have int, need int, reason text
+    have int, need int, reason text, hold text
 ) RETURNS boolean IMMUTABLE PARALLEL SAFE LANGUAGE plpgsql AS $$
 BEGIN
     IF have > need THEN
         RETURN false;
     ELSIF {_in("status", NODE_TERMINAL)} THEN
-        RETURN ended_at IS NOT NULL AND (status <> '{NodeStatus.FAILED}' OR reason IS NOT NULL);
+        RETURN ended_at IS NOT NULL AND (status <> '{NodeStatus.FAILED}' OR reason IS NOT NULL)
+            AND (hold IS NULL OR (hold = '{Hold.UNROUTED}' AND NOT open));
     ELSIF {_in("status", NODE_OPEN)} THEN
-        RETURN open AND ended_at IS NULL
-            AND (status <> '{NodeStatus.RUNNING}' OR (token IS NOT NULL AND lease_until IS NOT NULL));
+        RETURN open AND ended_at IS NULL AND CASE status
+            WHEN '{NodeStatus.RUNNING}' THEN hold IS NULL AND token IS NOT NULL AND lease_until IS NOT NULL
+            WHEN '{NodeStatus.WAITING}' THEN hold IS NOT DISTINCT FROM '{Hold.WAITING}'
+            ELSE hold IS NULL OR {_in("hold", QUEUED_HOLDS)} END;
     END IF;
-    RETURN status = '{NodeStatus.INCOMPLETE}' AND NOT open AND ended_at IS NULL AND have < need;
+    RETURN status = '{NodeStatus.INCOMPLETE}' AND NOT open AND ended_at IS NULL AND have < need AND hold IS NULL;
 END $$
 """
 """What a row of `node_executions` may look like at each status; in the migrations, word for word."""
@@ -232,6 +265,7 @@ class NodeExecution(Table):
     """The `idx`-th execution of a node in a run.
 
     `open`: it keeps the run from ending: QUEUED, RUNNING, WAITING, or closed with outputs that were not routed yet.
+    `hold`: why nobody works on it although it is open; *busy* is what is open and not held.
     No index mentions `status`, so that a claim is a heap-only update. What goes together is `NODE_EXECUTION_IS_SOUND`.
     """
 
@@ -240,16 +274,18 @@ class NodeExecution(Table):
         # One constraint that calls a compiled function: PostgreSQL reads the text of every constraint anew in every
         # statement, and seven of them cost more than the insert itself (15 µs against 5 µs a row).
         CheckConstraint(
-            "node_execution_is_sound(status, open, ended_at, token, lease_until, have, need, reason)", name="sound"
+            "node_execution_is_sound(status, open, ended_at, token, lease_until, have, need, reason, hold)",
+            name="sound",
         ),
         Index(
             "node_executions_open_idx",
             "run_id",
-            postgresql_where=text("open"),
+            postgresql_where=text("open AND hold IS NULL"),
             # Each entry for itself: of entries that are stored together none is dropped before all of them are dead,
             # and every look at what is open would read hundreds of dead ones.
             postgresql_with={"deduplicate_items": "off"},
         ),
+        Index("node_executions_held_idx", "run_id", "hold", "node", "idx", postgresql_where=text("hold IS NOT NULL")),
         Index("node_executions_check_idx", "check_at", postgresql_where=text("open")),
         {"postgresql_with": {"fillfactor": 75, **_BUSY}},
     )
@@ -260,12 +296,18 @@ class NodeExecution(Table):
     status: Mapped[str]  # NodeStatus
     reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, worker_lost, timeout
     open: Mapped[bool] = mapped_column(Boolean)
+    hold: Mapped[str | None]  # Hold
     have: Mapped[int]  # linked pins that have a value
     need: Mapped[int]  # linked pins
     attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far
     failures: Mapped[int] = mapped_column(server_default="0")  # of these, how many failed
     losses: Mapped[int] = mapped_column(server_default="0")  # of these, how many lost their lease
     emitted: Mapped[int] = mapped_column(server_default="0")  # outputs stored; the next ordinal
+    resumed_from: Mapped[int] = mapped_column(
+        server_default="0"
+    )  # `emitted` when it last waited: its block goes on there
+    waited: Mapped[int] = mapped_column(server_default="0")  # how often it has waited
+    stats: Mapped[dict[str, Any] | None]  # counts that its block reported, over all attempts: cost, tokens, …
     token: Mapped[UUID | None]  # the lease's; kept after the end, so that a repeated settle is recognised
     holder: Mapped[str | None]  # the worker process that holds, or held, the lease
     lease_until: Mapped[datetime | None]
@@ -346,6 +388,147 @@ class ParkedRoutes(Table):
     needs: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     bases: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     sticky_sinks: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))
+
+
+class Wait(Table):
+    """What a node execution waits for (`open`), or what it found when it went on. The present wait only."""
+
+    __tablename__ = "waits"
+    __table_args__ = (Index("waits_open_idx", "run_id", "kind", "key", "since", postgresql_where=text("open")),)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]  # WaitKind
+    key: Mapped[str]  # the event's name, the review's id, the child's key
+    open: Mapped[bool] = mapped_column(Boolean)
+    until: Mapped[datetime | None]  # when it goes on without
+    state: Mapped[str | None]  # the block's, as JSON text
+    result: Mapped[str | None]  # what came, as JSON text
+    timed_out: Mapped[bool] = mapped_column(server_default=text("false"))
+    nudged: Mapped[bool] = mapped_column(server_default=text("false"))  # its child did something since it was claimed
+    since: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+
+
+class Signal(Table):
+    """An external event that came for a run; kept until a node execution takes it, and as a record after."""
+
+    __tablename__ = "signals"
+    __table_args__ = (
+        Index("signals_untaken_idx", "run_id", "name", "id", postgresql_where=text("taken_by_node IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    run_id: Mapped[UUID]
+    name: Mapped[str]
+    payload: Mapped[str]  # JSON text
+    taken_by_node: Mapped[int | None]
+    taken_by_idx: Mapped[int | None]
+    at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+
+
+class Review(Table):
+    """Something that a person is to look at before a node execution goes on."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        CheckConstraint(_in("status", ReviewStatus), name="status_known"),
+        Index("reviews_owner_idx", "owner_id", "status", text("id DESC")),
+        Index("reviews_waiting_idx", "run_id", "node", postgresql_where=text("status = 'WAITING'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    run_id: Mapped[UUID]
+    node: Mapped[int]
+    idx: Mapped[int]
+    name: Mapped[str]
+    data: Mapped[str]  # JSON text
+    editable: Mapped[bool] = mapped_column(Boolean)
+    status: Mapped[str]  # ReviewStatus
+    decided: Mapped[str | None]  # the data as it was approved, where that was edited
+    message: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+    decided_at: Mapped[datetime | None]
+
+
+class ReviewPolicy(Table):
+    """In this run, whatever this node asks to be reviewed is approved."""
+
+    __tablename__ = "review_policies"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class Limit(Table):
+    """A limit's key: the row that who takes from it locks, and the time of the rate's next place."""
+
+    __tablename__ = "limits"
+
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    next_at: Mapped[datetime | None]
+
+
+class LimitSlot(Table):
+    """A node execution that runs, or is about to, under a limit of concurrency."""
+
+    __tablename__ = "limit_slots"
+    __table_args__ = (Index("limit_slots_key_idx", "owner_id", "key"),)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner_id: Mapped[UUID]
+    key: Mapped[str]
+    since: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+
+
+class LimitQueue(Table):
+    """A node execution that waits for a slot; whoever frees one hands it on."""
+
+    __tablename__ = "limit_queue"
+    __table_args__ = (UniqueConstraint("run_id", "node", "idx", name="limit_queue_execution_key"),)
+
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    run_id: Mapped[UUID]
+    node: Mapped[int]
+    idx: Mapped[int]
+
+
+class CachedOutputs(Table):
+    """What a block gave for some inputs; good until `expires_at`."""
+
+    __tablename__ = "cached_outputs"
+    __table_args__ = (Index("cached_outputs_expires_idx", "expires_at"),)
+
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)  # SHA-256 of block and inputs, in hex
+    outputs: Mapped[str]  # [[pin, value], …] as JSON text
+    expires_at: Mapped[datetime]
+
+
+class Memory(Table):
+    """What the blocks of a user keep between runs."""
+
+    __tablename__ = "memories"
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]  # JSON text
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+
+
+class RunCost(Table):
+    """What a tree of runs has cost so far, in credits. Written by node executions that cost something only."""
+
+    __tablename__ = "run_costs"
+
+    root_id: Mapped[UUID] = mapped_column(primary_key=True)
+    cost: Mapped[int] = mapped_column(BigInteger)
 
 
 class Event(Table):

@@ -6,6 +6,7 @@ the block takes longer. When an earlier attempt got some outputs stored, the blo
 
 import logging
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 _BATCH_OUTPUTS = 1_000  # a larger batch is settled at once, so that no transaction grows without bound
 _BATCH_BYTES = 4 * 1024 * 1024
 _SETTLE_PATIENCE = timedelta(minutes=2)  # how long a settle is tried again while PostgreSQL is away
-ERROR_PIN = "error"
 
 
 class Attempt:
@@ -51,11 +51,13 @@ class Attempt:
         self.idx = idx
         self.token = token
         self.claim = claim
+        self.kept: list[tuple[str, Any]] | None = None  # all that it yields, where that is to be cached
+        self.cache_key = ""
+        self.stats: dict[str, float] = {}  # what the block reported in this attempt
         self._router = Router(node)
-        self._ordinal = 0
+        self._ordinal = claim.resumed_from or 0
         self._batch = Batch(first=claim.emitted)
         self._bytes = 0
-        self._ordered = bool(node.links) and node.settings.ordering == "ordered"
         self._atomic = False
         self._closed = False  # settled for good, or not ours any more: nothing is stored from here on
 
@@ -72,6 +74,8 @@ class Attempt:
         if len(text) > settings().max_value_bytes or len(text.encode()) > settings().max_value_bytes:
             raise BlockBug(f"the value on pin {pin!r} is larger than {settings().max_value_bytes} bytes")
         self._ordinal += 1
+        if self.kept is not None:
+            self.kept.append((pin, value))
         if self._ordinal <= self.claim.emitted:
             return
         with self.process.lock:
@@ -85,6 +89,12 @@ class Attempt:
             self.flush()
         else:
             self.interrupts.flush_in(settings().flush_seconds)
+
+    def report(self, **counts: float) -> None:
+        """Add to what the block reported in this attempt; what is 0 adds nothing."""
+        for name, count in counts.items():
+            if count:
+                self.stats[name] = self.stats.get(name, 0) + count
 
     def flush_in_background(self) -> None:
         """`flush` for the flusher's thread: what fails there is tried again by the next settle."""
@@ -101,7 +111,7 @@ class Attempt:
                 return
             if self._batch.count:
                 settled = self._settle(Change(None))
-                follow(self.process.hot, self.run, self.node.number, settled, final=False)
+                follow(self.process, self.run, self.node.number, settled, final=False)
                 self._batch = Batch(first=self._batch.first + self._batch.count)
                 self._bytes = 0
                 if settled.verdict != "landed":
@@ -119,13 +129,13 @@ class Attempt:
             if self._closed:
                 return None
             self._closed = True
-            if self._atomic and change.status != "COMPLETED":
+            if self._atomic and change.status not in ("COMPLETED", "WAITING"):
                 self._batch = Batch(first=self.claim.emitted)
             if error is not None:
-                self._router.add(self._batch, ERROR_PIN, error, dumps(error))
+                self._router.add_error(self._batch, error, self.claim.attempt)
             settled = self._settle_or_fail(change)
             follow(
-                self.process.hot,
+                self.process,
                 self.run,
                 self.node.number,
                 settled,
@@ -138,7 +148,7 @@ class Attempt:
         with self.process.lock:
             if not self._closed:
                 self._closed = True
-                verdict, _ = self.process.hot.lose(
+                verdict, _, _ = self.process.hot.lose(
                     self.run.run_id,
                     self.node.number,
                     self.idx,
@@ -161,7 +171,8 @@ class Attempt:
         except EngineError as error:
             logger.exception("settle_refused", extra={"run": str(self.run.run_id), "node": self.node.id})
             self._batch = Batch(first=self._batch.first)
-            return self._settle(Change("FAILED", "system", f"what the block yielded cannot be stored: {error.message}"))
+            message = f"what the block yielded cannot be stored: {error.message}"
+            return self._settle(replace(change, status="FAILED", reason="system", error=message, wait=None))
 
     def _settle(self, change: Change) -> Settled:
         give_up_at = time.monotonic() + _SETTLE_PATIENCE.total_seconds()
@@ -177,7 +188,7 @@ class Attempt:
                     self._batch,
                     change,
                     settings().lease_seconds,
-                    self._ordered,
+                    self.node.ordered,
                 )
             except Unavailable as error:
                 # The work is done; it is worth waiting for. If the lease runs out meanwhile, the settle does not land.

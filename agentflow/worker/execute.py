@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -16,19 +17,25 @@ from uuid import UUID
 from billiard.common import terminate_handler_fired
 
 from agentflow.blocks import registry
-from agentflow.blocks.base import Block, Context
+from agentflow.blocks.base import Block
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect, prepare
-from agentflow.engine.outcome import Completed, Outcome, Stopped, failure, reported
+from agentflow.engine.outcome import Completed, Outcome, Stopped, Waiting, failure, reported
 from agentflow.engine.retry import retry_delay
-from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
+from agentflow.engine.waits import Asleep, Resumed, Wait
+from agentflow.errors import AgentFlowError, BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind
+from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change
-from agentflow.worker.attempt import ERROR_PIN, Attempt
+from agentflow.storage.node_executions import Change, Limits
+from agentflow.worker import caching, waiting
+from agentflow.worker.attempt import Attempt
+from agentflow.worker.context import context
 from agentflow.worker.follow import end_if_quiescent, stop_after_failure
+from agentflow.worker.gathering import gather
 from agentflow.worker.interrupts import Interrupts
-from agentflow.worker.process import Process, holder, process
+from agentflow.worker.process import Process, RunContext, holder, process
 
 logger = logging.getLogger(__name__)
 _END = object()
@@ -67,16 +74,31 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
     if node.name is not None and "value" not in node.pins:
         pins.append("value")  # where the inputs of a run are delivered
     with state.lock:
-        claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds)
-        if claimed.verdict == "stopped" and claimed.last:
+        claimed = state.hot.claim(
+            run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, _limits(run, node)
+        )
+        if claimed.verdict in ("stopped", "paused") and claimed.last:
             end_if_quiescent(state.hot, run)
     if claimed.verdict != "claimed":
         return None
     return Attempt(state, interrupts(), run, node, idx, token, claimed)
 
 
-def load(attempt: Attempt) -> tuple[Block, Any]:
-    """The node's block, and its inputs as an instance of the block's input model.
+def _limits(run: RunContext, node: PlanNode) -> Limits | None:
+    slots, rate = node.settings.concurrency, node.settings.rate_limit
+    if slots is None and rate is None:
+        return None
+    return Limits(
+        run.owner_id,
+        f"slot:{slots.key}" if slots else None,
+        slots.limit if slots else None,
+        f"rate:{rate.key}" if rate else None,
+        rate.per_second if rate else None,
+    )
+
+
+def load(attempt: Attempt) -> tuple[Block, dict[str, Any]]:
+    """The node's block, and its inputs by pin, coerced to the pins' types.
 
     Raises:
         BadInput: the inputs do not fit, or the block is not installed here.
@@ -88,20 +110,31 @@ def load(attempt: Attempt) -> tuple[Block, Any]:
         raise BadInput(error.message) from None
     delivered: Mapping[str, Any] = loads(attempt.claim.inputs) if attempt.claim.inputs else {}
     collected = collect(node, delivered, attempt.run.masks.get(node.id))
-    return block, block.parse(prepare(collected, block.spec()))
+    return block, prepare(collected, block.spec())
 
 
 def perform(attempt: Attempt) -> Outcome:
     """Run the block to its end. Whatever it yields, returns or raises ends as an Outcome."""
     timeout = attempt.node.timeout or settings().node_timeout
     try:
-        block, inputs = load(attempt)
+        block, given = load(attempt)
+        if block.gathers is not None and not gather(attempt, block.gathers, given):
+            return Completed()
+        inputs = block.parse(given)
+        resumed = waiting.resumed(attempt)
+        if isinstance(resumed, Asleep):
+            return Waiting(resumed)
+        cached = caching.find(attempt, block, given) if resumed is None else None
+    except Unavailable:
+        raise
     except Exception as error:  # the validators of a block's own input model may raise anything
         return failure(error)
     alarm = attempt.interrupts
     with alarm.attempt(timeout, attempt.flush_in_background, lambda: is_stopped(attempt)):
         try:
-            return _drive(attempt, block, inputs)
+            if cached is not None:
+                return _repeat(attempt, block, cached)
+            return _drive(attempt, block, inputs, resumed)
         except Interrupted:
             if alarm.cause == "timeout":
                 return failure(TimedOut(f"the block ran longer than {timeout:g} s"))
@@ -114,17 +147,26 @@ def perform(attempt: Attempt) -> Outcome:
             return failure(error)
 
 
-def _drive(attempt: Attempt, block: Block, inputs: Any) -> Outcome:
-    """Take the block's values one by one until it ends, or yields `error`."""
+def _repeat(attempt: Attempt, block: Block, cached: list[tuple[str, Any]]) -> Outcome:
+    for pin, value in cached:
+        attempt.emit(block, pin, value)
+    return Completed()
+
+
+def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None) -> Outcome:
+    """Take the block's values one by one until it ends, waits, or yields `error`."""
     alarm = attempt.interrupts
     with alarm.block():
-        values = _iterate(block.run(inputs, _context(attempt)), block)
+        values = _iterate(block.run(inputs, context(attempt, resumed)), block)
     try:
         while True:
             with alarm.block():
                 item = next(values, _END)
             if item is _END:
+                attempt.report(cost=block.cost)
                 return Completed()
+            if isinstance(item, Wait):
+                return Waiting(item)
             pin, value = _pair(item, block)
             if pin == ERROR_PIN:
                 return reported(value)
@@ -136,7 +178,7 @@ def _drive(attempt: Attempt, block: Block, inputs: Any) -> Outcome:
 def _pair(item: Any, block: Block) -> tuple[str, Any]:
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
         return item
-    raise BlockBug(f"{block.name} yielded {type(item).__name__}, not a pair of pin and value")
+    raise BlockBug(f"{block.name} yielded {type(item).__name__}, not a pair of pin and value, or a wait")
 
 
 def _iterate(running: Any, block: Block) -> Any:
@@ -182,22 +224,6 @@ def _wind_up(loop: asyncio.AbstractEventLoop, running: AsyncIterator[Any], step:
         loop.close()
 
 
-def _context(attempt: Attempt) -> Context:
-    run, node = attempt.run, attempt.node
-    return Context(
-        run_id=run.run_id,
-        node_id=node.id,
-        index=attempt.idx,
-        attempt=attempt.claim.attempt,
-        idempotency_key=f"{run.run_id}:{node.id}:{attempt.idx}",
-        logger=logging.LoggerAdapter(
-            logging.getLogger(f"agentflow.blocks.{node.block_name}"),
-            {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt},
-        ),
-        cancelled=lambda: attempt.interrupts.cause is not None,
-    )
-
-
 def is_stopped(attempt: Attempt) -> bool:
     """Ask the database whether the attempt's run was stopped."""
     with attempt.process.lock:
@@ -206,16 +232,36 @@ def is_stopped(attempt: Attempt) -> bool:
 
 def settle(attempt: Attempt, outcome: Outcome) -> None:
     """Record the outcome, and do what follows from it."""
-    change = _change(attempt, outcome)
+    change = _with_all(attempt, _change(attempt, outcome))
     error = change.error if change.status == "FAILED" else None
     settled = attempt.settle(change, error)
+    if change.status == "COMPLETED" and settled is not None and settled.verdict == "landed":
+        caching.keep(attempt)
     if change.status == "FAILED" and settled is not None and settled.verdict == "landed":
         stop_after_failure(attempt.run, attempt.node.number)
+
+
+def _with_all(attempt: Attempt, change: Change) -> Change:
+    """`change`, with what else happens when this node execution settles so."""
+    node = attempt.node
+    return replace(
+        change,
+        stats=attempt.stats or None,
+        wakes=attempt.run.parent_run_id is not None and node.kind is BlockKind.OUTPUT,
+        frees=node.settings.concurrency is not None and change.status != "QUEUED",
+    )
 
 
 def _change(attempt: Attempt, outcome: Outcome) -> Change:
     if isinstance(outcome, Completed):
         return Change("COMPLETED")
+    if isinstance(outcome, Waiting):
+        try:
+            return Change("WAITING", wait=waiting.begin(attempt, outcome.wait))
+        except Unavailable:
+            raise
+        except AgentFlowError as error:
+            outcome = failure(error)
     if isinstance(outcome, Stopped):
         return Change(
             "QUEUED"

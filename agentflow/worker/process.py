@@ -43,6 +43,11 @@ class RunContext:
     plan: Plan  # with the run's masks applied
     masks: dict[str, dict[str, Any]]
     priority: int
+    owner_id: UUID
+    root_id: UUID
+    parent_run_id: UUID | None
+    depth: int
+    budget: int | None  # credits that the tree of runs may cost
     made: int = 0  # node executions that this process has made ready since it last counted the run's
 
 
@@ -67,7 +72,17 @@ class Process:
         with session() as opened:
             plan = plan_of(opened, header.graph_id, header.graph_version)
         masks = loads(header.masks) if header.masks else {}
-        context = RunContext(run_id, plan.masked(masks) if masks else plan, masks, header.priority)
+        context = RunContext(
+            run_id=run_id,
+            plan=plan.masked(masks) if masks else plan,
+            masks=masks,
+            priority=header.priority,
+            owner_id=header.owner_id,
+            root_id=header.root_id,
+            parent_run_id=header.parent_run_id,
+            depth=header.depth,
+            budget=header.budget,
+        )
         self._keep(context)
         return context
 

@@ -6,22 +6,30 @@ at is found by one index (`check_at`), so that a pass over nothing costs nothing
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
 
 from agentflow.clock import monotonic, now
 from agentflow.dispatch import backlog, publish
-from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
-from agentflow.engine.statuses import FailureReason
-from agentflow.errors import Unavailable
+from agentflow.engine.statuses import FailureReason, RunStatus
+from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.ids import new_token
+from agentflow.services import admission
+from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Overdue
 from agentflow.storage.runs import Ready
 from agentflow.worker.finalise import finalise
-from agentflow.worker.follow import end_if_quiescent, follow, stop_after_failure, stop_run
+from agentflow.worker.follow import (
+    end_if_quiescent,
+    follow,
+    publish_others,
+    release,
+    stop_after_failure,
+    stop_run,
+)
 from agentflow.worker.process import Process, RunContext, holder
 
 logger = logging.getLogger(__name__)
@@ -96,7 +104,12 @@ class Recovery:
         if self._backlog == 0:
             self._process.hot.recall(_RECALLED)
         self._stop_overdue_runs()
-        self._end_forgotten_runs()
+        self._stop_orphans()
+        publish_others(self._process, self._process.hot.reap_slots(_BATCH))
+        for owner_id in self._process.hot.owners_in_line(_BATCH):
+            with _others_go_on(owner=str(owner_id)):
+                admission.admit(owner_id)
+        self._look_at_forgotten_runs()
 
     def _mend(self, item: Overdue) -> None:
         run = self._process.run(item.run_id)
@@ -104,17 +117,14 @@ class Recovery:
             return
         if item.action == "ring":
             publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+        elif item.action == "wake":
+            if self._process.hot.wake_due(item.run_id, item.node, item.idx):
+                publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
         elif item.action == "release":
-            self._release(run, item)
+            release(self._process.hot, run, item.node, item.idx - 1)
+            end_if_quiescent(self._process.hot, run)
         elif item.token is not None:
             self._lose(run, item.node, item.idx, item.token, "its worker was lost", "worker_lost", expired=True)
-
-    def _release(self, run: RunContext, item: Overdue) -> None:
-        go_on: int | None = item.idx - 1
-        while go_on is not None:
-            ready, go_on = self._process.hot.release(run.run_id, item.node, go_on)
-            publish(run.plan, run.run_id, run.priority, ready)
-        end_if_quiescent(self._process.hot, run)
 
     def _stop_overdue_runs(self) -> None:
         for run_id in self._process.hot.overdue_runs(_BATCH):
@@ -122,13 +132,18 @@ class Recovery:
                 if (run := self._process.run(run_id)) is not None:
                     stop_run(run, FailureReason.TIMEOUT)
 
-    def _end_forgotten_runs(self) -> None:
+    def _stop_orphans(self) -> None:
+        for run_id in self._process.hot.orphans(_BATCH):
+            with _others_go_on(run=str(run_id)), suppress(AlreadyEnded):
+                stop_tree(run_id, RunStatus.CANCELLED, "nothing waits for this child run any more")
+
+    def _look_at_forgotten_runs(self) -> None:
         """Here and now, not by a message: it might wait behind long blocks, and be rung again and again meanwhile."""
         forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
             with _others_go_on(run=str(run_id)):
-                finalise(run_id)
+                finalise(run_id, self._process)
 
     def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool) -> None:
         """A process of this worker that held this lease is gone: do not wait for the lease to run out."""
@@ -152,7 +167,7 @@ class Recovery:
         if reason == "timeout" or own.on_worker_lost == "fail":
             bearable = -1
         own_token = new_token()
-        verdict, emitted = self._process.hot.lose(
+        verdict, emitted, attempt = self._process.hot.lose(
             run.run_id,
             node,
             idx,
@@ -170,12 +185,15 @@ class Recovery:
         if verdict == "queued":
             publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
         elif verdict == "poisoned":
-            self._fail(run, node, idx, own_token, emitted or 0, reason, message)
+            self._fail(run, (node, idx), own_token, emitted or 0, attempt or 0, reason, message)
 
-    def _fail(self, run: RunContext, node: int, idx: int, token: UUID, emitted: int, reason: str, message: str) -> None:
+    def _fail(
+        self, run: RunContext, key: tuple[int, int], token: UUID, emitted: int, attempt: int, reason: str, message: str
+    ) -> None:
+        node, idx = key
         batch = Batch(first=emitted)
-        Router(run.plan.nodes[node]).add(batch, "error", message, dumps(message))
-        ordered = bool(run.plan.nodes[node].links) and run.plan.nodes[node].settings.ordering == "ordered"
+        own = run.plan.nodes[node]
+        Router(own).add_error(batch, message, attempt)
         settled = self._process.hot.settle(
             run.plan,
             run.run_id,
@@ -183,9 +201,9 @@ class Recovery:
             idx,
             token,
             batch,
-            Change("FAILED", reason, message),
+            Change("FAILED", reason, message, frees=own.settings.concurrency is not None),
             settings().lease_seconds,
-            ordered,
+            own.ordered,
         )
-        follow(self._process.hot, run, node, settled, final=True)
+        follow(self._process, run, node, settled, final=True)
         stop_after_failure(run, node)

@@ -125,6 +125,7 @@ def test_executions_count_when_they_ran_and_leftovers_apart() -> None:
             {"node_id": "n2", "count": 1, "missing": {}},
         ],
         "leftover_count": 5,
+        "cost": 0,
     }
 
 
@@ -137,5 +138,12 @@ def test_a_run_of_nothing_completes() -> None:
         R.COMPLETED,
         None,
         None,
-        {"node_count": 0, "node_error_count": 0, "node_cancelled_count": 0, "leftovers": [], "leftover_count": 0},
+        {
+            "node_count": 0,
+            "node_error_count": 0,
+            "node_cancelled_count": 0,
+            "leftovers": [],
+            "leftover_count": 0,
+            "cost": 0,
+        },
     )

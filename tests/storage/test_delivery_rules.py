@@ -207,7 +207,7 @@ def claim(hot: HotConnection, plan: Plan, run_id: UUID, node: int, idx: int) -> 
     return Claimed(node, idx, token, reply.emitted) if reply.verdict == "claimed" else None
 
 
-def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> tuple[str, int | None]:
+def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> tuple[str, int | None, int | None]:
     return hot.lose(
         run_id,
         claimed.node,
@@ -257,7 +257,7 @@ def test_every_step_leaves_what_the_words_say(
                 continue
             claimed = running.pop(chance.randrange(len(running)))
             if chance.random() < 0.15:
-                verdict, _ = lose(hot, run_id, claimed)
+                verdict, *_ = lose(hot, run_id, claimed)
                 assert verdict == "queued"
                 assert settle(hot, plan, run_id, claimed, ["x"], Change("COMPLETED"))[0] == "lost", "a zombie settles"
                 queued.append(Ready(claimed.node, claimed.idx))

@@ -57,6 +57,7 @@ def sound(status: NodeStatus) -> Row:
         "lease_until": NOW if status is NodeStatus.RUNNING else None,
         "ended_at": NOW if ended else None,
         "check_at": NOW,
+        "hold": "waiting" if status is NodeStatus.WAITING else None,
     }
 
 
@@ -159,6 +160,11 @@ NONSENSE: list[tuple[str, frozenset[NodeStatus], Row]] = [
     ("incomplete with all it needs", frozenset({NodeStatus.INCOMPLETE}), {"have": 2}),
     ("running without a token", frozenset({NodeStatus.RUNNING}), {"token": None}),
     ("running without an end of its lease", frozenset({NodeStatus.RUNNING}), {"lease_until": None}),
+    ("held while it runs", frozenset({NodeStatus.RUNNING}), {"hold": "window"}),
+    ("held before it is complete", frozenset({NodeStatus.INCOMPLETE}), {"hold": "window"}),
+    ("held after its end for what concerns its beginning", NODE_TERMINAL, {"hold": "window"}),
+    ("waiting and not held", frozenset({NodeStatus.WAITING}), {"hold": None}),
+    ("held for what there is not", frozenset({NodeStatus.QUEUED}), {"hold": "fun"}),
     ("a status that there is not", frozenset(NodeStatus), {"status": "DONE"}),
 ]
 
@@ -188,8 +194,8 @@ def test_runs_that_make_no_sense_are_refused(cursor: Any, run_id: UUID) -> None:
 # ── Migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def first_migration() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("first", shipped("alembic") / "versions" / "0001_runs.py")
+def migration(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("migration", shipped("alembic") / "versions" / name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -220,11 +226,10 @@ def described(url: str) -> dict[str, list[tuple[Any, ...]]]:
 def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_url: str) -> None:
     migrate.check_models(database_url)
     # That compares neither CHECK constraints nor storage options nor, in full, indexes.
-    first = first_migration()
     engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     with engine.begin() as connection:
-        connection.execute(text(first.CLOCK))
-        connection.execute(text(first.SOUND))
+        connection.execute(text(migration("0001_runs.py").CLOCK))
+        connection.execute(text(migration("0003_waiting.py").SOUND))
         Table.metadata.create_all(connection)
     migrated, declared = described(database_url), described(empty_database_url)
     for what in CATALOGUE:
@@ -232,7 +237,7 @@ def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_u
 
 
 def test_what_is_sound_reads_alike_in_migration_and_tables() -> None:
-    assert first_migration().SOUND == NODE_EXECUTION_IS_SOUND
+    assert migration("0003_waiting.py").SOUND == NODE_EXECUTION_IS_SOUND
 
 
 def test_a_table_that_differs_from_its_declaration_is_found(database_url: str, cursor: Any) -> None:

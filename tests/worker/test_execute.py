@@ -344,7 +344,7 @@ def test_many_values_are_stored_in_bounded_batches_as_they_come(
 
 def lose(run_id: UUID, token: UUID) -> None:
     """What happens when the worker that holds this lease on 0/1 dies."""
-    verdict, _ = process().hot.lose(
+    verdict, _, _ = process().hot.lose(
         run_id, 0, 1, token, expired=False, bearable=3, new_token=new_token(), holder="test", lease=60
     )
     assert verdict == "queued"

@@ -3,14 +3,16 @@
 -- The commit is asynchronous: a claim that is lost in a server crash leaves the row QUEUED, and is made again.
 --
 -- verdict: claimed   the node execution is this worker's, until lease_until
---          gone      it is not QUEUED any more (a duplicate message), or not due yet
+--          gone      it is not QUEUED any more (a duplicate message), not due yet, or held
 --          stopped   its run was stopped; it was closed as CANCELLED. `last`: nothing of the run is open now
---          paused    its run is paused; resume publishes it again
+--          paused    its run is paused; it is held, and resume publishes it again
 -- inputs:  {pin: value} as JSON text: what was delivered to it
+-- wait:    what it waited for and found, if it has waited: [kind, key, state, result, timed out] as JSON text
 
 CREATE OR REPLACE FUNCTION agentflow_claim(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
-    OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean
+    OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
+    OUT resumed_from int, OUT wait text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -18,6 +20,7 @@ DECLARE
     v_stop_as text;
     v_paused timestamptz;
     v_now timestamptz;
+    v_waited int;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM agentflow_gate_shared(p_run);
@@ -28,14 +31,17 @@ BEGIN
     END IF;
     IF v_stop_as IS NOT NULL THEN
         -- Cancelling closes what is QUEUED; this one was put back since (its lease was lost).
-        UPDATE node_executions e SET status = 'CANCELLED', open = false, ended_at = agentflow_now()
+        UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = agentflow_now()
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED';
         verdict := 'stopped';
-        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open);
+        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
         RETURN;
     END IF;
     IF v_paused IS NOT NULL THEN
+        UPDATE node_executions e SET hold = 'paused', check_at = 'infinity'
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
         verdict := 'paused';
+        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
         RETURN;
     END IF;
 
@@ -45,14 +51,19 @@ BEGIN
         lease_until = v_now + make_interval(secs => p_lease), started_at = coalesce(e.started_at, v_now),
         -- Unaltered, as a rule, and the update stays a heap-only one; but what was put off must be looked at in time.
         check_at = least(e.check_at, v_now + make_interval(secs => p_lease))
-    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL
       AND (e.due_at IS NULL OR e.due_at <= v_now)
-    RETURNING e.attempt, e.emitted, e.failures, e.losses INTO attempt, emitted, failures, losses;
+    RETURNING e.attempt, e.emitted, e.failures, e.losses, e.resumed_from, e.waited
+    INTO attempt, emitted, failures, losses, resumed_from, v_waited;
     IF NOT FOUND THEN
         verdict := 'gone';
         RETURN;
     END IF;
     verdict := 'claimed';
+    IF v_waited > 0 THEN
+        UPDATE waits w SET nudged = false WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx
+        RETURNING json_build_array(w.kind, w.key, w.state, w.result, w.timed_out)::text INTO wait;
+    END IF;
     IF v_run_status <> 'RUNNING' THEN  -- the one update of the run's row that a node execution makes
         UPDATE runs r SET status = 'RUNNING', started_at = coalesce(r.started_at, v_now)
         WHERE r.id = p_run AND r.status IN ('QUEUED', 'WAITING');

@@ -32,12 +32,12 @@ BEGIN
     ELSE
         verdict := 'stopped';
         UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now WHERE r.id = p_run;
-        UPDATE node_executions e SET status = 'CANCELLED', open = false, ended_at = v_now
+        UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = v_now
         WHERE e.run_id = p_run AND e.status IN ('INCOMPLETE', 'QUEUED', 'WAITING');
-        -- Outputs that waited for their turn are not delivered any more, so nothing is owed for them.
-        UPDATE node_executions e SET open = false
+        -- Outputs that waited for their turn are not delivered any more, unless the run is retried.
+        UPDATE node_executions e SET open = false, hold = 'unrouted'
         WHERE e.run_id = p_run AND e.open AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED');
-        DELETE FROM parked_routes p WHERE p.run_id = p_run;
+        UPDATE reviews v SET status = 'CANCELLED', decided_at = v_now WHERE v.run_id = p_run AND v.status = 'WAITING';
         INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'stopping', p_stop_as, p_reason);
     END IF;
     SELECT count(*) INTO running FROM node_executions e WHERE e.run_id = p_run AND e.open;

@@ -1,7 +1,8 @@
 -- What an attempt did is recorded, and what follows from it is done: outputs, deliveries, newly QUEUED executions.
 -- One round trip, durable. Everything that a lost worker could do after this is fenced off by the token.
 --
--- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry); p_status NULL: a flush, it goes on RUNNING
+-- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry) | WAITING (only by agentflow_settle_and, which says
+--                    for what); p_status NULL: a flush, it goes on RUNNING
 -- agentflow_release  outputs that waited for this execution's turn go out
 --
 -- p_first, p_count   the ordinals stored here are p_first … p_first + p_count − 1; `emitted` must be p_first (fence)
@@ -13,6 +14,8 @@
 --          lost      the lease is another's, or the node execution is closed: nothing was recorded
 --          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
 -- q_*:     what became QUEUED and must be published
+-- p_window how many node executions of a run may be busy before those that become ready are held: one run of 100,000
+--          ready ones must not fill the queues before everybody else's. Each that ends with nothing behind it lets one out
 -- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
 -- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
@@ -21,6 +24,7 @@ CREATE OR REPLACE FUNCTION agentflow_settle(
     p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
+    p_window int,
     OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -65,10 +69,14 @@ BEGIN
         open = NOT (v_closes IS TRUE AND v_turn),
         ended_at = CASE WHEN v_closes THEN v_now END,
         failures = e.failures + CASE WHEN p_status = 'QUEUED' OR p_status = 'FAILED' THEN 1 ELSE 0 END,
+        hold = CASE WHEN p_status = 'WAITING' THEN 'waiting' END,
+        waited = e.waited + CASE WHEN p_status = 'WAITING' THEN 1 ELSE 0 END,
+        resumed_from = CASE WHEN p_status = 'WAITING' THEN p_first + p_count ELSE e.resumed_from END,
         lease_until = CASE WHEN p_status IS NULL THEN v_now + make_interval(secs => p_lease) ELSE e.lease_until END,
         due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
         queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
-        check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END,
+        check_at = CASE p_status WHEN 'QUEUED' THEN v_now + make_interval(secs => p_delay)
+                                 WHEN 'WAITING' THEN 'infinity' ELSE e.check_at END,
         rings = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.rings END
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
       AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
@@ -117,15 +125,42 @@ BEGIN
         q_idx := q_idx || v_held.q_idx;
         go_on := v_held.go_on;
     END IF;
+    IF cardinality(q_node) > (CASE WHEN v_closes THEN 1 ELSE 0 END) THEN
+        SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
+    ELSIF q_node IS NULL AND (v_closes OR p_status = 'WAITING')
+          AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
+    END IF;
     IF v_closes AND q_node IS NULL THEN
-        crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open
+        crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL
                            OFFSET current_setting('max_connections')::int);
+    END IF;
+END $$;
+
+-- Of what just became QUEUED, as much stays ready as the window has room for; the rest is held.
+CREATE OR REPLACE FUNCTION agentflow_keep_window(
+    p_run uuid, p_window int, p_node int[], p_idx int[], OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_count int := cardinality(p_node);
+    v_busy int;
+    v_kept int;
+BEGIN
+    SELECT count(*) INTO v_busy FROM (
+        SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL LIMIT p_window + v_count) b;
+    v_kept := greatest(least(v_count, v_count + p_window - v_busy), 0);
+    q_node := nullif(p_node[:v_kept], '{}');
+    q_idx := nullif(p_idx[:v_kept], '{}');
+    IF v_kept < v_count THEN
+        UPDATE node_executions e SET hold = 'window', check_at = 'infinity'
+        FROM unnest(p_node[v_kept + 1:], p_idx[v_kept + 1:]) AS q(node, idx)
+        WHERE e.run_id = p_run AND e.node = q.node AND e.idx = q.idx;
     END IF;
 END $$;
 
 -- Goes on where a settle, or an earlier release, stopped: p_idx is closed and routed.
 CREATE OR REPLACE FUNCTION agentflow_release(
-    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT go_on int
+    p_run uuid, p_node int, p_idx int, p_window int, OUT q_node int[], OUT q_idx int[], OUT go_on int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -137,6 +172,9 @@ BEGIN
         RETURN;
     END IF;
     SELECT l.q_node, l.q_idx, l.go_on INTO q_node, q_idx, go_on FROM agentflow_release_after(p_run, p_node, p_idx) l;
+    IF q_node IS NOT NULL THEN
+        SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
+    END IF;
 END $$;
 
 -- At most 256 executions a call: releasing 8,000 in one transaction would hold its locks for a third of a second.

@@ -8,7 +8,7 @@
 
 CREATE OR REPLACE FUNCTION agentflow_lose(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_expired boolean, p_bearable int,
-    p_new_token uuid, p_holder text, p_lease float8, OUT verdict text, OUT emitted int
+    p_new_token uuid, p_holder text, p_lease float8, OUT verdict text, OUT emitted int, OUT attempt int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -17,7 +17,7 @@ DECLARE
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
     v_now := agentflow_now();
-    SELECT e.losses, e.emitted INTO v_losses, emitted FROM node_executions e
+    SELECT e.losses, e.emitted, e.attempt INTO v_losses, emitted, attempt FROM node_executions e
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'RUNNING' AND e.token = p_token
       AND (e.lease_until <= v_now OR NOT p_expired)
     FOR NO KEY UPDATE;
@@ -70,6 +70,7 @@ END $$;
 --            waiting at the broker (p_backlog): then most likely it is one of them, and only what has waited for long is
 --            rung, a few at a time
 --   lose     RUNNING, and its lease has run out (not while nobody could renew: p_steady)
+--   wake     WAITING, and its time has come
 --   release  closed, its outputs not routed although its predecessor's are (`open` as a number: see 5_settle.sql)
 CREATE OR REPLACE FUNCTION agentflow_overdue(
     p_lease float8, p_limit int, p_backlog boolean, p_steady boolean,
@@ -88,6 +89,7 @@ BEGIN
         WHERE e.open AND e.check_at <= v_now ORDER BY e.check_at LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     ), judged AS (
         SELECT d.*, CASE
+            WHEN d.status = 'WAITING' THEN 'wake'
             WHEN d.status = 'QUEUED' AND (NOT p_backlog OR (d.due_at IS NOT NULL AND d.rings = 0)) THEN 'ring'
             WHEN d.status = 'QUEUED' AND d.queued_at < v_now - interval '1 minute'
                  AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'ring'
@@ -121,7 +123,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     WITH lost AS (
         SELECT e.run_id, e.node, e.idx FROM node_executions e
-        WHERE e.open AND e.check_at > v_now AND e.status = 'QUEUED' AND e.rings = 0 AND e.due_at IS NULL
+        WHERE e.open AND e.hold IS NULL AND e.check_at > v_now AND e.status = 'QUEUED' AND e.rings = 0 AND e.due_at IS NULL
           AND e.queued_at < v_now - agentflow_ring_grace()
         LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     )
@@ -131,8 +133,8 @@ BEGIN
     RETURN v_count;
 END $$;
 
--- Runs that nobody will end: open, and with nothing open. A settle that dies between its commit and its message leaves
--- one. Looks at p_limit runs behind p_after; `last` is where the next pass goes on (null: from the beginning).
+-- Runs that nobody will look after: open, and with nothing busy in them nor a reason to rest (agentflow_rest). A settle
+-- that dies between its commit and its message leaves one. Looks at p_limit runs behind p_after; `last` is where the next pass goes on (null: from the beginning).
 CREATE OR REPLACE FUNCTION agentflow_forgotten_runs(
     p_after uuid, p_limit int, OUT forgotten uuid[], OUT last uuid
 ) LANGUAGE plpgsql AS $$
@@ -142,8 +144,12 @@ BEGIN
     SELECT array_agg(w.id) INTO v_seen FROM (
         SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.id > p_after ORDER BY r.id LIMIT p_limit
     ) w;
-    SELECT coalesce(array_agg(s.id), '{}') INTO forgotten FROM unnest(v_seen) AS s(id)
-    WHERE NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open);
+    SELECT coalesce(array_agg(s.id), '{}') INTO forgotten FROM unnest(v_seen) AS s(id) JOIN runs r ON r.id = s.id
+    WHERE NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open AND e.hold IS NULL)
+      AND NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open
+                      AND e.hold IN ('limit', 'rate', 'admission', 'paused'))
+      AND NOT (r.status = 'WAITING' AND EXISTS (
+          SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open AND e.hold = 'waiting'));
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;
 

@@ -1,0 +1,176 @@
+"""How does a node execution run another graph, or one node by itself, as a child run, and what has come of it?
+
+A child run is found again by (parent run, node, index, call): starting it twice starts it once. It has its parent's
+owner, priority and masks, counts against the limits of the whole tree, and ends at the latest when its parent must.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow import clock
+from agentflow.blocks.registry import catalogue
+from agentflow.dispatch import publish
+from agentflow.engine.codec import loads
+from agentflow.errors import BadInput, GraphInvalid, NotFound
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.validation import validate
+from agentflow.ids import new_id
+from agentflow.services import graphs
+from agentflow.services.plans import document_of, plan_of
+from agentflow.services.transaction import after_commit
+from agentflow.settings import settings
+from agentflow.storage import children, runs
+from agentflow.storage import graphs as stored_graphs
+from agentflow.storage.children import Child
+from agentflow.storage.runs import Parent
+
+MOST_OUTPUTS: Final = 1_000
+"""Outputs of a child that its parent takes at once; it is called again for the rest."""
+
+LONE_NODE: Final = "node"
+"""The id of the node in a graph that was made for it alone."""
+
+Masks = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The node execution that starts a child run, and what the child inherits from its run."""
+
+    parent: Parent
+    owner_id: UUID
+    priority: int
+    depth: int
+    masks: Masks = field(default_factory=dict)
+
+
+def start_graph(
+    session: Session, caller: Caller, graph_id: str, version: int | None, inputs: Mapping[str, Any]
+) -> None:
+    """Start a run of a graph of the caller's owner, unless it runs already.
+
+    Raises:
+        BadInput: there is no such graph, it cannot run with these inputs, or the runs are nested too deep.
+    """
+    _refuse_too_deep(caller)
+    key = _uuid(graph_id)
+    head = stored_graphs.find(session, caller.owner_id, key) if key is not None else None
+    if head is None:
+        raise BadInput(f"there is no graph {graph_id} to run; it was deleted, or never was here")
+    try:
+        plan = plan_of(session, head.id, version or head.latest_version)
+        _start(session, caller, plan, inputs, caller.masks)
+    except NotFound as error:
+        raise BadInput(error.message) from None
+    except GraphInvalid as error:
+        raise BadInput(f"graph {graph_id}: {_sentence(error)}") from None
+
+
+def start_node(session: Session, caller: Caller, node: PlanNode, inputs: Mapping[str, Any]) -> None:
+    """Start a run of one node by itself, with `inputs` over what it is given in its graph, unless it runs already.
+
+    Raises:
+        BadInput: it cannot run with these inputs, or the runs are nested too deep.
+    """
+    _refuse_too_deep(caller)
+    document = lone_node(node.block_id, node.input_default, node.settings.model_dump(mode="json"))
+    own = {**caller.masks.get(node.id, {}), **inputs}
+    try:
+        graph_id = graphs.create_inline(session, caller.owner_id, document)
+        _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: own})
+    except GraphInvalid as error:
+        raise BadInput(f"{node.title}: {_sentence(error)}") from None
+
+
+def lone_node(block_id: str, literals: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The document of a graph of one node."""
+    node = {"id": LONE_NODE, "block_id": block_id, "input_default": dict(literals), "settings": dict(settings or {})}
+    return {"name": "one node", "nodes": [node], "links": []}
+
+
+def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, Any], masks: Masks) -> None:
+    graph = document_of(session, plan.graph_id, plan.version)
+    problems = validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks)
+    if any(problem.severity == "error" for problem in problems):
+        raise GraphInvalid("it cannot run", problems)
+    limit = plan.settings.deadline
+    new = runs.NewRun(
+        id=new_id(),
+        owner_id=caller.owner_id,
+        plan=plan,
+        inputs=inputs,
+        masks=masks,
+        priority=caller.priority,
+        deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
+        parent=caller.parent,
+    )
+    ready = runs.create(session, new)
+    masked = plan.masked(masks) if masks else plan
+    after_commit(session, lambda: publish(masked, new.id, new.priority, ready))
+
+
+def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, int] | None) -> dict[str, Any]:
+    """What a child run of a graph gave since `cursor`, and how it stands: `Resumed.value` of a `ChildRun`."""
+    child = children.find(session, parent)
+    if child is None:
+        return {"outputs": [], "cursor": cursor, "status": "FAILED", "error": "its run was deleted", "missing": True}
+    plan = plan_of(session, child.graph_id, child.graph_version)
+    nodes = {node.number: node for node in plan.nodes if node.kind is BlockKind.OUTPUT}
+    past = {int(node): idx for node, idx in (cursor or {}).items()}
+    found = children.outputs(session, child.id, list(nodes), past, MOST_OUTPUTS)
+    outputs = [[_name(nodes[line.node], line.name), loads(line.value)] for line in found.lines]
+    ended = child.ended and not found.more
+    return {
+        "outputs": outputs,
+        "cursor": {str(node): idx for node, idx in found.past.items()},
+        "status": child.status if ended else "RUNNING",
+        "error": child.error or child.stop_reason if ended else None,
+        "missing": False,
+        "more": found.more,
+    }
+
+
+def node_outcome(session: Session, parent: Parent) -> dict[str, Any] | None:
+    """What a child run of one node gave: `Resumed.value` of a `NodeCall`; None: it has not ended."""
+    child = children.find(session, parent)
+    if child is None:
+        return {"outputs": {}, "status": "FAILED", "error": "its run was deleted"}
+    if not child.ended:
+        return None
+    return {"outputs": lone_outputs(session, child), "status": child.status, "error": child.error or child.stop_reason}
+
+
+def lone_outputs(session: Session, child: Child) -> dict[str, list[Any]]:
+    """What the node of a run of one node gave, by pin."""
+    outputs: dict[str, list[Any]] = {}
+    for pin, text in children.node_outputs(session, child.id, 0, settings().max_outputs):
+        outputs.setdefault(pin, []).append(loads(text))
+    return outputs
+
+
+def _refuse_too_deep(caller: Caller) -> None:
+    if caller.depth + 1 > settings().max_depth:
+        raise BadInput(f"runs are nested deeper than {settings().max_depth} levels: most likely a graph runs itself")
+
+
+def _name(node: PlanNode, text: str | None) -> str:
+    given = loads(text) if text is not None else node.name
+    return given if isinstance(given, str) else str(node.name)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _sentence(error: GraphInvalid) -> str:
+    problems = [problem.message for problem in error.problems if problem.severity == "error"]
+    return "; ".join(problems[:5]) or error.message

@@ -1,0 +1,48 @@
+-- A run begins: its row, its inputs, and its starting node executions, which are QUEUED.
+--
+-- The inputs are stored as the outputs of node −1 and delivered to the input nodes' pin `value`, so that a claim needs no
+-- special case for them.
+--
+-- p_most    active runs that the owner may have: beyond, the run is held until another of theirs has ended. Null: it is a
+--           child run, or takes over another's place
+-- p_window  node executions that are QUEUED and not held, at most
+-- i_*  the inputs: name, value (JSON text), and the number of the input node of that name (null: the graph has none)
+-- s_*  the starting nodes: number, and how many linked pins each has
+
+CREATE OR REPLACE FUNCTION agentflow_create_run(
+    p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
+    p_deadline timestamptz, p_budget bigint, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
+    p_forked_from uuid, p_most int, p_window int,
+    i_name text[], i_value text[], i_node int[], s_node int[], s_need int[], OUT q_node int[], OUT created boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_hold text := CASE WHEN p_most IS NOT NULL AND NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
+    v_parent record;
+BEGIN
+    SELECT r.root_id, r.depth, r.deadline_at, r.paused_at INTO v_parent FROM runs r WHERE r.id = p_parent;
+    INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, created_at,
+                      parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, forked_from, admitted_at)
+    VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,
+            least(p_deadline, v_parent.deadline_at), p_budget, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
+            coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, p_forked_from,
+            CASE WHEN v_hold IS NULL THEN v_now END)
+    ON CONFLICT (parent_run_id, parent_node, parent_idx, parent_call) DO NOTHING;
+    created := FOUND;
+    IF NOT created THEN
+        RETURN;
+    END IF;
+    INSERT INTO node_executions (run_id, node, idx, status, open, hold, have, need, queued_at, check_at)
+    SELECT p_run, s.node, 1, 'QUEUED', true, coalesce(v_hold, CASE WHEN s.n > p_window THEN 'window' END), s.need, s.need, v_now,
+           CASE WHEN v_hold IS NULL AND s.n <= p_window THEN v_now + agentflow_ring_grace() ELSE 'infinity' END
+    FROM unnest(s_node, s_need) WITH ORDINALITY AS s(node, need, n);
+    q_node := CASE WHEN v_hold IS NULL THEN s_node[:p_window] END;
+    IF i_name <> '{}' THEN
+        INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
+        SELECT p_run, -1, 1, i.n - 1, 0, i.name, i.value FROM unnest(i_name, i_value) WITH ORDINALITY AS i(name, value, n);
+        INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled)
+        SELECT p_run, i.node, 'value', 1, -1, 1, i.n - 1, 0, false
+        FROM unnest(i_node) WITH ORDINALITY AS i(node, n) WHERE i.node IS NOT NULL;
+    END IF;
+    INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'QUEUED');
+END $$;

@@ -1,0 +1,108 @@
+-- When nothing of a run is busy: does it rest, go on or end? One transaction, the gate held alone; the verdict on a run
+-- that ends is made between census and finish (engine/verdict.py).
+--
+-- agentflow_rest     busy      something of it is worked on (or a child run of a stopped one); or it has ended: nothing to do
+--                    released  what its window held back is let out now: q_*
+--                    resting   something of it waits for the outside, for a slot, for a place, or for resume
+--                    over      nothing of it is open
+-- agentflow_census   what has it come to? counts: [[node, status, how many, how many of them were ever claimed], ...]
+-- agentflow_finish   write the end down; x_*: the node execution that waits for this run
+
+CREATE OR REPLACE FUNCTION agentflow_rest(
+    p_run uuid, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_status text;
+    v_now timestamptz;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    v_now := agentflow_now();
+    verdict := 'busy';
+    SELECT r.status INTO v_status FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL) THEN
+        RETURN;
+    END IF;
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+    IF q_node IS NOT NULL THEN
+        verdict := 'released';
+    ELSIF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open
+                  AND e.hold IN ('limit', 'rate', 'admission', 'paused')) THEN
+        verdict := 'resting';
+    ELSIF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold = 'waiting') THEN
+        verdict := 'resting';
+        UPDATE runs r SET status = 'WAITING' WHERE r.id = p_run AND r.status = 'RUNNING';
+        IF FOUND THEN
+            INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'WAITING');
+        END IF;
+    ELSIF NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
+        verdict := 'over';
+    END IF;
+END $$;
+
+-- Lets out, in the order of the graph, up to p_limit of the node executions that are held for this reason.
+CREATE OR REPLACE FUNCTION agentflow_let_out(
+    p_run uuid, p_hold text, p_limit int, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := agentflow_now();
+BEGIN
+    WITH held AS (
+        SELECT e.node, e.idx FROM node_executions e
+        WHERE e.run_id = p_run AND e.hold = p_hold AND e.status = 'QUEUED'
+        ORDER BY e.node, e.idx LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
+    ), let_out AS (
+        UPDATE node_executions e SET hold = NULL, check_at = v_now + agentflow_ring_grace(), rings = 0, queued_at = v_now
+        FROM held h WHERE e.run_id = p_run AND e.node = h.node AND e.idx = h.idx
+        RETURNING e.node, e.idx
+    )
+    SELECT array_agg(l.node ORDER BY l.node, l.idx), array_agg(l.idx ORDER BY l.node, l.idx) INTO q_node, q_idx FROM let_out l;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_census(
+    p_run uuid, OUT graph_id uuid, OUT graph_version int, OUT masks text, OUT stop_as text, OUT stop_reason text, OUT counts json,
+    OUT reported jsonb
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    SELECT r.graph_id, r.graph_version, r.masks, r.stop_as, r.stop_reason
+    INTO graph_id, graph_version, masks, stop_as, stop_reason
+    FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open) THEN
+        RETURN;
+    END IF;
+    SELECT coalesce(json_agg(json_build_array(c.node, c.status, c.n, c.started) ORDER BY c.node, c.status), '[]') INTO counts
+    FROM (SELECT e.node, e.status, count(*) AS n, count(*) FILTER (WHERE e.attempt > 0) AS started
+          FROM node_executions e WHERE e.run_id = p_run GROUP BY e.node, e.status) c;
+    reported := agentflow_reported(p_run);
+    RETURN NEXT;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_finish(
+    p_run uuid, p_status text, p_reason text, p_error text, p_stats jsonb,
+    OUT x_run uuid, OUT x_node int, OUT x_idx int
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+BEGIN
+    UPDATE runs r SET status = p_status, reason = p_reason, error = p_error, ended_at = v_now,
+        stats = p_stats || jsonb_build_object(
+            'duration', round(coalesce(extract(epoch FROM v_now - r.started_at), 0)::numeric, 6))
+    WHERE r.id = p_run;
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', p_status, p_reason);
+    SELECT w.run_id, w.node, w.idx INTO x_run, x_node, x_idx FROM agentflow_wake_parent(p_run) w;
+END $$;
+
+-- What the node executions of a run reported, added up, and what its child runs came to: {count: total}.
+CREATE OR REPLACE FUNCTION agentflow_reported(p_run uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT coalesce(jsonb_object_agg(t.key, t.total), '{}') FROM (
+        SELECT b.key, sum(b.value::numeric) AS total FROM (
+            SELECT e.stats FROM node_executions e WHERE e.run_id = p_run AND e.stats IS NOT NULL
+            UNION ALL
+            SELECT c.stats - '{duration,leftovers,leftover_count}'::text[] || jsonb_build_object('child_runs', 1 + coalesce((c.stats ->> 'child_runs')::int, 0))
+            FROM runs c WHERE c.parent_run_id = p_run AND c.stats IS NOT NULL
+        ) s, jsonb_each_text(s.stats) b
+        WHERE jsonb_typeof(s.stats -> b.key) = 'number' GROUP BY b.key) t
+$$;

@@ -1,0 +1,271 @@
+-- Waiting without a worker: a WAITING row and its row in `waits`, until what it waits for has come.
+--
+-- agentflow_settle_and   a settle, and what else happens with it in one transaction: it waits; it frees its slot; it wakes
+--                        the node execution that waits for this run; what it cost is added up
+-- agentflow_go_on        WAITING → QUEUED, with what came
+-- agentflow_wake_due     its time has come
+-- agentflow_wake_parent  a child run gave an output, or ended
+-- agentflow_signal       an external event
+-- agentflow_review       a person has decided
+--
+-- Events and reviews come under the gate held alone, and waits are written under it held shared: so an event cannot slip
+-- through between the look for one and the wait. A child wakes its parent while it holds its own gate: from the child to
+-- the parent is the only order in which two gates are taken.
+
+CREATE OR REPLACE FUNCTION agentflow_go_on(
+    p_run uuid, p_node int, p_idx int, p_result text, p_timed_out boolean
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+BEGIN
+    UPDATE node_executions e SET status = 'QUEUED', hold = NULL, queued_at = v_now, rings = 0, due_at = NULL,
+        check_at = v_now + agentflow_ring_grace()
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE waits w SET open = false, result = p_result, timed_out = p_timed_out
+    WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx;
+    INSERT INTO events (run_id, kind, status, reason, node, idx)
+    VALUES (p_run, 'woken', 'QUEUED', CASE WHEN p_timed_out THEN 'timeout' END, p_node, p_idx);
+    RETURN true;
+END $$;
+
+-- What a person decided, as the block gets it. The data is JSON text already.
+CREATE OR REPLACE FUNCTION agentflow_review_result(p_approved boolean, p_data text, p_message text)
+RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT '{"approved":' || p_approved || ',"data":' || p_data || ',"message":' || to_json(coalesce(p_message, ''))::text || '}'
+$$;
+
+CREATE OR REPLACE FUNCTION agentflow_wait(
+    p_run uuid, p_node int, p_idx int, p_kind text, p_key text, p_seconds float8, p_state text,
+    p_name text, p_data text, p_editable boolean
+) RETURNS boolean LANGUAGE plpgsql AS $$
+-- The node execution is WAITING since a moment ago: for this. Whether it goes on at once.
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_until timestamptz := v_now + make_interval(secs => p_seconds);
+    v_nudged boolean;
+    v_came boolean := false;
+    v_result text;
+BEGIN
+    SELECT w.nudged INTO v_nudged FROM waits w WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx FOR UPDATE;
+    INSERT INTO waits (run_id, node, idx, kind, key, open, until, state, since)
+    VALUES (p_run, p_node, p_idx, p_kind, p_key, true, v_until, p_state, v_now)
+    ON CONFLICT (run_id, node, idx) DO UPDATE SET kind = p_kind, key = p_key, open = true, until = v_until, state = p_state,
+        since = v_now, result = NULL, timed_out = false, nudged = false;
+    IF v_until IS NOT NULL THEN
+        UPDATE node_executions e SET check_at = v_until WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
+    END IF;
+    IF p_kind = 'event' THEN
+        UPDATE signals s SET taken_by_node = p_node, taken_by_idx = p_idx WHERE s.id = (
+            SELECT t.id FROM signals t WHERE t.run_id = p_run AND t.name = p_key AND t.taken_by_node IS NULL
+            ORDER BY t.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING s.payload INTO v_result;
+        v_came := FOUND;
+    ELSIF p_kind = 'review' THEN
+        v_came := EXISTS (SELECT FROM review_policies o WHERE o.run_id = p_run AND o.node = p_node);
+        v_result := CASE WHEN v_came THEN agentflow_review_result(true, p_data, '') END;
+        INSERT INTO reviews (id, owner_id, run_id, node, idx, name, data, editable, status, decided_at)
+        SELECT p_key::uuid, r.owner_id, p_run, p_node, p_idx, p_name, p_data, p_editable,
+               CASE WHEN v_came THEN 'APPROVED' ELSE 'WAITING' END, CASE WHEN v_came THEN v_now END
+        FROM runs r WHERE r.id = p_run;
+    ELSIF p_kind = 'child' THEN
+        v_came := v_nudged IS TRUE OR EXISTS (
+            SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.parent_node = p_node AND c.parent_idx = p_idx
+            AND c.parent_call = p_key AND c.ended_at IS NOT NULL);
+    END IF;
+    RETURN v_came AND agentflow_go_on(p_run, p_node, p_idx, v_result, false);
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_add_stats(p_stats jsonb, p_more jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(t.key, t.total) FROM (
+        SELECT b.key, sum(b.value::numeric) AS total
+        FROM (SELECT * FROM jsonb_each_text(coalesce(p_stats, '{}')) UNION ALL SELECT * FROM jsonb_each_text(p_more)) b
+        GROUP BY b.key) t
+$$;
+
+-- The arguments up to r_sticky are those of agentflow_settle.
+-- p_stats    counts that the block reported, to be added to the node execution's; `cost` to the tree of runs' as well
+-- w_*        what it waits for (p_status WAITING): kind, key, seconds, state, and of a review: name, data, editable
+-- p_wakes    this run is a child, and its parent wants to hear of this
+-- p_frees    it may hold a slot of a concurrency limit
+-- x_*        node executions of other runs (or of this) that became QUEUED besides q_* and must be published
+-- total_cost what the tree of runs has cost by now, where this cost something
+CREATE OR REPLACE FUNCTION agentflow_settle_and(
+    p_run uuid, p_node int, p_idx int, p_token uuid, p_first int, p_count int,
+    p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
+    o_ord int[], o_part int[], o_pin text[], o_value text[],
+    r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
+    p_window int, p_stats jsonb, w_kind text, w_key text, w_seconds float8, w_state text, w_name text, w_data text,
+    w_editable boolean, p_wakes boolean, p_frees boolean,
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean,
+    OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_fresh boolean;
+    v_other record;
+BEGIN
+    PERFORM agentflow_gate_shared(p_run);
+    v_fresh := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+                       AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first);
+    SELECT s.verdict, s.q_node, s.q_idx, s.go_on, s.crowded INTO verdict, q_node, q_idx, go_on, crowded
+    FROM agentflow_settle(p_run, p_node, p_idx, p_token, p_first, p_count, p_status, p_reason, p_error, p_delay, p_lease,
+                          p_ordered, o_ord, o_part, o_pin, o_value, r_ord, r_part, r_sink, r_pin, r_static, r_need,
+                          r_base, r_sticky, p_window) s;
+    IF NOT v_fresh THEN  -- another's, or the same call again: all of this was done with it
+        RETURN;
+    END IF;
+    IF p_frees THEN
+        FOR v_other IN SELECT f.* FROM agentflow_free_slot(p_run, p_node, p_idx) f LOOP
+            x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
+        END LOOP;
+    END IF;
+    IF verdict <> 'landed' THEN
+        RETURN;
+    END IF;
+    IF p_stats IS NOT NULL THEN
+        UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, p_stats)
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
+    END IF;
+    IF w_kind IS NOT NULL AND agentflow_wait(p_run, p_node, p_idx, w_kind, w_key, w_seconds, w_state, w_name, w_data, w_editable) THEN
+        q_node := q_node || p_node;
+        q_idx := q_idx || p_idx;
+    END IF;
+    IF p_wakes THEN
+        FOR v_other IN SELECT w.* FROM agentflow_wake_parent(p_run) w LOOP
+            x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
+        END LOOP;
+    END IF;
+    IF (p_stats ->> 'cost')::numeric > 0 THEN
+        INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (p_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
+        ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO total_cost;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_wake_due(p_run uuid, p_node int, p_idx int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
+BEGIN
+    PERFORM agentflow_gate_shared(p_run);
+    SELECT w.kind, w.key, w.until INTO v FROM waits w
+    WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx AND w.open;
+    IF NOT FOUND OR v.until IS NULL OR v.until > agentflow_now() THEN
+        UPDATE node_executions e SET check_at = coalesce(v.until, 'infinity')
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING';
+        RETURN false;
+    END IF;
+    IF NOT agentflow_go_on(p_run, p_node, p_idx, NULL, v.kind <> 'timer') THEN
+        RETURN false;
+    END IF;
+    IF v.kind = 'review' THEN
+        UPDATE reviews o SET status = 'EXPIRED', decided_at = agentflow_now() WHERE o.id = v.key::uuid AND o.status = 'WAITING';
+    END IF;
+    RETURN true;
+END $$;
+
+-- One that does not wait just now is told by `nudged`, so that it does not go to sleep over this.
+CREATE OR REPLACE FUNCTION agentflow_wake_parent(
+    p_run uuid, OUT run_id uuid, OUT node int, OUT idx int
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+    v_status text;
+BEGIN
+    SELECT r.parent_run_id AS run, r.parent_node AS node, r.parent_idx AS idx INTO v FROM runs r WHERE r.id = p_run;
+    IF v.run IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM agentflow_gate_shared(v.run);
+    SELECT e.status INTO v_status FROM node_executions e
+    WHERE e.run_id = v.run AND e.node = v.node AND e.idx = v.idx FOR NO KEY UPDATE;
+    IF v_status = 'WAITING' AND EXISTS (SELECT FROM waits w WHERE w.run_id = v.run AND w.node = v.node AND w.idx = v.idx
+                                        AND w.kind = 'child') THEN
+        IF agentflow_go_on(v.run, v.node, v.idx, NULL, false) THEN
+            run_id := v.run; node := v.node; idx := v.idx;
+            RETURN NEXT;
+        END IF;
+    ELSIF v_status IN ('QUEUED', 'RUNNING') THEN
+        INSERT INTO waits (run_id, node, idx, kind, key, open, nudged) VALUES (v.run, v.node, v.idx, 'child', '', false, true)
+        ON CONFLICT (run_id, node, idx) DO UPDATE SET nudged = true;
+    END IF;
+END $$;
+
+-- verdict: taken    a node execution that waited for it has it, and is QUEUED: q_*
+--          kept     none waits; the next that does gets it
+--          full     too many are kept already
+--          ended    the run has ended or is being stopped
+--          unknown  there is no such run
+CREATE OR REPLACE FUNCTION agentflow_signal(
+    p_run uuid, p_name text, p_payload text, p_most int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_run record;
+    v record;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    SELECT r.ended_at, r.stop_as INTO v_run FROM runs r WHERE r.id = p_run;
+    IF NOT FOUND THEN
+        verdict := 'unknown';
+        RETURN;
+    ELSIF v_run.ended_at IS NOT NULL OR v_run.stop_as IS NOT NULL THEN
+        verdict := 'ended';
+        RETURN;
+    END IF;
+    SELECT w.node, w.idx INTO v FROM waits w
+    WHERE w.run_id = p_run AND w.kind = 'event' AND w.key = p_name AND w.open ORDER BY w.since, w.node, w.idx LIMIT 1;
+    IF FOUND AND agentflow_go_on(p_run, v.node, v.idx, p_payload, false) THEN
+        verdict := 'taken';
+        q_node := ARRAY[v.node];
+        q_idx := ARRAY[v.idx];
+        INSERT INTO signals (run_id, name, payload, taken_by_node, taken_by_idx) VALUES (p_run, p_name, p_payload, v.node, v.idx);
+    ELSIF (SELECT count(*) FROM (SELECT FROM signals s WHERE s.run_id = p_run AND s.taken_by_node IS NULL LIMIT p_most) k) >= p_most THEN
+        verdict := 'full';
+    ELSE
+        verdict := 'kept';
+        INSERT INTO signals (run_id, name, payload) VALUES (p_run, p_name, p_payload);
+    END IF;
+END $$;
+
+-- p_data: what the data was edited to, or null. p_rest: the others of this node in this run are approved too, and will be.
+-- verdict: decided, already (someone has decided before, or its run was stopped), unknown
+CREATE OR REPLACE FUNCTION agentflow_review(
+    p_review uuid, p_owner uuid, p_approve boolean, p_data text, p_message text, p_rest boolean,
+    OUT verdict text, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+    v_node int;
+BEGIN
+    SELECT o.run_id, o.node INTO run_id, v_node FROM reviews o WHERE o.id = p_review AND o.owner_id = p_owner;
+    IF NOT FOUND THEN
+        verdict := 'unknown';
+        RETURN;
+    END IF;
+    PERFORM agentflow_gate_alone(run_id);
+    verdict := 'already';
+    IF NOT EXISTS (SELECT FROM reviews o WHERE o.id = p_review AND o.status = 'WAITING') THEN
+        RETURN;
+    END IF;
+    IF p_approve AND p_rest THEN
+        INSERT INTO review_policies (run_id, node) VALUES (run_id, v_node) ON CONFLICT DO NOTHING;
+    END IF;
+    FOR v IN
+        SELECT o.id, o.node, o.idx, o.data FROM reviews o
+        WHERE o.run_id = agentflow_review.run_id AND o.node = v_node AND o.status = 'WAITING'
+          AND (o.id = p_review OR (p_approve AND p_rest)) ORDER BY o.idx
+    LOOP
+        IF agentflow_go_on(run_id, v.node, v.idx, agentflow_review_result(
+            p_approve, CASE WHEN v.id = p_review THEN coalesce(p_data, v.data) ELSE v.data END, p_message), false) THEN
+            UPDATE reviews o SET status = CASE WHEN p_approve THEN 'APPROVED' ELSE 'REJECTED' END, message = p_message,
+                decided = CASE WHEN v.id = p_review THEN p_data END, decided_at = agentflow_now() WHERE o.id = v.id;
+            verdict := 'decided';
+            q_node := q_node || v.node;
+            q_idx := q_idx || v.idx;
+        END IF;
+    END LOOP;
+END $$;

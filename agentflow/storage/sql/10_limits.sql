@@ -1,0 +1,175 @@
+-- Limits over all workers, by parking: who is over a limit is held in its row, and let in by whoever makes room.
+--
+-- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later
+-- agentflow_free_slot       a slot is given back, and handed on to the one that has waited for it longest
+-- agentflow_reap_slots      slots of node executions that do not run any more
+-- agentflow_admit           runs of an owner may start, as others of theirs have ended
+--
+-- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again.
+-- A rate gives each start a place in time (the generic cell rate algorithm): one that comes too early is held until its
+-- place, which nobody can take from it, and rung then by recovery.
+-- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
+
+CREATE OR REPLACE FUNCTION agentflow_claim_limited(
+    p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
+    p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8,
+    OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
+    OUT resumed_from int, OUT wait text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+    v_now timestamptz;
+    v_place timestamptz;
+    v_took boolean := false;
+BEGIN
+    PERFORM agentflow_gate_shared(p_run);
+    v_now := agentflow_now();
+    SELECT e.hold, e.due_at, r.stop_as, r.paused_at INTO v FROM node_executions e JOIN runs r ON r.id = e.run_id
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED';
+    IF NOT FOUND OR v.hold <> 'rate' OR v.due_at > v_now THEN
+        verdict := 'gone';
+        RETURN;
+    END IF;
+    IF v.stop_as IS NULL AND v.paused_at IS NULL THEN
+        IF p_slot_key IS NOT NULL AND NOT EXISTS (
+            SELECT FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+        ) THEN
+            INSERT INTO limits (owner_id, key) VALUES (p_owner, p_slot_key) ON CONFLICT DO NOTHING;
+            PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_slot_key FOR UPDATE;
+            IF (SELECT count(*) FROM limit_slots s WHERE s.owner_id = p_owner AND s.key = p_slot_key) >= p_slots THEN
+                UPDATE node_executions e SET hold = 'limit', check_at = 'infinity'
+                WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
+                IF FOUND THEN
+                    INSERT INTO limit_queue (owner_id, key, run_id, node, idx)
+                    VALUES (p_owner, p_slot_key, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
+                END IF;
+                verdict := 'held';
+                RETURN;
+            END IF;
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key);
+            v_took := true;
+        END IF;
+        IF p_rate_key IS NOT NULL AND v.hold IS NULL THEN
+            INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
+            SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
+            WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
+            UPDATE limits l SET next_at = v_place + make_interval(secs => 1 / p_per_second)
+            WHERE l.owner_id = p_owner AND l.key = p_rate_key;
+            IF v_place > v_now THEN
+                UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0
+                WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
+                verdict := 'held';
+                RETURN;
+            END IF;
+        END IF;
+        UPDATE node_executions e SET hold = NULL
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold = 'rate';
+    END IF;
+    SELECT c.verdict, c.attempt, c.emitted, c.failures, c.losses, c.inputs, c.last, c.resumed_from, c.wait
+    INTO verdict, attempt, emitted, failures, losses, inputs, last, resumed_from, wait
+    FROM agentflow_claim(p_run, p_node, p_idx, p_pins, p_token, p_holder, p_lease) c;
+    IF v_took AND verdict <> 'claimed' THEN
+        DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_free_slot(
+    p_run uuid, p_node int, p_idx int, OUT run_id uuid, OUT node int, OUT idx int
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+BEGIN
+    DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+    RETURNING s.owner_id, s.key INTO v;
+    IF FOUND THEN
+        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_hand_on(v.owner_id, v.key) h;
+    END IF;
+END $$;
+
+-- The next in the queue that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over.
+CREATE OR REPLACE FUNCTION agentflow_hand_on(
+    p_owner uuid, p_key text, OUT run_id uuid, OUT node int, OUT idx int
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+    v_now timestamptz := agentflow_now();
+BEGIN
+    PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_key FOR UPDATE;
+    LOOP
+        DELETE FROM limit_queue q WHERE q.owner_id = p_owner AND q.key = p_key AND q.id = (
+            SELECT n.id FROM limit_queue n WHERE n.owner_id = p_owner AND n.key = p_key ORDER BY n.id LIMIT 1)
+        RETURNING q.run_id, q.node, q.idx INTO v;
+        EXIT WHEN NOT FOUND;
+        UPDATE node_executions e SET hold = NULL, queued_at = v_now, rings = 0, check_at = v_now + agentflow_ring_grace()
+        WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit';
+        IF FOUND THEN
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key);
+            run_id := v.run_id; node := v.node; idx := v.idx;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+    END LOOP;
+END $$;
+
+-- A slot is kept through a retry and a lost lease. What is left of stopped runs goes; and a queue that nobody is before
+-- moves on.
+CREATE OR REPLACE FUNCTION agentflow_reap_slots(
+    p_limit int, OUT run_id uuid, OUT node int, OUT idx int
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+BEGIN
+    FOR v IN
+        SELECT s.run_id, s.node, s.idx FROM limit_slots s
+        WHERE s.since < agentflow_now() - interval '5 seconds' AND NOT EXISTS (
+            SELECT FROM node_executions e WHERE e.run_id = s.run_id AND e.node = s.node AND e.idx = s.idx
+            AND e.status IN ('QUEUED', 'RUNNING'))
+        ORDER BY s.owner_id, s.key LIMIT p_limit
+    LOOP
+        RETURN QUERY SELECT f.run_id, f.node, f.idx FROM agentflow_free_slot(v.run_id, v.node, v.idx) f;
+    END LOOP;
+    FOR v IN
+        SELECT DISTINCT q.owner_id, q.key FROM limit_queue q
+        WHERE NOT EXISTS (SELECT FROM limit_slots s WHERE s.owner_id = q.owner_id AND s.key = q.key)
+        ORDER BY q.owner_id, q.key LIMIT p_limit
+    LOOP
+        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_hand_on(v.owner_id, v.key) h;
+    END LOOP;
+END $$;
+
+-- An owner's runs beyond so many active ones wait: those that wait for the outside are not counted, nor are child runs.
+-- Every owner has places of their own, so nobody waits behind somebody else's runs.
+CREATE OR REPLACE FUNCTION agentflow_has_place(p_owner uuid, p_most int) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT count(*) < p_most FROM (
+        SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NOT NULL
+        AND r.parent_run_id IS NULL AND r.status <> 'WAITING' LIMIT p_most) active
+$$;
+
+CREATE OR REPLACE FUNCTION agentflow_admit(
+    p_owner uuid, p_most int, p_window int, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    IF NOT EXISTS (SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NULL) THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(uuid_hash(p_owner), -2);  -- one at a time, or both would see the same free place
+    WHILE agentflow_has_place(p_owner, p_most) LOOP
+        UPDATE runs r SET admitted_at = agentflow_now() WHERE r.id = (
+            SELECT n.id FROM runs n WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
+            ORDER BY n.priority DESC, n.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING r.id INTO run_id;
+        EXIT WHEN NOT FOUND;
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(run_id, 'admission', p_window) o;
+        UPDATE node_executions e SET hold = 'window' WHERE e.run_id = agentflow_admit.run_id AND e.hold = 'admission';
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_owners_in_line(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
+    SELECT DISTINCT r.owner_id FROM runs r WHERE r.ended_at IS NULL AND r.admitted_at IS NULL LIMIT p_limit
+$$;

@@ -1,0 +1,102 @@
+-- A run is paused, goes on, and is retried. Each under its gate held alone; stopping stands in 07_stop.sql.
+--
+-- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql)
+-- agentflow_resume   what was held is let out
+-- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again
+-- agentflow_orphans  child runs that nobody waits for any more
+
+-- verdict: paused, already, ended, unknown
+CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    SELECT r.status, r.ended_at, r.stop_as, r.paused_at INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'unknown';
+    ELSIF v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN
+        RETURN 'ended';
+    ELSIF v.paused_at IS NOT NULL THEN
+        RETURN 'already';
+    END IF;
+    UPDATE runs r SET paused_at = agentflow_now() WHERE r.id = p_run;
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'paused');
+    RETURN 'paused';
+END $$;
+
+-- verdict: resumed, already (it is not paused), ended, unknown
+CREATE OR REPLACE FUNCTION agentflow_resume(
+    p_run uuid, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    SELECT r.status, r.ended_at, r.stop_as, r.paused_at INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    verdict := CASE WHEN NOT FOUND THEN 'unknown' WHEN v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN 'ended'
+                    WHEN v.paused_at IS NULL THEN 'already' ELSE 'resumed' END;
+    IF verdict <> 'resumed' THEN
+        RETURN;
+    END IF;
+    UPDATE runs r SET paused_at = NULL WHERE r.id = p_run;
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'resumed');
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'paused', p_window) o;
+    UPDATE node_executions e SET hold = 'window' WHERE e.run_id = p_run AND e.hold = 'paused';
+END $$;
+
+-- p_unhandled: the nodes whose failures nothing handles.
+-- verdict: retried, nothing (all that it could run again has completed), open (it has not ended), completed, unknown
+CREATE OR REPLACE FUNCTION agentflow_retry(
+    p_run uuid, p_unhandled int[], p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_status text;
+    v_now timestamptz;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    v_now := agentflow_now();
+    SELECT r.status INTO v_status FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    verdict := CASE WHEN v_status IS NULL THEN 'unknown' WHEN v_status = 'COMPLETED' THEN 'completed'
+                    WHEN v_status NOT IN ('FAILED', 'CANCELLED') THEN 'open'
+                    WHEN EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND (
+                        e.status = 'CANCELLED' OR e.hold = 'unrouted' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled))))
+                    THEN 'retried' ELSE 'nothing' END;
+    IF verdict <> 'retried' THEN
+        RETURN;
+    END IF;
+    UPDATE runs r SET status = 'RUNNING', retry_no = r.retry_no + 1, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
+        stop_as = NULL, stop_reason = NULL, cancel_requested_at = NULL, paused_at = NULL,
+        started_at = coalesce(r.started_at, v_now), admitted_at = coalesce(r.admitted_at, v_now),
+        deadline_at = v_now + (r.deadline_at - r.created_at)
+    WHERE r.id = p_run;
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', 'RUNNING', 'retried');
+
+    -- What was delivered late because its run was stopped has its turn now (recovery sees to it).
+    UPDATE node_executions e SET open = true, hold = NULL, check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
+    -- What waited goes on waiting, unless for a child run: that has been retried before this, and is looked at anew.
+    UPDATE node_executions e SET status = 'WAITING', open = true, hold = 'waiting', ended_at = NULL,
+        check_at = coalesce(w.until, 'infinity')
+    FROM waits w
+    WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND w.run_id = e.run_id AND w.node = e.node AND w.idx = e.idx
+      AND w.open AND w.kind <> 'child';
+    UPDATE reviews o SET status = 'WAITING', decided_at = NULL FROM waits w
+    WHERE o.run_id = p_run AND o.status = 'CANCELLED' AND w.run_id = p_run AND w.node = o.node AND w.idx = o.idx
+      AND w.open AND w.key = o.id::text;
+    UPDATE node_executions e SET status = 'INCOMPLETE', ended_at = NULL
+    WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
+    UPDATE node_executions e SET status = 'QUEUED', open = true, hold = 'window', ended_at = NULL, reason = NULL, error = NULL,
+        failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity'
+    WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+END $$;
+
+-- Their parent has ended or is being stopped, or the node execution that waited for them has ended.
+CREATE OR REPLACE FUNCTION agentflow_orphans(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
+    SELECT c.id FROM runs c JOIN runs p ON p.id = c.parent_run_id
+    LEFT JOIN node_executions e ON e.run_id = c.parent_run_id AND e.node = c.parent_node AND e.idx = c.parent_idx
+    WHERE c.ended_at IS NULL AND c.stop_as IS NULL
+      AND (p.stop_as IS NOT NULL OR p.ended_at IS NOT NULL OR e.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
+    LIMIT p_limit
+$$;

@@ -1,0 +1,148 @@
+"""What may a block ask of the engine, and who answers? The `Context` of one attempt, made of what the worker has."""
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from agentflow.blocks.base import Context, Tool
+from agentflow.blocks.credentials import Credential
+from agentflow.blocks.registry import catalogue
+from agentflow.engine.waits import Resumed
+from agentflow.errors import BadInput, BlockBug
+from agentflow.graph.pins import TOOLS, base_name
+from agentflow.graph.plan import Plan, PlanNode
+from agentflow.services import memories
+from agentflow.services.transaction import transaction
+from agentflow.settings import settings
+from agentflow.worker.attempt import Attempt
+
+_TOOL_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
+_LONGEST_TOOL_NAME: Final = 64  # what the providers of models take
+
+
+def context(attempt: Attempt, resumed: Resumed | None) -> Context:
+    """The context of an attempt."""
+    run, node = attempt.run, attempt.node
+    return Context(
+        run_id=run.run_id,
+        node_id=node.id,
+        index=attempt.idx,
+        attempt=attempt.claim.attempt,
+        idempotency_key=f"{run.run_id}:{node.id}:{attempt.idx}",
+        logger=logging.LoggerAdapter(
+            logging.getLogger(f"agentflow.blocks.{node.block_name}"),
+            {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt},
+        ),
+        cancelled=lambda: attempt.interrupts.cause is not None,
+        graph_id=run.plan.graph_id,
+        resumed=resumed,
+        safe_mode=run.plan.settings.safe_mode,
+        tools=_tools(run.plan, node.number) if _has_tools(node) else (),
+        memory=_Memory(run.owner_id),
+        credential=credential,
+        report=_checked(attempt),
+    )
+
+
+class _Memory:
+    """What the blocks of one user keep between runs."""
+
+    def __init__(self, owner_id: UUID) -> None:
+        self._owner_id = owner_id
+
+    def get(self, key: str) -> Any:
+        with transaction() as session:
+            return memories.get(session, self._owner_id, key)
+
+    def put(self, key: str, value: Any) -> None:
+        with transaction() as session:
+            memories.put(session, self._owner_id, key, value)
+
+
+def _checked(attempt: Attempt) -> Callable[..., None]:
+    def report(**counts: float) -> None:
+        for name, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, int | float) or not math.isfinite(count) or count < 0:
+                raise BlockBug(f"the block reported {name} = {count!r}, which is no count")
+        attempt.report(**counts)
+
+    return report
+
+
+def credential(provider: str) -> Credential:
+    """The operator's credential for a provider.
+
+    Raises:
+        BadInput: there is none.
+    """
+    known = settings().credentials.get(provider)
+    if known is None:
+        raise BadInput(f"there is no credential for {provider} here: the operator sets it in AGENTFLOW_CREDENTIALS")
+    fields = {key: value for key, value in known.items() if key in Credential.__dataclass_fields__}
+    return Credential(**{**fields, "provider": provider})
+
+
+def _has_tools(node: PlanNode) -> bool:
+    return any(base_name(link.source_pin) == TOOLS for link in node.links)
+
+
+def _tools(plan: Plan, number: int) -> tuple[Tool, ...]:
+    """The nodes that hang on the tool pins of node `number`, in the order of their links."""
+    linked: dict[int, list[str]] = {}
+    for link in plan.nodes[number].links:
+        if base_name(link.source_pin) == TOOLS:
+            linked.setdefault(link.sink, []).append(link.sink_pin)
+    taken: set[str] = set()
+    return tuple(_tool(plan.nodes[sink], pins, taken) for sink, pins in linked.items())
+
+
+def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
+    spec = catalogue(node.block_id)
+    declared = _declared_pins(node)
+    parameters = {_parameter(pin): pin for pin in pins}
+    properties = {}
+    required = []
+    for parameter, pin in parameters.items():
+        schema = declared.get(base_name(pin)) if base_name(pin) == pin else None
+        properties[parameter] = dict(schema or {})
+        if schema is None or "default" not in schema:
+            required.append(parameter)
+    return Tool(
+        node_id=node.id,
+        name=_unique(_TOOL_NAME.sub("_", node.title).strip("_") or "tool", taken),
+        description=_description(node, spec.description if spec else ""),
+        parameters={"type": "object", "properties": properties, "required": required},
+        pins=parameters,
+    )
+
+
+def _declared_pins(node: PlanNode) -> Mapping[str, Mapping[str, Any]]:
+    """Pin → JSON Schema: the block's, or of a sub-graph node its graph's inputs."""
+    given = node.input_default.get("input_schema")
+    properties: Any = given.get("properties") if isinstance(given, dict) else None
+    if isinstance(properties, dict):
+        return {name: schema for name, schema in properties.items() if isinstance(schema, dict)}
+    spec = catalogue(node.block_id)
+    return {} if spec is None else {name: pin.schema for name, pin in spec.inputs.items()}
+
+
+def _description(node: PlanNode, of_the_block: str) -> str:
+    own = node.input_default.get("description")
+    return own if isinstance(own, str) and own.strip() else of_the_block or node.title
+
+
+def _parameter(pin: str) -> str:
+    return _TOOL_NAME.sub("_", pin)[:_LONGEST_TOOL_NAME]
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    short = name[:_LONGEST_TOOL_NAME]
+    number = 1
+    while short in taken:
+        number += 1
+        short = f"{name[: _LONGEST_TOOL_NAME - 4]}_{number}"
+    taken.add(short)
+    return short

@@ -1,0 +1,23 @@
+"""What does a gathering node hand on at this execution: a list of the values that arrived, or nothing yet?
+
+Each value that arrives makes an execution of the node. One that completes a group hands the group on; the others give
+nothing. What remains when the run comes to rest is handed on by an execution that no value made
+(`storage/sql/12_gather.sql`). The values are read where they are stored, once.
+"""
+
+from typing import Any
+
+from agentflow.engine.codec import loads
+from agentflow.worker.attempt import Attempt
+
+
+def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
+    """Put the group that this execution completes into `given["items"]`; False: it completes none."""
+    size = given.get("size")
+    group = size if isinstance(size, int) and size > 0 else None
+    with attempt.process.lock:
+        text = attempt.process.hot.gathered(attempt.run.run_id, attempt.node.number, pin, attempt.idx, group)
+    if text is None:
+        return False
+    given["items"] = loads(text)
+    return True

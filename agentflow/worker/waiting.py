@@ -1,0 +1,129 @@
+"""How does a node execution go to sleep, and what does it find when it is woken?
+
+A block's wait becomes a row (`storage/sql/09_waiting.sql`) with the settle that makes the node execution WAITING. A
+child run is started just before: if the worker dies in between, the next attempt finds it running.
+"""
+
+import math
+from typing import Any, Final
+
+from agentflow.engine.codec import dumps, loads
+from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
+from agentflow.errors import BlockBug
+from agentflow.ids import new_id
+from agentflow.services import child_runs
+from agentflow.services.child_runs import Caller
+from agentflow.services.transaction import transaction
+from agentflow.settings import settings
+from agentflow.storage.node_executions import WaitFor
+from agentflow.storage.runs import Parent
+from agentflow.worker.attempt import Attempt
+
+_LONGEST: Final = 10 * 366 * 86_400.0
+"""Seconds that a wait may be given: ten years."""
+
+_MAX_NAME: Final = 200
+
+
+def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
+    """What is stored of `wait`; a child run is started.
+
+    Raises:
+        BlockBug: the wait is none that there can be.
+        BadInput: the child run cannot be started.
+    """
+    if isinstance(wait, ChildRun | NodeCall):
+        return _begin_child(attempt, wait)
+    if isinstance(wait, Asleep):
+        return WaitFor("child", wait.key, None, wait.state)
+    state = _text({"state": wait.state})
+    match wait:
+        case Timer():
+            return WaitFor("timer", "", _seconds(wait.seconds), state)
+        case Event():
+            return WaitFor("event", _name(wait.name), _timeout(wait.timeout), state)
+        case Review():
+            name = wait.name or attempt.node.title
+            return WaitFor(
+                "review",
+                str(new_id()),
+                _timeout(wait.timeout),
+                state,
+                name[:_MAX_NAME],
+                _text(wait.data),
+                wait.editable,
+            )
+
+
+def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
+    caller = _caller(attempt, wait.key)
+    content: dict[str, Any] = {"state": wait.state, "node": isinstance(wait, NodeCall)}
+    if isinstance(wait, ChildRun):
+        content["cursor"] = wait.cursor
+        if attempt.claim.wait is None or wait.cursor is None:
+            with transaction() as session:
+                child_runs.start_graph(session, caller, wait.graph_id, wait.graph_version, wait.inputs)
+    else:
+        try:
+            node = attempt.run.plan.node(wait.node_id)
+        except KeyError:
+            raise BlockBug(f"the block called the node {wait.node_id!r}, which the graph does not have") from None
+        with transaction() as session:
+            child_runs.start_node(session, caller, node, wait.inputs)
+    return WaitFor("child", wait.key, None, _text(content))
+
+
+def _caller(attempt: Attempt, call: str) -> Caller:
+    run = attempt.run
+    return Caller(
+        parent=Parent(run.run_id, attempt.node.number, attempt.idx, call),
+        owner_id=run.owner_id,
+        priority=run.priority,
+        depth=run.depth,
+        masks=run.masks,
+    )
+
+
+def resumed(attempt: Attempt) -> Resumed | Asleep | None:
+    """What the block is called again with; None: it has not waited."""
+    if attempt.claim.wait is None:
+        return None
+    kind, key, state_text, result, timed_out = loads(attempt.claim.wait)
+    content = loads(state_text) if state_text is not None else {}
+    if kind != "child":
+        value = loads(result) if result is not None else None
+        return Resumed(kind, value, content.get("state"), timed_out)
+    parent = Parent(attempt.run.run_id, attempt.node.number, attempt.idx, key)
+    with transaction() as session:
+        if content.get("node"):
+            outcome = child_runs.node_outcome(session, parent)
+            if outcome is None:
+                return Asleep(key, state_text)
+        else:
+            outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
+    if not content.get("node") and outcome["status"] == "RUNNING" and not outcome["outputs"]:
+        return Asleep(key, state_text)
+    return Resumed("child", outcome, content.get("state"))
+
+
+def _seconds(seconds: float) -> float:
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or not 0 <= seconds <= _LONGEST:
+        raise BlockBug(f"a wait of {seconds!r} seconds: it takes 0 to {_LONGEST:g}")
+    return float(seconds)
+
+
+def _timeout(seconds: float | None) -> float | None:
+    return None if seconds is None else _seconds(seconds)
+
+
+def _name(name: str) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\x00" in name:
+        raise BlockBug(f"an event's name is a text of 1 to {_MAX_NAME} characters, not {name!r:.100}")
+    return name
+
+
+def _text(value: Any) -> str:
+    text = dumps(value)
+    if len(text.encode()) > settings().max_value_bytes:
+        raise BlockBug(f"what the block keeps while it waits is larger than {settings().max_value_bytes} bytes")
+    return text
