@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
     ready_window: int = Field(1000, gt=0, description="Node executions of a run that are ready or run; others wait.")
-    max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; further ones are admitted as these end.")
+    max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; others start as these end.")
     max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
     max_signals: int = Field(1000, gt=0, description="External events that a run keeps for later.")
     credentials: dict[str, dict[str, Any]] = Field(

@@ -1,5 +1,6 @@
 """What does the web application consist of? The factory that puts its parts together."""
 
+from threading import BoundedSemaphore
 from uuid import UUID
 
 from flask import Response, g, request
@@ -7,7 +8,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import blocks, events, graphs, health, problems, runs
+from agentflow.api import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.api.auth import Doorkeeper
 from agentflow.api.docs import docs
 from agentflow.api.events import StreamSlots
@@ -51,10 +52,11 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.extensions["doorkeeper"] = Doorkeeper()
     app.extensions["rate"] = RateLimit(limits.request_rate)
     app.extensions["event_streams"] = StreamSlots(min(limits.max_event_streams, limits.web_threads - 1))
+    app.extensions["block_waits"] = BoundedSemaphore(max(limits.web_threads // 2, 1))
     app.before_request(_number)
     app.after_request(_harden)
     problems.register(app)
-    for module in (graphs, runs, events, blocks, health):
+    for module in (graphs, runs, reviews, events, blocks, health):
         app.register_api(module.api)
     app.register_blueprint(docs)
     return app

@@ -1,12 +1,15 @@
 """`/api/v1/blocks`: what graphs can be made of."""
 
-from flask import Response
+from threading import BoundedSemaphore
+
+from flask import Response, current_app, url_for
 from pydantic import BaseModel
 
-from agentflow.api.blueprint import blueprint
-from agentflow.api.replies import json_response
-from agentflow.schemas.blocks import BlockInfo, BlockList
-from agentflow.services import blocks
+from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.replies import json_response, reply
+from agentflow.engine.statuses import RUN_TERMINAL
+from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult, ExecuteBlock
+from agentflow.services import block_runs, blocks
 
 api = blueprint("blocks", "The blocks that graphs are made of.")
 
@@ -27,3 +30,22 @@ def list_blocks() -> Response:
 def get_block(path: BlockPath) -> Response:
     """A block: its pins as JSON Schemas."""
     return json_response(blocks.get(path.block_id))
+
+
+@api.post("/blocks/<block_id>/execute", responses={200: BlockResult, 202: BlockResult})
+def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
+    """Run a block by itself, on a worker, and say what it gave.
+
+    200 when it has ended, however it did; 202 when that takes longer than `wait` seconds, or when too many requests
+    wait for blocks already: then `Location` is the run to ask for.
+    """
+    places: BoundedSemaphore = current_app.extensions["block_waits"]
+    waits = places.acquire(blocking=False)
+    try:
+        result = block_runs.execute(owner_id(), path.block_id, body.inputs, body.wait if waits else 0)
+    finally:
+        if waits:
+            places.release()
+    response = reply(result, 200 if result.status in RUN_TERMINAL else 202)
+    response.headers["Location"] = url_for("runs.get_run", run_id=result.run_id)
+    return response

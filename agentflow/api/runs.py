@@ -13,8 +13,11 @@ from agentflow.errors import Malformed
 from agentflow.schemas.problems import ProblemPlace
 from agentflow.schemas.runs import (
     MAX_FULL_PAGE,
+    BulkCancel,
+    BulkCancelled,
     CancelAccepted,
     CancelRun,
+    ForkRun,
     NodeExecutionList,
     NodeListQuery,
     OutputList,
@@ -22,11 +25,12 @@ from agentflow.schemas.runs import (
     RunAccepted,
     RunList,
     RunListQuery,
+    RunSummary,
     RunView,
     SubmitInline,
     SubmitRun,
 )
-from agentflow.services import cancellation, node_executions, runs, submissions, values
+from agentflow.services import cancellation, node_executions, runs, steering, submissions, values
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.runs import RunFilter
 from agentflow.services.submissions import Accepted, Wanted
@@ -72,6 +76,7 @@ def list_runs(query: RunListQuery) -> Response:
     wanted = RunFilter(
         status=query.status,
         graph_id=query.graph_id,
+        parent=query.parent,
         labels=dict(map(_label, query.label)),
         created_after=query.created_after,
         created_before=query.created_before,
@@ -118,6 +123,48 @@ def cancel_run(path: RunPath) -> Response:
     body = optional_body(CancelRun)
     with transaction(cancellation.STATEMENT_SECONDS) as session:
         return reply(cancellation.cancel(session, owner_id(), path.run_id, body.reason), 202)
+
+
+@api.post("/runs/cancel", responses={202: BulkCancelled})
+def cancel_runs(body: BulkCancel) -> Response:
+    """Cancel all open runs that fit, up to 1,000 at once. An empty filter needs `all`."""
+    wanted = RunFilter(
+        status=body.status,
+        graph_id=body.graph_id,
+        labels=body.labels,
+        created_after=body.created_after,
+        created_before=body.created_before,
+    )
+    if wanted == RunFilter(labels={}) and not body.all:
+        raise Malformed("no filter is given: to cancel every open run, say `all`")
+    return reply(cancellation.cancel_all(owner_id(), wanted, body.reason), 202)
+
+
+@api.post("/runs/<uuid:run_id>/pause", responses={200: RunSummary})
+def pause_run(path: RunPath) -> Response:
+    """Pause a run: nothing new starts, what runs finishes."""
+    return reply(steering.pause(owner_id(), path.run_id))
+
+
+@api.post("/runs/<uuid:run_id>/resume", responses={200: RunSummary})
+def resume_run(path: RunPath) -> Response:
+    """Let a paused run go on."""
+    return reply(steering.resume(owner_id(), path.run_id))
+
+
+@api.post("/runs/<uuid:run_id>/retry", responses={202: RunSummary})
+def retry_run(path: RunPath) -> Response:
+    """Run again what failed with nobody to handle it, and what was cancelled; what completed stays."""
+    return reply(steering.retry(owner_id(), path.run_id), 202)
+
+
+@api.post("/runs/<uuid:run_id>/fork", responses={202: RunSummary})
+def fork_run(path: RunPath, body: ForkRun) -> Response:
+    """A new run that takes over all that lies upstream of a node, and begins there."""
+    forked = steering.fork(owner_id(), path.run_id, body.from_node, body.inputs)
+    response = reply(forked, 202)
+    response.headers["Location"] = url_for("runs.get_run", run_id=forked.id)
+    return response
 
 
 def _wanted(body: SubmitRun | SubmitInline) -> Wanted:

@@ -24,7 +24,7 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.waits import Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
-from agentflow.graph.pins import tool_pin
+from agentflow.graph.pins import TOOLS, is_tool_pin, tool_pin
 from agentflow.graph.settings import RetryPolicy
 
 Yields = Iterator[tuple[str, Any] | Wait] | AsyncIterator[tuple[str, Any] | Wait]
@@ -261,6 +261,8 @@ def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:
         BlockBug: either is not so; names block and pin.
     """
     cls = block if isinstance(block, type) else type(block)
+    if is_tool_pin(pin):
+        pin = TOOLS  # a block that calls tools declares this one pin for all of theirs
     if pin not in cls.spec().outputs:
         raise BlockBug(f"{cls.name} has no output pin {pin!r}")
     adapter = _adapter(cls, pin)

@@ -1,10 +1,12 @@
 """What does a block look like to those who draw graphs?"""
 
 from typing import Any
+from uuid import UUID
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from agentflow.schemas.base import Reply
+from agentflow.engine.statuses import RunStatus
+from agentflow.schemas.base import Reply, Request
 
 
 class BlockInfo(Reply):
@@ -20,6 +22,22 @@ class BlockInfo(Reply):
     outputSchema: dict[str, Any] = {}  # noqa: N815
     staticOutput: bool = False  # noqa: N815
     uiType: str = "Standard"  # noqa: N815
+
+
+class ExecuteBlock(Request):
+    """Run one block by itself."""
+
+    inputs: dict[str, Any] = Field(default_factory=dict, description="{pin: value}")
+    wait: float = Field(30.0, ge=0, le=60, description="Seconds to wait for its end; then ask for the run.")
+
+
+class BlockResult(Reply):
+    """What a block gave, by pin. `status` is that of the run that it had to itself."""
+
+    run_id: UUID
+    status: RunStatus
+    outputs: dict[str, list[Any]] = {}
+    error: str | None = None
 
 
 class BlockList(Reply):

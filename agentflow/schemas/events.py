@@ -19,7 +19,8 @@ class RunEvent(Reply):
     """Something that happened in a run.
 
     `kind` is `run` (its status changed), `claimed` (a worker took a node execution), `flushed` (it gave outputs and
-    goes on) or `settled` (its attempt is over). `id` is what `Last-Event-ID` takes.
+    goes on), `settled` (its attempt is over) or `woken` (what it waited for has come). `id` is what `Last-Event-ID`
+    takes.
     """
 
     id: str

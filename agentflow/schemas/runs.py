@@ -70,7 +70,10 @@ class RunSummary(Reply):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    paused_at: datetime | None = None
     parent: ParentRun | None = None
+    forked_from: UUID | None = None
+    retries: int = Field(0, description="How often it was retried as a whole.")
 
     @property
     def ended(self) -> bool:
@@ -110,6 +113,7 @@ class RunListQuery(PageQuery):
 
     status: RunStatus | None = None
     graph_id: UUID | None = None
+    parent: UUID | None = Field(None, description="Child runs of this run.")
     label: list[ShortText] = Field([], max_length=MAX_LABELS, description="`name=value`; several must all be there.")
     created_after: Moment | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")
     created_before: Moment | None = None
@@ -181,6 +185,13 @@ class NodeListQuery(PageQuery):
     values: Literal["short", "full"] = Field(
         "short", description=f"`full`: long values too, and at most {MAX_FULL_PAGE} node executions a page."
     )
+
+
+class ForkRun(Request):
+    """Go on from one node in a new run."""
+
+    from_node: str = Field(min_length=1, max_length=200, description="The id of the node at which it begins.")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
 
 
 class CancelRun(Request):

@@ -98,7 +98,7 @@ def summary(run: AnyRow) -> RunSummary:
     parent = None
     if run.parent_run_id is not None:
         parent = ParentRun(run_id=run.parent_run_id, node=run.parent_node, index=run.parent_idx)
-    return RunSummary.model_validate({**run._mapping, "parent": parent})
+    return RunSummary.model_validate({**run._mapping, "parent": parent, "retries": run.retry_no})
 
 
 def _lines(

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, aliased
 
 from agentflow.engine.statuses import NODE_TERMINAL
@@ -47,20 +48,36 @@ class Found:
 
 def find(session: Session, parent: Parent) -> Child | None:
     """The child run of a node execution."""
+    return _child(
+        session,
+        Run.parent_run_id == parent.run_id,
+        Run.parent_node == parent.node,
+        Run.parent_idx == parent.idx,
+        Run.parent_call == parent.call,
+    )
+
+
+def get(session: Session, run_id: UUID) -> Child | None:
+    """The run itself."""
+    return _child(session, Run.id == run_id)
+
+
+def _child(session: Session, *which: ColumnElement[bool]) -> Child | None:
     row = session.execute(
         select(Run.id, Run.graph_id, Run.graph_version, Run.status, Run.error, Run.stop_reason, Run.ended_at).where(
-            Run.parent_run_id == parent.run_id,
-            Run.parent_node == parent.node,
-            Run.parent_idx == parent.idx,
-            Run.parent_call == parent.call,
+            *which
         )
     ).one_or_none()
-    return None if row is None else Child(*row[:-1], row.ended_at is not None)
+    if row is None:
+        return None
+    return Child(
+        row.id, row.graph_id, row.graph_version, row.status, row.error, row.stop_reason, row.ended_at is not None
+    )
 
 
 def outputs(session: Session, run_id: UUID, nodes: Sequence[int], past: Mapping[int, int], limit: int) -> Found:
     """What the output nodes gave behind execution `past[node]` of each: only what no later one can come before."""
-    ended: list[tuple[NodeExecution, int, int]] = []
+    ended: list[tuple[datetime, int, int]] = []
     more = False
     for node in nodes:
         rows = session.execute(

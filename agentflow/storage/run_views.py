@@ -29,6 +29,10 @@ _COLUMNS = (
     Run.stop_as,
     Run.stop_reason,
     Run.cancel_requested_at,
+    Run.paused_at,
+    Run.root_id,
+    Run.forked_from,
+    Run.retry_no,
     Run.parent_run_id,
     Run.parent_node,
     Run.parent_idx,
@@ -48,8 +52,9 @@ COUNTED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a list are wanted; None: all of them. `labels` must all be there."""
+    """Which runs of a list are wanted; None: all of them. `labels` must all be there. `parent`: child runs of that."""
 
+    parent: UUID | None = None
     status: str | None = None
     graph_id: UUID | None = None
     labels: dict[str, str] | None = None
@@ -61,6 +66,8 @@ class RunFilter:
         wanted: list[ColumnElement[bool]] = []
         if self.status is not None:
             wanted.append(Run.status == self.status)
+        if self.parent is not None:
+            wanted.append(Run.parent_run_id == self.parent)
         if self.graph_id is not None:
             wanted.append(Run.graph_id == self.graph_id)
         if self.labels:
@@ -81,6 +88,11 @@ def _id_at(moment: datetime, skew: timedelta) -> UUID:
 def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow | None:
     """The run's row, if it is the owner's."""
     return session.execute(select(*_COLUMNS).where(Run.id == run_id, Run.owner_id == owner_id)).one_or_none()
+
+
+def find_any(session: Session, run_id: UUID) -> AnyRow | None:
+    """The run's row, whosever it is: for what the engine does by itself."""
+    return session.execute(select(*_COLUMNS).where(Run.id == run_id)).one_or_none()
 
 
 def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | None, limit: int) -> Sequence[AnyRow]:

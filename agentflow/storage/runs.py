@@ -70,15 +70,18 @@ class StopOutcome(NamedTuple):
     running: int
 
 
-def create(session: Session, new: NewRun) -> list[Ready]:
+def create(
+    session: Session, new: NewRun, *, only: set[int] | None = None, forked_from: UUID | None = None
+) -> list[Ready]:
     """Write the run, its inputs and its starting node executions; returns those to be published after the commit.
 
     None of them, where its owner has as many active runs as they may: it is held then. A child run that is there
-    already is not made again, and nothing of it is returned.
+    already is not made again, and nothing of it is returned. `only`: the nodes that are not taken over from the run
+    `forked_from`.
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
-    starting = plan.starting()
-    input_nodes = {name: node.number for name, node in plan.inputs.items()}
+    starting = [node for node in plan.starting() if only is None or node.number in only]
+    input_nodes = {name: node.number for name, node in plan.inputs.items() if only is None or node.number in only}
     parent = new.parent
     row = session.execute(
         _CREATE,
@@ -96,7 +99,7 @@ def create(session: Session, new: NewRun) -> list[Ready]:
             "parent_node": parent.node if parent else None,
             "parent_idx": parent.idx if parent else None,
             "parent_call": parent.call if parent else None,
-            "forked_from": None,
+            "forked_from": forked_from,
             "most": None if parent else settings().max_active_runs,
             "window": settings().ready_window,
             "names": list(new.inputs),

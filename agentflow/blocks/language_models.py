@@ -1,0 +1,230 @@
+"""How does a block ask a language model, and which one?
+
+Any endpoint that speaks OpenAI's chat completions, and Anthropic. The provider is the one that the credentials pin
+names, else it follows from the model's name; the name itself is passed on as it is, because graphs in the wild name
+models that come and go. Where the endpoint is, only its credential says, which is the operator's; an address that the
+user names (`ollama_host`) is held to the rules of web blocks and never gets a key.
+
+This module must be importable without the extra `ai`: what needs it stands in `model_client`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from pydantic import Field
+
+from agentflow.blocks.base import Block, BlockInput, Context, Tool
+from agentflow.blocks.conversation import Message, ToolCall, answered, shortened
+from agentflow.blocks.credentials import Credential, credentials, provider_of
+from agentflow.blocks.ssrf import check_form
+from agentflow.errors import BadInput
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.settings import RetryPolicy
+
+DEFAULT_MODEL: Final = "gpt-4o"
+
+OLLAMA: Final = "ollama"
+
+_OLLAMA_HOST: Final = "localhost:11434"
+"""Where Ollama listens if nobody says otherwise."""
+
+_HOSTS: Final = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "groq": "https://api.groq.com/openai/v1",
+    "open_router": "https://openrouter.ai/api/v1",
+}
+"""Where providers are whose credential names no address."""
+
+_OPENAI_NAMES: Final = ("gpt-", "chatgpt-", "o1", "o3", "o4")
+"""How the names of OpenAI's own models begin: an exported graph that uses one may name an Ollama host all the same."""
+
+_SHORTENINGS: Final = 12
+"""Each takes half of the longest text away: after twelve, a thousandth of it is left."""
+
+_EXTRA: Final = "AI blocks need the extra `ai`: pip install 'agentflow[ai]'"
+
+
+class TooLong(BadInput):
+    """The prompt is longer than the model can read."""
+
+
+class ModelInput(BlockInput):
+    """The pins by which every AI block chooses its model."""
+
+    model: str = Field(DEFAULT_MODEL, description="The model's name, as its provider writes it.")
+    credentials: credentials("openai", "anthropic", "groq", OLLAMA, "open_router") = Field(  # type: ignore[valid-type]
+        None, description="Whose key to use; left out, the provider follows from the model's name."
+    )
+    max_tokens: int | None = Field(None, ge=1, description="How many tokens the model may write; none: its own limit.")
+    ollama_host: str = Field("", description="Where Ollama runs, such as localhost:11434, for models that run there.")
+
+
+class ModelBlock(Block):
+    """What AI blocks have in common."""
+
+    kind = BlockKind.AI
+    categories = ("AI",)
+    # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
+    retry = RetryPolicy(max_failures=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Who is asked.
+
+    Attributes:
+        provider: in lower case.
+        address: the API's base address.
+        credential: None where no key must go along: a user named the address, and it must pass the guard.
+    """
+
+    provider: str
+    address: str
+    credential: Credential | None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a user named the address."""
+        return self.credential is None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to a model.
+
+    Attributes:
+        model: the model's name.
+        messages: the conversation so far.
+        max_tokens: how many tokens the answer may have.
+        tools: what the model may call.
+        json_object: the endpoint is told to write nothing but one JSON object, where it can be told so.
+        stream: the answer comes in pieces: none of them is long in coming, however long the text is.
+    """
+
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+    json_object: bool = False
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: what it wrote.
+        calls: the tools that it wants called.
+        cut_off: it came to the limit of tokens before it was done.
+        input_tokens: as the endpoint counts them; 0 where it does not.
+        output_tokens: likewise.
+    """
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    cut_off: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def message(self) -> Message:
+        """It as a message of the conversation."""
+        return answered(self.text, self.calls)
+
+
+async def ask(
+    inputs: ModelInput,
+    messages: list[Message],
+    context: Context,
+    *,
+    tools: tuple[Tool, ...] = (),
+    json_object: bool = False,
+    stream: bool = False,
+    shorten: bool = False,
+    retry: bool = False,
+) -> Answer:
+    """Sends a conversation to the model that `inputs` name, and counts the tokens.
+
+    Args:
+        inputs: which model, whose key.
+        messages: the conversation.
+        context: where the key comes from, and where the tokens are reported.
+        tools: see `Question`.
+        json_object: see `Question`.
+        stream: see `Question`.
+        shorten: leave out the middle of the longest texts, if the conversation is longer than the model can read.
+        retry: an earlier answer of this model was of no use.
+
+    Raises:
+        BadInput: there is no credential; the extra `ai` is not installed; the provider refuses the request or the
+            key (`TooLong`: its length), or refuses to answer.
+        Transient: the endpoint is busy, broken, cannot be reached, does not answer in time or breaks off.
+    """
+    endpoint = endpoint_of(inputs, context)
+    try:
+        from agentflow.blocks import model_client  # noqa: PLC0415 it takes a second, and needs the extra
+    except ImportError:
+        raise BadInput(_EXTRA) from None
+    for shortenings in range(_SHORTENINGS + 1):
+        context.stop_if_cancelled()
+        question = Question(inputs.model, messages, inputs.max_tokens, tools, json_object, stream)
+        try:
+            answer = await model_client.send(endpoint, question)
+        except TooLong:
+            shorter = shortened(messages) if shorten and shortenings < _SHORTENINGS else None
+            if shorter is None:
+                raise
+            messages = shorter
+            continue
+        context.report(
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            llm_calls=1,
+            llm_retries=int(retry),
+        )
+        return answer
+    raise AssertionError("the last turn returns or raises")
+
+
+def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:
+    """Where the model is that `inputs` name.
+
+    Raises:
+        BadInput: there is no credential for its provider, or nobody says where that provider is.
+    """
+    if not inputs.model.strip():
+        raise BadInput("the model's name is empty")
+    provider = provider_of(inputs.credentials, _provider_by_name(inputs))
+    if provider == OLLAMA and inputs.ollama_host.strip():
+        return Endpoint(provider, _ollama_address(inputs.ollama_host), None)
+    try:
+        credential = context.credential(provider)
+    except BadInput:
+        if provider == OLLAMA:  # it needs no key, so its operator need not name one
+            return Endpoint(provider, _ollama_address(_OLLAMA_HOST), None)
+        raise
+    address = credential.base_url or _HOSTS.get(provider)
+    if not address:
+        raise BadInput(f"the credential for {provider} does not say where it is: it needs a base_url")
+    return Endpoint(provider, address, credential)
+
+
+def _provider_by_name(inputs: ModelInput) -> str:
+    name = inputs.model.strip().lower()
+    if name.startswith("claude"):
+        return "anthropic"
+    return OLLAMA if inputs.ollama_host.strip() and not name.startswith(_OPENAI_NAMES) else "openai"
+
+
+def _ollama_address(host: str) -> str:
+    """The base address of an Ollama server's OpenAI-compatible API."""
+    host = host.strip().rstrip("/").removesuffix("/v1")
+    try:
+        url = httpx.URL(host if "://" in host else f"http://{host}")
+    except httpx.InvalidURL as error:
+        raise BadInput(f"ollama_host is not an address: {error}") from None
+    check_form(url)
+    return f"{url}".rstrip("/") + "/v1"

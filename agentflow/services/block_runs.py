@@ -1,0 +1,45 @@
+"""What does one block give for these inputs? It runs on a worker, as the only node of a run of its own."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from agentflow.blocks import registry
+from agentflow.engine.statuses import RUN_TERMINAL
+from agentflow.schemas.blocks import BlockResult
+from agentflow.services import child_runs, submissions
+from agentflow.services.child_runs import LONE_NODE, lone_node
+from agentflow.services.submissions import Wanted
+from agentflow.services.transaction import transaction
+from agentflow.storage import children
+
+_ASKED_EVERY: Final = 0.05
+"""Seconds between looks at the run; longer and longer, up to half a second."""
+
+
+def execute(owner_id: UUID, block_id: str, inputs: Mapping[str, Any], patience: float) -> BlockResult:
+    """Run a block, and wait up to `patience` seconds for its end. What has not ended by then is found by its run's id.
+
+    Raises:
+        NotFound: there is no such block.
+        GraphInvalid: it cannot run with these inputs; names the pins.
+    """
+    block = registry.get(block_id)
+    with transaction() as session:
+        wanted = Wanted(masks={LONE_NODE: dict(inputs)})
+        run_id = submissions.submit_inline(session, owner_id, lone_node(block.id, {}), wanted).run_id
+    give_up_at = time.monotonic() + patience
+    pause = _ASKED_EVERY
+    while (result := _look(run_id)).status not in RUN_TERMINAL and time.monotonic() < give_up_at:
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+    return result
+
+
+def _look(run_id: UUID) -> BlockResult:
+    with transaction() as session:
+        run = children.get(session, run_id)
+        assert run is not None
+        outputs = child_runs.lone_outputs(session, run) if run.ended else {}
+    return BlockResult(run_id=run_id, status=run.status, outputs=outputs, error=run.error or run.stop_reason)

@@ -1,0 +1,144 @@
+"""What comes to a run from the outside: what people decide, and external events."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.dispatch import publish
+from agentflow.engine.codec import dumps, loads
+from agentflow.engine.statuses import ReviewStatus
+from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFound, TooLarge, TooMany
+from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
+from agentflow.services import cursors
+from agentflow.services import runs as views
+from agentflow.services.plans import plan_of
+from agentflow.services.transaction import after_commit
+from agentflow.settings import settings
+from agentflow.storage import reviews, run_views, steering
+from agentflow.storage.reviews import AnyRow
+from agentflow.storage.runs import Ready
+
+_LONGEST_NAME = 200
+
+
+def page(
+    session: Session, owner_id: UUID, status: ReviewStatus | None, run_id: UUID | None, after: str | None, limit: int
+) -> ReviewList:
+    """One page of the owner's reviews, the newest first."""
+    found = reviews.page(session, owner_id, status, run_id, cursors.identifier(after), limit + 1)
+    items = [_view(session, row) for row in found[:limit]]
+    return ReviewList(items=items, next_cursor=cursors.cursor(items[-1].id) if len(found) > limit else None)
+
+
+def get(session: Session, owner_id: UUID, review_id: UUID) -> ReviewView:
+    """One review.
+
+    Raises:
+        NotFound: the owner has no such review.
+    """
+    row = reviews.find(session, owner_id, review_id)
+    if row is None:
+        raise NotFound(f"there is no review {review_id}")
+    return _view(session, row)
+
+
+def approve(
+    session: Session, owner_id: UUID, review_id: UUID, message: str, edited: tuple[Any] | None, rest: bool
+) -> ReviewView:
+    """The data is fine, as it is, or as `edited` (a tuple of it) says. `rest`: and so is all that this node asks.
+
+    Raises:
+        NotFound: the owner has no such review.
+        Conflict: it may not be edited; or somebody has decided, or its run was stopped.
+        TooLarge: the edited data is larger than a value may be.
+    """
+    data = None
+    if edited is not None:
+        if not get(session, owner_id, review_id).editable:
+            raise Conflict(f"the data of review {review_id} may not be edited; approve it as it is, or reject it")
+        data = _text(edited[0], "the edited data")
+    return _decide(session, owner_id, review_id, approve=True, data=data, message=message, rest=rest)
+
+
+def reject(session: Session, owner_id: UUID, review_id: UUID, message: str) -> ReviewView:
+    """The data is not fine.
+
+    Raises:
+        NotFound: the owner has no such review.
+        Conflict: somebody has decided, or its run was stopped.
+    """
+    return _decide(session, owner_id, review_id, approve=False, data=None, message=message, rest=False)
+
+
+def signal(session: Session, owner_id: UUID, run_id: UUID, name: str, payload: Any) -> SignalAccepted:
+    """An external event for a run: the node execution that has waited for it longest takes it, or it is kept.
+
+    Raises:
+        NotFound: the owner has no such run.
+        AlreadyEnded: it has ended, or is being stopped.
+        TooMany: it keeps as many events as it may.
+        TooLarge: the payload is larger than a value may be.
+    """
+    if not 0 < len(name) <= _LONGEST_NAME or "\x00" in name:
+        raise Malformed(f"the name of an event has 1 to {_LONGEST_NAME} characters")
+    views.find(session, owner_id, run_id)
+    reached = steering.signal(session, run_id, name, _text(payload, "the payload"))
+    if reached.verdict == "ended":
+        raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+    if reached.verdict == "full":
+        raise TooMany(f"run {run_id} keeps {settings().max_signals} events that nothing has waited for already")
+    _publish_after(session, run_id, reached.ready)
+    return SignalAccepted(run_id=run_id, name=name, taken=reached.verdict == "taken")
+
+
+def _decide(
+    session: Session, owner_id: UUID, review_id: UUID, *, approve: bool, data: str | None, message: str, rest: bool
+) -> ReviewView:
+    reached = steering.decide(session, owner_id, review_id, approve=approve, data=data, message=message, rest=rest)
+    if reached.verdict == "unknown":
+        raise NotFound(f"there is no review {review_id}")
+    review = get(session, owner_id, review_id)
+    if reached.verdict == "already":
+        raise Conflict(f"review {review_id} is {review.status} already")
+    assert reached.run_id is not None
+    _publish_after(session, reached.run_id, reached.ready)
+    return review
+
+
+def _publish_after(session: Session, run_id: UUID, ready: list[Ready]) -> None:
+    run = run_views.find_any(session, run_id)
+    if run is None or not ready:
+        return
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    masked = plan.masked(loads(run.masks)) if run.masks else plan
+    after_commit(session, lambda: publish(masked, run_id, run.priority, ready))
+
+
+def _view(session: Session, row: AnyRow) -> ReviewView:
+    plan = plan_of(session, row.graph_id, row.graph_version)
+    return ReviewView(
+        id=row.id,
+        run_id=row.run_id,
+        graph_id=row.graph_id,
+        node_id=plan.nodes[row.node].id,
+        index=row.idx,
+        name=row.name,
+        data=loads(row.data),
+        editable=row.editable,
+        status=row.status,
+        decided=loads(row.decided) if row.decided is not None else None,
+        message=row.message,
+        created_at=row.created_at,
+        decided_at=row.decided_at,
+    )
+
+
+def _text(value: Any, what: str) -> str:
+    try:
+        text = dumps(value)
+    except BlockBug as error:
+        raise Malformed(f"{what} is {error}") from None
+    if len(text.encode()) > settings().max_value_bytes:
+        raise TooLarge(f"{what} is larger than a value may be ({settings().max_value_bytes} bytes)")
+    return text

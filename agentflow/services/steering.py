@@ -1,0 +1,217 @@
+"""How does someone pause a run, let it go on, run again what failed in it, or try it again from one node?
+
+Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow import clock
+from agentflow.blocks.registry import catalogue
+from agentflow.dispatch import publish, ring_finaliser
+from agentflow.engine.codec import loads
+from agentflow.engine.statuses import RUN_TERMINAL, RunStatus
+from agentflow.engine.verdict import failure_is_unhandled
+from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
+from agentflow.graph.plan import Plan
+from agentflow.graph.validation import validate
+from agentflow.ids import new_id
+from agentflow.schemas.runs import RunSummary
+from agentflow.services import runs as views
+from agentflow.services.plans import document_of, plan_of
+from agentflow.services.transaction import after_commit, transaction
+from agentflow.storage import run_views, runs, steering
+from agentflow.storage.run_views import AnyRow
+from agentflow.storage.steering import Resumption
+
+STATEMENT_SECONDS = 120.0
+"""For a transaction that looks at all node executions of a run."""
+
+
+def pause(owner_id: UUID, run_id: UUID) -> RunSummary:
+    """Nothing new of the run and its child runs starts; what runs finishes. Pausing twice is fine.
+
+    Raises:
+        NotFound: the owner has no such run.
+        AlreadyEnded: it has ended, or is being stopped.
+    """
+    _pause(owner_id, run_id)
+    for child in _descendants(run_id):
+        _or_ended(lambda child=child: _pause(owner_id, child))
+    return _summary(owner_id, run_id)
+
+
+def resume(owner_id: UUID, run_id: UUID) -> RunSummary:
+    """A paused run and its child runs go on. Resuming one that is not paused is fine.
+
+    Raises:
+        NotFound: the owner has no such run.
+        AlreadyEnded: it has ended, or is being stopped.
+    """
+    for one in (run_id, *_descendants(run_id)):
+        if one == run_id:
+            _resume(owner_id, one)
+        else:
+            _or_ended(lambda child=one: _resume(owner_id, child))
+    return _summary(owner_id, run_id)
+
+
+def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
+    """Run again what failed with nobody to handle it, and what was cancelled, with what they had.
+
+    Raises:
+        NotFound: the owner has no such run.
+        Conflict: it has not ended, has completed, is a child run, or has nothing to run again.
+    """
+    with transaction() as session:
+        run = views.find(session, owner_id, run_id)
+        if run.parent_run_id is not None:
+            raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
+        tree = _to_retry(session, run)
+    for child, unhandled in reversed(tree[1:]):  # the deepest first: a parent looks at its child when it runs again
+        _retry(child, unhandled)
+    root, unhandled = tree[0]
+    verdict = _retry(root, unhandled)
+    if verdict != "retried":
+        why = {
+            "nothing": "nothing of it failed without being handled, or was cancelled",
+            "completed": "it has completed",
+        }.get(verdict, "it has not ended")
+        raise Conflict(f"run {run_id} cannot be retried: {why}")
+    return _summary(owner_id, run_id)
+
+
+def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
+    """A new run that takes over all that an ended one did, but for `from_node` and what is downstream of it.
+
+    Args:
+        owner_id: whose run it is.
+        run_id: the run.
+        from_node: the id of the node at which the new run begins.
+        inputs: pin → value: what that node gets instead of what it got.
+
+    Raises:
+        NotFound: the owner has no such run.
+        Conflict: it has not ended, or the node is part of a cycle.
+        GraphInvalid: the graph has no such node, or cannot run with these inputs.
+    """
+    with transaction(STATEMENT_SECONDS) as session:
+        run = views.find(session, owner_id, run_id)
+        if run.status not in RUN_TERMINAL:
+            raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
+        plan = plan_of(session, run.graph_id, run.graph_version)
+        anew = _anew(plan, from_node)
+        masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
+        if inputs:
+            masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
+        given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
+        graph = document_of(session, run.graph_id, run.graph_version)
+        problems = validate(graph, catalogue, for_run=True, inputs=given, masks=masks)
+        if any(problem.severity == "error" for problem in problems):
+            raise GraphInvalid("the graph cannot run with these inputs", problems)
+        limit = plan.settings.deadline
+        new = runs.NewRun(
+            id=new_id(),
+            owner_id=owner_id,
+            plan=plan,
+            inputs=given,
+            masks=masks,
+            labels=run.labels,
+            priority=run.priority,
+            deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
+            budget=plan.settings.budget,
+        )
+        masked = plan.masked(masks) if masks else plan
+        ready = steering.fork(session, run_id, new, masked, anew)
+        if ready:
+            after_commit(session, lambda: publish(masked, new.id, new.priority, ready))
+        else:
+            after_commit(session, lambda: ring_finaliser(new.id))
+    return _summary(owner_id, new.id)
+
+
+def _anew(plan: Plan, from_node: str) -> set[int]:
+    try:
+        node = plan.node(from_node)
+    except KeyError:
+        raise GraphInvalid(problems=[Problem(f"the graph has no node '{from_node}'", from_node)]) from None
+    if any(node.number in plan.downstream(link.sink) for link in node.links):
+        raise Conflict(f"node '{from_node}' is part of a cycle: there is no point before it from which to go on")
+    return plan.downstream(node.number)
+
+
+def _pause(owner_id: UUID, run_id: UUID) -> None:
+    with transaction(STATEMENT_SECONDS) as session:
+        views.find(session, owner_id, run_id)
+        if steering.pause(session, run_id) == "ended":
+            raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+
+
+def _resume(owner_id: UUID, run_id: UUID) -> None:
+    with transaction(STATEMENT_SECONDS) as session:
+        run = views.find(session, owner_id, run_id)
+        outcome = steering.resume(session, run_id)
+        if outcome.verdict == "ended":
+            raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+        _publish_after(session, run, outcome)
+
+
+def _retry(run_id: UUID, unhandled: list[int]) -> str:
+    with transaction(STATEMENT_SECONDS) as session:
+        outcome = steering.retry(session, run_id, unhandled)
+        if outcome.verdict == "retried":
+            run = run_views.find_any(session, run_id)
+            assert run is not None
+            _publish_after(session, run, outcome)
+    return outcome.verdict
+
+
+def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    masked = plan.masked(loads(run.masks)) if run.masks else plan
+    after_commit(session, lambda: publish(masked, run.id, run.priority, outcome.ready))
+    after_commit(session, lambda: ring_finaliser(run.id))  # there may be nothing to publish
+
+
+def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
+    """The runs of a tree that a retry runs again, parents first; each with its nodes whose failures none handles."""
+    tree: list[tuple[UUID, list[int]]] = []
+    waiting = [root]
+    while waiting:
+        run = waiting.pop(0)
+        plan = plan_of(session, run.graph_id, run.graph_version)
+        masked = plan.masked(loads(run.masks)) if run.masks else plan
+        unhandled = [node.number for node in masked.nodes if failure_is_unhandled(masked, node.number)]
+        tree.append((run.id, unhandled))
+        for child in steering.children_to_retry(session, run.id, unhandled):
+            found = run_views.find_any(session, child)
+            if found is not None and found.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+                waiting.append(found)
+    return tree
+
+
+def _descendants(run_id: UUID) -> list[UUID]:
+    """The open child runs of a run, of all levels, parents first."""
+    found: list[UUID] = []
+    with transaction() as session:
+        level = list(runs.open_children(session, run_id))
+        while level:
+            found += level
+            level = [below for child in level for below in runs.open_children(session, child)]
+    return found
+
+
+def _or_ended(act: Any) -> None:
+    try:
+        act()
+    except (AlreadyEnded, NotFound):
+        return
+
+
+def _summary(owner_id: UUID, run_id: UUID) -> RunSummary:
+    with transaction() as session:
+        return views.summary(views.find(session, owner_id, run_id))

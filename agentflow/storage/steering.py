@@ -1,0 +1,200 @@
+"""How is a run paused, resumed, retried and forked, and how does something from the outside reach what waits in it?
+
+Each function works in the caller's transaction, under the run's gate held alone (`sql/11_steering.sql`,
+`sql/09_waiting.sql`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import exists, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from agentflow.engine.statuses import Hold, NodeStatus, RunStatus
+from agentflow.graph.plan import Plan
+from agentflow.settings import settings
+from agentflow.storage import runs
+from agentflow.storage.runs import NewRun, Ready
+from agentflow.storage.tables import Delivery, NodeExecution, Run
+
+_AGAIN = (RunStatus.FAILED, RunStatus.CANCELLED)
+
+_COPIES = (
+    "INSERT INTO node_executions (run_id, node, idx, status, reason, open, have, need, attempt, failures, losses, "
+    "emitted, resumed_from, waited, stats, holder, check_at, queued_at, started_at, ended_at, error) "
+    "SELECT :fork, node, idx, status, reason, false, have, need, attempt, failures, losses, "
+    "emitted, resumed_from, waited, stats, holder, check_at, queued_at, started_at, ended_at, error "
+    "FROM node_executions WHERE run_id = :run AND node = ANY (:kept)",
+    "INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value) "
+    "SELECT :fork, node, idx, ordinal, part, pin, value FROM outputs WHERE run_id = :run AND node = ANY (:kept)",
+    "INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled) "
+    "SELECT :fork, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled FROM deliveries "
+    "WHERE run_id = :run AND node = ANY (:kept)",
+    "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
+    "SELECT :fork, node, pin, source_node, source_idx, source_ordinal, source_part FROM sticky_values "
+    "WHERE run_id = :run AND node = ANY (:kept)",
+)
+
+_PLACE = text(
+    "SELECT agentflow_place(:run, :source, :idx, :ordinals, :parts, :sinks, :pins, :statics, :needs, :bases, :sticky)"
+)
+
+
+class Resumption(NamedTuple):
+    """What came of it, and what is to be published."""
+
+    verdict: str
+    ready: list[Ready]
+
+
+class Reached(NamedTuple):
+    """What came of an external event or a decision; of which run, and what is to be published."""
+
+    verdict: str
+    run_id: UUID | None
+    ready: list[Ready]
+
+
+def _ready(row: Any) -> list[Ready]:
+    return [Ready(node, idx) for node, idx in zip(row.q_node or (), row.q_idx or (), strict=True)]
+
+
+def pause(session: Session, run_id: UUID) -> Literal["paused", "already", "ended", "unknown"]:
+    """Nothing of the run starts any more."""
+    verdict: Literal["paused", "already", "ended", "unknown"] = session.execute(
+        text("SELECT agentflow_pause(:run)"), {"run": run_id}
+    ).scalar_one()
+    return verdict
+
+
+def resume(session: Session, run_id: UUID) -> Resumption:
+    """The run goes on; verdict as for `pause`, but `resumed`."""
+    row = session.execute(
+        text("SELECT * FROM agentflow_resume(:run, :window)"), {"run": run_id, "window": settings().ready_window}
+    ).one()
+    return Resumption(row.verdict, _ready(row))
+
+
+def retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Resumption:
+    """An ended run goes on; `unhandled`: the nodes whose failures nothing handles. Verdicts: `sql/11_steering.sql`."""
+    row = session.execute(
+        text("SELECT * FROM agentflow_retry(:run, :unhandled, :window)"),
+        {"run": run_id, "unhandled": list(unhandled), "window": settings().ready_window},
+    ).one()
+    return Resumption(row.verdict, _ready(row))
+
+
+def children_to_retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Sequence[UUID]:
+    """Child runs that ended FAILED or CANCELLED and whose node executions a retry of `run_id` would run again."""
+    again = or_(
+        NodeExecution.status == NodeStatus.CANCELLED,
+        (NodeExecution.status == NodeStatus.FAILED) & NodeExecution.node.in_(unhandled),
+    )
+    return session.scalars(
+        select(Run.id)
+        .join(
+            NodeExecution,
+            (NodeExecution.run_id == Run.parent_run_id)
+            & (NodeExecution.node == Run.parent_node)
+            & (NodeExecution.idx == Run.parent_idx),
+        )
+        .where(Run.parent_run_id == run_id, Run.status.in_(_AGAIN), again)
+    ).all()
+
+
+def signal(session: Session, run_id: UUID, name: str, payload: str) -> Reached:
+    """An external event comes; `payload` is JSON text. Verdicts: `sql/09_waiting.sql`."""
+    row = session.execute(
+        text("SELECT * FROM agentflow_signal(:run, :name, :payload, :most)"),
+        {"run": run_id, "name": name, "payload": payload, "most": settings().max_signals},
+    ).one()
+    return Reached(row.verdict, run_id, _ready(row))
+
+
+def decide(
+    session: Session, owner_id: UUID, review_id: UUID, *, approve: bool, data: str | None, message: str, rest: bool
+) -> Reached:
+    """A person has decided; `data`: what the data was edited to, as JSON text. Verdicts: `sql/09_waiting.sql`."""
+    row = session.execute(
+        text("SELECT * FROM agentflow_review(:review, :owner, :approve, :data, :message, :rest)"),
+        {
+            "review": review_id,
+            "owner": owner_id,
+            "approve": approve,
+            "data": data,
+            "message": message,
+            "rest": rest,
+        },
+    ).one()
+    return Reached(row.verdict, row.run_id, _ready(row))
+
+
+def fork(session: Session, source: UUID, new: NewRun, plan: Plan, anew: set[int]) -> list[Ready]:
+    """Write a run that takes over what `source` did, but for the nodes in `anew`, which run again from their inputs.
+
+    Args:
+        source: an ended run.
+        new: the fork; its plan is the source's.
+        plan: `new.plan` with the fork's masks.
+        anew: numbers of nodes, closed under what is downstream.
+
+    Returns:
+        what is to be published.
+    """
+    session.execute(text("SELECT agentflow_gate_shared(:run)"), {"run": source})
+    runs.create(session, new, only=anew, forked_from=source)
+    kept = [node.number for node in plan.nodes if node.number not in anew]
+    for statement in _COPIES:
+        session.execute(text(statement), {"fork": new.id, "run": source, "kept": kept})
+    _deliver_again(session, source, new.id, plan, kept, anew)
+    admitted = session.scalar(select(exists().where(Run.id == new.id, Run.admitted_at.is_not(None))))
+    session.execute(
+        update(NodeExecution)
+        .where(NodeExecution.run_id == new.id, NodeExecution.status == NodeStatus.QUEUED)
+        .values(hold=Hold.WINDOW if admitted else Hold.ADMISSION, check_at=text("'infinity'"))
+    )
+    if not admitted:
+        return []
+    row = session.execute(
+        text("SELECT * FROM agentflow_let_out(:run, 'window', :window)"),
+        {"run": new.id, "window": settings().ready_window},
+    ).one()
+    return _ready(row)
+
+
+def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, kept: list[int], anew: set[int]) -> None:
+    """What nodes that are taken over gave to nodes that run again arrives there again, in its order."""
+    static: Mapping[tuple[int, int, str], bool] = {
+        (node.number, link.sink, link.sink_pin): link.static for node in plan.nodes for link in node.links
+    }
+    found = session.execute(
+        select(Delivery)
+        .where(
+            Delivery.run_id == source,
+            Delivery.node.in_(anew),
+            Delivery.source_node.in_(kept),
+            Delivery.filled.is_(False),
+        )
+        .order_by(Delivery.node, Delivery.idx, Delivery.pin)
+    ).scalars()
+    for delivery in found:
+        sink = plan.nodes[delivery.node]
+        if delivery.pin not in sink.pins:  # masked now
+            continue
+        session.execute(
+            _PLACE,
+            {
+                "run": fork_id,
+                "source": delivery.source_node,
+                "idx": [delivery.source_idx],
+                "ordinals": [delivery.source_ordinal],
+                "parts": [delivery.source_part],
+                "sinks": [sink.number],
+                "pins": [delivery.pin],
+                "statics": [static[delivery.source_node, sink.number, delivery.pin]],
+                "needs": [sink.need],
+                "bases": [sink.base],
+                "sticky": [sink.has_static],
+            },
+        )
