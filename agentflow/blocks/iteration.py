@@ -1,4 +1,4 @@
-"""The block that turns a collection into a stream: one output an item, for what is linked to it to run as often."""
+"""From a collection to a stream and back: one output an item, for what is linked to it to run as often; a gather."""
 
 import json
 from collections.abc import Iterator
@@ -49,6 +49,35 @@ class StepThroughItems(Block):
                 context.stop_if_cancelled()
                 yield "item", item
                 yield "key", key
+
+
+class Gather(Block):
+    id = "7d4f3a52-6f0c-4b8f-9d7e-5a2c1e9b0d34"
+    name = "Gather"
+    description = (
+        "Gathers the values that arrive one by one into lists, in their order: so many at a time, "
+        "or all that came when nothing more can come."
+    )
+    categories = ("LOGIC",)
+    gathers = "item"
+
+    class Input(BlockInput):
+        item: Any = Field(None, description="The values, one by one.")
+        size: int | None = Field(None, ge=1, description="Values in a list; left out: all that come.")
+        items: list[Any] = Field([], description="Filled in with the values that were gathered; leave it alone.")
+
+    class Output(BlockOutput):
+        items: list[Any] = Field(description="The values, in the order in which they came.")
+        count: int = Field(description="How many they are.")
+
+    vectors = (
+        TestVector({"items": ["a", None, "b"]}, [("items", ["a", None, "b"]), ("count", 3)]),
+        TestVector({"items": [1], "size": 0}, fails="size"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        yield "items", inputs.items
+        yield "count", len(inputs.items)
 
 
 def _parsed(text: str) -> list[Any] | dict[str, Any]:

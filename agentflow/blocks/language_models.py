@@ -9,7 +9,7 @@ This module must be importable without the extra `ai`: what needs it stands in `
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from pydantic import Field
@@ -28,6 +28,11 @@ OLLAMA: Final = "ollama"
 
 _OLLAMA_HOST: Final = "localhost:11434"
 """Where Ollama listens if nobody says otherwise."""
+
+if TYPE_CHECKING:
+    _Credentials = dict[str, Any] | None
+else:
+    _Credentials = credentials("openai", "anthropic", "groq", OLLAMA, "open_router")
 
 _HOSTS: Final = {
     "openai": "https://api.openai.com/v1",
@@ -54,7 +59,7 @@ class ModelInput(BlockInput):
     """The pins by which every AI block chooses its model."""
 
     model: str = Field(DEFAULT_MODEL, description="The model's name, as its provider writes it.")
-    credentials: credentials("openai", "anthropic", "groq", OLLAMA, "open_router") = Field(  # type: ignore[valid-type]
+    credentials: _Credentials = Field(
         None, description="Whose key to use; left out, the provider follows from the model's name."
     )
     max_tokens: int | None = Field(None, ge=1, description="How many tokens the model may write; none: its own limit.")
@@ -168,25 +173,25 @@ async def ask(
         from agentflow.blocks import model_client  # noqa: PLC0415 it takes a second, and needs the extra
     except ImportError:
         raise BadInput(_EXTRA) from None
-    for shortenings in range(_SHORTENINGS + 1):
+    left = _SHORTENINGS if shorten else 0
+    while True:
         context.stop_if_cancelled()
-        question = Question(inputs.model, messages, inputs.max_tokens, tools, json_object, stream)
+        question = Question(inputs.model.strip(), messages, inputs.max_tokens, tools, json_object, stream)
         try:
             answer = await model_client.send(endpoint, question)
         except TooLong:
-            shorter = shortened(messages) if shorten and shortenings < _SHORTENINGS else None
+            shorter = shortened(messages) if left else None
             if shorter is None:
                 raise
-            messages = shorter
-            continue
-        context.report(
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            llm_calls=1,
-            llm_retries=int(retry),
-        )
-        return answer
-    raise AssertionError("the last turn returns or raises")
+            messages, left = shorter, left - 1
+        else:
+            context.report(
+                input_tokens=answer.input_tokens,
+                output_tokens=answer.output_tokens,
+                llm_calls=1,
+                llm_retries=int(retry),
+            )
+            return answer
 
 
 def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:

@@ -1,0 +1,353 @@
+"""Limits over all workers park what is over them; caches, budgets and gathers do what a graph's author set."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agentflow.blocks import registry
+from agentflow.blocks.base import Context
+from agentflow.engine.waits import Timer
+from agentflow.services.cancellation import cancel
+from agentflow.services.transaction import transaction
+from agentflow.settings import settings
+from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.finalise import finalise
+from agentflow.worker.process import process
+from agentflow.worker.recovery import Recovery
+
+pytestmark = pytest.mark.timeout(60, method="thread")
+
+Probe = Callable[..., str]
+Chain = Callable[..., UUID]
+Submit = Callable[..., UUID]
+Statuses = Callable[[UUID], dict[str, str]]
+Outputs = Callable[..., list[Any]]
+Rows = Callable[..., Any]
+Yields = Iterator[Any]
+
+
+def passes(inputs: Any, context: Context) -> Yields:
+    yield "value", inputs.value
+
+
+def several(count: int) -> Callable[[Any, Context], Yields]:
+    def run(inputs: Any, context: Context) -> Yields:
+        for number in range(count):
+            yield "value", number
+
+    return run
+
+
+@pytest.fixture
+def fan(probe: Probe, submit: Submit) -> Callable[..., UUID]:
+    """`fan(count, run, settings)`: node 0 gives `count` values, node 1 runs for each."""
+
+    def start(count: int, run: Callable[..., Any] = passes, own: dict[str, Any] | None = None, **more: Any) -> UUID:
+        nodes = [
+            {"id": "each", "block_id": probe(several(count)), "input_default": {}},
+            {"id": "one", "block_id": probe(run, **more), "input_default": {}, "settings": own or {}},
+        ]
+        links = [{"source_id": "each", "source_name": "value", "sink_id": "one", "sink_name": "value"}]
+        return submit({"name": "fan", "nodes": nodes, "links": links})
+
+    return start
+
+
+def held(rows: Rows, run_id: UUID) -> list[Any]:
+    return list(
+        rows(
+            "SELECT idx, hold FROM node_executions WHERE run_id = :run AND node = 1 AND hold IS NOT NULL ORDER BY idx",
+            run=run_id,
+        )
+    )
+
+
+def begin(run_id: UUID, idx: int) -> Any:
+    return claim(process(), run_id, 1, idx)
+
+
+def end(attempt: Any) -> None:
+    settle(attempt, perform(attempt))
+
+
+CONCURRENCY = {"concurrency": {"key": "api", "limit": 2}}
+
+
+def test_as_many_run_as_the_limit_says_and_who_ends_hands_its_slot_on(
+    fan: Callable[..., UUID], statuses: Statuses, rows: Rows
+) -> None:
+    run_id = fan(5, own=CONCURRENCY)
+    execute(run_id, 0, 1)
+    first, second = begin(run_id, 1), begin(run_id, 2)
+    assert first is not None
+    assert second is not None
+    assert [begin(run_id, idx) for idx in (3, 4, 3)] == [None] * 3
+    assert held(rows, run_id) == [(3, "limit"), (4, "limit")]
+    assert not finalise(run_id)
+    end(second)
+    assert held(rows, run_id) == [(4, "limit")]
+    assert begin(run_id, 5) is None, "it may not overtake those that wait"
+    third = begin(run_id, 3)
+    assert third is not None
+    end(first)
+    end(third)
+    for idx in (4, 5):
+        end(begin(run_id, idx))
+    assert set(statuses(run_id).values()) == {"COMPLETED"}
+    assert rows("SELECT count(*) FROM limit_slots") == [0]
+    assert rows("SELECT count(*) FROM limit_queue") == [0]
+
+
+def test_a_limit_is_one_for_all_runs_of_its_owner(fan: Callable[..., UUID], rows: Rows) -> None:
+    one, other = fan(2, own=CONCURRENCY), fan(2, own=CONCURRENCY)
+    for run_id in (one, other):
+        execute(run_id, 0, 1)
+    first, second = begin(one, 1), begin(other, 1)
+    assert begin(one, 2) is None
+    assert begin(other, 2) is None
+    end(second)
+    assert held(rows, one) == []
+    assert held(rows, other) == [(2, "limit")]
+    end(first)
+    assert held(rows, other) == []
+
+
+def test_a_slot_is_kept_through_a_lost_lease_and_freed_by_a_wait(
+    fan: Callable[..., UUID], statuses: Statuses, rows: Rows
+) -> None:
+    def waits(inputs: Any, context: Context) -> Yields:
+        yield Timer(3600)
+
+    run_id = fan(2, waits, own={"concurrency": {"key": "api", "limit": 1}})
+    execute(run_id, 0, 1)
+    attempt = begin(run_id, 1)
+    attempt.hand_back()
+    assert begin(run_id, 2) is None, "the slot is the first one's, which runs again"
+    end(begin(run_id, 1))
+    assert statuses(run_id)["1/1"] == "WAITING"
+    assert held(rows, run_id) == [(1, "waiting")]
+    end(begin(run_id, 2))
+    assert statuses(run_id)["1/2"] == "WAITING"
+
+
+def test_what_a_stopped_run_held_is_given_to_others(fan: Callable[..., UUID], rows: Rows) -> None:
+    one, other = (
+        fan(1, own={"concurrency": {"key": "k", "limit": 1}}),
+        fan(1, own={"concurrency": {"key": "k", "limit": 1}}),
+    )
+    for run_id in (one, other):
+        execute(run_id, 0, 1)
+    assert begin(one, 1) is not None
+    assert begin(other, 1) is None
+    rows("UPDATE node_executions SET status = 'QUEUED', token = NULL WHERE node = 1 AND status = 'RUNNING' RETURNING 1")
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=one)
+    with transaction() as session:
+        cancel(session, owner, one, "enough")
+    rows("UPDATE limit_slots SET since = since - interval '1 minute' RETURNING 1")
+    Recovery(process()).run_pass()
+    assert held(rows, other) == []
+    end(begin(other, 1))
+    assert rows("SELECT count(*) FROM limit_slots") == [0]
+
+
+def test_starts_are_spread_over_time_each_at_its_own_place(fan: Callable[..., UUID], rows: Rows) -> None:
+    run_id = fan(4, own={"rate_limit": {"key": "api", "per_second": 0.5}})
+    execute(run_id, 0, 1)
+    assert begin(run_id, 1) is not None
+    assert [begin(run_id, idx) for idx in (2, 3, 4, 2)] == [None] * 4
+    assert held(rows, run_id) == [(2, "rate"), (3, "rate"), (4, "rate")]
+    gaps = rows(
+        "SELECT extract(epoch FROM due_at - lag(due_at) OVER (ORDER BY idx)) FROM node_executions "
+        "WHERE hold = 'rate' ORDER BY idx"
+    )
+    assert [round(float(gap), 3) for gap in gaps[1:]] == [2.0, 2.0]
+    rows("UPDATE node_executions SET due_at = agentflow_now(), check_at = agentflow_now() WHERE idx = 3 RETURNING 1")
+    assert begin(run_id, 3) is not None, "its place has come"
+    assert begin(run_id, 4) is None
+
+
+def test_a_large_run_keeps_to_its_window_and_lets_out_as_it_goes_on(
+    fan: Callable[..., UUID], statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch, outputs: Outputs
+) -> None:
+    monkeypatch.setattr(settings(), "ready_window", 3)
+    process.cache_clear()
+    run_id = fan(10)
+    execute(run_id, 0, 1)
+    assert held(rows, run_id) == [(idx, "window") for idx in range(4, 11)]
+    assert begin(run_id, 7) is None
+    for idx in range(1, 11):
+        execute(run_id, 1, idx)
+        assert len(held(rows, run_id)) == max(7 - idx, 0)
+    assert finalise(run_id)
+    assert outputs(run_id, 1) == [("value", number) for number in range(10)]
+
+
+def test_what_nobody_let_out_is_let_out_when_the_run_rests(
+    fan: Callable[..., UUID], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "ready_window", 2)
+    process.cache_clear()
+    run_id = fan(5)
+    execute(run_id, 0, 1)
+    rows("UPDATE node_executions SET hold = 'window', check_at = 'infinity' WHERE node = 1 RETURNING 1")
+    assert not finalise(run_id)
+    assert held(rows, run_id) == [(3, "window"), (4, "window"), (5, "window")]
+
+
+def test_runs_beyond_the_active_ones_start_when_others_end(
+    probe: Probe, chain: Chain, statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "max_active_runs", 2)
+    block = probe(passes)
+    run_ids = [chain(block, value=number) for number in range(4)]
+    for run_id in run_ids:
+        execute(run_id, 0, 1)
+    assert [statuses(run_id)["0/1"] for run_id in run_ids] == ["COMPLETED", "COMPLETED", "QUEUED", "QUEUED"]
+    assert rows("SELECT status FROM runs ORDER BY id") == ["RUNNING", "RUNNING", "QUEUED", "QUEUED"]
+    assert finalise(run_ids[0])
+    for run_id in run_ids:
+        execute(run_id, 0, 1)
+    assert [statuses(run_id)["0/1"] for run_id in run_ids] == ["COMPLETED", "COMPLETED", "COMPLETED", "QUEUED"]
+    assert finalise(run_ids[2])
+    execute(run_ids[3], 0, 1)
+    assert statuses(run_ids[3])["0/1"] == "COMPLETED"
+
+
+def test_a_run_that_waits_makes_room_and_a_lost_admission_is_made_up_for(
+    probe: Probe, chain: Chain, statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(inputs: Any, context: Context) -> Yields:
+        yield Timer(3600)
+
+    monkeypatch.setattr(settings(), "max_active_runs", 1)
+    first, second, third = chain(probe(waits)), chain(probe(passes)), chain(probe(passes))
+    execute(first, 0, 1)
+    assert not finalise(first)
+    execute(second, 0, 1)
+    assert statuses(second) == {"0/1": "COMPLETED"}
+    rows("UPDATE runs SET status = 'COMPLETED', ended_at = now() WHERE id = :run RETURNING 1", run=second)
+    Recovery(process()).run_pass()
+    execute(third, 0, 1)
+    assert statuses(third) == {"0/1": "COMPLETED"}
+
+
+def test_cached_outputs_stand_in_for_the_block(probe: Probe, chain: Chain, outputs: Outputs, rows: Rows) -> None:
+    ran: list[Any] = []
+
+    def counts(inputs: Any, context: Context) -> Yields:
+        ran.append(inputs.value)
+        context.report(cost=5)
+        yield "value", {"of": inputs.value}
+        yield "number", len(ran)
+
+    block = probe(counts)
+    runs = [chain(block, value=value, settings={"cache": {"ttl": 60}}) for value in (1, 1, 2)]
+    for run_id in runs:
+        execute(run_id, 0, 1)
+        assert finalise(run_id)
+    assert ran == [1, 2]
+    assert outputs(runs[0]) == outputs(runs[1]) == [("value", {"of": 1}), ("number", 1)]
+    assert [row["cost"] for row in rows("SELECT stats FROM runs ORDER BY id")] == [5, 0, 5]
+    rows("UPDATE cached_outputs SET expires_at = agentflow_now() RETURNING 1")
+    again = chain(block, value=1, settings={"cache": {"ttl": 60}})
+    execute(again, 0, 1)
+    assert ran == [1, 2, 1]
+
+
+def test_the_pins_of_a_cache_key_alone_count(probe: Probe, chain: Chain) -> None:
+    ran: list[Any] = []
+
+    def counts(inputs: Any, context: Context) -> Yields:
+        ran.append(inputs.value)
+        yield "value", 1
+
+    block = probe(counts)
+    for value in (1, 2):
+        execute(chain(block, value=value, settings={"cache": {"ttl": 60, "key": []}}), 0, 1)
+    assert ran == [1]
+
+
+def test_what_failed_is_not_cached(probe: Probe, chain: Chain) -> None:
+    ran: list[Any] = []
+
+    def fails(inputs: Any, context: Context) -> Yields:
+        ran.append(1)
+        yield "value", 1
+        raise ValueError("no")
+
+    block = probe(fails)
+    for _ in range(2):
+        execute(chain(block, value=1, settings={"cache": {"ttl": 60}}), 0, 1)
+    assert ran == [1, 1]
+
+
+def test_a_run_ends_when_it_has_cost_more_than_its_budget(
+    probe: Probe, submit: Submit, statuses: Statuses, rows: Rows
+) -> None:
+    nodes = [
+        {"id": f"n{number}", "block_id": probe(passes, cost=4), "input_default": {"value": 1}} for number in range(4)
+    ]
+    run_id = submit({"name": "dear", "nodes": nodes, "links": [], "settings": {"budget": 8}})
+    for number in range(4):
+        execute(run_id, number, 1)
+    assert list(statuses(run_id).values()) == ["COMPLETED", "COMPLETED", "COMPLETED", "CANCELLED"]
+    assert finalise(run_id)
+    assert rows("SELECT status, reason, error FROM runs") == [
+        ("FAILED", "insufficient_balance", "the run has cost more than its budget")
+    ]
+    assert rows("SELECT stats ->> 'cost' FROM runs") == ["12"]
+
+
+def gathering(probe: Probe, submit: Submit, count: int, **literals: Any) -> UUID:
+    """node 0 gives `count` values, node 1 passes each, node 2 gathers, node 3 takes the lists."""
+    nodes = [
+        {"id": "each", "block_id": probe(several(count)), "input_default": {}},
+        {"id": "one", "block_id": probe(passes), "input_default": {}},
+        {"id": "gather", "block_id": registry.by_name("Gather").id, "input_default": literals},
+        {"id": "all", "block_id": probe(passes), "input_default": {}},
+    ]
+    links = [
+        {"source_id": source, "source_name": pin, "sink_id": sink, "sink_name": to}
+        for source, pin, sink, to in (
+            ("each", "value", "one", "value"),
+            ("one", "value", "gather", "item"),
+            ("gather", "items", "all", "value"),
+        )
+    ]
+    return submit({"name": "gather", "nodes": nodes, "links": links})
+
+
+def run_to_its_end(run_id: UUID, rows: Rows, *, backwards: bool = False) -> None:
+    while not finalise(run_id):
+        ready = rows(
+            "SELECT node, idx FROM node_executions WHERE run_id = :run AND status = 'QUEUED' ORDER BY node, idx",
+            run=run_id,
+        )
+        for node, idx in reversed(ready) if backwards else ready:
+            execute(run_id, node, idx)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_gather_gives_groups_in_order_and_the_rest_when_nothing_more_can_come(
+    backwards: bool, probe: Probe, submit: Submit, outputs: Outputs, rows: Rows
+) -> None:
+    run_id = gathering(probe, submit, 7, size=3)
+    run_to_its_end(run_id, rows, backwards=backwards)
+    assert outputs(run_id, 3) == [("value", [0, 1, 2]), ("value", [3, 4, 5]), ("value", [6])]
+    assert rows("SELECT status FROM runs") == ["COMPLETED"]
+
+
+def test_a_gather_without_a_size_gives_all_at_once(probe: Probe, submit: Submit, outputs: Outputs, rows: Rows) -> None:
+    run_id = gathering(probe, submit, 7)
+    run_to_its_end(run_id, rows)
+    assert outputs(run_id, 3) == [("value", list(range(7)))]
+
+
+def test_a_gather_of_whole_groups_gives_no_empty_rest(
+    probe: Probe, submit: Submit, outputs: Outputs, rows: Rows
+) -> None:
+    run_id = gathering(probe, submit, 6, size=3)
+    run_to_its_end(run_id, rows)
+    assert outputs(run_id, 3) == [("value", [0, 1, 2]), ("value", [3, 4, 5])]
