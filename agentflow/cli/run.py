@@ -12,6 +12,7 @@ import click
 
 from agentflow.cli.connect import EXIT_CODES, Exit, connected, tell_places
 from agentflow.cli.follow import follow
+from agentflow.cli.inputs import parse_input, parse_pair
 from agentflow.cli.tables import echo_json
 from agentflow.client import Client
 from agentflow.schemas.runs import RunAccepted
@@ -49,7 +50,7 @@ def run(
     if local and stored:
         raise click.UsageError("--local runs a file: its stack knows no graph that was pushed elsewhere")
     options: dict[str, Any] = {
-        "inputs": {**_object(input_json), **dict(map(_input, pairs))},
+        "inputs": {**_object(input_json), **dict(parse_input(pair, "-i") for pair in pairs)},
         "labels": dict(map(_label, labels)),
         "priority": priority,
     }
@@ -123,20 +124,5 @@ def _object(file: Any) -> dict[str, Any]:
     return content
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-    return name, value
-
-
 def _label(text: str) -> tuple[str, str]:
-    return _pair(text, "--label")
-
-
-def _input(text: str) -> tuple[str, Any]:
-    name, value = _pair(text, "-i")
-    try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
-        return name, value
+    return parse_pair(text, "--label")

@@ -8,8 +8,10 @@ import click
 
 from agentflow.cli.connect import EXIT_CODES, connected
 from agentflow.cli.follow import follow, show_result
+from agentflow.cli.inputs import json_or_text, parse_input
 from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
 from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.schemas.runs import BulkCancelled
 
 _RUN = click.argument("run_id", metavar="ID", type=click.UUID)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -20,7 +22,7 @@ _ALL = click.option("--all", "everything", is_flag=True, help="No limit.")
 
 @click.group()
 def runs() -> None:
-    """List, get, follow and cancel runs."""
+    """List, get, follow and steer runs."""
 
 
 @runs.command("list")
@@ -128,14 +130,100 @@ def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everyt
 
 
 @runs.command()
-@_RUN
+@click.argument("run_id", metavar="[ID]", type=click.UUID, required=False)
 @click.option("--reason", help="Why; kept with the run.")
+@click.option("--status", type=click.Choice(["QUEUED", "RUNNING", "WAITING"], case_sensitive=False))
+@click.option("--graph", "graph_id", type=click.UUID, help="All open runs of this graph.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="All open runs with this label.")
+@click.option("--all", "everything", is_flag=True, help="All open runs.")
 @_JSON
-def cancel(run_id: UUID, reason: str | None, as_json: bool) -> None:
-    """Cancel a run. What waits ends at once; what runs is told to stop."""
+def cancel(
+    run_id: UUID | None,
+    reason: str | None,
+    status: str | None,
+    graph_id: UUID | None,
+    labels: tuple[str, ...],
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Cancel a run, or all that fit. What waits ends at once; what runs is told to stop."""
+    wanted: dict[str, Any] = {
+        "status": status,
+        "graph_id": str(graph_id) if graph_id else None,
+        "labels": dict(label.partition("=")[::2] for label in labels) or None,
+        "all": everything or None,
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if (run_id is None) is not bool(wanted):
+        raise click.UsageError("name one run, or say which: --status, --graph, --label or --all")
     with connected() as client:
-        accepted = client.cancel(run_id, reason)
+        accepted = client.cancel(run_id, reason) if run_id else client.cancel_all(reason=reason, **wanted)
     if as_json:
         echo_json(accepted)
+    elif isinstance(accepted, BulkCancelled):
+        more = "; there are more, say it again" if accepted.more else ""
+        click.echo(f"{accepted.count} runs will end CANCELLED{more}.", err=True)
     else:
         click.echo(f"Run {run_id} will end CANCELLED.", err=True)
+
+
+@runs.command()
+@_RUN
+@_JSON
+def pause(run_id: UUID, as_json: bool) -> None:
+    """Pause a run: nothing new of it starts; what runs finishes."""
+    with connected() as client:
+        _say(client.pause(run_id), f"Run {run_id} is paused.", as_json)
+
+
+@runs.command()
+@_RUN
+@_JSON
+def resume(run_id: UUID, as_json: bool) -> None:
+    """Let a paused run go on."""
+    with connected() as client:
+        _say(client.resume(run_id), f"Run {run_id} goes on.", as_json)
+
+
+@runs.command()
+@_RUN
+@_JSON
+def retry(run_id: UUID, as_json: bool) -> None:
+    """Run again what failed in a run with nobody to handle it, and what was cancelled. What completed stays."""
+    with connected() as client:
+        _say(client.retry(run_id), f"Run {run_id} runs again.", as_json)
+
+
+@runs.command()
+@_RUN
+@click.option("--from", "from_node", required=True, metavar="NODE", help="The id of the node at which it begins.")
+@click.option("--input", "inputs", multiple=True, metavar="PIN=JSON", help="What that node gets instead. Several.")
+@_JSON
+def fork(run_id: UUID, from_node: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Start a new run that takes over all that an ended one did upstream of a node, and begins there."""
+    given = dict(map(parse_input, inputs))
+    with connected() as client:
+        forked = client.fork(run_id, from_node, given)
+    if as_json:
+        echo_json(forked)
+    else:
+        click.echo(forked.id)
+
+
+@runs.command()
+@_RUN
+@click.argument("name")
+@click.argument("payload", required=False, metavar="[JSON]")
+@_JSON
+def signal(run_id: UUID, name: str, payload: str | None, as_json: bool) -> None:
+    """Send the external event NAME to a run, with a payload if one is given."""
+    with connected() as client:
+        sent = client.signal(run_id, name, None if payload is None else json_or_text(payload))
+    _say(sent, "A node goes on with it." if sent.taken else "Kept until a node waits for it.", as_json)
+
+
+def _say(what: Any, words: str, as_json: bool) -> None:
+    if as_json:
+        echo_json(what)
+    else:
+        click.echo(words, err=True)

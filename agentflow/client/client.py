@@ -6,15 +6,18 @@ Lists are iterators over all pages; a `limit` ends them early. Failures are `Api
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Self
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from agentflow.client import stream
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http
 from agentflow.client.pages import every
-from agentflow.schemas.blocks import BlockInfo, BlockList
+from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
+from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.schemas.runs import (
+    BulkCancelled,
     CancelAccepted,
     NodeExecutionList,
     NodeExecutionView,
@@ -101,11 +104,13 @@ class Client:
         labels: Mapping[str, str] | None = None,
         created_after: str | None = None,
         created_before: str | None = None,
+        parent: Id | None = None,
         limit: int | None = None,
     ) -> Iterator[RunSummary]:
-        """Runs, the newest first. Times are ISO 8601 with a zone."""
+        """Runs, the newest first. Times are ISO 8601 with a zone; `parent`: child runs of that run."""
         query = {
             "status": status,
+            "parent": parent and str(parent),
             "graph_id": graph_id and str(graph_id),
             "label": [f"{name}={value}" for name, value in (labels or {}).items()] or None,
             "created_after": created_after,
@@ -145,6 +150,61 @@ class Client:
         """Cancel a run. Doing it twice is fine."""
         body = {"reason": reason} if reason else None
         return CancelAccepted.model_validate(self._http.call("POST", f"/runs/{run_id}/cancel", body=body))
+
+    def cancel_all(self, *, reason: str | None = None, **wanted: Any) -> BulkCancelled:
+        """Cancel all open runs that fit: `status`, `graph_id`, `labels`, `created_after`, `created_before` or `all`."""
+        body = {**wanted, **({"reason": reason} if reason else {})}
+        return BulkCancelled.model_validate(self._http.call("POST", "/runs/cancel", body=body))
+
+    def pause(self, run_id: Id) -> RunSummary:
+        """Nothing new of a run starts; what runs finishes."""
+        return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/pause"))
+
+    def resume(self, run_id: Id) -> RunSummary:
+        """Let a paused run go on."""
+        return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/resume"))
+
+    def retry(self, run_id: Id) -> RunSummary:
+        """Run again what failed with nobody to handle it, and what was cancelled."""
+        return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/retry"))
+
+    def fork(self, run_id: Id, from_node: str, inputs: Mapping[str, Any] | None = None) -> RunSummary:
+        """A new run that takes over all that lies upstream of a node; `inputs`: pin → what it gets instead."""
+        body = {"from_node": from_node, "inputs": dict(inputs or {})}
+        return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/fork", body=body))
+
+    def signal(self, run_id: Id, name: str, payload: Any = None) -> SignalAccepted:
+        """Send an external event to a run."""
+        path = f"/runs/{run_id}/signals/{quote(name, safe='')}"
+        return SignalAccepted.model_validate(self._http.call("POST", path, body={"payload": payload}))
+
+    def reviews(
+        self, *, status: str | None = None, run_id: Id | None = None, limit: int | None = None
+    ) -> Iterator[ReviewView]:
+        """Reviews, the newest first; by default those that wait for somebody."""
+        query = {"status": status, "run_id": run_id and str(run_id)}
+        return islice(every(self._http, "/reviews", ReviewList.model_validate, query), limit)
+
+    def review(self, review_id: Id) -> ReviewView:
+        """One review."""
+        return ReviewView.model_validate(self._http.call("GET", f"/reviews/{review_id}"))
+
+    def approve(
+        self, review_id: Id, message: str = "", *, edited: tuple[Any] | None = None, rest: bool = False
+    ) -> ReviewView:
+        """Approve the data as it is, or as `edited` (a tuple of it); `rest`: and all that this node asks in its run."""
+        body = {"message": message, "rest": rest, **({"data": edited[0]} if edited is not None else {})}
+        return ReviewView.model_validate(self._http.call("POST", f"/reviews/{review_id}/approve", body=body))
+
+    def reject(self, review_id: Id, message: str = "") -> ReviewView:
+        """Reject the data."""
+        body = {"message": message}
+        return ReviewView.model_validate(self._http.call("POST", f"/reviews/{review_id}/reject", body=body))
+
+    def execute_block(self, block_id: str, inputs: Mapping[str, Any] | None = None, wait: float = 20.0) -> BlockResult:
+        """Run a block by itself, and wait so many seconds for its end."""
+        body = {"inputs": dict(inputs or {}), "wait": wait}
+        return BlockResult.model_validate(self._http.call("POST", f"/blocks/{block_id}/execute", body=body))
 
     def blocks(self) -> list[BlockInfo]:
         """All blocks, by name."""
