@@ -42,14 +42,18 @@ def said(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def opening(sys_prompt: str, prompt: str, values: Mapping[str, Any]) -> list[Message]:
-    """The messages that begin a conversation, with `values` filled in where there are any.
+def filled(text: str, values: Mapping[str, Any]) -> str:
+    """`text` with `values` filled in; as it stands where there are none, braces and all.
 
     Raises:
-        BadInput: a template cannot be filled in.
+        BadInput: it cannot be filled in.
     """
-    texts = (("system", sys_prompt), ("user", prompt))
-    return [said(role, templates.fill(text, values) if values else text) for role, text in texts if text]
+    return templates.fill(text, values) if values else text
+
+
+def opening(sys_prompt: str, prompt: str) -> list[Message]:
+    """The messages that begin a conversation; an empty text makes none."""
+    return [said(role, text) for role, text in (("system", sys_prompt), ("user", prompt)) if text]
 
 
 def answered(text: str, calls: Sequence[ToolCall]) -> Message:

@@ -9,7 +9,7 @@ This module must be importable without the extra `ai`: what needs it stands in `
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 from pydantic import Field
@@ -70,7 +70,7 @@ class ModelBlock(Block):
     """What AI blocks have in common."""
 
     kind = BlockKind.AI
-    categories = ("AI",)
+    categories: ClassVar[tuple[str, ...]] = ("AI",)
     # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
     retry = RetryPolicy(max_failures=2)
 
@@ -170,7 +170,7 @@ async def ask(
     """
     endpoint = endpoint_of(inputs, context)
     try:
-        from agentflow.blocks import model_client  # noqa: PLC0415 it takes a second, and needs the extra
+        from agentflow.blocks import model_client  # here, because it takes a second and needs the extra
     except ImportError:
         raise BadInput(_EXTRA) from None
     left = _SHORTENINGS if shorten else 0

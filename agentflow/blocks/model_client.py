@@ -93,7 +93,12 @@ async def _response(model: Model, endpoint: Endpoint, question: Question) -> Mod
     parameters = ModelRequestParameters(
         function_tools=[
             # strict: false, because a strict schema must make every parameter required.
-            ToolDefinition(tool.name, dict(tool.parameters), description=tool.description, strict=False)
+            ToolDefinition(
+                name=tool.name,
+                parameters_json_schema=dict(tool.parameters),
+                description=tool.description,
+                strict=False,
+            )
             for tool in question.tools
         ]
     )

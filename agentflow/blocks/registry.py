@@ -19,7 +19,20 @@ from agentflow.graph.catalogue import BlockSpec
 
 ENTRY_POINT_GROUP: Final = "agentflow.blocks"
 
-FAMILIES: Final = ("io", "basic", "text", "numbers", "logic", "lists", "dictionaries", "iteration", "web")
+FAMILIES: Final = (
+    "io",
+    "basic",
+    "text",
+    "numbers",
+    "logic",
+    "lists",
+    "dictionaries",
+    "iteration",
+    "web",
+    "ai",
+    "ai_structured",
+    "ai_text",
+)
 """Our modules that hold blocks."""
 
 
