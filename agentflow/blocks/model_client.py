@@ -216,7 +216,9 @@ def _calls(response: ModelResponse, messages: list[Message]) -> Iterator[ToolCal
         name = part.tool_call_id[:_LONGEST_ID] or "call"
         unique = next(each for each in _numbered(name) if each not in taken)
         taken.add(unique)
-        yield ToolCall(unique, part.tool_name, part.args_as_json_str())
+        # Not `args_as_json_str`: it hides JSON that is broken.
+        arguments = part.args if isinstance(part.args, str) else part.args_as_json_str()
+        yield ToolCall(unique, part.tool_name, arguments)
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -42,6 +42,8 @@ def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
         return Transient(text) if _passes(error) else BadInput(text)
     if isinstance(error, ModelQuotaExceededError | ModelRequestRejectedError):
         return BadInput(f"{who} refuses the request: {_message(error, endpoint)}")
+    if any(300 <= getattr(cause, "status_code", 0) < 400 for cause in _causes(error)):
+        return BadInput(f"{who} redirects elsewhere, which is not followed: {_message(error, endpoint)}")
     if isinstance(error, UserError):
         return BadInput(f"{who} cannot be asked like this: {_clean(str(error), endpoint)}")
     return Transient(f"{who} did not answer as it should: {_message(error, endpoint)}")

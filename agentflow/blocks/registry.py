@@ -32,6 +32,7 @@ FAMILIES: Final = (
     "ai",
     "ai_structured",
     "ai_text",
+    "orchestrator",
 )
 """Our modules that hold blocks."""
 

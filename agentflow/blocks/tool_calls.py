@@ -1,0 +1,125 @@
+"""Which tools does a model want called, and with what?
+
+A call is looked at before anything is done with it: a tool that there is not, or arguments that do not fit, are told
+to the model, which may try again. The failed tries are forgotten then, so that the conversation stays one in which
+every call has its result. Types are not checked: a pin coerces what comes.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agentflow.blocks.base import Context, Tool
+from agentflow.blocks.conversation import Message, ToolCall, answered, result_of, said
+from agentflow.blocks.language_models import Answer, ModelInput, ask
+from agentflow.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A call that can be made.
+
+    Attributes:
+        call: as the model made it.
+        tool: the tool.
+        arguments: parameter → value.
+    """
+
+    call: ToolCall
+    tool: Tool
+    arguments: dict[str, Any]
+
+    def inputs(self) -> dict[str, Any]:
+        """Input pin of the tool's node → value."""
+        return {self.tool.pins[parameter]: value for parameter, value in self.arguments.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the model said in the end.
+
+    Attributes:
+        text: what it wrote.
+        calls: what it wants called; none where it is done.
+    """
+
+    text: str
+    calls: tuple[Chosen, ...]
+
+    @property
+    def message(self) -> Message:
+        """It as a message of the conversation, with the calls that are made and no others."""
+        return answered(self.text, [chosen.call for chosen in self.calls])
+
+
+async def decide(
+    inputs: ModelInput, messages: list[Message], context: Context, attempts: int, *, several: bool
+) -> Decision:
+    """Asks the model what to do next.
+
+    Args:
+        inputs: which model.
+        messages: the conversation.
+        context: the block's; its tools are offered.
+        attempts: how many answers are looked at; at least one is.
+        several: whether it may call several tools at once; if not, only its first call counts.
+
+    Raises:
+        BadInput: see `language_models.ask`; or no answer's calls can be made.
+        Transient: see there.
+    """
+    attempts = max(attempts, 1)
+    told: list[Message] = []
+    problems: dict[str, str] = {}
+    for attempt in range(attempts):
+        answer = await ask(inputs, [*messages, *told], context, tools=context.tools, retry=attempt > 0)
+        calls = answer.calls if several else answer.calls[:1]
+        chosen, problems = _look_at(calls, context.tools)
+        if not problems:
+            return Decision(answer.text, tuple(chosen))
+        told = _told(answer, calls, problems)
+    count = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    raise BadInput(f"the model made no tool call that can be made in {count}: {'; '.join(problems.values())}")
+
+
+def _look_at(calls: tuple[ToolCall, ...], tools: tuple[Tool, ...]) -> tuple[list[Chosen], dict[str, str]]:
+    """The calls that can be made, and of the others (by id) why not."""
+    by_name = {tool.name: tool for tool in tools}
+    chosen, problems = [], {}
+    for call in calls:
+        try:
+            chosen.append(_chosen(call, by_name))
+        except ValueError as error:
+            problems[call.id] = str(error)
+    return chosen, problems
+
+
+def _chosen(call: ToolCall, by_name: dict[str, Tool]) -> Chosen:
+    tool = by_name.get(call.name)
+    if tool is None:
+        raise ValueError(f"there is no tool {call.name!r}, only {', '.join(sorted(by_name)) or 'none at all'}")
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        raise ValueError(f"the arguments of {call.name} are not valid JSON") from None
+    if not isinstance(arguments, dict):
+        raise ValueError(f"the arguments of {call.name} are not an object")
+    unknown = [name for name in arguments if name not in tool.pins]
+    missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
+    if unknown:
+        raise ValueError(f"{call.name} has no parameter {', '.join(unknown)}, only {', '.join(tool.pins) or 'none'}")
+    if missing:
+        raise ValueError(f"the call of {call.name} lacks {', '.join(missing)}")
+    return Chosen(call, tool, arguments)
+
+
+def _told(answer: Answer, calls: tuple[ToolCall, ...], problems: dict[str, str]) -> list[Message]:
+    """The failed try and what was wrong with it, as the model is to see them."""
+    results = [
+        result_of(call.id, problems.get(call.id, "not called, because another call was wrong")) for call in calls
+    ]
+    return [
+        answered(answer.text, calls),
+        *results,
+        said("user", "None of this was called. Call again, with what was wrong put right."),
+    ]
