@@ -42,15 +42,18 @@ class Problem:
         node: the id of the node, or None where it concerns the whole graph.
         pin: the pin's name, or None where it concerns the whole node.
         severity: "error" stops a save or a submission, "warning" does not.
+        missing: the block is not there: a graph that is imported is stored all the same.
     """
 
     message: str
     node: str | None = None
     pin: str | None = None
     severity: Literal["error", "warning"] = "error"
+    missing: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As it is shown."""
+        return {key: value for key, value in asdict(self).items() if key != "missing"}
 
 
 class AgentFlowError(Exception):

@@ -14,6 +14,7 @@ from agentflow.schemas.graphs import (
     GraphQuery,
     GraphSaved,
     GraphSummary,
+    SaveQuery,
     ValidationReport,
     VersionList,
     VersionSummary,
@@ -33,13 +34,14 @@ class GraphPath(BaseModel):
 
 
 @api.post("/graphs", responses={201: GraphSaved})
-def create_graph(body: GraphDocument) -> Response:
-    """Store a new graph.
+def create_graph(body: GraphDocument, query: SaveQuery) -> Response:
+    """Store a new graph, and its sub-graphs with it.
 
-    It gets a new id; node ids stay as they are, and must be unique within the graph.
+    They get new ids; node ids stay as they are, and must be unique within the graph. An export of another system is
+    stored even where blocks of it are missing here: then `valid` is false, and it cannot run.
     """
     with transaction() as session:
-        saved = graphs.create(session, owner_id(), body.root)
+        saved = graphs.create(session, owner_id(), body.root, query.imported)
     return _saved(saved, 201)
 
 
@@ -67,11 +69,18 @@ def get_graph(path: GraphPath, query: GraphQuery) -> Response:
         return json_response(graphs.get(session, owner_id(), path.graph_id, query.version))
 
 
+@api.get("/graphs/<uuid:graph_id>/export", responses={200: GraphDocument})
+def export_graph(path: GraphPath, query: GraphQuery) -> Response:
+    """A graph's document for others: without secrets, with new ids of graphs, nodes and links."""
+    with transaction() as session:
+        return json_response(graphs.export(session, owner_id(), path.graph_id, query.version))
+
+
 @api.put("/graphs/<uuid:graph_id>", responses={200: GraphSaved, 201: GraphSaved})
-def replace_graph(path: GraphPath, body: GraphDocument) -> Response:
+def replace_graph(path: GraphPath, body: GraphDocument, query: SaveQuery) -> Response:
     """Store a new version: 201. The document of the latest version again: 200, and nothing is stored."""
     with transaction() as session:
-        saved = graphs.replace(session, owner_id(), path.graph_id, body.root)
+        saved = graphs.replace(session, owner_id(), path.graph_id, body.root, query.imported)
     return _saved(saved, 201 if saved.created else 200)
 
 
@@ -95,7 +104,14 @@ def delete_graph(path: GraphPath) -> Response:
 def _saved(saved: Saved, status: int) -> Response:
     warnings = [ProblemPlace(**warning.as_dict()) for warning in saved.warnings]
     response = reply(
-        GraphSaved(id=saved.id, version=saved.version, name=saved.name, created=saved.created, warnings=warnings),
+        GraphSaved(
+            id=saved.id,
+            version=saved.version,
+            name=saved.name,
+            created=saved.created,
+            valid=saved.valid,
+            warnings=warnings,
+        ),
         status,
     )
     response.headers["Location"] = url_for("graphs.get_graph", graph_id=saved.id, version=saved.version)

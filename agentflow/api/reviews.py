@@ -71,7 +71,7 @@ def reject_review(path: ReviewPath) -> Response:
         return reply(reviews.reject(session, owner_id(), path.review_id, body.message))
 
 
-@api.post("/runs/<uuid:run_id>/signals/<string:name>", responses={202: SignalAccepted})
+@api.post("/runs/<uuid:run_id>/signals/<name>", responses={202: SignalAccepted})
 def send_signal(path: SignalPath) -> Response:
     """Send an external event to a run. One that nothing waits for yet is kept. A body is optional."""
     body = optional_body(Signal)

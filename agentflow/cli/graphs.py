@@ -15,7 +15,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def graphs() -> None:
-    """Push, list, get and validate graphs."""
+    """Push, list, get, validate, import and export graphs."""
 
 
 @graphs.command()
@@ -47,8 +47,11 @@ def list_graphs(limit: int, everything: bool, as_json: bool) -> None:
         if as_json:
             echo_json_lines(found)
             return
-        rows = [(graph.id, graph.name, graph.version, graph.updated_at) for graph in found]
-    echo_table(("ID", "NAME", "VERSION", "UPDATED"), rows, empty="No graphs yet: agentflow graphs push FILE")
+        rows = [
+            (graph.id, graph.name, graph.version, graph.updated_at, "" if graph.valid else "blocks are missing")
+            for graph in found
+        ]
+    echo_table(("ID", "NAME", "VERSION", "UPDATED", ""), rows, empty="No graphs yet: agentflow graphs push FILE")
 
 
 @graphs.command()
@@ -58,6 +61,32 @@ def get(graph_id: UUID, number: int | None) -> None:
     """Print a graph's document as JSON."""
     with connected() as client:
         echo_json(client.graphs.get(graph_id, number))
+
+
+@graphs.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_graph(file: Path, as_json: bool) -> None:
+    """Store the graph in FILE that another system exported, even if blocks of it are missing here."""
+    document = read_document(file)
+    with connected() as client:
+        saved = client.graphs.create(document, imported=True)
+    tell_places(saved.warnings)
+    if as_json:
+        echo_json(saved)
+        return
+    click.echo(saved.id)
+    told = "" if saved.valid else ": it cannot run, because blocks of it are missing here"
+    click.echo(f"{saved.name or 'graph'}, version {saved.version}{told}", err=True)
+
+
+@graphs.command()
+@click.argument("graph_id", metavar="ID", type=click.UUID)
+@click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
+def export(graph_id: UUID, number: int | None) -> None:
+    """Print a graph's document for others: without secrets, with new ids."""
+    with connected() as client:
+        echo_json(client.graphs.export(graph_id, number))
 
 
 @graphs.command()

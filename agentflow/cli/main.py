@@ -17,7 +17,7 @@ COMMANDS = {
     "up": "Run everything on this machine: servers, API, workers, dashboard.",
     "demo": "See it work: start everything, run an example graph, stop.",
     "run": "Run a graph from a file and follow it.",
-    "graphs": "Push, list, get and validate graphs.",
+    "graphs": "Push, list, get, validate, import and export graphs.",
     "runs": "List, get, follow and steer runs.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List the blocks, and show what one takes and gives.",

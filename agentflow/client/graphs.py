@@ -25,9 +25,15 @@ class Graphs:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    def create(self, document: Mapping[str, Any]) -> GraphSaved:
-        """Store a new graph. Not sent again once it may have been heard: it would make a second one."""
-        return GraphSaved.model_validate(self._http.call("POST", "/graphs", body=dict(document), repeatable=False))
+    def create(self, document: Mapping[str, Any], *, imported: bool | None = None) -> GraphSaved:
+        """Store a new graph. Not sent again once it may have been heard: it would make a second one.
+
+        `imported`: it comes from elsewhere, and is stored even if blocks are missing; None: as the document looks.
+        """
+        query = {"import": imported}
+        return GraphSaved.model_validate(
+            self._http.call("POST", "/graphs", body=dict(document), query=query, repeatable=False)
+        )
 
     def replace(self, graph_id: Id, document: Mapping[str, Any]) -> GraphSaved:
         """Store a new version; the same document again makes none."""
@@ -36,6 +42,11 @@ class Graphs:
     def get(self, graph_id: Id, version: int | None = None) -> dict[str, Any]:
         """A graph's document, by default of its latest version, with the schemas of its inputs and outputs."""
         found: dict[str, Any] = self._http.call("GET", f"/graphs/{graph_id}", query={"version": version})
+        return found
+
+    def export(self, graph_id: Id, version: int | None = None) -> dict[str, Any]:
+        """A graph's document for others: without secrets, and with new ids."""
+        found: dict[str, Any] = self._http.call("GET", f"/graphs/{graph_id}/export", query={"version": version})
         return found
 
     def list(self, *, limit: int | None = None) -> Iterator[GraphSummary]:

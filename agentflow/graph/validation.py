@@ -7,6 +7,7 @@ checks what its nodes are given. Every check is linear in nodes and links.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from agentflow.errors import Problem
@@ -22,7 +23,7 @@ MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
 """Bytes in UTF-8. Both are parts of keys, and an entry of a PostgreSQL index holds 2,700 bytes in all."""
 
-WITHOUT_EFFECT: Final = ("cache", "rate_limit", "concurrency", "compensate_with", "budget")
+WITHOUT_EFFECT: Final = ("compensate_with",)
 """Settings that a graph may carry and that nothing heeds in this version."""
 
 
@@ -87,7 +88,7 @@ def _check_sub_graphs(graph: Graph, catalogue: Catalogue, imported: bool) -> Ite
         waiting.extend(reversed(inner.sub_graphs))
         for problem in _check_one(inner, catalogue, False, {}, {}, imported):
             message = f"sub-graph '{inner.name or inner.id}': {problem.message}"
-            yield Problem(message, problem.node, problem.pin, problem.severity)
+            yield replace(problem, message=message)
 
 
 def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
@@ -99,9 +100,9 @@ def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"a node id is at most {MAX_NODE_ID} bytes long", node.id)
         spec = wiring.specs.get(node.id)
         if spec is None:
-            yield Problem(f"there is no block '{node.block_id}'", node.id)
+            yield Problem(f"there is no block '{node.block_id}'", node.id, missing=True)
         elif not spec.enabled:
-            yield Problem(f"block {spec.name} is disabled", node.id)
+            yield Problem(f"block {spec.name} is disabled", node.id, missing=True)
 
 
 def _check_names(wiring: Wiring) -> Iterator[Problem]:

@@ -32,6 +32,17 @@ class GraphQuery(Request):
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
 
 
+class SaveQuery(Request):
+    """How a document is taken."""
+
+    imported: bool | None = Field(
+        None,
+        alias="import",
+        description="It comes from elsewhere: blocks may be missing, and values that do not fit are warned about. "
+        "null: as the document looks.",
+    )
+
+
 class GraphSaved(Reply):
     """A graph was stored. `created` is false where the document was that of the latest version already."""
 
@@ -39,6 +50,7 @@ class GraphSaved(Reply):
     version: int
     name: str
     created: bool = True
+    valid: bool = Field(True, description="It can run. False: blocks of it are missing here; `warnings` names them.")
     warnings: list[ProblemPlace] = []
 
 
@@ -49,6 +61,7 @@ class GraphSummary(Reply):
     version: int
     name: str
     description: str
+    valid: bool = True
     created_at: datetime
     updated_at: datetime
 

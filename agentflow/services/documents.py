@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import GraphInvalid, Problem, TooLarge
+from agentflow.graph.exchange import normalised
 from agentflow.graph.model import Graph
 from agentflow.graph.validation import validate
 from agentflow.settings import settings
@@ -46,21 +47,35 @@ def read(document: Mapping[str, Any]) -> Graph:
         raise GraphInvalid("the document has not the shape of a graph", problems) from None
 
 
-def check(graph: Graph) -> tuple[Problem, ...]:
+def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     """Hold the graph against the rules for saving it; returns the warnings.
+
+    Args:
+        graph: the graph.
+        imported: it comes from elsewhere: literals that do not fit are warned about, and blocks may be missing (then
+            the problems hold errors, which `is_complete` finds).
 
     Raises:
         GraphInvalid: it breaks some; holds all problems, warnings too.
     """
-    problems = tuple(validate(graph, catalogue))
-    if any(problem.severity == "error" for problem in problems):
+    problems = tuple(validate(graph, catalogue, imported=imported))
+    if any(problem.severity == "error" and not (imported and problem.missing) for problem in problems):
         raise GraphInvalid("the graph is not valid", problems)
     return problems
 
 
+def is_complete(problems: Sequence[Problem]) -> bool:
+    """Whether the graph that has these problems can run: no block of it is missing."""
+    return all(problem.severity == "warning" for problem in problems)
+
+
 def fingerprint(graph: Graph) -> str:
     """SHA-256, in hex, of what the graph says: the same for two copies that differ in ids of the graph only."""
-    content = graph.model_dump(mode="json", exclude=set(_OF_THE_COPY | _COMPUTED))
+    content = normalised(graph).model_dump(mode="json", exclude=set(_OF_THE_COPY | _COMPUTED))
+    left_out = (_OF_THE_COPY | _COMPUTED) - {"id"}  # a part's id is its number here
+    content["sub_graphs"] = [
+        {key: value for key, value in part.items() if key not in left_out} for part in content["sub_graphs"]
+    ]
     content["nodes"] = [
         {key: value for key, value in node.items() if key not in _OF_THE_NODE_COPY} for node in content["nodes"]
     ]

@@ -7,13 +7,15 @@ of its runs is open, and then hidden, because the runs that it had refer to it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import Conflict, GraphInvalid, NotFound, Problem
+from agentflow.graph import exchange
+from agentflow.graph.exchange import is_export, parts, referred_graphs, with_references
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.schemas import describe
@@ -38,20 +40,75 @@ class Saved:
     name: str
     created: bool
     warnings: tuple[Problem, ...]
+    valid: bool = True
 
 
-def create(session: Session, owner_id: UUID, document: dict[str, Any]) -> Saved:
-    """Store a new graph.
+def create(session: Session, owner_id: UUID, document: dict[str, Any], imported: bool | None = None) -> Saved:
+    """Store a new graph, and its sub-graphs with it.
+
+    Args:
+        session: the transaction.
+        owner_id: whose it is.
+        document: what it says.
+        imported: it comes from elsewhere; None: as the document looks. Then it is stored even if blocks are missing
+            (`valid` is false, and it cannot run), and literals that do not fit are only warned about.
 
     Raises:
         GraphInvalid: with all problems, and their places.
         TooLarge: too many nodes.
     """
     given = documents.read(document)
-    warnings = documents.check(given)
-    graph = documents.named(given, new_id(), 1)
-    stored.create(session, owner_id, graph.id, graph.name, graph.description, new_version(graph))
-    return Saved(graph.id, 1, graph.name, True, warnings)
+    problems = documents.check(given, imported=is_export(document) if imported is None else imported)
+    problems += _missing(session, owner_id, given, "warning")
+    placed = _placed(given, new_id(), 1)
+    new = new_version(placed.graph, documents.fingerprint(given))
+    stored.create(session, owner_id, placed.graph.id, placed.graph.name, placed.graph.description, new)
+    _store_parts(session, owner_id, placed)
+    return Saved(placed.graph.id, 1, placed.graph.name, True, problems, new.valid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A graph and its sub-graphs under the ids by which they are stored."""
+
+    graph: Graph
+    parts: tuple[Graph, ...]
+
+
+def _placed(given: Graph, graph_id: UUID, version: int) -> _Placed:
+    """`given` as a version of `graph_id`, its sub-graphs as graphs of their own, and all references to them so."""
+    inner = list({part.id: part for part in parts(given)}.values())
+    known = {part.id: (new_id(), 1) for part in inner} | {given.id: (graph_id, version)}
+    own = tuple(
+        documents.named(with_references(part.model_copy(update={"sub_graphs": []}), known), *known[part.id])
+        for part in inner
+    )
+    root = with_references(given.model_copy(update={"sub_graphs": list(own)}), known)
+    return _Placed(documents.named(root, graph_id, version), own)
+
+
+def _store_parts(session: Session, owner_id: UUID, placed: _Placed) -> None:
+    for part in placed.parts:
+        new = new_version(part, documents.fingerprint(part))
+        stored.create(session, owner_id, part.id, part.name, part.description, new, placed.graph.id)
+
+
+def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Problem, ...]:
+    """An error for each sub-graph node whose graph the owner does not have (any more)."""
+    return _missing(session, owner_id, graph, "error")
+
+
+def _missing(
+    session: Session, owner_id: UUID, graph: Graph, severity: Literal["error", "warning"]
+) -> tuple[Problem, ...]:
+    referred = referred_graphs(graph)
+    within = {graph.id, *(part.id for part in parts(graph))}
+    there = stored.those_there(session, owner_id, set(referred.values()) - within) | within
+    return tuple(
+        Problem(f"there is no graph {wanted} for this node to run", node, "graph_id", severity)
+        for node, wanted in referred.items()
+        if wanted not in there
+    )
 
 
 def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) -> UUID:
@@ -70,9 +127,11 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) ->
     if (found := stored.find_inline(session, owner_id, digest)) is not None:
         return found
     documents.check(given)
-    graph = documents.named(given, new_id(), 1)
+    placed = _placed(given, new_id(), 1)
+    graph = placed.graph
     plan = compile_plan(graph, catalogue)
     if stored.create_inline(session, owner_id, graph.id, graph.name, _new_version(graph, plan, digest)):
+        _store_parts(session, owner_id, placed)
         plans.keep(graph, plan)
         return graph.id
     found = stored.find_inline(session, owner_id, digest)  # another request stored it a moment ago
@@ -80,8 +139,10 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) ->
     return found
 
 
-def replace(session: Session, owner_id: UUID, graph_id: UUID, document: dict[str, Any]) -> Saved:
-    """Store the document as the graph's next version, unless it says what the latest one says.
+def replace(
+    session: Session, owner_id: UUID, graph_id: UUID, document: dict[str, Any], imported: bool | None = None
+) -> Saved:
+    """Store the document as the graph's next version, unless it says what the latest one says. See `create`.
 
     Raises:
         NotFound: the owner has no such graph.
@@ -89,22 +150,38 @@ def replace(session: Session, owner_id: UUID, graph_id: UUID, document: dict[str
         TooLarge: too many nodes.
     """
     given = documents.read(document)
-    warnings = documents.check(given)
+    problems = documents.check(given, imported=is_export(document) if imported is None else imported)
+    problems += _missing(session, owner_id, given.model_copy(update={"id": graph_id}), "warning")
     head = _head(session, owner_id, graph_id, lock=True)
-    if documents.fingerprint(given) == head.digest:
-        return Saved(graph_id, head.latest_version, head.name, False, warnings)
-    graph = documents.named(given, graph_id, head.latest_version + 1)
-    stored.add_version(session, graph_id, graph.version, graph.name, graph.description, new_version(graph))
-    return Saved(graph_id, graph.version, graph.name, True, warnings)
+    digest = documents.fingerprint(given)
+    if digest == head.digest:
+        return Saved(graph_id, head.latest_version, head.name, False, problems, head.valid)
+    placed = _placed(given, graph_id, head.latest_version + 1)
+    graph = placed.graph
+    new = new_version(graph, digest)
+    stored.add_version(session, graph_id, graph.version, graph.name, graph.description, new)
+    _store_parts(session, owner_id, placed)
+    return Saved(graph_id, graph.version, graph.name, True, problems, new.valid)
 
 
-def new_version(graph: Graph) -> NewVersion:
-    """What is stored of a valid graph."""
-    return _new_version(graph, compile_plan(graph, catalogue), documents.fingerprint(graph))
+def new_version(graph: Graph, digest: str) -> NewVersion:
+    """What is stored of a graph that was checked; without a plan where blocks of it, or of its parts, are missing."""
+    complete = documents.is_complete(validate(graph, catalogue, imported=True))
+    return _new_version(graph, compile_plan(graph, catalogue) if complete else None, digest)
 
 
-def _new_version(graph: Graph, plan: Plan, digest: str) -> NewVersion:
-    return NewVersion(graph.to_json(), plan.to_json(), digest)
+def _new_version(graph: Graph, plan: Plan | None, digest: str) -> NewVersion:
+    return NewVersion(graph.to_json(), plan.to_json() if plan else None, digest)
+
+
+def export(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
+    """The document of a version for others: without secrets, and with new ids.
+
+    Raises:
+        NotFound: the owner has no such graph, or the graph no such version.
+    """
+    head = _head(session, owner_id, graph_id)
+    return exchange.export(document_of(session, graph_id, version or head.latest_version), catalogue)
 
 
 def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
@@ -158,7 +235,7 @@ def problems(document: dict[str, Any]) -> list[Problem]:
         TooLarge: too many nodes.
     """
     try:
-        return list(validate(documents.read(document), catalogue))
+        return list(validate(documents.read(document), catalogue, imported=is_export(document)))
     except GraphInvalid as invalid:
         return list(invalid.problems)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
-from agentflow.errors import NotFound, Problem
+from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.validation import validate
@@ -67,17 +67,20 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
 
     Raises:
         NotFound: there is no such version. Whose it is, is not asked here.
+        GraphInvalid: blocks of it are missing; names them.
     """
     key = (graph_id, version)
     if (kept := _plans.get(key)) is not None:
         return kept
     text = graphs.plan_of(session, graph_id, version)
-    if text is None:
-        raise NotFound(f"there is no version {version} of graph {graph_id}")
     try:
-        plan = Plan.from_json(text)
-    except ValueError:  # written by another version of agentflow
-        plan = compile_plan(document_of(session, graph_id, version), catalogue)
+        plan = Plan.from_json(text or "")
+    except ValueError:  # written by another version of agentflow, or without a block that may be here by now
+        graph = document_of(session, graph_id, version)
+        problems = validate(graph, catalogue, imported=True) if text is None else []
+        if any(problem.severity == "error" for problem in problems):
+            raise GraphInvalid("blocks of this graph are missing here", problems) from None
+        plan = compile_plan(graph, catalogue)
     _plans.put(key, plan, len(plan.nodes))
     return plan
 

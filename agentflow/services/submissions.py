@@ -21,6 +21,7 @@ from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
+from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan
 from agentflow.graph.validation import check_inputs, validate
 from agentflow.ids import new_id
@@ -101,7 +102,7 @@ def submit_inline(
 
 def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, version: int, wanted: Wanted) -> Accepted:
     plan = plan_of(session, graph_id, version)
-    warnings = _check(session, plan, wanted)
+    warnings = _check(session, owner_id, plan, wanted)
     priority = next(p for p in (wanted.priority, plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
     limit = plan.settings.deadline
     new = runs.NewRun(
@@ -120,7 +121,7 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
     return Accepted(run_id, graph_id, version, RunStatus.QUEUED, warnings)
 
 
-def _check(session: Session, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
+def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     """Whether the run can start; returns the warnings."""
     for name, value in wanted.inputs.items():
         if "\x00" in name:
@@ -133,6 +134,8 @@ def _check(session: Session, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     else:
         problems = run_problems_of(session, plan.graph_id, plan.version)
         problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
+    if any(node.kind is BlockKind.AGENT for node in plan.nodes):
+        problems += graphs.missing_graphs(session, owner_id, document_of(session, plan.graph_id, plan.version))
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
     return problems
@@ -167,5 +170,5 @@ def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> A
     run = run_views.find(session, owner_id, run_id)
     if run is None:
         raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
-    warnings = _check(session, plan_of(session, run.graph_id, run.graph_version), wanted)
+    warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
     return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

@@ -4,12 +4,12 @@ A graph's head (`graphs`) says which version is the latest; versions never chang
 because runs refer to them, and is found no more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text, update
+from sqlalchemy import Select, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,11 +17,16 @@ from agentflow.storage.tables import GraphHead, GraphVersion, Run
 
 
 class NewVersion(NamedTuple):
-    """A version to be written: document and plan as JSON text."""
+    """A version to be written: document and plan as JSON text. No plan: a block of it is missing."""
 
     document: str
-    plan: str
+    plan: str | None
     digest: str
+
+    @property
+    def valid(self) -> bool:
+        """Whether it can run."""
+        return self.plan is not None
 
 
 class Head(NamedTuple):
@@ -34,6 +39,7 @@ class Head(NamedTuple):
     digest: str
     created_at: datetime
     updated_at: datetime
+    valid: bool
 
 
 class VersionLine(NamedTuple):
@@ -52,6 +58,7 @@ _HEAD = (
     GraphHead.digest,
     GraphHead.created_at,
     GraphHead.updated_at,
+    GraphHead.valid,
 )
 
 
@@ -59,11 +66,26 @@ def _heads(owner_id: UUID) -> Select[*tuple[Any, ...]]:
     return select(*_HEAD).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
 
 
-def create(session: Session, owner_id: UUID, graph_id: UUID, name: str, description: str, first: NewVersion) -> None:
-    """Write a graph with its version 1."""
+def create(
+    session: Session,
+    owner_id: UUID,
+    graph_id: UUID,
+    name: str,
+    description: str,
+    first: NewVersion,
+    part_of: UUID | None = None,
+) -> None:
+    """Write a graph with its version 1. `part_of`: the graph whose sub-graph it is; then it is not listed."""
     session.add(
         GraphHead(
-            id=graph_id, owner_id=owner_id, name=name, description=description, latest_version=1, digest=first.digest
+            id=graph_id,
+            owner_id=owner_id,
+            name=name,
+            description=description,
+            latest_version=1,
+            digest=first.digest,
+            valid=first.valid,
+            part_of=part_of,
         )
     )
     session.flush()
@@ -74,7 +96,15 @@ def create_inline(session: Session, owner_id: UUID, graph_id: UUID, name: str, f
     """Write a graph that came with a run, unless one with this digest is there: then nothing, and False."""
     added = session.scalar(
         insert(GraphHead)
-        .values(id=graph_id, owner_id=owner_id, name=name, latest_version=1, digest=first.digest, inline=True)
+        .values(
+            id=graph_id,
+            owner_id=owner_id,
+            name=name,
+            latest_version=1,
+            digest=first.digest,
+            valid=first.valid,
+            inline=True,
+        )
         .on_conflict_do_nothing(index_elements=["owner_id", "digest"], index_where=text("inline"))
         .returning(GraphHead.id)
     )
@@ -104,7 +134,14 @@ def add_version(session: Session, graph_id: UUID, number: int, name: str, descri
     session.execute(
         update(GraphHead)
         .where(GraphHead.id == graph_id)
-        .values(latest_version=number, digest=new.digest, name=name, description=description, updated_at=func.now())
+        .values(
+            latest_version=number,
+            digest=new.digest,
+            valid=new.valid,
+            name=name,
+            description=description,
+            updated_at=func.now(),
+        )
     )
 
 
@@ -131,7 +168,8 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> str | None:
 
 def page(session: Session, owner_id: UUID, before: UUID | None, limit: int) -> Sequence[Head]:
     """Graphs that were pushed (not those that came with a run), the newest first, below the id `before`."""
-    query = _heads(owner_id).where(text("NOT graphs.inline")).order_by(GraphHead.id.desc()).limit(limit)
+    query = _heads(owner_id).where(text("NOT graphs.inline"), GraphHead.part_of.is_(None))
+    query = query.order_by(GraphHead.id.desc()).limit(limit)
     if before is not None:
         query = query.where(GraphHead.id < before)
     return [Head(*row) for row in session.execute(query)]
@@ -151,8 +189,19 @@ def page_of_versions(session: Session, graph_id: UUID, before: int | None, limit
 
 
 def delete(session: Session, graph_id: UUID) -> None:
-    """Hide the graph from now on. The head is locked."""
-    session.execute(update(GraphHead).where(GraphHead.id == graph_id).values(deleted_at=func.now()))
+    """Hide the graph, and its sub-graphs, from now on. The head is locked."""
+    own = or_(GraphHead.id == graph_id, GraphHead.part_of == graph_id)
+    session.execute(update(GraphHead).where(own).values(deleted_at=func.now()))
+
+
+def those_there(session: Session, owner_id: UUID, graph_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these graphs the owner has."""
+    if not graph_ids:
+        return set()
+    wanted = select(GraphHead.id).where(
+        GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None), GraphHead.id.in_(graph_ids)
+    )
+    return set(session.scalars(wanted))
 
 
 def open_runs(session: Session, graph_id: UUID, at_most: int) -> int:

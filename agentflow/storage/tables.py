@@ -130,6 +130,7 @@ class GraphHead(Table):
             text("id DESC"),
             postgresql_where=text("deleted_at IS NULL AND NOT inline"),
         ),
+        Index("graphs_part_of_idx", "part_of", postgresql_where=text("part_of IS NOT NULL")),
         Index("graphs_inline_digest_key", "owner_id", "digest", unique=True, postgresql_where=text("inline")),
     )
 
@@ -139,6 +140,8 @@ class GraphHead(Table):
     description: Mapped[str] = mapped_column(server_default="")
     latest_version: Mapped[int]
     inline: Mapped[bool] = mapped_column(server_default=text("false"))  # came with a run, is not listed
+    part_of: Mapped[UUID | None] = mapped_column(ForeignKey("graphs.id", ondelete="CASCADE"))  # a sub-graph of that one
+    valid: Mapped[bool] = mapped_column(server_default=text("true"))  # the latest version: no block of it is missing
     digest: Mapped[str]  # of the latest version's document
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -153,7 +156,10 @@ class GraphVersion(Table):
     graph_id: Mapped[UUID] = mapped_column(ForeignKey("graphs.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     document: Mapped[str]  # the graph as JSON text
-    plan: Mapped[str]  # its compiled plan as JSON text: node, pin and link numbers are frozen here
+    plan: Mapped[
+        str | None
+    ]  # its compiled plan as JSON text: node, pin and link numbers are frozen here; None: a block
+    # of it was missing
     digest: Mapped[str]  # SHA-256 of the document, in hex
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -18,6 +18,7 @@ IDS = {
     "UniversalTypeConverter": "95d1b990-ce13-4d88-9737-ba5c2070c97b",
     "Condition": "715696a0-e1da-45c8-b209-c2fa9c3b0be6",
     "IfInputMatches": "6dbbc4b3-ca6c-42b6-b508-da52d23e13f2",
+    "Gather": "7d4f3a52-6f0c-4b8f-9d7e-5a2c1e9b0d34",  # ours
     "StepThroughItems": "f66a3543-28d3-4ab5-8945-9b336371e2ce",
     "CountItems": "3c9c2f42-b0c3-435f-ba35-05f7a25c772a",
     "Calculator": "b1ab9b19-67a6-406d-abf5-2dba76d00c79",

@@ -211,7 +211,7 @@ def test_a_tool_pin_may_hold_a_node_id_and_a_pin(catalogue: Catalogue, make_grap
     assert_problems(validate(make_graph({"t": "tooler", id: "adder"}, f"t.{source}>{id}.{pin}"), catalogue), [])
 
 
-@pytest.mark.parametrize("key", ["cache", "rate_limit", "concurrency", "compensate_with", "budget"])
+@pytest.mark.parametrize("key", ["compensate_with"])
 def test_a_setting_that_nothing_heeds_is_warned_about(catalogue: Catalogue, make_graph: Any, key: str) -> None:
     given: dict[str, Any] = {
         "cache": {"ttl": 5},

@@ -167,7 +167,10 @@ def submit(api: FlaskClient) -> Callable[..., UUID]:
 @pytest.fixture
 def work(environment: Settings) -> Callable[..., None]:
     """Does in this process what workers would do with a run, up to `most` node executions, and ends it."""
-    queued = text("SELECT node, idx FROM node_executions WHERE run_id = :run AND status = 'QUEUED' ORDER BY node, idx")
+    queued = text(
+        "SELECT node, idx FROM node_executions WHERE run_id = :run AND status = 'QUEUED' AND hold IS NULL "
+        "ORDER BY node, idx"
+    )
 
     def go_on(run_id: UUID, most: int = 1000) -> None:
         for _ in range(most):

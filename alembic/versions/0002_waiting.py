@@ -6,7 +6,7 @@ from sqlalchemy.dialects import postgresql
 
 from alembic import op
 
-revision = "0003"
+revision = "0002"
 down_revision = "0001"
 
 SOUND = """
