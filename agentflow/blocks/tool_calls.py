@@ -2,17 +2,27 @@
 
 A call is looked at before anything is done with it: a tool that there is not, or arguments that do not fit, are told
 to the model, which may try again. The failed tries are forgotten then, so that the conversation stays one in which
-every call has its result. Types are not checked: a pin coerces what comes.
+every call has its result. A pin coerces most values, so only what none could take is told: a choice that is not
+offered, a number that is none.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from agentflow.blocks.base import Context, Tool
+from agentflow.blocks.comparing import number_if_numeric
 from agentflow.blocks.conversation import Message, ToolCall, answered, result_of, said
 from agentflow.blocks.language_models import Answer, ModelInput, ask
+from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+
+_DEEPEST: Final = 10
+"""Levels of a schema that are looked into: one that names itself has no end."""
+
+_SHOWN: Final = 100
+"""Characters of a wrong value that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,30 @@ def _chosen(call: ToolCall, by_name: dict[str, Tool]) -> Chosen:
         raise ValueError(f"{call.name} has no parameter {', '.join(unknown)}, only {', '.join(tool.pins) or 'none'}")
     if missing:
         raise ValueError(f"the call of {call.name} lacks {', '.join(missing)}")
+    for name, value in arguments.items():
+        schema = tool.parameters.get("properties", {}).get(name, {})
+        if not _fits(value, schema, schema.get("$defs", {})):
+            raise ValueError(f"{name} of {call.name} cannot be {dumps(value)[:_SHOWN]}")
     return Chosen(call, tool, arguments)
+
+
+def _fits(value: Any, schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> bool:
+    """Whether a pin of that JSON Schema may take `value`; true wherever this cannot tell."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return True
+    if isinstance(name := schema.get("$ref"), str):
+        return _fits(value, definitions.get(name.rpartition("/")[2]), definitions, depth + 1)
+    if isinstance(choices := schema.get("anyOf"), list):
+        return any(_fits(value, choice, definitions, depth + 1) for choice in choices)
+    if isinstance(offered := schema.get("enum"), list):
+        return value in offered
+    if "const" in schema:
+        return bool(value == schema["const"])
+    if schema.get("type") == "null":
+        return value is None
+    if schema.get("type") in ("number", "integer"):
+        return isinstance(number_if_numeric(value), int | float)
+    return True
 
 
 def _told(answer: Answer, calls: tuple[ToolCall, ...], problems: dict[str, str]) -> list[Message]:

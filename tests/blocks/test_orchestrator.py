@@ -234,6 +234,34 @@ def test_an_agent_without_a_limit_ends_all_the_same(models: ModelServer) -> None
                 agent_mode_max_iterations=-1)[0] == ("finished", "Done.")  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("schema", "fits", "does_not"),
+    [
+        ({"type": "number"}, [1, 2.5, "3", " 4.5 "], ["four", None, [1]]),
+        ({"enum": ["a", "b"]}, ["a"], ["A", None]),
+        ({"const": 1}, [1], [2]),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, [1, "2", None], ["x"]),
+        ({"$ref": "#/$defs/Side", "$defs": {"Side": {"enum": ["left"]}}}, ["left"], ["up"]),
+        ({"$ref": "#/$defs/Me", "$defs": {"Me": {"$ref": "#/$defs/Me"}}}, [1], []),
+        ({"type": "string"}, ["a", 1, None, [1]], []),
+        ({}, [None, {"a": 1}], []),
+    ],
+)
+def test_only_what_no_pin_could_take_is_wrong(
+    models: ModelServer, schema: dict[str, Any], fits: list[Any], does_not: list[Any]
+) -> None:
+    tool = Tool("n", "tool", "", {"type": "object", "properties": {"x": schema}}, {"x": "x"})
+
+    def yielded(value: Any) -> Any:
+        models.replies.append(Reply(calls=(("tool", {"x": value}),)))
+        return outputs("Orchestrator", models, {"prompt": "Go.", "retry": 1}, tools=(tool,))[0]
+
+    assert [yielded(value)[1] for value in fits] == fits
+    for value in does_not:
+        with pytest.raises(BadInput, match="x of tool cannot be"):
+            yielded(value)
+
+
 def called(call: str) -> list[dict[str, Any]]:
     """A conversation that ends with a call."""
     function = {"name": "mail", "arguments": "{}"}
