@@ -70,7 +70,7 @@ async def send(endpoint: Endpoint, question: Question) -> Answer:
     # Beside the libraries' own errors stand those that a reply of the wrong shape causes inside them.
     except (
         AgentRunError, UserError, OpenAIError, AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError,
-        AttributeError, LookupError, TypeError, ValueError,
+        AttributeError, LookupError, RecursionError, TypeError, ValueError,
     ) as error:  # fmt: skip
         raise model_failures.failure_of(error, endpoint, question.model) from None
     if response.finish_reason == "content_filter":

@@ -5,8 +5,10 @@ Nothing of a key may get into a message: providers like to quote the one that th
 
 import json
 from collections.abc import Iterator
+from ssl import SSLCertVerificationError
 from typing import Any, Final
 
+import httpx2
 from pydantic_ai.exceptions import (
     ModelAPIError,
     ModelContextWindowExceededError,
@@ -29,10 +31,14 @@ _LONGEST: Final = 500
 
 def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
     """`error`, which a library raised, as one that the engine understands."""
+    who = f"{endpoint.provider} (model {model})"
     for cause in _causes(error):
         if isinstance(cause, NodeFailure):  # the guard refused, below the SDK
             return cause
-    who = f"{endpoint.provider} (model {model})"
+        if isinstance(cause, SSLCertVerificationError):
+            return BadInput(f"the TLS certificate of {who} cannot be trusted")
+        if isinstance(cause, UnicodeEncodeError | httpx2.LocalProtocolError):
+            return BadInput(f"the request to {who} cannot be sent: it has characters that no text or header may have")
     if isinstance(error, ModelContextWindowExceededError):
         return TooLong(f"{who} cannot read so much: {_message(error, endpoint)}")
     if isinstance(error, ModelTimeoutError):

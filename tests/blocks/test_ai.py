@@ -108,6 +108,15 @@ def test_a_refusal_is_final_and_does_not_tell_the_key(models: ModelServer, model
     assert len(models.asked) == 1
 
 
+@BOTH
+def test_what_cannot_be_sent_is_nobody_elses_fault(models: ModelServer, model: str) -> None:
+    for pins in ({"prompt": "half a \ud83d"}, {"credentials": {"provider": "broken"}, "model": "gpt-4o"}):
+        with pytest.raises(BadInput, match="characters that no text or header may have") as caught:
+            write(models, **{"model": model, **pins})
+        assert KEY not in str(caught.value)
+    assert models.asked == []
+
+
 def test_an_empty_purse_is_not_tried_again(models: ModelServer) -> None:
     body = b'{"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}'
     models.replies.append(Reply(status=429, raw=body))
@@ -127,6 +136,9 @@ MALFORMED = [
     b'{"choices": [{"message": 4, "finish_reason": "stop", "index": 0}]}',
     b'{"type": "message", "content": 3}',
     b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"choices": ' + b"[" * 100_000,
+    b"data: " + b"[" * 100_000 + b"\n\n",
 ]
 
 

@@ -24,13 +24,18 @@ def models() -> Iterator[ModelServer]:
 
 
 def context_for(server: ModelServer, counts: Counter[str] | None = None, **changes: Any) -> Context:
-    """A context with credentials for openai and anthropic, both of which lead to `server`; reports go to `counts`."""
+    """A context whose credentials lead to `server`; reports go to `counts`.
+
+    There are openai and anthropic; acme, of which nobody says where it is; and broken, whose key has a line break.
+    """
 
     def credential(provider: str) -> Credential:
         addresses = {"openai": server.openai_url, "anthropic": server.anthropic_url, "acme": ""}
+        addresses["broken"] = server.openai_url
         if provider not in addresses:
             raise BadInput(f"there is no credential for {provider}")
-        return Credential(provider, KEY, base_url=addresses[provider], headers={"x-team": "blue"})
+        key = f"{KEY}\n" if provider == "broken" else KEY
+        return Credential(provider, key, base_url=addresses[provider], headers={"x-team": "blue"})
 
     def report(**reported: float) -> None:
         if counts is not None:
