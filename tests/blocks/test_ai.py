@@ -1,8 +1,10 @@
 """AI blocks against endpoints that speak the providers' protocols: what they send, and what failures mean."""
 
+import ssl
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +117,14 @@ def test_what_cannot_be_sent_is_nobody_elses_fault(models: ModelServer, model: s
             write(models, **{"model": model, **pins})
         assert KEY not in str(caught.value)
     assert models.asked == []
+
+
+def test_a_certificate_that_cannot_be_trusted_is_refused(models: ModelServer) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(Path(__file__).parent / "tls" / "good.test.pem")
+    models.wrap(tls)
+    with pytest.raises(BadInput, match=r"the TLS certificate of openai .* cannot be trusted"):
+        write(models)
 
 
 def test_an_empty_purse_is_not_tried_again(models: ModelServer) -> None:

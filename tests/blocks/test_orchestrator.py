@@ -87,6 +87,16 @@ def test_each_parameter_of_the_chosen_tool_gets_a_value(models: ModelServer, mod
         ]
 
 
+@pytest.mark.parametrize("model", ["call:", "claude-call:"])
+def test_the_models_name_alone_can_make_a_server_call(models: ModelServer, model: str) -> None:
+    model += '{"city": "Oslo"}'
+    yielded = orchestrate(models, model=model)
+    assert yielded[0] == ("tools_^_node-w_~_values_#_city", "Oslo")
+    [(pin, said)] = orchestrate(models, model=model, conversation_history=yielded[-1][1], last_tool_output="rain")
+    assert pin == "finished"
+    assert "rain" in said
+
+
 def test_without_a_call_it_has_finished(models: ModelServer) -> None:
     models.replies.append(Reply("Nothing to do."))
     assert orchestrate(models) == [("finished", "Nothing to do.")]

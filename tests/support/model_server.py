@@ -9,6 +9,7 @@ As a script it serves until it is interrupted: `python model_server.py [port]`.
 """
 
 import json
+import ssl
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -83,11 +84,24 @@ def reply_by_model(body: Json) -> Reply:
             return Reply(silent=True)
         case "call":
             # Calls the first tool once; with its result there, it says it.
-            if body["messages"][-1]["role"] == "tool" or not body.get("tools"):
-                return Reply(last_text(body))
-            return Reply(calls=((body["tools"][0]["function"]["name"], json.loads(rest or "{}")),))
+            result = _tool_result(body["messages"][-1])
+            if result is not None or not body.get("tools"):
+                return Reply(last_text(body) if result is None else result)
+            tool = body["tools"][0]
+            return Reply(calls=((tool.get("function", tool)["name"], json.loads(rest or "{}")),))
         case _:
             return Reply(last_text(body))
+
+
+def _tool_result(message: Json) -> str | None:
+    """The result of a tool call that a message is; None where it is none."""
+    content = message["content"]
+    if message["role"] == "tool":
+        return str(content)
+    results = (
+        [part["content"] for part in content if part["type"] == "tool_result"] if isinstance(content, list) else []
+    )
+    return results[0] if results and isinstance(results[0], str) else json.dumps(results[0]) if results else None
 
 
 class ModelServer:
@@ -102,6 +116,7 @@ class ModelServer:
         self.replies: deque[Reply] = deque()
         self.asked: list[Asked] = []
         self.leave = Event()
+        self.scheme = "http"
         self.choose = choose
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.models = self
@@ -113,11 +128,16 @@ class ModelServer:
 
     @property
     def openai_url(self) -> str:
-        return f"http://{self.pair}/v1"
+        return f"{self.scheme}://{self.pair}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        return f"http://{self.pair}"
+        return f"{self.scheme}://{self.pair}"
+
+    def wrap(self, tls: ssl.SSLContext) -> None:
+        """From here on it speaks https."""
+        self.scheme = "https"
+        self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     def answer(self, body: Json) -> Reply:
         return self.replies.popleft() if self.replies else self.choose(body)
@@ -198,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the terminal."""
 
     def handle(self) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as some tests want
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):  # the client gave up, as some tests want
             super().handle()
 
 
