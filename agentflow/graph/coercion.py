@@ -152,7 +152,10 @@ def _to_dict(value: Any, item: Any) -> Result:
 
 
 def _to_union(value: Any, members: tuple[Any, ...]) -> Result:
-    """The member that the value belongs to already, else the first one that converts, else the first one."""
+    """The member that the value belongs to already, else the first one that converts, else the first one.
+
+    A list at `str | list[str]` stays a list: the text that it converts to would be of no use to the block.
+    """
     if value is None and NoneType in members:
         return None, True
     members = tuple(member for member in members if member is not NoneType)

@@ -90,12 +90,12 @@ def _check_payload(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Prob
 
 def _check_literals(node: Node, spec: BlockSpec, wiring: Wiring, severity: Severity) -> Iterator[Problem]:
     own = input_pins(node, spec)
-    unused = wiring.linked[node.id] | wiring.masks.get(node.id, {}).keys()  # what is delivered takes their place
+    linked, masked = wiring.linked[node.id], wiring.masks.get(node.id, {})
     for pin, value in node.input_default.items():
         name = base_name(pin)
         if name not in spec.inputs and name not in own:
             yield Problem(f"{spec.name} has no input pin '{name}'; its value is ignored", node.id, pin, "warning")
-        elif pin not in unused:
+        elif pin not in linked and pin not in masked:  # else something takes its place
             yield from _check_value(pin, value, spec, node.id, severity)
 
 

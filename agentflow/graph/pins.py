@@ -9,8 +9,9 @@ On the source of a link such a name selects from an output (`select`); on its si
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 MAX_INDEX: Final = 100_000
@@ -60,6 +61,15 @@ _remembered_split = lru_cache(maxsize=8192)(_split)
 def base_name(pin: str) -> str:
     """The name under which a block declares `pin`: `values` for `values_#_a`, `tools` for every tool pin."""
     return split(pin)[0]
+
+
+def enclosing(pin: str) -> Iterator[str]:
+    """`pin`, then the pins whose values contain its own, from the inside out: `a_#_b_$_0`, `a_#_b`, `a`."""
+    yield pin
+    base, steps = split(pin)
+    names = list(accumulate(steps[:-1], lambda name, step: f"{name}_{step.kind}_{step.part}", initial=base))
+    if steps:
+        yield from reversed(names)
 
 
 def is_tool_pin(pin: str) -> bool:

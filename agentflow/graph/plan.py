@@ -18,6 +18,7 @@ from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import base_name, is_tool_pin, tool_pin
 from agentflow.graph.plan_node import PlanLink, PlanNode, node_of, node_row
 from agentflow.graph.settings import GraphSettings, NodeSettings, effective
+from agentflow.graph.wiring import is_masked
 
 __all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
@@ -82,14 +83,13 @@ class Plan:
     def masked(self, masks: Mapping[str, Mapping[str, Any]]) -> "Plan":
         """The plan of a run with input masks: {node id: {pin: value}}.
 
-        A masked pin is not waited for and gets no deliveries; a node all of whose linked pins are masked starts. Ids
-        and pins that the graph does not have are passed over (child runs inherit the masks of their parents). A
-        failure whose error link leads to a masked pin stays handled.
+        A masked pin is not waited for and gets no deliveries; neither are the pins inside it (`values_#_a` where
+        `values` is masked). A node all of whose linked pins are masked starts. Ids and pins that the graph does not
+        have are passed over (child runs inherit the masks of their parents). A failure whose error link leads to a
+        masked pin stays handled.
         """
-        hidden = {
-            (self._by_id[node].number, pin) for node, pins in masks.items() if node in self._by_id for pin in pins
-        }
-        hidden = {(number, pin) for number, pin in hidden if pin in self.nodes[number].pins}
+        named = [(self._by_id[node], pins) for node, pins in masks.items() if node in self._by_id]
+        hidden = {(node.number, pin) for node, masked in named for pin in node.pins if is_masked(pin, masked)}
         if not hidden:
             return self
         return replace(self, nodes=tuple(_masked(node, hidden) for node in self.nodes))

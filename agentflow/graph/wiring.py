@@ -4,15 +4,21 @@ It tolerates graphs that are wrong: links with a missing end or at a note are le
 with an unknown block have no pins. What is wrong is reported by `validation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.model import Graph, Link, Node
+from agentflow.graph.pins import enclosing
 
 Masks = Mapping[str, Mapping[str, Any]]
 """{node id: {pin: value}}: what overwrites the inputs of nodes in one run."""
+
+
+def is_masked(pin: str, masked: Collection[str]) -> bool:
+    """Whether masks on the pins `masked` of a node say what is at `pin`. On a container one says all that is in it."""
+    return bool(masked) and any(name in masked for name in enclosing(pin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Wiring:
         links = tuple(link for link in graph.links if link.source_id in ends and link.sink_id in ends)
         linked: dict[str, set[str]] = {node: set() for node in nodes}
         for link in links:
-            if link.sink_name not in masks.get(link.sink_id, ()):
+            if not is_masked(link.sink_name, masks.get(link.sink_id, ())):
                 linked[link.sink_id].add(link.sink_name)
         return cls(nodes, specs, linked, links, masks)
 

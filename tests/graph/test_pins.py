@@ -13,12 +13,26 @@ from agentflow.graph.pins import (
     MAX_PADDING,
     base_name,
     check_sink,
+    enclosing,
     is_tool_pin,
     merge,
     select,
     tool_pin,
     tool_target,
 )
+
+
+@pytest.mark.parametrize(
+    ("pin", "names"),
+    [
+        ("plain", ["plain"]),
+        ("a_$_", ["a_$_"]),
+        ("tools_^_n1_~_values_#_a", ["tools_^_n1_~_values_#_a"]),
+        ("a_#_b_$_1_@_c", ["a_#_b_$_1_@_c", "a_#_b_$_1", "a_#_b", "a"]),
+    ],
+)
+def test_a_pin_lies_in_the_pins_that_its_name_begins_with(pin: str, names: list[str]) -> None:
+    assert list(enclosing(pin)) == names
 
 
 @pytest.mark.parametrize(

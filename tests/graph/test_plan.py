@@ -126,6 +126,27 @@ def test_masked_pins_are_not_waited_for(
     assert plan.node("a").handles_errors
 
 
+@pytest.mark.parametrize(
+    ("masked", "left"),
+    [
+        ("values", {"values_x", "items"}),
+        ("values_#_a", {"values_#_b", "values_x", "items"}),
+        ("values_#_a_$_0", {"values_#_a", "values_#_b", "values_x", "items"}),
+        ("values_", {"values_#_a", "values_#_a_$_0", "values_#_b", "values_x", "items"}),
+        ("items", {"values_#_a", "values_#_a_$_0", "values_#_b", "values_x"}),
+        ("items_$_0", {"values_#_a", "values_#_a_$_0", "values_#_b", "values_x", "items"}),
+    ],
+)
+def test_a_mask_on_a_container_says_all_that_is_in_it(
+    catalogue: Catalogue, make_graph: Any, masked: str, left: set[str]
+) -> None:
+    pins = ["values_#_a", "values_#_a_$_0", "values_#_b", "values_x", "items"]
+    graph = make_graph({"a": "echo", "b": "adder"}, *(f"a.output>b.{pin}" for pin in pins))
+    plan = compile_plan(graph, catalogue).masked({"b": {masked: None}})
+    assert set(plan.node("b").pins) == left
+    assert {link.sink_pin for link in plan.node("a").links} == left
+
+
 def test_a_masked_input_node_starts_over_at_its_first_index(catalogue: Catalogue, make_graph: Any) -> None:
     graph = make_graph({"i": ("input", {"name": "i"}), "a": "echo"}, "a.output>i.value")
     assert compile_plan(graph, catalogue).masked({"i": {"value": 3}}).node("i").base == 1

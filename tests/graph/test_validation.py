@@ -273,6 +273,17 @@ def test_problems_of_sub_graphs_say_where(catalogue: Catalogue, make_graph: Any)
         pytest.param({"a": "echo"}, [], {}, {"a": {"input": 1}}, [], id="given by a mask"),
         pytest.param(SELF, ["a.output>a.input"], {}, {"a": {"input": 1}}, [], id="a mask starts a loop"),
         pytest.param(
+            {"a": "adder"},
+            ["a.result>a.values_#_k"],
+            {},
+            {"a": {"values": {}}},
+            [],
+            id="a mask on a container starts it",
+        ),
+        pytest.param(
+            {"a": ("adder", {"a": "x"})}, [], {}, {"a": {"a": 1}}, [], id="a literal under a mask is not used"
+        ),
+        pytest.param(
             {"a": ("echo", {"input": 1})},
             [],
             {},
