@@ -1,4 +1,4 @@
-"""Blocks that hold a value, a remark, or turn a value into another type."""
+"""Blocks that hold a value, a remark or print one, or turn a value into another type."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -57,6 +57,32 @@ class Note(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         yield "output", inputs.text
+
+
+class PrintToConsole(Block):
+    id = "f3b1c1b2-4c4f-4f0d-8d2f-4c4f0d8d2f4c"
+    name = "PrintToConsole"
+    description = "Writes a value to the worker's log and passes it on. Graphs that have it can be read, but not run."
+    categories = ("BASIC",)
+    enabled = False  # what a run handles may be secret, and logs are read by others than its owner
+
+    class Input(BlockInput):
+        text: Any = Field(description="The value.")
+
+    class Output(BlockOutput):
+        output: Any = Field(description="The value.")
+        status: str = Field(description="`printed`.")
+
+    vectors = (
+        TestVector({"text": "Hello"}, [("output", "Hello"), ("status", "printed")]),
+        TestVector({"text": [1, None]}, [("output", [1, None]), ("status", "printed")]),
+        TestVector({}, fails="text"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        context.logger.info("printed %s", inputs.text)
+        yield "output", inputs.text
+        yield "status", "printed"
 
 
 class UniversalTypeConverter(Block):

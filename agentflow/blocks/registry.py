@@ -33,6 +33,20 @@ FAMILIES: Final = (
     "ai_structured",
     "ai_text",
     "orchestrator",
+    "patterns",
+    "list_algebra",
+    "moments",
+    "waiting",
+    "sub_graphs",
+    "remembering",
+    "triggers",
+    "encoding",
+    "extraction",
+    "markup",
+    "files",
+    "spreadsheets",
+    "sampling",
+    "typed_inputs",
 )
 """Our modules that hold blocks."""
 

@@ -1,0 +1,121 @@
+"""The block that runs another graph as a child run and waits for it without holding a worker.
+
+It is called again whenever the child has given outputs, and when it has ended (`engine/waits.ChildRun`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from agentflow.blocks.base import Block, BlockInput, Context, TestVector
+from agentflow.engine.waits import ChildRun, Resumed, Wait
+from agentflow.errors import BadInput, BlockBug
+from agentflow.graph.catalogue import BlockKind
+
+
+class AgentExecutor(Block):
+    id = "e189baac-8c20-45a1-94a7-55177ea42565"
+    name = "AgentExecutor"
+    description = "Runs another graph, and gives out what its outputs get as they get it."
+    categories = ("AGENT",)
+    kind = BlockKind.AGENT
+    atomic = True
+    open_outputs = True
+
+    class Input(BlockInput):
+        model_config = ConfigDict(extra="allow")  # its links lead to pins that are named like the graph's inputs
+
+        user_id: str = Field("", description="For graphs that say it; the graph is looked for among your own.")
+        graph_id: str = Field(min_length=1, description="The graph to run.")
+        graph_version: int | None = Field(None, ge=1, description="Its version; left out: the latest.")
+        agent_name: str | None = Field(None, description="The graph's name, for people.")
+        inputs: dict[str, Any] = Field({}, description="Input → value, where no link brings another.")
+        input_schema: dict[str, Any] = Field({}, description="JSON Schema of the graph's inputs: this node's pins.")
+        output_schema: dict[str, Any] = Field({}, description="JSON Schema of its outputs: the pins that links leave.")
+        nodes_input_masks: dict[str, Any] | None = Field(None, description="For graphs that say it; not heeded.")
+
+    vectors = (
+        TestVector(
+            {
+                "graph_id": "g",
+                "graph_version": 2,
+                "inputs": {"a": 1, "b": 2},
+                "input_schema": {"properties": {"a": {}, "b": {}}},
+                "b": 3,
+                "c": 4,
+            },
+            waits=ChildRun("g", 2, {"a": 1, "b": 3}),
+        ),
+        TestVector({"graph_id": "g", "x": 1}, waits=ChildRun("g", None, {"x": 1})),
+        TestVector(
+            {"graph_id": "g"},
+            [("sum", 3), ("sum", "4"), ("rest", None)],
+            resumed=Resumed(
+                "child", {"outputs": [["sum", 3], ["sum", "4"], ["rest", None]], "cursor": {}, "status": "COMPLETED"}
+            ),
+        ),
+        TestVector(
+            {"graph_id": "g", "x": 1},
+            [("sum", 3)],
+            waits=ChildRun("g", None, {"x": 1}, cursor={"0": 1}),
+            resumed=Resumed("child", {"outputs": [["sum", 3]], "cursor": {"0": 1}, "status": "RUNNING"}),
+        ),
+        TestVector(
+            {"graph_id": "g"},
+            [("sum", 3)],
+            waits=ChildRun("g", cursor={"0": 1}),
+            resumed=Resumed("child", {"outputs": [["sum", 3]], "cursor": {"0": 1}, "status": "FAILED", "error": "x"}),
+        ),
+        TestVector(
+            {"graph_id": "g", "agent_name": "Sums"},
+            fails="the run of Sums failed: no such number",
+            resumed=Resumed("child", {"outputs": [], "cursor": {}, "status": "FAILED", "error": "no such number"}),
+        ),
+        TestVector(
+            {"graph_id": "g"},
+            fails="the run of graph g was cancelled",
+            resumed=Resumed("child", {"outputs": [], "cursor": {}, "status": "CANCELLED", "error": None}),
+        ),
+        TestVector(
+            {"graph_id": "g"},
+            fails="there is no graph g (any more): its run was deleted",
+            resumed=Resumed(
+                "child",
+                {"outputs": [], "cursor": {}, "status": "FAILED", "error": "its run was deleted", "missing": True},
+            ),
+        ),
+        TestVector({"inputs": {}}, fails="graph_id"),
+    )
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any] | Wait]:
+        cursor = None
+        if context.resumed is not None:
+            came = context.resumed.value
+            yield from ((pin, value) for pin, value in came["outputs"])
+            if came["status"] == "COMPLETED":
+                return
+            # What comes with a failure is given out before it: outputs of a failed call would not be kept.
+            if came["status"] in ("FAILED", "CANCELLED") and not came["outputs"]:
+                raise _end(inputs, came)
+            cursor = came["cursor"]
+        yield ChildRun(inputs.graph_id, inputs.graph_version, _child_inputs(inputs), cursor=cursor)
+
+
+def _child_inputs(inputs: AgentExecutor.Input) -> dict[str, Any]:
+    """The literals, overlaid with what links brought to the pins of the input schema (to any, where it has none)."""
+    brought = inputs.model_extra or {}
+    pins = inputs.input_schema.get("properties")
+    if isinstance(pins, dict) and pins:
+        brought = {name: value for name, value in brought.items() if name in pins}
+    return {**inputs.inputs, **brought}
+
+
+def _end(inputs: AgentExecutor.Input, came: dict[str, Any]) -> BadInput | BlockBug:
+    """How a run that did not complete ends this node."""
+    graph, error = inputs.agent_name or f"graph {inputs.graph_id}", came.get("error")
+    if came.get("missing"):
+        return BadInput(f"there is no graph {inputs.graph_id} (any more): {error}")
+    if came["status"] == "CANCELLED":
+        return BlockBug(f"the run of {graph} was cancelled" + (f": {error}" if error else ""))
+    return BlockBug(f"the run of {graph} failed: {error or 'it does not say why'}")
