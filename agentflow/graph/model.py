@@ -7,6 +7,7 @@ whether the graph makes sense is the question of `validation`.
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
@@ -15,8 +16,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id
 
+AGENT_BLOCK: Final = "e189baac-8c20-45a1-94a7-55177ea42565"
+"""The block of the nodes that run other graphs."""
+
 MAX_NESTING: Final = 100
 """Levels of lists and dictionaries in a literal. Deeper ones would exhaust the stack of those who read them."""
+
+_IDS_LEFT_BLANK: Final = ("id", "graph_id", "webhook_id")
+"""Some write these as empty texts where they have none."""
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL refuses NUL in a text; line breaks would forge log lines
 
@@ -54,10 +61,11 @@ class _Document(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _tolerate(cls, given: Any) -> Any:
-        """Takes null for a field that is left out, as some exports write it, and keeps unknown fields storable."""
+        """Takes null, or an empty id, for a field that is left out, and keeps unknown fields storable."""
         if not isinstance(given, dict):
             return given
         known = {key: value for key, value in given.items() if key in cls.model_fields and value is not None}
+        known = {key: value for key, value in known.items() if value != "" or key not in _IDS_LEFT_BLANK}
         return known | {key: storable(value) for key, value in given.items() if key not in cls.model_fields}
 
 
@@ -136,6 +144,15 @@ class Graph(_Document):
 
     @model_validator(mode="before")
     @classmethod
+    def _links_from_copies(cls, given: Any) -> Any:
+        """A document without links may have their copies in its nodes."""
+        if not isinstance(given, dict) or given.get("links") is not None or not isinstance(given.get("nodes"), list):
+            return given
+        lists = [node.get("output_links") for node in given["nodes"] if isinstance(node, dict)]
+        return {**given, "links": [link for links in lists if isinstance(links, list) for link in links]}
+
+    @model_validator(mode="before")
+    @classmethod
     def _old_name_of_sub_graphs(cls, given: Any) -> Any:
         if not isinstance(given, dict) or "subgraphs" not in given:
             return given
@@ -148,6 +165,14 @@ class Graph(_Document):
         if len(distinct) < len(self.links):
             self.links[:] = [link for link in self.links if distinct[link.ends] is link]
         return self
+
+    def parts(self) -> Iterator["Graph"]:
+        """The sub-graphs, of all levels, in the order of the document."""
+        waiting = list(reversed(self.sub_graphs))
+        while waiting:
+            inner = waiting.pop()
+            yield inner
+            waiting.extend(reversed(inner.sub_graphs))
 
     def to_json(self) -> str:
         """The document as JSON text in ASCII, which PostgreSQL's `json` type takes whatever it contains."""

@@ -99,7 +99,7 @@ def _value_schema(pins: Mapping[str, PinSpec]) -> Mapping[str, Any]:
 
 
 def _credentials_pins(graph: Graph, catalogue: Catalogue) -> Iterator[tuple[Node, PinSpec]]:
-    for part in (graph, *graph.sub_graphs):
+    for part in (graph, *graph.parts()):
         for node in part.nodes:
             spec = catalogue(node.block_id)
             for pin in spec.inputs.values() if spec else ():

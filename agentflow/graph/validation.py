@@ -7,7 +7,7 @@ checks what its nodes are given. Every check is linear in nodes and links.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agentflow.errors import Problem
@@ -35,6 +35,7 @@ def validate(
     inputs: Mapping[str, Any] | None = None,
     masks: Masks | None = None,
     imported: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> list[Problem]:
     """All problems of `graph`, errors and warnings, in the order of the document.
 
@@ -44,11 +45,25 @@ def validate(
         inputs: the run's inputs, {name of the input node: value}; looked at with `for_run` only.
         masks: the run's input masks; likewise.
         imported: the graph comes from elsewhere: literals that do not fit their pins are only warned about.
+        names: id → name of blocks that are known, though they may be missing here: to tell people which.
     """
-    problems = list(_check_one(graph, catalogue, for_run, inputs or {}, masks or {}, imported))
+    check = _Check(catalogue, for_run, inputs or {}, masks or {}, imported, names or {})
+    problems = list(_check_one(graph, check))
     if not for_run:
-        problems += _check_sub_graphs(graph, catalogue, imported)
+        problems += _check_sub_graphs(graph, check)
     return problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """What `validate` was asked."""
+
+    catalogue: Catalogue
+    for_run: bool
+    inputs: Mapping[str, Any]
+    masks: Masks
+    imported: bool
+    names: Mapping[str, str]
 
 
 def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
@@ -65,33 +80,32 @@ def unknown_inputs(plan: Plan, inputs: Mapping[str, Any]) -> list[Problem]:
     return list(check_run_inputs({name: (node.id, None) for name, node in plan.inputs.items()}, inputs))
 
 
-def _check_one(
-    graph: Graph, catalogue: Catalogue, for_run: bool, inputs: Mapping[str, Any], masks: Masks, imported: bool
-) -> Iterator[Problem]:
-    wiring = Wiring.of(graph, catalogue, masks if for_run else None)
-    yield from _check_nodes(graph, wiring)
+def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
+    wiring = Wiring.of(graph, check.catalogue, check.masks if check.for_run else None)
+    yield from _check_nodes(graph, wiring, check.names)
     yield from _check_names(wiring)
     for link in graph.links:
         yield from _check_link(link, wiring)
-    yield from check_values(wiring, for_run=for_run, imported=imported)
-    if for_run:
+    yield from check_values(wiring, for_run=check.for_run, imported=check.imported)
+    if check.for_run:
         known = {name: (id, wiring.specs[id]) for name, id in _input_nodes(wiring).items()}
-        yield from check_run_inputs(known, inputs)
+        yield from check_run_inputs(known, check.inputs)
     yield from _check_settings(graph, wiring)
     yield from _check_starts(wiring)
 
 
-def _check_sub_graphs(graph: Graph, catalogue: Catalogue, imported: bool) -> Iterator[Problem]:
-    waiting = list(reversed(graph.sub_graphs))
-    while waiting:
-        inner = waiting.pop()
-        waiting.extend(reversed(inner.sub_graphs))
-        for problem in _check_one(inner, catalogue, False, {}, {}, imported):
-            message = f"sub-graph '{inner.name or inner.id}': {problem.message}"
-            yield replace(problem, message=message)
+def _check_sub_graphs(graph: Graph, check: _Check) -> Iterator[Problem]:
+    first_of = {(graph.id, graph.version): graph}
+    for part in graph.parts():
+        first = first_of.setdefault((part.id, part.version), part)
+        if first is part:
+            for problem in _check_one(part, check):
+                yield replace(problem, message=f"sub-graph '{part.name or part.id}': {problem.message}")
+        elif (first.nodes, first.links) != (part.nodes, part.links):  # a copy is needless, and does no harm
+            yield Problem(f"two different graphs of this document are version {part.version} of graph {part.id}")
 
 
-def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
+def _check_nodes(graph: Graph, wiring: Wiring, names: Mapping[str, str]) -> Iterator[Problem]:
     for node in graph.nodes:
         if wiring.nodes[node.id] is not node:
             yield Problem(f"node id '{node.id}' is used more than once", node.id)
@@ -100,7 +114,11 @@ def _check_nodes(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"a node id is at most {MAX_NODE_ID} bytes long", node.id)
         spec = wiring.specs.get(node.id)
         if spec is None:
-            yield Problem(f"there is no block '{node.block_id}'", node.id, missing=True)
+            name = names.get(node.block_id)
+            told = (
+                f"there is no block {name} here ('{node.block_id}')" if name else f"there is no block '{node.block_id}'"
+            )
+            yield Problem(told, node.id, missing=True)
         elif not spec.enabled:
             yield Problem(f"block {spec.name} is disabled", node.id, missing=True)
 

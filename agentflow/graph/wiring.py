@@ -67,19 +67,31 @@ class Wiring:
         return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not self.linked[node_id])
 
 
+def with_static_links(graph: Graph, catalogue: Catalogue) -> Graph:
+    """`graph` with every link out of a static-output block marked as static, in its parts too."""
+    found = {node.id: catalogue(node.block_id) for node in graph.nodes}
+    static = {id for id, spec in found.items() if spec is not None and spec.static_output}
+    links = [
+        link.model_copy(update={"is_static": True}) if link.source_id in static and not link.is_static else link
+        for link in graph.links
+    ]
+    parts = [with_static_links(part, catalogue) for part in graph.sub_graphs]
+    return graph.model_copy(update={"links": links, "sub_graphs": parts})
+
+
 def input_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
     """The pins that links may lead to: the block's; for a sub-graph node, those of its own input schema."""
-    return _schema_pins(node, "input_schema") if spec.kind is BlockKind.AGENT else spec.inputs
+    return schema_pins(node, "input_schema") if spec.kind is BlockKind.AGENT else spec.inputs
 
 
 def output_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
     """The pins that links may leave from; for a sub-graph node, those of its own output schema, and `error`."""
     if spec.kind is not BlockKind.AGENT:
         return spec.outputs
-    return {ERROR_PIN: PinSpec(ERROR_PIN, str), **_schema_pins(node, "output_schema")}
+    return {ERROR_PIN: PinSpec(ERROR_PIN, str), **schema_pins(node, "output_schema")}
 
 
-def _schema_pins(node: Node, key: str) -> dict[str, PinSpec]:
+def schema_pins(node: Node, key: str) -> dict[str, PinSpec]:
     """The pins that the JSON Schema in `node.input_default[key]` describes; none where it is not one."""
     schema = node.input_default.get(key)
     properties = schema.get("properties") if isinstance(schema, dict) else None

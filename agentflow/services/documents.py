@@ -13,11 +13,13 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from agentflow.blocks import known
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import GraphInvalid, Problem, TooLarge
-from agentflow.graph.exchange import normalised
+from agentflow.graph.exchange import modernised, normalised
 from agentflow.graph.model import Graph
 from agentflow.graph.validation import validate
+from agentflow.graph.wiring import with_static_links
 from agentflow.settings import settings
 
 _OF_THE_COPY = frozenset({"id", "version", "user_id", "created_at"})
@@ -28,12 +30,19 @@ _COMPUTED = frozenset(
 
 _OF_THE_NODE_COPY = frozenset({"graph_id", "graph_version"})
 
+_SUB_GRAPHS = ("sub_graphs", "subgraphs")  # today and in 2024
+
+MAX_LEVELS: Final = 50
+"""Levels of sub-graphs within sub-graphs in a document. Exports list those of all levels in one list."""
+
 MAX_KNOWN: Final = 1000
 """Documents whose fingerprint this process remembers."""
 
 
 def read(document: Mapping[str, Any]) -> Graph:
-    """The graph that `document` describes. Only its shape is checked.
+    """The graph that `document` describes, in today's form: links that are static by nature are marked so.
+
+    Only its shape is checked.
 
     Raises:
         GraphInvalid: it has not the shape of a graph; names every place.
@@ -41,7 +50,7 @@ def read(document: Mapping[str, Any]) -> Graph:
     """
     _refuse_too_many(document)
     try:
-        return Graph.model_validate(document)
+        return with_static_links(modernised(Graph.model_validate(document)), catalogue)
     except ValidationError as error:
         problems = [_problem(document, entry["loc"], entry["msg"]) for entry in error.errors(include_url=False)]
         raise GraphInvalid("the document has not the shape of a graph", problems) from None
@@ -58,10 +67,15 @@ def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     Raises:
         GraphInvalid: it breaks some; holds all problems, warnings too.
     """
-    problems = tuple(validate(graph, catalogue, imported=imported))
+    problems = problems_of(graph, imported=imported)
     if any(problem.severity == "error" and not (imported and problem.missing) for problem in problems):
         raise GraphInvalid("the graph is not valid", problems)
     return problems
+
+
+def problems_of(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
+    """All that is wrong with saving the graph; see `check`."""
+    return tuple(validate(graph, catalogue, imported=imported, names=known.NAMES))
 
 
 def is_complete(problems: Sequence[Problem]) -> bool:
@@ -71,15 +85,17 @@ def is_complete(problems: Sequence[Problem]) -> bool:
 
 def fingerprint(graph: Graph) -> str:
     """SHA-256, in hex, of what the graph says: the same for two copies that differ in ids of the graph only."""
-    content = normalised(graph).model_dump(mode="json", exclude=set(_OF_THE_COPY | _COMPUTED))
-    left_out = (_OF_THE_COPY | _COMPUTED) - {"id"}  # a part's id is its number here
-    content["sub_graphs"] = [
-        {key: value for key, value in part.items() if key not in left_out} for part in content["sub_graphs"]
-    ]
+    root, *parts = [_content(part) for part in normalised(graph)]
+    root["sub_graphs"] = parts
+    return hashlib.sha256(json.dumps(root, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _content(graph: Graph) -> dict[str, Any]:
+    content = graph.model_dump(mode="json", exclude=set(_OF_THE_COPY | _COMPUTED))
     content["nodes"] = [
         {key: value for key, value in node.items() if key not in _OF_THE_NODE_COPY} for node in content["nodes"]
     ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return content
 
 
 class Known:
@@ -126,10 +142,15 @@ def named(graph: Graph, graph_id: UUID, version: int) -> Graph:
 
 
 def _refuse_too_many(document: Mapping[str, Any]) -> None:
-    graphs = [document, *_listed(document, "sub_graphs"), *_listed(document, "subgraphs")]
-    count = sum(len(_listed(graph, "nodes")) for graph in graphs if isinstance(graph, Mapping))
+    level, depth, count = [document], 0, 0
+    while level:
+        if depth > MAX_LEVELS:
+            raise GraphInvalid(problems=[Problem(f"sub-graphs are nested more than {MAX_LEVELS} levels deep")])
+        count += sum(len(_listed(graph, "nodes")) for graph in level)
+        parts = [part for graph in level for key in _SUB_GRAPHS for part in _listed(graph, key)]
+        level, depth = [part for part in parts if isinstance(part, Mapping)], depth + 1
     if count > settings().max_nodes:
-        raise TooLarge(f"the graph has {count} nodes; at most {settings().max_nodes} are taken")
+        raise TooLarge(f"the graph and its sub-graphs have {count} nodes; at most {settings().max_nodes} are taken")
 
 
 def _listed(document: Mapping[str, Any], key: str) -> Sequence[Any]:

@@ -7,7 +7,7 @@ of its runs is open, and then hidden, because the runs that it had refer to it.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph import exchange
-from agentflow.graph.exchange import is_export, parts, referred_graphs, with_references
+from agentflow.graph.exchange import is_export
 from agentflow.graph.model import Graph
-from agentflow.graph.plan import Plan, compile_plan
+from agentflow.graph.plan import compile_plan
 from agentflow.graph.schemas import describe
-from agentflow.graph.validation import validate
 from agentflow.ids import new_id
-from agentflow.services import cursors, documents, plans
+from agentflow.services import cursors, documents, plans, sub_graphs
 from agentflow.services.plans import document_of
+from agentflow.services.sub_graphs import Placed
 from agentflow.storage import graphs as stored
 from agentflow.storage.graphs import Head, NewVersion, VersionLine
 
@@ -59,56 +59,31 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
     """
     given = documents.read(document)
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
-    problems += _missing(session, owner_id, given, "warning")
-    placed = _placed(given, new_id(), 1)
-    new = new_version(placed.graph, documents.fingerprint(given))
-    stored.create(session, owner_id, placed.graph.id, placed.graph.name, placed.graph.description, new)
+    valid = documents.is_complete(problems)
+    problems += sub_graphs.missing(session, owner_id, given, "warning", with_parts=True)
+    placed = sub_graphs.placed(given, new_id(), 1)
+    graph = placed.graph
+    new = _new_version(graph, documents.fingerprint(given), valid)
+    stored.create(session, owner_id, graph.id, graph.name, graph.description, new)
     _store_parts(session, owner_id, placed)
-    return Saved(placed.graph.id, 1, placed.graph.name, True, problems, new.valid)
+    return Saved(graph.id, 1, graph.name, True, problems, valid)
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A graph and its sub-graphs under the ids by which they are stored."""
-
-    graph: Graph
-    parts: tuple[Graph, ...]
-
-
-def _placed(given: Graph, graph_id: UUID, version: int) -> _Placed:
-    """`given` as a version of `graph_id`, its sub-graphs as graphs of their own, and all references to them so."""
-    inner = list({part.id: part for part in parts(given)}.values())
-    known = {part.id: (new_id(), 1) for part in inner} | {given.id: (graph_id, version)}
-    own = tuple(
-        documents.named(with_references(part.model_copy(update={"sub_graphs": []}), known), *known[part.id])
-        for part in inner
-    )
-    root = with_references(given.model_copy(update={"sub_graphs": list(own)}), known)
-    return _Placed(documents.named(root, graph_id, version), own)
-
-
-def _store_parts(session: Session, owner_id: UUID, placed: _Placed) -> None:
+def _store_parts(session: Session, owner_id: UUID, placed: Placed) -> None:
     for part in placed.parts:
-        new = new_version(part, documents.fingerprint(part))
+        valid = documents.is_complete(documents.problems_of(part, imported=True))
+        new = _new_version(part, documents.fingerprint(part), valid)
         stored.create(session, owner_id, part.id, part.name, part.description, new, placed.graph.id)
+
+
+def _new_version(graph: Graph, digest: str, valid: bool) -> NewVersion:
+    """What is stored of a graph that was checked; without a plan where blocks of it, or of its parts, are missing."""
+    return NewVersion(graph.to_json(), compile_plan(graph, catalogue).to_json() if valid else None, digest)
 
 
 def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Problem, ...]:
     """An error for each sub-graph node whose graph the owner does not have (any more)."""
-    return _missing(session, owner_id, graph, "error")
-
-
-def _missing(
-    session: Session, owner_id: UUID, graph: Graph, severity: Literal["error", "warning"]
-) -> tuple[Problem, ...]:
-    referred = referred_graphs(graph)
-    within = {graph.id, *(part.id for part in parts(graph))}
-    there = stored.those_there(session, owner_id, set(referred.values()) - within) | within
-    return tuple(
-        Problem(f"there is no graph {wanted} for this node to run", node, "graph_id", severity)
-        for node, wanted in referred.items()
-        if wanted not in there
-    )
+    return sub_graphs.missing(session, owner_id, graph, "error", with_parts=False)
 
 
 def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) -> UUID:
@@ -126,11 +101,14 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) ->
     _known.keep(document, digest)
     if (found := stored.find_inline(session, owner_id, digest)) is not None:
         return found
-    documents.check(given)
-    placed = _placed(given, new_id(), 1)
+    problems = documents.check(given, imported=is_export(document))
+    if not documents.is_complete(problems):
+        raise GraphInvalid("blocks of this graph are missing here", problems)
+    placed = sub_graphs.placed(given, new_id(), 1)
     graph = placed.graph
     plan = compile_plan(graph, catalogue)
-    if stored.create_inline(session, owner_id, graph.id, graph.name, _new_version(graph, plan, digest)):
+    new = NewVersion(graph.to_json(), plan.to_json(), digest)
+    if stored.create_inline(session, owner_id, graph.id, graph.name, new):
         _store_parts(session, owner_id, placed)
         plans.keep(graph, plan)
         return graph.id
@@ -146,42 +124,44 @@ def replace(
 
     Raises:
         NotFound: the owner has no such graph.
+        Conflict: it is a part of another graph.
         GraphInvalid: with all problems, and their places.
         TooLarge: too many nodes.
     """
     given = documents.read(document)
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
-    problems += _missing(session, owner_id, given.model_copy(update={"id": graph_id}), "warning")
-    head = _head(session, owner_id, graph_id, lock=True)
+    valid = documents.is_complete(problems)
+    head = _own_head(session, owner_id, graph_id)
+    problems += sub_graphs.missing(session, owner_id, given, "warning", with_parts=True)
     digest = documents.fingerprint(given)
     if digest == head.digest:
-        return Saved(graph_id, head.latest_version, head.name, False, problems, head.valid)
-    placed = _placed(given, graph_id, head.latest_version + 1)
+        if valid and not head.valid:  # what was missing has been installed
+            _complete(session, graph_id, head.latest_version)
+        return Saved(graph_id, head.latest_version, head.name, False, problems, valid)
+    placed = sub_graphs.placed(given, graph_id, head.latest_version + 1)
     graph = placed.graph
-    new = new_version(graph, digest)
+    new = _new_version(graph, digest, valid)
     stored.add_version(session, graph_id, graph.version, graph.name, graph.description, new)
     _store_parts(session, owner_id, placed)
-    return Saved(graph_id, graph.version, graph.name, True, problems, new.valid)
+    return Saved(graph_id, graph.version, graph.name, True, problems, valid)
 
 
-def new_version(graph: Graph, digest: str) -> NewVersion:
-    """What is stored of a graph that was checked; without a plan where blocks of it, or of its parts, are missing."""
-    complete = documents.is_complete(validate(graph, catalogue, imported=True))
-    return _new_version(graph, compile_plan(graph, catalogue) if complete else None, digest)
-
-
-def _new_version(graph: Graph, plan: Plan | None, digest: str) -> NewVersion:
-    return NewVersion(graph.to_json(), plan.to_json() if plan else None, digest)
+def _complete(session: Session, graph_id: UUID, version: int) -> None:
+    """Give a version, and its parts, the plans that they could not have when they were stored."""
+    graph = document_of(session, graph_id, version)
+    for one in (graph, *graph.parts()):
+        stored.complete(session, one.id, one.version, compile_plan(one, catalogue).to_json())
 
 
 def export(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
-    """The document of a version for others: without secrets, and with new ids.
+    """The document of a version for others: without secrets, with new ids, and with all graphs that it runs.
 
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
     """
     head = _head(session, owner_id, graph_id)
-    return exchange.export(document_of(session, graph_id, version or head.latest_version), catalogue)
+    graph = document_of(session, graph_id, version or head.latest_version)
+    return exchange.export(sub_graphs.complete(session, owner_id, graph), catalogue)
 
 
 def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
@@ -219,9 +199,9 @@ def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:
 
     Raises:
         NotFound: the owner has no such graph.
-        Conflict: runs of it are open.
+        Conflict: runs of it are open, or it is a part of another graph.
     """
-    _head(session, owner_id, graph_id, lock=True)
+    _own_head(session, owner_id, graph_id)
     if count := stored.open_runs(session, graph_id, _COUNTED_RUNS):
         told = f"{count} or more" if count == _COUNTED_RUNS else str(count)
         raise Conflict(f"runs of this graph that have not ended: {told}; wait for them, or cancel them")
@@ -235,9 +215,17 @@ def problems(document: dict[str, Any]) -> list[Problem]:
         TooLarge: too many nodes.
     """
     try:
-        return list(validate(documents.read(document), catalogue, imported=is_export(document)))
+        return list(documents.problems_of(documents.read(document), imported=is_export(document)))
     except GraphInvalid as invalid:
         return list(invalid.problems)
+
+
+def _own_head(session: Session, owner_id: UUID, graph_id: UUID) -> Head:
+    """The head of a graph that is to be changed, locked."""
+    head = _head(session, owner_id, graph_id, lock=True)
+    if head.part_of is not None:
+        raise Conflict(f"this graph is a part of graph {head.part_of}, and changes with it")
+    return head
 
 
 def _head(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False) -> Head:

@@ -16,6 +16,7 @@ from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.validation import validate
+from agentflow.services import documents
 from agentflow.storage import graphs
 
 MAX_NODES_KEPT: Final = 100_000
@@ -77,7 +78,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
         plan = Plan.from_json(text or "")
     except ValueError:  # written by another version of agentflow, or without a block that may be here by now
         graph = document_of(session, graph_id, version)
-        problems = validate(graph, catalogue, imported=True) if text is None else []
+        problems = documents.problems_of(graph, imported=True) if text is None else ()
         if any(problem.severity == "error" for problem in problems):
             raise GraphInvalid("blocks of this graph are missing here", problems) from None
         plan = compile_plan(graph, catalogue)

@@ -40,6 +40,7 @@ class Head(NamedTuple):
     created_at: datetime
     updated_at: datetime
     valid: bool
+    part_of: UUID | None
 
 
 class VersionLine(NamedTuple):
@@ -59,6 +60,7 @@ _HEAD = (
     GraphHead.created_at,
     GraphHead.updated_at,
     GraphHead.valid,
+    GraphHead.part_of,
 )
 
 
@@ -194,14 +196,22 @@ def delete(session: Session, graph_id: UUID) -> None:
     session.execute(update(GraphHead).where(own).values(deleted_at=func.now()))
 
 
-def those_there(session: Session, owner_id: UUID, graph_ids: Collection[UUID]) -> set[UUID]:
-    """Which of these graphs the owner has."""
+def latest_versions(session: Session, owner_id: UUID, graph_ids: Collection[UUID]) -> dict[UUID, int]:
+    """The latest version of each of these graphs that the owner has; those before it are there too."""
     if not graph_ids:
-        return set()
-    wanted = select(GraphHead.id).where(
+        return {}
+    wanted = select(GraphHead.id, GraphHead.latest_version).where(
         GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None), GraphHead.id.in_(graph_ids)
     )
-    return set(session.scalars(wanted))
+    return {row.id: row.latest_version for row in session.execute(wanted)}
+
+
+def complete(session: Session, graph_id: UUID, version: int, plan: str) -> None:
+    """Write the plan of a version that had none, because blocks of it were missing. Its document stays."""
+    of_version = (GraphVersion.graph_id == graph_id, GraphVersion.version == version, GraphVersion.plan.is_(None))
+    session.execute(update(GraphVersion).where(*of_version).values(plan=plan))
+    of_head = (GraphHead.id == graph_id, GraphHead.latest_version == version)
+    session.execute(update(GraphHead).where(*of_head).values(valid=True))
 
 
 def open_runs(session: Session, graph_id: UUID, at_most: int) -> int:

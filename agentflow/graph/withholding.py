@@ -1,0 +1,152 @@
+"""What of a graph must not go out with it? Secrets: by what blocks declare, and by what names say.
+
+A block marks a pin secret, or a part of a pin's value, in its JSON Schema. Names tell of secrets anywhere: in literals,
+in headers, in what other systems wrote beside. They are read word by word, so that `api_key`, `dbPassword` and
+`OPENAI_API_KEY` are secret, and `keyboard`, `max_tokens` and `passwordless` are not. When in doubt a text is withheld:
+its owner can give it again, and nobody can take it back.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any, Final
+
+from agentflow.graph.catalogue import BlockKind, BlockSpec
+from agentflow.graph.model import AGENT_BLOCK, Node
+from agentflow.graph.pins import split
+from agentflow.graph.wiring import schema_pins
+
+_WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_SECRET_WORDS: Final = frozenset(
+    {"apikey", "authorization", "bearer", "credential", "credentials", "passphrase", "passwd", "password", "passwords"}
+    | {"secret", "secrets", "token"}
+)
+_SECRET_PAIRS: Final = frozenset({("access", "key"), ("api", "key"), ("api", "keys"), ("private", "key")})
+_COUNTING_WORDS: Final = frozenset(
+    {"budget", "count", "expires", "expiry", "length", "limit", "max", "maximum", "min", "minimum", "number", "size"}
+    | {"total", "ttl"}
+)
+"""With these in its name, a number is a number: `token_limit`."""
+
+_SCHEMAS: Final = ("input_schema", "output_schema")
+
+Schema = Mapping[str, Any]
+
+
+def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
+    """The literals of `node` that may go out. `spec`: its block; None: it is not known, and only names tell."""
+    if node.block_id == AGENT_BLOCK or (spec is not None and spec.kind is BlockKind.AGENT):
+        return _of_sub_graph(node)
+    hidden = {name for name, pin in spec.inputs.items() if pin.secret or _hides(pin.schema)} if spec else set()
+    if spec is not None and spec.kind is BlockKind.INPUT and node.input_default.get("secret") is True:
+        hidden.add("value")
+    schemas = {name: pin.schema for name, pin in spec.inputs.items()} if spec else {}
+    return dict(_shown_pins(node, schemas, hidden))
+
+
+def without_secret_entries(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `value`, at any depth, whose names do not say that they are secret."""
+    shown: dict[str, Any] = _shown(value, {}, {})
+    return shown
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the name of a pin or an entry says that its value is secret: `api_key`, `dbPassword`."""
+    words = _words(name)
+    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairwise(words))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def _of_sub_graph(node: Node) -> dict[str, Any]:
+    """Of a node that runs another graph: its pins are those of its own schema, and its literals stand in `inputs`."""
+    own = {name: pin.schema for name, pin in schema_pins(node, "input_schema").items()}
+    schemas = own | {"inputs": {"properties": own}}
+    shown = dict(_shown_pins(node, schemas, {name for name, schema in own.items() if _hides(schema)}))
+    return shown | {name: _without_defaults(node.input_default[name]) for name in _SCHEMAS if name in shown}
+
+
+def _without_defaults(schema: Any) -> Any:
+    """A sub-graph's schema says which of its inputs are secret; it must not say their values."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return schema
+    shown = {
+        name: {key: part for key, part in entry.items() if key not in ("default", "examples")}
+        if isinstance(entry, dict) and (_hides(entry) or is_secret_name(name))
+        else entry
+        for name, entry in properties.items()
+    }
+    return {**schema, "properties": shown}
+
+
+def _shown_pins(node: Node, schemas: Mapping[str, Schema], hidden: set[str]) -> Iterator[tuple[str, Any]]:
+    for pin, value in node.input_default.items():
+        base, steps = split(pin)
+        secret = base in hidden or any(_is_secret(name, value) for name in (base, *(step.part for step in steps)))
+        if not secret:
+            schema = schemas.get(base, {})
+            yield pin, _shown(value, {} if steps else schema, schema.get("$defs", {}))
+
+
+def _shown(value: Any, schema: Schema, definitions: Schema) -> Any:
+    """`value`, of that schema, without its secret entries."""
+    if isinstance(value, list):
+        items = [part["items"] for part in _alternatives(schema, definitions) if isinstance(part.get("items"), dict)]
+        return [_shown(item, {"anyOf": items}, definitions) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    alternatives = list(_alternatives(schema, definitions))
+    shown = {}
+    for key, entry in value.items():
+        own = {"anyOf": list(_entry_schemas(key, alternatives))}
+        if not (_is_secret(key, entry) or _hides(own, definitions)):
+            shown[key] = _shown(entry, own, definitions)
+    return shown
+
+
+def _alternatives(schema: Schema, definitions: Schema) -> Iterator[Schema]:
+    """What a value of `schema` may be: references followed, each once as they may be recursive, and unions opened."""
+    waiting: list[Any] = [schema]
+    followed = set()
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, Mapping):  # a schema in a document may be any JSON
+            continue
+        yield one
+        name = str(one.get("$ref", "")).rpartition("/")[2]
+        if name and name not in followed:
+            followed.add(name)
+            waiting.append(definitions.get(name, {}))
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting.extend(members if isinstance(members := one.get(key), list) else ())
+
+
+def _entry_schemas(key: str, alternatives: list[Schema]) -> Iterator[Schema]:
+    for one in alternatives:
+        properties, others = one.get("properties"), one.get("additionalProperties")
+        if isinstance(properties, Mapping) and key in properties:
+            yield properties[key]
+        elif isinstance(others, Mapping):
+            yield others
+
+
+def _hides(schema: Schema, definitions: Schema | None = None) -> bool:
+    """Whether a schema marks its value, or the items in it, as secret."""
+    alternatives = list(_alternatives(schema, definitions or schema.get("$defs", {})))
+    items = [one["items"] for one in alternatives if isinstance(one.get("items"), Mapping)]
+    return any(_is_marked(one) for one in (*alternatives, *items))
+
+
+def _is_marked(schema: Schema) -> bool:
+    """As a pin is, as credentials are, or as pydantic marks a SecretStr."""
+    return schema.get("secret") is True or "credentials_provider" in schema or schema.get("format") == "password"
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """By its name. A flag is none (`secret` of an input node says that another pin is), nor is a count."""
+    if isinstance(value, bool) or not is_secret_name(name):
+        return False
+    return not isinstance(value, int | float) or _COUNTING_WORDS.isdisjoint(_words(name))
