@@ -1,8 +1,8 @@
 """Blocks that search texts with regular expressions, which their users write.
 
 The expressions are those of Python's `re`, as in the graphs in the wild. A pattern can backtrack for longer than the
-world stands, so these blocks have a short timeout; `re` looks for signals while it searches, so that the worker's
-alarm ends it. It keeps the interpreter's lock meanwhile: the timeout must stay well below the lease.
+world stands, so these blocks have a short timeout. `re` looks for signals every few thousand steps, so that the
+worker's alarm ends it; where single steps are long, on a text of megabytes, some seconds late.
 """
 
 import re

@@ -1,0 +1,214 @@
+"""Files by value and from a real server, tables in them, and workbooks that lie about their size."""
+
+import base64
+import io
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from agentflow.blocks import registry, spreadsheets, workbooks
+from agentflow.blocks.trial import collect
+from agentflow.errors import BadInput, Transient
+from agentflow.settings import settings
+
+if TYPE_CHECKING:
+    from tests.blocks.conftest import Site
+
+
+@pytest.fixture
+def web(site: "Site", monkeypatch: pytest.MonkeyPatch) -> Iterator["Site"]:
+    """A server that web blocks may reach, as an operator would allow it."""
+    monkeypatch.setenv("AGENTFLOW_HTTP_ALLOW", site.pair)
+    monkeypatch.setenv("AGENTFLOW_HTTP_MAX_BYTES", "5000")
+    settings.cache_clear()
+    yield site
+    settings.cache_clear()
+
+
+def run(block: str, /, **inputs: Any) -> list[tuple[str, Any]]:
+    return collect(registry.by_name(block), inputs)
+
+
+def data(content: bytes, media_type: str = "application/octet-stream") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def test_a_file_is_fetched_once_and_passed_on_by_value(web: "Site") -> None:
+    [(pin, file)] = run("FileStore", file_in=f" {web.url('/as?type=text/csv&body=a,b')}\n")
+    assert (pin, file) == ("file_out", "data:text/csv;name=as;base64,YSxi")
+    assert run("FileRead", file_input=file) == [("content", "a,b")]
+    assert run("FileStore", file_in=file) == [("file_out", file)]
+    assert len(web.seen) == 1
+
+
+def test_a_fetched_text_is_read_in_the_charset_that_it_names(web: "Site") -> None:
+    url = web.url(f"/as?type={quote('text/plain; charset=latin-1')}&charset=latin-1&body=caf%C3%A9")
+    assert run("FileRead", file_input=url) == [("content", "café")]
+    [(_, file)] = run("FileStore", file_in=url)
+    assert run("FileRead", file_input=file) == [("content", "café")]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [("/status/404", BadInput, "answered 404"), ("/status/503", Transient, "answered 503"),
+     ("/status/429", Transient, "answered 429"), ("/zeros/5001", BadInput, "more than 5000 bytes")],
+)  # fmt: skip
+@pytest.mark.parametrize(("block", "pin"), [("FileStore", "file_in"), ("FileRead", "file_input")])
+def test_a_file_that_cannot_be_had_fails_the_block(
+    web: "Site", block: str, pin: str, path: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(block, **{pin: web.url(path)})
+
+
+def test_the_guard_of_web_blocks_guards_files_too(site: "Site") -> None:
+    for block, inputs in (
+        ("FileStore", {"file_in": site.url()}),
+        ("FileRead", {"file_input": site.url()}),
+        ("ReadSpreadsheet", {"file_input": site.url()}),
+        ("AgentFileInput", {"name": "f", "value": site.url(), "base_64": True}),
+    ):
+        with pytest.raises(BadInput, match="may not be reached from here"):
+            run(block, **inputs)
+    assert site.seen == []
+
+
+@pytest.mark.parametrize(
+    "text", ["/etc/passwd", "file:///etc/passwd", "http://a b", "https://x.example\nis down", "data: 1,2"]
+)
+def test_what_is_no_address_is_the_content_itself(text: str) -> None:
+    assert run("FileRead", file_input=text) == [("content", text)]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (data("é€".encode("utf-8-sig")), "é€"),
+        (data("é€".encode("utf-16")), "é€"),
+        (data("é€".encode("cp1252")), "é€"),
+        (data("é".encode("latin-1"), "text/plain;charset=latin-1"), "é"),
+        (data("é".encode(), "text/plain;charset=nonsense"), "é"),
+        (data(b"a\\u00e9", "text/plain;charset=unicode_escape"), "a\\u00e9"),
+        ("DATA:Text/Plain;BASE64,SGVs%62G8%3D", "Hello"),
+        ("data:text/plain;base64,SGVs\r\n bG8", "Hello"),
+        ("data:,caf%C3%A9", "café"),
+        ("data:;base64,", ""),
+    ],
+)
+def test_a_text_is_read_as_it_was_written(file: str, text: str) -> None:
+    assert run("FileRead", file_input=file) == [("content", text)]
+
+
+def workbook(*rows: list[Any]) -> bytes:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.create_sheet("second").append(["not", "read"])
+    into = io.BytesIO()
+    book.save(into)
+    return into.getvalue()
+
+
+def sheet(content: bytes, **inputs: Any) -> Any:
+    return dict(run("ReadSpreadsheet", file_input=data(content), **inputs))["rows"]
+
+
+def test_the_first_sheet_of_a_workbook_is_read_as_texts() -> None:
+    cells = [None, "x", 1, 2.0, 1.5, True, date(2026, 1, 2), datetime(2026, 1, 2, 3, 4), time(5, 6)]
+    names = [f" {kind} " for kind in ("none", "text", "int", "whole", "float", "bool", "day", "moment", "time")]
+    assert sheet(workbook(names, cells, [])) == [
+        {
+            "none": "", "text": "x", "int": "1", "whole": "2", "float": "1.5", "bool": "True",
+            "day": "2026-01-02", "moment": "2026-01-02T03:04:00", "time": "05:06:00",
+        }
+    ]  # fmt: skip
+
+
+def repacked(content: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+    into = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return into.getvalue()
+
+
+def grown(name: str, part: bytes) -> bytes:
+    return part + b" " * (workbooks.MAX_UNPACKED if name.endswith("sheet1.xml") else 0)
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused() -> None:
+    bomb = repacked(workbook(["a"], [1]), grown)
+    assert len(bomb) < 1_000_000
+    with pytest.raises(BadInput, match="when it is unpacked"):
+        sheet(bomb)
+
+
+def test_a_workbook_that_lies_about_its_size_is_refused() -> None:
+    bomb = repacked(workbook(["a"], [1]), grown)
+    with zipfile.ZipFile(io.BytesIO(bomb)) as archive:
+        [size] = [part.file_size for part in archive.infolist() if part.filename.endswith("sheet1.xml")]
+    liar = bomb.replace(struct.pack("<I", size), struct.pack("<I", 1000))
+    assert liar != bomb
+    with pytest.raises(BadInput, match=r"its part 'xl/worksheets/sheet1\.xml' is damaged"):
+        sheet(liar)
+
+
+def test_a_sheet_that_claims_a_million_rows_is_given_up() -> None:
+    far = repacked(
+        workbook(["a"], [1]), lambda _, part: part.replace(b'r="2"', b'r="1000000"').replace(b"A2", b"A1000000")
+    )
+    with pytest.raises(BadInput, match=f"more than {spreadsheets.MAX_ROWS} rows"):
+        sheet(far)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, part: b"<broken" if name.endswith("sheet1.xml") else part,
+        lambda name, part: b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>' if name.endswith("workbook.xml") else part,
+        lambda name, part: b"" if name == "[Content_Types].xml" else part,
+    ],
+)
+def test_a_broken_workbook_is_refused(change: Callable[[str, bytes], bytes]) -> None:
+    with pytest.raises(BadInput, match="the workbook cannot be read"):
+        sheet(repacked(workbook(["a"], [1]), change))
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"PK\x03\x04" + b"x" * 1000])
+def test_what_only_begins_like_a_workbook_is_refused(content: bytes) -> None:
+    with pytest.raises(BadInput, match="the workbook cannot be read"):
+        sheet(content)
+
+
+def test_an_old_workbook_is_refused_with_a_remedy() -> None:
+    with pytest.raises(BadInput, match=r"save it as \.xlsx or \.csv"):
+        sheet(b"\xd0\xcf\x11\xe0" + b"\0" * 100)
+
+
+def test_without_openpyxl_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = workbook(["a"], [1])
+    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    with pytest.raises(BadInput, match=r"agentflow\[spreadsheets\]"):
+        sheet(content)
+
+
+def test_a_long_table_is_refused_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreadsheets, "MAX_ROWS", 3)
+    assert len(dict(run("ReadSpreadsheet", contents="a\n1\n2\n3"))["rows"]) == 3
+    with pytest.raises(BadInput, match="more than 3 rows"):
+        run("ReadSpreadsheet", contents="a\n1\n2\n3\n4")
+
+
+def test_broken_csv_is_refused_with_its_line() -> None:
+    with pytest.raises(BadInput, match="line 2: the text cannot be read as CSV"):
+        run("ReadSpreadsheet", contents=f"a\n{'x' * 200_000}")
+
+
+def test_a_quoted_cell_may_hold_line_ends() -> None:
+    assert dict(run("ReadSpreadsheet", contents='a,b\r\n"x\r\ny","""q"""\r\n'))["rows"] == [{"a": "x\r\ny", "b": '"q"'}]
