@@ -5,11 +5,12 @@ from the nodes each time, never taken from what an import claims.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
 from agentflow.graph.model import Graph, Node
+from agentflow.graph.needed_credentials import needed
 
 _OF_THE_BLOCK = ("title", "description", "default")  # these speak of any such node, not of this one
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
@@ -28,16 +29,16 @@ def output_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
 def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
     """JSON Schema of the credentials that a run needs, its sub-graphs' runs included.
 
-    One property per distinct set of providers and types; it is required unless every node that uses it says
-    `credentials_optional`.
+    One property per distinct set of providers and types; it is required unless every node that uses it, or its pin,
+    says `credentials_optional`.
     """
     properties: dict[str, Any] = {}
     required: dict[str, bool] = defaultdict(bool)
-    for node, pin in _credentials_pins(graph, catalogue):
+    for _, pin, optional in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
         providers, types = sorted(pin.schema["credentials_provider"]), sorted(pin.schema.get("credentials_types", ()))
         key = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
         properties.setdefault(key, {**pin.schema, "title": key, "secret": True})
-        required[key] |= not node.metadata.get("credentials_optional")
+        required[key] |= not optional
     return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
 
 
@@ -96,15 +97,6 @@ def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, A
 
 def _value_schema(pins: Mapping[str, PinSpec]) -> Mapping[str, Any]:
     return pins["value"].schema if "value" in pins else {}
-
-
-def _credentials_pins(graph: Graph, catalogue: Catalogue) -> Iterator[tuple[Node, PinSpec]]:
-    for part in (graph, *graph.parts()):
-        for node in part.nodes:
-            spec = catalogue(node.block_id)
-            for pin in spec.inputs.values() if spec else ():
-                if "credentials_provider" in pin.schema:
-                    yield node, pin
 
 
 def _has(graph: Graph, catalogue: Catalogue, *kinds: BlockKind) -> bool:

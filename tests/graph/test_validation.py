@@ -256,6 +256,31 @@ def test_an_import_is_only_warned_about_its_literals(catalogue: Catalogue, make_
     assert [problem.severity for problem in validate(graph, catalogue, imported=True)] == ["warning"]
 
 
+def test_a_missing_block_that_is_known_is_called_by_its_name(catalogue: Catalogue, make_graph: Any) -> None:
+    graph = make_graph({"a": "lost", "b": "nope"})
+    problems = validate(graph, catalogue, names={"lost": "SearchTheWeb"})
+    assert [problem.message for problem in problems if problem.missing] == [
+        "there is no block SearchTheWeb here ('lost')",
+        "there is no block 'nope'",
+    ]
+
+
+def test_two_sub_graphs_of_one_id_and_version_are_told_apart_from_two_copies(
+    catalogue: Catalogue, make_graph: Any
+) -> None:
+    def part(block: str, version: int = 1) -> dict[str, Any]:
+        return {"id": SCHEMAS["graph_id"], "version": version, "nodes": [{"id": "m", "block_id": block}]}
+
+    def problems(*parts: dict[str, Any]) -> list[Problem]:
+        return validate(make_graph({"a": "echo"}, sub_graphs=list(parts)), catalogue)
+
+    expected: list[Place] = [("two different graphs of this document are version 1 of graph", None, None, "error")]
+    assert_problems(problems(part("echo"), part("adder")), expected)
+    assert_problems(problems(part("echo"), {"nodes": part("echo")["nodes"], "sub_graphs": [part("adder")]}), expected)
+    assert_problems(problems(part("echo"), part("echo")), [])
+    assert_problems(problems(part("echo"), part("adder", version=2)), [])
+
+
 def test_problems_of_sub_graphs_say_where(catalogue: Catalogue, make_graph: Any) -> None:
     inner = {"name": "inner", "nodes": [{"id": "m", "block_id": "nope"}]}
     graph = make_graph({"a": "echo"}, sub_graphs=[{"nodes": [{"id": "k", "block_id": "echo"}], "sub_graphs": [inner]}])
