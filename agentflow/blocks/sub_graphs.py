@@ -20,7 +20,7 @@ class AgentExecutor(Block):
     description = "Runs another graph, and gives out what its outputs get as they get it."
     categories = ("AGENT",)
     kind = BlockKind.AGENT
-    atomic = True
+    atomic = True  # the outputs taken and the cursor behind them are stored together, or neither
     open_outputs = True
 
     class Input(BlockInput):
