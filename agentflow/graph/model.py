@@ -154,7 +154,8 @@ class Graph(_Document):
     @model_validator(mode="before")
     @classmethod
     def _old_name_of_sub_graphs(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "subgraphs" not in given:
+        """In the first half of 2024 `subgraphs` was a dictionary that grouped nodes; that means nothing here."""
+        if not isinstance(given, dict) or not isinstance(given.get("subgraphs"), list):
             return given
         rest = {key: value for key, value in given.items() if key != "subgraphs"}
         return {**rest, "sub_graphs": given.get("sub_graphs") or given["subgraphs"]}

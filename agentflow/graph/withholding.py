@@ -65,6 +65,7 @@ def _of_sub_graph(node: Node) -> dict[str, Any]:
     own = {name: pin.schema for name, pin in schema_pins(node, "input_schema").items()}
     schemas = own | {"inputs": {"properties": own}}
     shown = dict(_shown_pins(node, schemas, {name for name, schema in own.items() if _hides(schema)}))
+    shown |= {"user_id": ""} if "user_id" in shown else {}  # an owner's id is nobody else's business
     return shown | {name: _without_defaults(node.input_default[name]) for name in _SCHEMAS if name in shown}
 
 

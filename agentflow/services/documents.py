@@ -50,10 +50,15 @@ def read(document: Mapping[str, Any]) -> Graph:
     """
     _refuse_too_many(document)
     try:
-        return with_static_links(modernised(Graph.model_validate(document)), catalogue)
+        return brought_up_to_date(Graph.model_validate(document))
     except ValidationError as error:
         problems = [_problem(document, entry["loc"], entry["msg"]) for entry in error.errors(include_url=False)]
         raise GraphInvalid("the document has not the shape of a graph", problems) from None
+
+
+def brought_up_to_date(graph: Graph) -> Graph:
+    """`graph` in today's form, as far as its blocks are here to tell."""
+    return with_static_links(modernised(graph), catalogue)
 
 
 def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:

@@ -134,9 +134,9 @@ def replace(
     head = _own_head(session, owner_id, graph_id)
     problems += sub_graphs.missing(session, owner_id, given, "warning", with_parts=True)
     digest = documents.fingerprint(given)
-    if digest == head.digest:
+    if digest == head.digest or (valid and not head.valid and _says(session, head, digest)):
         if valid and not head.valid:  # what was missing has been installed
-            _complete(session, graph_id, head.latest_version)
+            _complete(session, graph_id, head.latest_version, digest)
         return Saved(graph_id, head.latest_version, head.name, False, problems, valid)
     placed = sub_graphs.placed(given, graph_id, head.latest_version + 1)
     graph = placed.graph
@@ -146,11 +146,18 @@ def replace(
     return Saved(graph_id, graph.version, graph.name, True, problems, valid)
 
 
-def _complete(session: Session, graph_id: UUID, version: int) -> None:
+def _says(session: Session, head: Head, digest: str) -> bool:
+    """Whether an incomplete graph, read with the blocks that are here today, has this fingerprint."""
+    graph = document_of(session, head.id, head.latest_version)
+    return documents.fingerprint(documents.brought_up_to_date(graph)) == digest
+
+
+def _complete(session: Session, graph_id: UUID, version: int, digest: str) -> None:
     """Give a version, and its parts, the plans that they could not have when they were stored."""
-    graph = document_of(session, graph_id, version)
+    graph = documents.brought_up_to_date(document_of(session, graph_id, version))
     for one in (graph, *graph.parts()):
-        stored.complete(session, one.id, one.version, compile_plan(one, catalogue).to_json())
+        own = digest if one is graph else documents.fingerprint(one)
+        stored.complete(session, one.id, one.version, compile_plan(one, catalogue).to_json(), own)
 
 
 def export(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:

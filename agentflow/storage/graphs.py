@@ -206,12 +206,12 @@ def latest_versions(session: Session, owner_id: UUID, graph_ids: Collection[UUID
     return {row.id: row.latest_version for row in session.execute(wanted)}
 
 
-def complete(session: Session, graph_id: UUID, version: int, plan: str) -> None:
+def complete(session: Session, graph_id: UUID, version: int, plan: str, digest: str) -> None:
     """Write the plan of a version that had none, because blocks of it were missing. Its document stays."""
     of_version = (GraphVersion.graph_id == graph_id, GraphVersion.version == version, GraphVersion.plan.is_(None))
-    session.execute(update(GraphVersion).where(*of_version).values(plan=plan))
+    session.execute(update(GraphVersion).where(*of_version).values(plan=plan, digest=digest))
     of_head = (GraphHead.id == graph_id, GraphHead.latest_version == version)
-    session.execute(update(GraphHead).where(*of_head).values(valid=True))
+    session.execute(update(GraphHead).where(*of_head).values(valid=True, digest=digest))
 
 
 def open_runs(session: Session, graph_id: UUID, at_most: int) -> int:
