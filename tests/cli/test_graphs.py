@@ -28,6 +28,34 @@ def test_a_graph_is_pushed_listed_read_and_deleted(command, file, echo):
     assert "No graphs yet" in command("graphs", "list").stderr
 
 
+def test_an_export_with_a_missing_block_is_imported_and_listed_as_such(command, file, echo):
+    echo["nodes"].append({"id": "odd", "block_id": "87840993-2053-44b7-8da4-187ad4ee518c"})
+    file.write_text(json.dumps(echo))
+    assert command("graphs", "push", str(file)).exit_code == Exit.REFUSED
+    imported = command("graphs", "import", str(file))
+    assert imported.exit_code == Exit.OK
+    assert "node odd: there is no block SearchTheWeb here" in imported.stderr
+    assert "it cannot run, because blocks of it are missing here" in imported.stderr
+    assert imported.stdout.strip() in command("graphs", "list").stdout
+    assert "blocks are missing" in command("graphs", "list").stdout
+    assert json.loads(command("graphs", "import", str(file), "--json").stdout)["valid"] is False
+
+
+def test_what_was_exported_can_be_imported(command, file, tmp_path, echo):
+    echo["nodes"][0]["input_default"] |= {"secret": True, "value": "hush"}
+    file.write_text(json.dumps(echo))
+    graph = command("graphs", "push", str(file)).stdout.strip()
+    exported = command("graphs", "export", graph)
+    assert "hush" not in exported.stdout
+    assert json.loads(exported.stdout)["user_id"] == ""
+    other = tmp_path / "exported.json"
+    other.write_text(exported.stdout)
+    copy = command("graphs", "import", str(other)).stdout.strip()
+    assert copy not in (graph, json.loads(exported.stdout)["id"])
+    assert json.loads(command("graphs", "get", copy).stdout)["name"] == "echo"
+    assert command("graphs", "export", graph, "--version", "2").exit_code == Exit.REFUSED
+
+
 def test_lists_are_cut_at_their_limit(command, file):
     for _ in range(3):
         command("graphs", "push", str(file))

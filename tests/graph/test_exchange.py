@@ -1,6 +1,7 @@
 """A graph that goes out loses its secrets and its ids; one that comes back in says the same as before."""
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.blocks.registry import catalogue
-from agentflow.graph.exchange import export, is_export, normalised
+from agentflow.graph.exchange import export, is_export, modernised, normalised
 from agentflow.graph.model import AGENT_BLOCK, Graph
 from agentflow.graph.withholding import is_secret_name
+from agentflow.services import documents
 from agentflow.services.documents import fingerprint
 
 INPUT = "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b"
@@ -134,6 +136,70 @@ def test_tool_pins_and_compensation_follow_the_nodes() -> None:
     ask, tool = after["nodes"]
     assert {link["source_name"] for link in after["links"]} == {f"tools_^_{tool['id']}_~_input", "tools"}
     assert ask["settings"] == {"compensate_with": tool["id"]}
+
+
+def test_a_tool_pin_that_names_no_node_of_the_graph_stays() -> None:
+    nodes = [{"id": "ask", "block_id": STORE}, {"id": "tool", "block_id": STORE}]
+    ends = {"source_id": "ask", "sink_id": "tool", "sink_name": "input"}
+    links = [{**ends, "source_name": f"tools_^_{name}_~_input"} for name in ("search_the_web", "tool")]
+    after = export(graph(nodes=nodes, links=links), catalogue)
+    names = [link["source_name"] for link in after["links"]]
+    assert names == ["tools_^_search_the_web_~_input", f"tools_^_{after['nodes'][1]['id']}_~_input"]
+
+
+def test_two_versions_of_one_graph_are_two_graphs_from_then_on() -> None:
+    own, other = uuid4(), uuid4()
+    nodes = [agent("new", other), agent("old", other), agent("any", other), agent("me", own)]
+    for node, version in zip(nodes, (3, 2, None, 1), strict=True):
+        node["input_default"]["graph_version"] = version
+    parts = [{"id": str(other), "version": version, "name": f"v{version}"} for version in (2, 3)]
+    before = graph(id=str(own), nodes=nodes, links=[], sub_graphs=parts)
+    after = export(before, catalogue)
+    old, new = (part["id"] for part in after["sub_graphs"])
+    assert [node["input_default"]["graph_id"] for node in after["nodes"]] == [new, old, new, after["id"]]
+    assert {node["input_default"]["graph_version"] for node in after["nodes"]} == {1}
+
+
+def test_a_part_that_is_repeated_is_one_part() -> None:
+    part = {"id": str(uuid4()), "name": "part"}
+    own = str(uuid4())
+    repeated = graph(id=own, sub_graphs=[part, {**part, "sub_graphs": [part, {"id": own, "version": 1}]}])
+    assert [inner["name"] for inner in export(repeated, catalogue)["sub_graphs"]] == ["part"]
+
+
+def test_what_others_wrote_beside_goes_out_without_its_secrets() -> None:
+    nodes = [{"id": "x", "block_id": STORE, "webhook": {"id": 1}, "note": {"token": "x", "text": "y"}}]
+    after = export(graph(nodes=nodes, links=[], forked_from_id="f", api_key="x"), catalogue)
+    assert (after["forked_from_id"], after["nodes"][0]["note"]) == ("f", {"text": "y"})
+    assert "api_key" not in after
+    assert "webhook" not in after["nodes"][0]
+
+
+def test_sub_graph_nodes_of_2024_call_their_inputs_data() -> None:
+    def brought_up(**literals: Any) -> dict[str, Any]:
+        nodes = [{"id": "n", "block_id": AGENT_BLOCK, "input_default": literals}]
+        inner = {"nodes": nodes}
+        after = modernised(graph(nodes=nodes, links=[], sub_graphs=[inner]))
+        assert after.nodes == after.sub_graphs[0].nodes
+        return after.nodes[0].input_default
+
+    assert brought_up(data={"a": 1}) == {"inputs": {"a": 1}}
+    assert brought_up(data={"a": 1}, inputs={}) == {"data": {"a": 1}, "inputs": {}}
+    assert brought_up(data="an input of that name") == {"data": "an input of that name"}
+
+
+@pytest.mark.parametrize("name", ["current", "of_2024", "missing_blocks"])
+def test_an_export_can_be_exported_again(name: str) -> None:
+    path = Path(__file__).parent / "exports" / f"{name}.json"
+    before = documents.read(json.loads(path.read_text()))
+    after = documents.read(json.loads(json.dumps(export(before, catalogue))))
+    for one, other in zip(normalised(before), normalised(after), strict=True):
+        assert [node.block_id for node in one.nodes] == [node.block_id for node in other.nodes]
+        assert [node.metadata for node in one.nodes] == [node.metadata for node in other.nodes]
+        assert [(link.source_name, link.sink_name, link.is_static) for link in one.links] == [
+            (link.source_name, link.sink_name, link.is_static) for link in other.links
+        ]
+    assert is_export(json.loads(path.read_text()))
 
 
 def test_what_another_system_wrote_is_told_by_what_it_alone_writes() -> None:

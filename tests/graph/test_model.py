@@ -50,6 +50,35 @@ def test_the_new_name_of_sub_graphs_wins_over_the_old_one() -> None:
     assert [inner.name for inner in graph.sub_graphs] == ["new"]
 
 
+def test_groups_of_nodes_that_were_once_called_sub_graphs_are_none() -> None:
+    graph = Graph.model_validate({"subgraphs": {"6f1f65bb": ["n1", "n2"]}})
+    assert graph.sub_graphs == []
+
+
+def test_parts_are_those_of_all_levels_in_the_order_of_the_document() -> None:
+    tree = {"name": "root", "sub_graphs": [{"name": "a", "subgraphs": [{"name": "b"}, {"name": "c"}]}, {"name": "d"}]}
+    assert [part.name for part in Graph.model_validate(tree).parts()] == ["a", "b", "c", "d"]
+
+
+def test_an_empty_id_is_an_id_left_out() -> None:
+    node = {"id": "a", "block_id": "b", "graph_id": "", "webhook_id": ""}
+    graph = Graph.model_validate({"id": "", "nodes": [node]})
+    assert graph.id.version == 7
+    assert (graph.nodes[0].graph_id, graph.nodes[0].webhook_id) == (None, None)
+    with pytest.raises(ValidationError, match=r"nodes\.0\.id"):
+        Graph.model_validate({"nodes": [{**node, "id": ""}]})
+
+
+def test_links_that_only_the_nodes_have_are_links() -> None:
+    link = {"source_id": "a", "source_name": "x", "sink_id": "b", "sink_name": "y"}
+    nodes = [
+        {"id": "a", "block_id": "b", "output_links": [link, link]},
+        {"id": "b", "block_id": "b", "output_links": None},
+    ]
+    assert [one.ends for one in Graph.model_validate({"nodes": nodes}).links] == [("a", "x", "b", "y")]
+    assert Graph.model_validate({"nodes": nodes, "links": []}).links == []
+
+
 def test_unknown_fields_are_kept_everywhere() -> None:
     graph = Graph.model_validate(
         {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agentflow.graph.catalogue import Catalogue
+from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.schemas import credentials_input_schema, describe, input_schema, output_schema
 
 
@@ -52,6 +52,28 @@ def test_credentials_of_one_kind_are_asked_for_once(catalogue: Catalogue, make_g
     assert credentials_input_schema(graph, catalogue)["required"] == []
     graph = make_graph({"a": ("model", {}, optional)}, sub_graphs=[inner])
     assert credentials_input_schema(graph, catalogue)["required"] == ["openai_api_key_credentials"]
+
+
+def test_credentials_of_sub_graphs_within_sub_graphs_are_asked_for_too(catalogue: Catalogue, make_graph: Any) -> None:
+    inner = {"nodes": [], "sub_graphs": [{"nodes": [{"id": "m", "block_id": "model"}]}]}
+    schema = credentials_input_schema(make_graph({"a": "echo"}, sub_graphs=[inner]), catalogue)
+    assert schema["required"] == ["openai_api_key_credentials"]
+
+
+def test_providers_and_types_are_one_key_in_whatever_order_they_are_given(make_graph: Any) -> None:
+    def model(id: str, providers: list[str], types: list[str], **more: Any) -> BlockSpec:
+        schema = {"credentials_provider": providers, "credentials_types": types, **more}
+        return BlockSpec(id, id, BlockKind.AI, {"credentials": PinSpec("credentials", schema=schema)}, {})
+
+    blocks = [
+        model("m", ["openai", "groq"], ["oauth2", "api_key"]),
+        model("n", ["groq", "openai"], ["api_key", "oauth2"]),
+        model("o", ["smtp"], ["user_password"], credentials_optional=True),
+    ]
+    known = {block.id: block for block in blocks}.get
+    schema = credentials_input_schema(make_graph({block.id: block.id for block in blocks}), known)
+    assert list(schema["properties"]) == ["groq-openai_api_key-oauth2_credentials", "smtp_user_password_credentials"]
+    assert schema["required"] == ["groq-openai_api_key-oauth2_credentials"]
 
 
 def test_a_description_carries_the_computed_parts(catalogue: Catalogue, make_graph: Any) -> None:
