@@ -21,6 +21,9 @@ from agentflow.errors import BadInput
 MAX_DEPTH: Final = 100
 """Elements within each other."""
 
+_SHOWN_NAME: Final = 60
+"""Characters of a tag's name in a message: a name can be as long as the text."""
+
 _SPACE: Final = re.compile(r"\s+")
 _OPENS: Final = re.compile(r"<(?:!--|!\[CDATA\[|!|\?|(/?)\s*(?=[^\W\d]))")
 _ATTRIBUTES: Final = re.compile(r"\s[^\s=]+\s*=")
@@ -54,6 +57,7 @@ class XMLParser(Block):
         TestVector({"input_xml": "hello <a>1</a>"}, fails="line 1: there is text outside of the tags"),
         TestVector({"input_xml": "<a>\n<b>1</a></b>"}, fails="line 2: </a> closes <b>"),
         TestVector({"input_xml": "</a>"}, fails="line 1: </a> closes nothing"),
+        TestVector({"input_xml": f"<{'x' * 99}></a>"}, fails=f"line 1: </a> closes <{'x' * 60}…>"),
         TestVector({"input_xml": "<a>\n<b>1</b>"}, fails="<a> is not closed"),
         TestVector({"input_xml": "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"}, fails="document types are not read"),
         TestVector({"input_xml": "<a>" * 101 + "</a>" * 101}, fails="nested deeper than 100"),
@@ -102,7 +106,7 @@ class _Reader:
             at = end if end is not None else at
         self._take_text(at, len(self._text))
         if len(self._open) > 1:
-            raise BadInput(f"<{self._open[-1].name}> is not closed")
+            raise BadInput(f"<{_shown(self._open[-1].name)}> is not closed")
         if not self._open[0].elements:
             raise BadInput("there is no tag in the text")
         return self._open[0].content()
@@ -145,9 +149,9 @@ class _Reader:
 
     def _close(self, at: int, name: str) -> None:
         if len(self._open) == 1:
-            raise self._wrong(at, f"</{name}> closes nothing")
+            raise self._wrong(at, f"</{_shown(name)}> closes nothing")
         if self._open[-1].name != name:
-            raise self._wrong(at, f"</{name}> closes <{self._open[-1].name}>")
+            raise self._wrong(at, f"</{_shown(name)}> closes <{_shown(self._open[-1].name)}>")
         self._open.pop()
 
     def _take_text(self, start: int, end: int) -> None:
@@ -171,3 +175,7 @@ def _name(inside: str) -> str:
     """`Tag One` → tag_one; `tag key="value"` → tag."""
     attributes = _ATTRIBUTES.search(inside)
     return _SPACE.sub("_", inside[: attributes.start()].strip() if attributes else inside.strip()).lower()
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}…"

@@ -22,7 +22,7 @@ _SCOPE = "Who finds it again: runs of this graph only (within_agent), or of all 
 class PersistInformation(Block):
     id = "1d055e55-a2b9-4547-8311-907d05b0304d"
     name = "PersistInformation"
-    description = "Keeps a value under a key, for later runs to find with RetrieveInformation. A null takes it away."
+    description = "Keeps a value under a key, for later runs to find with RetrieveInformation."
     categories = ("DATA",)
 
     class Input(BlockInput):

@@ -118,7 +118,8 @@ def _stratified(items: Items, inputs: DataSampling.Input, chance: random.Random)
 
 def _shares(sizes: list[int], wanted: int) -> list[int]:
     """`wanted`, divided in proportion to `sizes`; what rounding leaves goes to those that it took most from."""
-    exact = [size * wanted / sum(sizes) for size in sizes]
+    total = sum(sizes)
+    exact = [size * wanted / total for size in sizes]
     shares = [math.floor(share) for share in exact]
     by_loss = sorted(range(len(sizes)), key=lambda at: shares[at] - exact[at])
     for at in by_loss[: wanted - sum(shares)]:

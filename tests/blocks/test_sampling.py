@@ -1,5 +1,6 @@
 """The laws of samples: the right number, none twice, the same again for the same seed."""
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -54,6 +55,13 @@ def test_strata_are_drawn_from_in_proportion() -> None:
     items = [{"g": "many"}] * 80 + [{"g": "few"}] * 20
     data, _ = draw(data=items, sample_size=10, sampling_method="stratified", stratify_key="g")
     assert Counter(item["g"] for item in data) == {"many": 8, "few": 2}
+
+
+def test_as_many_groups_as_items_take_no_square_of_the_time() -> None:
+    items = [{"g": place} for place in range(100_000)]
+    began = time.process_time()
+    draw(data=items, sample_size=10, sampling_method="stratified", stratify_key="g")
+    assert time.process_time() - began < 10  # seconds; the square of it takes a minute
 
 
 def test_an_item_without_weight_is_never_drawn() -> None:
