@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.errors import BadInput
-from agentflow.graph.catalogue import BlockSpec
+from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.coercion import coerce
 from agentflow.graph.pins import merge
 from agentflow.graph.plan import PlanNode
@@ -28,10 +28,9 @@ def collect(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[str, Any
 def prepare(collected: Mapping[str, Any], spec: BlockSpec) -> dict[str, Any]:
     """`collected` with each declared pin's value coerced to the pin's type, lossy as semantics.md §6 says.
 
-    Values that are None are dropped: the model's own default counts, and a required pin is missing.
+    Values that are None are dropped: the model's own default counts, and a required pin is missing. A sub-graph node
+    keeps what is on no declared pin: those are the pins of its graph, which the block cannot declare.
     """
-    return {
-        name: coerce(collected[name], pin.annotation)
-        for name, pin in spec.inputs.items()
-        if collected.get(name) is not None
-    }
+    given = {name: value for name, value in collected.items() if value is not None}
+    declared = {name: coerce(given[name], pin.annotation) for name, pin in spec.inputs.items() if name in given}
+    return {**given, **declared} if spec.kind is BlockKind.AGENT else declared

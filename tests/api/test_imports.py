@@ -15,9 +15,6 @@ from agentflow.services.transaction import transaction
 EXPORTS = Path(__file__).parent.parent / "graph" / "exports"
 NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
 SEARCH = "87840993-2053-44b7-8da4-187ad4ee518c"
-ON_UNDECLARED_PINS = pytest.mark.xfail(
-    strict=False, reason="what links bring to pins that the block does not declare is dropped on the way"
-)
 LOST = "d2c1a5c0-1111-4222-8333-944455556666"
 
 
@@ -104,7 +101,6 @@ def test_an_export_of_today_is_stored_with_its_sub_graphs(api, take, read):
     assert read(first["id"])["name"] == "Decorate"
 
 
-@ON_UNDECLARED_PINS
 def test_an_export_of_today_does_what_it_did(take, outcome):
     run = outcome(take(export_of("current"))["id"])
     assert run["status"] == "COMPLETED", run
@@ -122,7 +118,6 @@ def test_an_export_of_2024_is_brought_up_to_date(take, read):
     assert "data" not in sub
 
 
-@ON_UNDECLARED_PINS
 def test_an_export_of_2024_does_what_it_did(take, outcome):
     run = outcome(take(export_of("of_2024"))["id"], {"n": 20})
     assert run["outputs"] == {"sum": [41]}, run
@@ -282,7 +277,6 @@ def test_an_export_takes_along_all_graphs_that_it_runs(take, read, push, echo):
     assert saved["warnings"] == []
 
 
-@ON_UNDECLARED_PINS
 def test_an_export_with_all_graphs_that_it_runs_does_what_they_did(take, read, push, echo, outcome):
     exported = read(push(caller_of(push(caller_of(push(), echo)), echo)), "/export")
     assert outcome(take(exported)["id"], {"word": "hi"})["outputs"] == {"said": ["hi"]}

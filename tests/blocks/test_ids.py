@@ -42,9 +42,49 @@ IDS = {
     "TextReplace": "7e7c87ab-3469-4bcc-9abe-67705091b713",
     "WordCharacterCount": "ab2a782d-22cf-4587-8a70-55b59b3f9f90",
     "SendWebRequest": "6595ae1f-b924-42cb-9a41-551a0611c4b4",
+    "AICondition": "553ec5b8-6c45-4299-8d75-b394d05f72ff",
+    "AIConversation": "32a87eab-381e-4dd4-bdb8-4c47151be35a",
+    "AIListGenerator": "9c0b0450-d199-458b-a731-072189dd6593",
+    "AIStructuredResponseGenerator": "ed55ac19-356e-4243-a6cb-bc599e9b716f",
+    "AITextGenerator": "1f292d4a-41a4-4977-9684-7c8d560b9f91",
+    "AITextSummarizer": "a0a69be1-4528-491c-a85a-a4ab6873e3f0",
+    "AgentDateInput": "7e198b09-4994-47db-8b4d-952d98241817",
+    "AgentExecutor": "e189baac-8c20-45a1-94a7-55177ea42565",
+    "AgentFileInput": "95ead23f-8283-4654-aef3-10c053b74a31",
+    "AgentTableInput": "5603b273-f41e-4020-af7d-fbc9c6a8d928",
+    "AgentTimeInput": "2a1c757e-86cf-4c7e-aacf-060dc382e434",
+    "CodeExtraction": "d3a7d896-3b78-4f44-8b4b-48fbf4f0bcd8",
+    "ConcatenateLists": "3cf9298b-5817-4141-9d80-7c2cc5199c8e",
+    "CountdownTimer": "d67a9c52-5e4e-11e2-bcfd-0800200c9a71",
+    "DataSampling": "4a448883-71fa-49cf-91cf-70d793bd7d87",
+    "ExtractTextInformation": "3146e4fe-2cdd-4f29-bd12-0c9d5bb4deb0",
+    "FileRead": "3735a31f-7e18-4aca-9e90-08a7120674bc",
+    "FileStore": "cbb50872-625b-42f0-8203-a2ae78242d8a",
+    "FlattenList": "cc45bb0f-d035-4756-96a7-fe3e36254b4d",
+    "GenericWebhookTrigger": "8fa8c167-2002-47ce-aba8-97572fc5d387",
+    "GetCurrentDate": "b29c1b50-5d0e-4d9f-8f9d-1b0e6fcbf0b1",
+    "GetCurrentDateAndTime": "716a67b3-6760-42e7-86dc-18645c6e00fc",
+    "GetCurrentTime": "a892b8d9-3e4e-4e9c-9c1e-75f8efcf1bfa",
+    "HumanInTheLoop": "8b2a7b3c-6e9d-4a5f-8c1b-2e3f4a5b6c7d",
+    "InterleaveLists": "9f616084-1d9f-4f8e-bc00-5b9d2a75cd75",
+    "ListDifference": "05309873-9d61-447e-96b5-b804e2511829",
+    "ListIntersection": "b6eb08b6-dbe3-411b-b9b4-2508cb311a1f",
+    "MatchTextPattern": "3060088f-6ed9-4928-9ba7-9c92823a7ccd",
+    "Orchestrator": "3b191d9f-356f-482d-8238-ba04b6d18381",
+    "PersistInformation": "1d055e55-a2b9-4547-8311-907d05b0304d",
+    "PrintToConsole": "f3b1c1b2-4c4f-4f0d-8d2f-4c4f0d8d2f4c",
+    "ReadSpreadsheet": "acf7625e-d2cb-4941-bfeb-2819fc6fc015",
+    "RetrieveInformation": "d8710fc9-6e29-481e-a7d5-165eb16f8471",
+    "TextDecoder": "2570e8fe-8447-43ed-84c7-70d657923231",
+    "TextEncoder": "5185f32e-4b65-4ecf-8fbb-873f003f09d6",
+    "WaitForEvent": "b4c1f6f2-3a0e-4c57-9d52-0f7b6a8e2c91",
+    "XMLParser": "286380af-9529-4b55-8be0-1d7c854abdb5",
+    "ZipLists": "0d0e684f-5cb9-4c4b-b8d1-47a0860e0c07",
 }
 
-STATIC = {"StoreValue", "AgentOutput"} | {name for name in IDS if name.startswith("Agent") and name.endswith("Input")}
+STATIC = {"StoreValue", "FileStore", "RetrieveInformation", "AgentOutput"} | {
+    name for name in IDS if name.startswith("Agent") and name.endswith("Input")
+}
 
 
 def test_the_blocks_and_their_ids_are_those_of_the_table() -> None:

@@ -166,9 +166,6 @@ def test_another_graph_is_run_and_its_outputs_go_out(api: FlaskClient, push: Pus
     assert result(api, run_id) == ("COMPLETED", {"said": [{"hi": 1}]})
 
 
-@pytest.mark.xfail(
-    strict=False, reason="what links bring to pins that the block does not declare is dropped on the way"
-)
 def test_a_link_brings_an_input_of_the_other_graph(api: FlaskClient, push: Push, submit: Submit, work: Work) -> None:
     document = graph("AgentExecutor", executor(push(), word="literal"), "said", word="question")
     run_id = submit(document, {"question": "delivered"})
