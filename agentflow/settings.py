@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     )
     http_timeout: float = Field(30.0, gt=0, description="Seconds a web block waits for one request.")
     http_max_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger response fails the node execution.")
+    wikipedia_url: str = Field("https://en.wikipedia.org/api/rest_v1", description="Wikipedia's REST API.")
+    search_url: str = Field("https://s.jina.ai", description="Answers SearchTheWeb: GET <url>/<query>.")
+    reader_url: str = Field("https://r.jina.ai", description="Answers ExtractWebsiteContent: GET <url>/<address>.")
+    code_execution: bool = Field(False, description="Whether ExecuteCode may run users' code, in a sandbox.")
 
     # Flower
     flower_auth: str | None = Field(None, description="user:password of the Flower dashboard.")

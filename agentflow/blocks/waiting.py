@@ -165,8 +165,10 @@ class WaitForEvent(Block):
     class Input(BlockInput):
         name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="The event's name.")
         timeout_seconds: Timeout = Field(None, description="How long to wait; left out: until it comes.")
+        value: Any = Field(None, description="Anything: link it to begin to wait when it has come; it is passed on.")
 
     class Output(BlockOutput):
+        value: Any = Field(description="The value that came in, if any, once the wait is over.")
         payload: Any = Field(description="What the event brought; not given out if none came in time.")
         timed_out: bool = Field(description="Whether none came in time.")
 
@@ -181,6 +183,11 @@ class WaitForEvent(Block):
         TestVector(
             {"name": "paid", "timeout_seconds": 1}, [("timed_out", True)], resumed=Resumed("event", timed_out=True)
         ),
+        TestVector(
+            {"name": "paid", "value": "order 7"},
+            [("value", "order 7"), ("payload", 1), ("timed_out", False)],
+            resumed=Resumed("event", 1),
+        ),
         TestVector({"name": ""}, fails="name"),
         TestVector({"name": "a\0b"}, fails="name"),
     )
@@ -189,6 +196,8 @@ class WaitForEvent(Block):
         if context.resumed is None:
             yield Event(inputs.name, timeout=inputs.timeout_seconds)
             return
+        if inputs.value is not None:
+            yield "value", inputs.value
         if not context.resumed.timed_out:
             yield "payload", context.resumed.value
         yield "timed_out", context.resumed.timed_out

@@ -14,9 +14,11 @@ from sqlalchemy.orm import Session
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
+from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.validation import validate
 from agentflow.services import documents
+from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
 
 MAX_NODES_KEPT: Final = 100_000
@@ -123,6 +125,6 @@ def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Pro
     if (kept := _run_problems.get(key)) is not None:
         return kept
     graph = document_of(session, graph_id, version)
-    problems = tuple(validate(graph, catalogue, for_run=True))
+    problems = (*validate(graph, catalogue, for_run=True), *missing_credentials(graph, catalogue, has_credential))
     _run_problems.put(key, problems, len(problems))
     return problems

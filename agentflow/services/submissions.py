@@ -22,10 +22,12 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
 from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan
 from agentflow.graph.validation import check_inputs, validate
 from agentflow.ids import new_id
 from agentflow.services import graphs
+from agentflow.services.credentials import has_credential
 from agentflow.services.plans import document_of, plan_of, run_problems_of
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -131,6 +133,7 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
         problems = tuple(validate(graph, catalogue, for_run=True, inputs=wanted.inputs, masks=wanted.masks))
+        problems += tuple(missing_credentials(graph, catalogue, has_credential, wanted.masks))
     else:
         problems = run_problems_of(session, plan.graph_id, plan.version)
         problems += tuple(check_inputs(plan, catalogue, wanted.inputs))

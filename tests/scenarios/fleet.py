@@ -144,6 +144,15 @@ class Fleet:
             os.killpg(self.workers[name].pid, signal.SIGKILL)
         self.workers.pop(name).wait(timeout=10)
 
+    def kill_all(self) -> None:
+        """Kill the API and all workers, as when the power goes."""
+        for name in list(self.workers):
+            self.kill(name)
+        if self._web is not None:
+            os.killpg(self._web.pid, signal.SIGKILL)
+            self._web.wait(timeout=10)
+            self._web = None
+
     def stop(self) -> None:
         self.client.close()
         for process in [*self.workers.values(), *([self._web] if self._web else [])]:

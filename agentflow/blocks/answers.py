@@ -1,0 +1,51 @@
+"""A service answered a block's request: did it work, may it work later, or is the request at fault?
+
+For blocks that ask one kind of service and want its answer only. Messages name the service and the status; the body of
+a failure is a stranger's text, and stays out of them.
+"""
+
+import json
+from typing import Any, Final
+
+from agentflow.blocks.fetching import Body, Limits, Reply, fetch
+from agentflow.errors import BadInput, Transient
+
+_MAY_PASS: Final = frozenset({408, 425, 429})
+"""Statuses below 500 that say: not now."""
+
+
+async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, missing: str = "") -> Reply:
+    """What `service` answers to a GET of `url`, through the guard and within the limits of the settings.
+
+    Args:
+        service: what it is, for messages.
+        url: http or https.
+        headers: sent along.
+        missing: what a 404 means here; "": nothing in particular.
+
+    Raises:
+        BadInput: the service refuses this request, or its address is wrong or not public.
+        Transient: it cannot be reached, is busy or broken.
+    """
+    reply = await fetch("GET", url, headers or {}, Body(), Limits.from_settings())
+    if 200 <= reply.status < 300:
+        return reply
+    if reply.status in _MAY_PASS or reply.status >= 500:
+        raise Transient(f"{service} cannot answer now (status {reply.status})")
+    if reply.status == 404 and missing:
+        raise BadInput(missing)
+    if reply.status in (401, 402, 403):
+        raise BadInput(f"{service} does not let this request in (status {reply.status})")
+    raise BadInput(f"{service} refuses this request (status {reply.status})")
+
+
+def json_of(service: str, reply: Reply) -> Any:
+    """The JSON value in `reply`.
+
+    Raises:
+        Transient: it is none: something stands between us and the service.
+    """
+    try:
+        return json.loads(reply.text)
+    except (ValueError, RecursionError):
+        raise Transient(f"{service} answered with something that is not JSON") from None
