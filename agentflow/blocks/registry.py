@@ -47,6 +47,8 @@ FAMILIES: Final = (
     "spreadsheets",
     "sampling",
     "typed_inputs",
+    "wikipedia",
+    "websearch",
 )
 """Our modules that hold blocks."""
 

@@ -1,18 +1,41 @@
-"""The block that talks to the web. What it may reach and how much it may take stands in `ssrf` and `fetching`."""
+"""The blocks that talk to the web. What they may reach and how much it may take stands in `ssrf` and `fetching`.
+
+A host-scoped credential is headers that go to one site and no other. The operator names it for its host,
+`host_scoped:api.example.com`, or names its site in `base_url`:
+
+    {"host_scoped:api.example.com": {"headers": {"X-Key": "…"}},
+     "host_scoped": {"base_url": "https://example.com:8443", "api_key": "…"}}
+
+A credential without `base_url` goes to its host over https on the usual port; an `api_key` becomes a bearer token. A
+redirect to another site takes nothing of it along.
+"""
 
 import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import unquote_to_bytes
 
+import httpx
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.credentials import Credential, credentials, provider_of
 from agentflow.blocks.fetching import Body, Limits, Reply, fetch
+from agentflow.blocks.ssrf import check_form, host_and_port
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+
+HOST_SCOPED: Final = "host_scoped"
+
+_ANY_HOST: Final = frozenset({"http", HOST_SCOPED})
+"""What a pin says that names no credential of its own: the platform's exports say `http`."""
+
+if TYPE_CHECKING:
+    _Credentials = dict[str, Any] | None
+else:
+    _Credentials = credentials("http", types=(HOST_SCOPED,))
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -45,7 +68,7 @@ class SendWebRequest(Block):
         server_error: Any = Field(description="The body of any other reply.")
 
     # What needs a server to show is in the tests; these need none.
-    vectors = (
+    vectors: ClassVar[tuple[TestVector, ...]] = (
         TestVector({"url": "http://127.0.0.1:1/"}, fails="may not be reached from here"),
         TestVector({"url": "http://[::ffff:169.254.169.254]/latest/meta-data"}, fails="may not be reached from here"),
         TestVector({"url": "file:///etc/passwd"}, fails="only http and https"),
@@ -58,8 +81,82 @@ class SendWebRequest(Block):
         headers = dict(inputs.headers)
         if inputs.method not in _IDEMPOTENT and "idempotency-key" not in {name.lower() for name in headers}:
             headers["Idempotency-Key"] = context.idempotency_key  # a second attempt need not act twice
+        own = self._own_headers(inputs, context)
+        taken = {name.lower() for name in own}
+        headers = {name: value for name, value in headers.items() if name.strip().lower() not in taken} | own
         reply = await fetch(inputs.method, inputs.url.strip(), headers, _body(inputs), Limits.from_settings())
         yield _pin(reply.status), _value(reply, inputs.json_format)
+
+    def _own_headers(self, inputs: Input, context: Context) -> dict[str, str]:
+        """Headers that are not the user's and win over theirs."""
+        return {}
+
+
+class SendAuthenticatedWebRequest(SendWebRequest):
+    id = "fff86bcd-e001-4bad-a7f6-2eae4720c8dc"
+    name = "SendAuthenticatedWebRequest"
+    description = (
+        "Sends an HTTP request with the headers of a credential that is kept for its host. Goes on along `response`, "
+        "`client_error` (4xx) or `server_error` (anything else). Only public addresses can be reached."
+    )
+
+    class Input(SendWebRequest.Input):
+        # Optional to the check at submission, which cannot know the host; a run without one ends in an error.
+        credentials: _Credentials = Field(
+            None,
+            description="Which credential; left out: the one for the host.",
+            json_schema_extra={"credentials_optional": True},
+        )
+
+    vectors = (
+        TestVector({"url": "https://example.com/"}, fails="there is no credential for the host example.com"),
+        TestVector({"url": "https://example.com:port/"}, fails="not an address that can be fetched"),
+        TestVector({"url": "file:///etc/passwd"}, fails="only http and https"),
+        TestVector(
+            {"url": "https://example.com/", "credentials": {"provider": "shop"}},
+            fails="there is no credential for shop",
+        ),
+    )
+
+    def _own_headers(self, inputs: SendWebRequest.Input, context: Context) -> dict[str, str]:
+        assert isinstance(inputs, SendAuthenticatedWebRequest.Input)
+        try:
+            url = httpx.URL(inputs.url.strip())
+        except httpx.InvalidURL as error:
+            raise BadInput(f"this is not an address that can be fetched: {error}") from None
+        check_form(url)
+        credential = _credential_for(url, provider_of(inputs.credentials, HOST_SCOPED), context)
+        bearer = {"Authorization": f"Bearer {credential.api_key}"} if credential.api_key else {}
+        return {**bearer, **credential.headers}
+
+
+def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credential:
+    """The credential that may be sent to `url`.
+
+    Raises:
+        BadInput: there is none, or it is for another site.
+    """
+    of_the_host = f"{HOST_SCOPED}:{url.host}"
+    names = (of_the_host, HOST_SCOPED) if provider in _ANY_HOST else (provider,)
+    for name in names:
+        try:
+            credential = context.credential(name)
+        except BadInput:
+            if name == provider and provider not in _ANY_HOST:
+                raise
+            continue
+        if not credential.base_url and name != of_the_host:
+            raise BadInput(f"the credential {name} does not say for which site it is: the operator sets its base_url")
+        site = httpx.URL(credential.base_url or f"https://{url.host}")
+        if _site(site) == _site(url):
+            return credential
+        if name != HOST_SCOPED:
+            raise BadInput(f"the credential {name} is for {site.scheme}://{host_and_port(site)}, and goes nowhere else")
+    raise BadInput(f"there is no credential for the host {url.host} here: the operator sets it as {of_the_host}")
+
+
+def _site(url: httpx.URL) -> tuple[str, str]:
+    return url.scheme, host_and_port(url)
 
 
 def _pin(status: int) -> str:

@@ -5,7 +5,7 @@ them (credential `jina`) is sent where there is one, and to them alone: a redire
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -19,7 +19,12 @@ from agentflow.blocks.ssrf import checked_addresses
 from agentflow.errors import BadInput
 from agentflow.settings import settings
 
-_PROVIDER = "jina"
+_PROVIDER: Final = "jina"
+
+if TYPE_CHECKING:
+    _Credentials = dict[str, Any] | None
+else:
+    _Credentials = credentials(_PROVIDER)
 
 
 class SearchTheWeb(Block):
@@ -29,7 +34,9 @@ class SearchTheWeb(Block):
     categories = ("SEARCH",)
 
     class Input(BlockInput):
-        credentials: credentials(_PROVIDER) = Field(None, description="Whose key the search uses.")  # type: ignore[valid-type]
+        credentials: _Credentials = Field(
+            None, description="Whose key the search uses, if any.", json_schema_extra={"credentials_optional": True}
+        )
         query: str = Field(max_length=2000, description="What to look for.")
 
     class Output(BlockOutput):
@@ -58,7 +65,9 @@ class ExtractWebsiteContent(Block):
     categories = ("SEARCH",)
 
     class Input(BlockInput):
-        credentials: credentials(_PROVIDER) = Field(None, description="Whose key the reader uses.")  # type: ignore[valid-type]
+        credentials: _Credentials = Field(
+            None, description="Whose key the reader uses, if any.", json_schema_extra={"credentials_optional": True}
+        )
         url: str = Field(description="The page's address, http or https.")
         raw_content: bool = Field(False, description="Fetch the page itself and give it as it stands.")
 
@@ -81,13 +90,17 @@ class ExtractWebsiteContent(Block):
             reply = await ask("the page's server", inputs.url.strip(), missing="there is no such page")
         else:
             page = await _checked(inputs.url.strip())
-            url = f"{settings().reader_url.rstrip('/')}/{quote(page, safe=':/')}"
-            reply = await ask("the page reader", url, _headers(context), missing="there is no such page")
+            reply = await ask(
+                "the page reader",
+                f"{settings().reader_url.rstrip('/')}/{page}",
+                _headers(context),
+                missing="there is no such page",
+            )
         yield "content", reply.text
 
 
 async def _checked(address: str) -> str:
-    """The page's address, if we could reach it ourselves: a reader that stands in our own network must not be led there.
+    """The page's address, if we may reach it ourselves: a reader in our own network must not be led where we do not go.
 
     Raises:
         BadInput: it is not an address, or not a public one.
@@ -98,7 +111,7 @@ async def _checked(address: str) -> str:
         await checked_addresses(url, frozenset(pair.lower() for pair in Limits.from_settings().allow))
     except httpx.InvalidURL as error:
         raise BadInput(f"this is not an address that can be fetched: {error}") from None
-    return str(url)
+    return str(url.copy_with(fragment=None))  # in its normal form: nothing is left that could climb out of its place
 
 
 def _headers(context: Context) -> dict[str, str]:
