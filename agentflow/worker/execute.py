@@ -6,9 +6,10 @@ node execution in `_change`.
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -155,12 +156,12 @@ def _repeat(attempt: Attempt, block: Block, cached: list[tuple[str, Any]]) -> Ou
 
 def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None) -> Outcome:
     """Take the block's values one by one until it ends, waits, or yields `error`."""
-    alarm = attempt.interrupts
-    with alarm.block():
+    alarm, own = attempt.interrupts, os.getpid()
+    with alarm.block(), _alone(own):
         values = _iterate(block.run(inputs, context(attempt, resumed)), block)
     try:
         while True:
-            with alarm.block():
+            with alarm.block(), _alone(own):
                 item = next(values, _END)
             if item is _END:
                 attempt.report(cost=block.cost)
@@ -173,6 +174,16 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
             attempt.emit(block, pin, value)
     finally:
         values.close()
+
+
+@contextmanager
+def _alone(own: int) -> Iterator[None]:
+    """A block that forks comes back twice: its child ends here, before it touches what it shares with this process."""
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            os._exit(0)
 
 
 def _pair(item: Any, block: Block) -> tuple[str, Any]:

@@ -48,6 +48,13 @@ class Interrupts:
         signal.siginterrupt(signal.SIGUSR2, False)
         self._signals = True
 
+    def _take_back(self) -> None:
+        """A block before this one may have blocked the signals, or put handlers of its own in the place of ours."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR2))
+        for number, handler in ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_stop)):
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+
     @contextmanager
     def attempt(self, timeout: float, flush: Callable[[], None], is_stopped: Callable[[], bool]) -> Iterator[None]:
         """An attempt runs in here, for `timeout` seconds at most.
@@ -58,6 +65,8 @@ class Interrupts:
             is_stopped: asks the database whether this attempt's run was stopped.
         """
         self._signals = self._signals and threading.current_thread() is threading.main_thread()
+        if self._signals:
+            self._take_back()
         self.cause, self._flush, self._is_stopped = None, flush, is_stopped
         self._timeout_at, self._flush_at = monotonic() + timeout, None
         self._arm()

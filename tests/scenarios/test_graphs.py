@@ -1,5 +1,6 @@
 """What graphs mean, on two worker processes: each scenario is a law of semantics.md."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,50 @@ def test_what_a_block_can_do_wrong_ends_as_its_failure_and_the_worker_goes_on(
     assert run.error is not None
     assert message in run.error
     assert all(process.poll() is None for process in fleet.workers.values())
+
+
+def test_a_block_that_forks_gives_its_values_once(fleet: Fleet) -> None:
+    document = graph(
+        [node("odd", "TestOdd", how="fork"), node("out", "AgentOutput", name="v")], [link("odd:value", "out:value")]
+    )
+    run = fleet.run(document)
+    assert (run.status, run.outputs) == ("COMPLETED", {"v": ["once"]})
+    assert fleet.run(document).outputs == {"v": ["once"]}, "the worker goes on"
+
+
+def test_a_block_that_blocks_signals_does_not_keep_the_next_one_from_its_timeout(fleet: Fleet) -> None:
+    odd = node("odd", "TestOdd", how="signals")
+    nodes = [odd, *(node(f"sleep{n}", "TestSleep", {"timeout": 0.5}, seconds=30) for n in range(4))]
+    run = fleet.run(graph(nodes, [link("odd:value", f"sleep{n}:value") for n in range(4)]))
+    assert (run.status, run.stats["node_error_count"]) == ("FAILED", 4)
+    assert {item.reason for item in fleet.client.nodes(run.id) if item.status == "FAILED"} == {"timeout"}
+    assert all(item.stats["duration"] < 5 for item in fleet.client.nodes(run.id))
+
+
+def test_a_block_that_yields_nothing_completes(fleet: Fleet) -> None:
+    assert fleet.run(graph([node("odd", "TestOdd", how="nothing")], [])).status == "COMPLETED"
+
+
+def test_items_stay_in_order_under_random_delays_on_four_workers(fleet: Fleet) -> None:
+    fleet.ensure_workers(4)
+    delays = [random.Random(number).uniform(0, 0.1) for number in range(60)]
+    document = graph(
+        [
+            node("each", "StepThroughItems", items=[{"n": n, "s": s} for n, s in enumerate(delays)]),
+            node("work", "TestSleep"),
+            node("again", "TestSleep", seconds=0.01),
+            node("all", "Gather"),
+            node("out", "AgentOutput", name="v"),
+        ],
+        [
+            link("each:item_#_n", "work:value"),
+            link("each:item_#_s", "work:seconds"),
+            link("work:value", "again:value"),
+            link("again:value", "all:item"),
+            link("all:items", "out:value"),
+        ],
+    )
+    assert fleet.run(document).outputs == {"v": [list(range(60))]}
 
 
 def test_an_async_block_runs_like_any_other(fleet: Fleet) -> None:

@@ -184,6 +184,16 @@ class Odd(Block):
             yield "value", len(bytearray(10**11))
         elif inputs.how == "large":
             yield "value", "x" * (11 * 1024 * 1024)
+        elif inputs.how == "fork":
+            if os.fork():
+                os.wait()
+            yield "value", "once"
+        elif inputs.how == "signals":
+            signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            yield "value", "quiet"
+        elif inputs.how == "nothing":
+            return
         elif inputs.how == "many":
             for number in range(1_000_000):
                 yield "value", number
