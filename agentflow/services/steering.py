@@ -123,7 +123,6 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
             labels=run.labels,
             priority=run.priority,
             deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
-            budget=plan.settings.budget,
         )
         masked = plan.masked(masks) if masks else plan
         ready = steering.fork(session, run_id, new, masked, anew)

@@ -116,7 +116,6 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
         labels=wanted.labels,
         priority=priority,
         deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
-        budget=plan.settings.budget,
     )
     ready = runs.create(session, new)
     after_commit(session, lambda: publish(plan, run_id, priority, ready))

@@ -34,7 +34,7 @@ _STATEMENTS = {
     "run_header": (
         "uuid",
         "SELECT r.graph_id, r.graph_version, r.masks, r.priority, r.owner_id, r.root_id, r.parent_run_id, r.depth, "
-        "t.budget FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
+        "t.budget, t.node_limit FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
     ),
     "claim": (
         "uuid, int, int, text[], uuid, text, float8",
@@ -107,7 +107,8 @@ a standby that was promoted elsewhere, conflicts that did not resolve. The same 
 class RunHeader(NamedTuple):
     """What never changes in a run's row and every node execution needs. `masks` is JSON text or None.
 
-    `budget`: credits that the tree of runs may cost; None: any number.
+    `budget`: credits that the tree of runs may cost; None: any number. `node_limit`: node executions that it may have;
+    None: as the installation's settings say.
     """
 
     graph_id: UUID
@@ -119,6 +120,7 @@ class RunHeader(NamedTuple):
     parent_run_id: UUID | None
     depth: int
     budget: int | None
+    node_limit: int | None
 
 
 class Claim(NamedTuple):

@@ -22,7 +22,7 @@ from agentflow.storage.tables import Delivery, NodeExecution, Run
 
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
-    ":deadline, :budget, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
+    ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
     "cast(:names AS text[]), cast(:values AS text[]), cast(:nodes AS int[]), cast(:starting AS int[]), "
     "cast(:needs AS int[]))"
 )
@@ -48,7 +48,7 @@ class Parent(NamedTuple):
 class NewRun:
     """What a run is created from. `inputs` and `masks` are JSON values; `plan` is the graph's, without the masks.
 
-    `budget`: credits that it and its child runs may cost; None: any number. `deadline_at` is cut to the parent's.
+    `deadline_at` is cut to the parent's.
     """
 
     id: UUID
@@ -59,7 +59,6 @@ class NewRun:
     labels: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 5
     deadline_at: datetime | None = None
-    budget: int | None = None
     parent: Parent | None = None
 
 
@@ -94,7 +93,8 @@ def create(
             "labels": dumps(dict(new.labels)),
             "priority": new.priority,
             "deadline": new.deadline_at,
-            "budget": new.budget,
+            "budget": new.plan.settings.budget,
+            "node_limit": new.plan.settings.max_node_executions,
             "parent": parent.run_id if parent else None,
             "parent_node": parent.node if parent else None,
             "parent_idx": parent.idx if parent else None,

@@ -224,6 +224,7 @@ class Run(Table):
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     retry_no: Mapped[int] = mapped_column(server_default="0")
     budget: Mapped[int | None] = mapped_column(BigInteger)  # credits that the tree of runs may cost; the root's
+    node_limit: Mapped[int | None]  # node executions that the tree of runs may have; the root's
     admitted_at: Mapped[datetime | None]  # it may start; until then its owner has enough active runs
     stats: Mapped[dict[str, Any] | None]  # written when it ends
     created_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))

@@ -59,7 +59,7 @@ def release(hot: HotConnection, run: RunContext, node: int, idx: int) -> bool:
 
 def _is_too_large(hot: HotConnection, run: RunContext, more: int) -> bool:
     """Whether the tree of runs has more node executions than it may; counted now and then, so it may overshoot."""
-    limit = run.plan.settings.max_node_executions or settings().max_node_executions
+    limit = run.node_limit or settings().max_node_executions
     run.made += more
     if run.made < max(limit // _COUNTED_EVERY, 1):
         return False

@@ -48,6 +48,7 @@ class RunContext:
     parent_run_id: UUID | None
     depth: int
     budget: int | None  # credits that the tree of runs may cost
+    node_limit: int | None  # node executions that it may have
     made: int = 0  # node executions that this process has made ready since it last counted the run's
 
 
@@ -82,6 +83,7 @@ class Process:
             parent_run_id=header.parent_run_id,
             depth=header.depth,
             budget=header.budget,
+            node_limit=header.node_limit,
         )
         self._keep(context)
         return context

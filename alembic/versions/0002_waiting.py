@@ -77,6 +77,7 @@ def _runs() -> None:
         sa.Column("parent_call", sa.Text(), nullable=True),
         sa.Column("forked_from", sa.Uuid(), nullable=True),
         sa.Column("budget", sa.BigInteger(), nullable=True),
+        sa.Column("node_limit", sa.Integer(), nullable=True),
         sa.Column("admitted_at", sa.DateTime(timezone=True), nullable=True),
     ):
         op.add_column("runs", column)

@@ -11,7 +11,7 @@
 
 CREATE OR REPLACE FUNCTION agentflow_create_run(
     p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
-    p_deadline timestamptz, p_budget bigint, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
+    p_deadline timestamptz, p_budget bigint, p_node_limit int, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
     p_forked_from uuid, p_most int, p_window int,
     i_name text[], i_value text[], i_node int[], s_node int[], s_need int[], OUT q_node int[], OUT created boolean
 ) LANGUAGE plpgsql AS $$
@@ -21,10 +21,10 @@ DECLARE
     v_parent record;
 BEGIN
     SELECT r.root_id, r.depth, r.deadline_at, r.paused_at INTO v_parent FROM runs r WHERE r.id = p_parent;
-    INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, created_at,
+    INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
                       parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, forked_from, admitted_at)
     VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,
-            least(p_deadline, v_parent.deadline_at), p_budget, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
+            least(p_deadline, v_parent.deadline_at), p_budget, p_node_limit, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
             coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, p_forked_from,
             CASE WHEN v_hold IS NULL THEN v_now END)
     ON CONFLICT (parent_run_id, parent_node, parent_idx, parent_call) DO NOTHING;

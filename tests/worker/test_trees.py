@@ -1,0 +1,170 @@
+"""A run and its child runs are one thing: what is set for the root holds for all, and steering passes down."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agentflow.blocks.base import Context
+from agentflow.engine.waits import ChildRun, Timer
+from agentflow.services import graphs, steering
+from agentflow.services.transaction import transaction
+from agentflow.worker.execute import execute
+from agentflow.worker.finalise import finalise
+from agentflow.worker.process import process
+
+pytestmark = pytest.mark.timeout(60, method="thread")
+
+Probe = Callable[..., str]
+Submit = Callable[..., UUID]
+Rows = Callable[..., Any]
+Yields = Iterator[Any]
+
+
+def passes(inputs: Any, context: Context) -> Yields:
+    yield "value", inputs.value
+
+
+def waits_for(graph_id: str) -> Callable[[Any, Context], Yields]:
+    def run(inputs: Any, context: Context) -> Yields:
+        if context.resumed is None:
+            yield ChildRun(graph_id)
+        elif context.resumed.value["status"] == "RUNNING":
+            yield ChildRun(graph_id, cursor=context.resumed.value["cursor"])
+        else:
+            yield "value", context.resumed.value["status"]
+
+    return run
+
+
+@pytest.fixture
+def tree(probe: Probe, submit: Submit, rows: Rows) -> Callable[..., tuple[UUID, UUID]]:
+    """`tree(child document, graph settings={}, **submission)` starts a run with a child run of it; gives both."""
+
+    def start(child: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> tuple[UUID, UUID]:
+        submit()  # makes the owner
+        (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
+        with transaction() as session:
+            graph_id = str(graphs.create(session, owner, child).id)
+        nodes = [{"id": "sub", "block_id": probe(waits_for(graph_id)), "input_default": {}}]
+        run_id = submit({"name": "root", "nodes": nodes, "links": [], "settings": settings or {}}, **more)
+        execute(run_id, 0, 1)
+        (child_id,) = rows("SELECT id FROM runs WHERE parent_run_id = :run", run=run_id)
+        return run_id, child_id
+
+    return start
+
+
+def one_node(block: str, **settings: Any) -> dict[str, Any]:
+    nodes = [{"id": "x", "block_id": block, "input_default": {"value": 1}}]
+    return {"name": "child", "nodes": nodes, "links": [], "settings": settings}
+
+
+def test_a_child_has_its_parents_owner_priority_masks_and_never_a_later_deadline(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    masks = {"x": {"value": "masked"}}
+    child = one_node(probe(passes), deadline=5000)
+    run_id, child_id = tree(child, {"deadline": 100}, priority=8, nodes_input_masks=masks)
+    columns = "SELECT owner_id, priority, masks, deadline_at, root_id, depth FROM runs WHERE id = :run"
+    (root,), (below,) = rows(columns, run=run_id), rows(columns, run=child_id)
+    assert below[:4] == root[:4]
+    assert (root[4:], below[4:]) == ((run_id, 0), (run_id, 1))
+    execute(child_id, 0, 1)
+    assert rows("SELECT value FROM outputs WHERE run_id = :run AND node = 0", run=child_id) == ['"masked"']
+
+
+def test_a_shorter_deadline_of_the_child_counts(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes), deadline=50), {"deadline": 100})
+    ends = "SELECT deadline_at FROM runs WHERE id = :run"
+    ((root,), (below,)) = (rows(ends, run=run_id), rows(ends, run=child_id))
+    assert root - below > timedelta(seconds=30)
+
+
+def test_what_a_child_costs_counts_against_the_budget_of_its_root(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes, cost=11)), {"budget": 10})
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    assert finalise(run_id)
+    assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [("FAILED", "insufficient_balance")]
+    assert rows("SELECT stats ->> 'cost' FROM runs WHERE id = :run", run=run_id) == ["11"]
+
+
+def test_the_node_executions_of_children_count_against_the_limit_of_their_root(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    def many(inputs: Any, context: Context) -> Yields:
+        for number in range(20):
+            yield "value", number
+
+    nodes = [{"id": name, "block_id": probe(run), "input_default": {}} for name, run in (("a", many), ("b", passes))]
+    links = [{"source_id": "a", "source_name": "value", "sink_id": "b", "sink_name": "value"}]
+    run_id, child_id = tree({"name": "child", "nodes": nodes, "links": links}, {"max_node_executions": 10})
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    assert finalise(run_id)
+    assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [("FAILED", "max_node_executions")]
+
+
+def test_a_pause_and_a_resume_pass_down(probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows) -> None:
+    run_id, child_id = tree(one_node(probe(passes)))
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    paused = "SELECT count(*) FROM runs WHERE root_id = :run AND paused_at IS NOT NULL"
+    steering.pause(owner, run_id)
+    assert rows(paused, run=run_id) == [2]
+    execute(child_id, 0, 1)
+    assert rows("SELECT status, hold FROM node_executions WHERE run_id = :run", run=child_id) == [("QUEUED", "paused")]
+    steering.resume(owner, run_id)
+    assert rows(paused, run=run_id) == [0]
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+
+
+def test_children_of_a_run_that_ended_without_them_are_stopped(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes)))
+    rows("UPDATE node_executions SET status = 'CANCELLED', open = false, hold = NULL, ended_at = now() "
+         "WHERE run_id = :run RETURNING 1", run=run_id)  # fmt: skip
+    assert process().hot.orphans(10) == [child_id]
+
+
+def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit, rows: Rows) -> None:
+    def three(inputs: Any, context: Context) -> Yields:
+        for number in range(3):
+            yield "value", number
+
+    def first_waits(inputs: Any, context: Context) -> Yields:
+        if context.index == 1 and context.resumed is None:
+            yield Timer(0)
+            return
+        yield "value", inputs.value
+
+    nodes = [
+        {"id": name, "block_id": probe(run), "input_default": {}}
+        for name, run in (("each", three), ("some", first_waits), ("last", passes))
+    ]
+    links = [
+        {"source_id": source, "source_name": "value", "sink_id": sink, "sink_name": "value"}
+        for source, sink in (("each", "some"), ("some", "last"))
+    ]
+    run_id = submit({"name": "order", "nodes": nodes, "links": links})
+    execute(run_id, 0, 1)
+    for idx in (1, 2, 3):
+        execute(run_id, 1, idx)
+    delivered = "SELECT count(*) FROM deliveries WHERE run_id = :run AND node = 2"
+    assert rows(delivered, run=run_id) == [0], "the first still waits"
+    assert process().hot.wake_due(run_id, 1, 1)
+    execute(run_id, 1, 1)
+    for idx in (1, 2, 3):
+        execute(run_id, 2, idx)
+    values = rows("SELECT value FROM outputs WHERE run_id = :run AND node = 2 ORDER BY idx", run=run_id)
+    assert values == ["0", "1", "2"]
