@@ -9,7 +9,7 @@ import pytest
 
 from agentflow.blocks import registry
 from agentflow.blocks.text import TextSplit
-from agentflow.builder import Doubtful, Graph, Node, NoSuchPin
+from agentflow.builder import Doubtful, Graph, Node, NoSuchPin, lookup
 from agentflow.errors import GraphInvalid, NotFound
 
 
@@ -45,7 +45,12 @@ WRONG: list[tuple[Callable[[Graph], Any], type[Exception], str]] = [
     (lambda g: g.add(TextSplit, txt="a"), NoSuchPin, "has no input pin 'txt' (did you mean 'text'?)"),
     (lambda g: g.add(TextSplit, texts=g.node("each").item), NoSuchPin, "has no input pin 'texts'"),
     (lambda g: g.add("Textsplit"), NotFound, "there is no block 'Textsplit' (did you mean 'TextSplit'?)"),
-    (lambda g: g.add("ExecuteCode"), NotFound, "Missing('0b02b072-abe7-11ef-8372-fb5d162dd712')"),
+    (
+        lambda g: g.add("FlyToTheMoon"),
+        NotFound,
+        "FlyToTheMoon is not here; to use it all the same, add Missing('id-1')",
+    ),
+    (lambda g: g.add("id-1"), NotFound, "FlyToTheMoon is not here"),
     (lambda g: g.add(7), TypeError, "by its class, its name or its id"),
     (lambda g: g.add(TextSplit, "split"), GraphInvalid, "the node id 'split' is taken"),
     (lambda g: g.add("Calculator", a="many"), GraphInvalid, "Calculator ('calculator'): what pin 'a' is given"),
@@ -82,8 +87,9 @@ WRONG: list[tuple[Callable[[Graph], Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("line", "kind", "told"), WRONG, ids=[told[:40] for _, _, told in WRONG])
 def test_a_wrong_line_is_told_and_changes_nothing(
-    g: Graph, line: Callable[[Graph], Any], kind: type[Exception], told: str
+    g: Graph, line: Callable[[Graph], Any], kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lookup, "NAMES", {"id-1": "FlyToTheMoon"})
     before = g.to_json()
     with pytest.raises(kind, match=re.escape(told)):
         line(g)

@@ -101,10 +101,10 @@ def test_a_class_that_nobody_registered_is_known_to_the_graph() -> None:
 
 def test_a_block_that_is_missing_has_whatever_pins_are_named() -> None:
     g = Graph()
-    elsewhere = g.add(Missing("0b02b072-abe7-11ef-8372-fb5d162dd712"), code="1 + 1")
+    elsewhere = g.add(Missing("nobody-has-it"), code="1 + 1")
     elsewhere.stdout >> g.output("printed").value
     assert ends(g) == [("node", "stdout", "printed_out", "value")]
-    with pytest.raises(GraphInvalid, match="there is no block ExecuteCode here"):
+    with pytest.raises(GraphInvalid, match="there is no block 'nobody-has-it'"):
         g.check()
 
 

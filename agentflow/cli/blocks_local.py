@@ -1,0 +1,100 @@
+"""Which blocks are installed here, and can graphs use them? Read off the registry; no server is asked."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from pydantic import BaseModel
+
+from agentflow.blocks import registry
+from agentflow.blocks.base import Block
+from agentflow.blocks.known import NAMES
+from agentflow.blocks.language_models import ModelBlock
+
+_EXTRAS: dict[type, tuple[str, str]] = {ModelBlock: ("ai", "pydantic_ai")}
+"""Blocks that need an extra: their base class → (the extra, a module that it brings)."""
+
+
+class BlockLine(BaseModel):
+    """One line of the list of blocks. `status`: available, disabled or unavailable; `reason`: why not, else empty."""
+
+    id: str
+    name: str
+    kind: str = ""
+    categories: tuple[str, ...] = ()
+    lane: str = ""
+    status: str = "available"
+    reason: str = ""
+    description: str = ""
+
+    @property
+    def told(self) -> str:
+        """Status and reason."""
+        return f"{self.status}: {self.reason}" if self.reason else self.status
+
+
+def lines() -> Iterator[BlockLine]:
+    """All blocks by name, those too that graphs elsewhere use and that are not here."""
+    here = registry.every()
+    found = [line_of(block) for block in here]
+    ids = {block.id for block in here}
+    found += [missing(id) for id in NAMES if id not in ids]
+    yield from sorted(found, key=lambda line: line.name)
+
+
+def line_of(block: type[Block]) -> BlockLine:
+    """What the list says of a block that is here."""
+    spec = block.spec()
+    status, reason = _status(block)
+    return BlockLine(
+        id=spec.id,
+        name=spec.name,
+        kind=spec.kind.value,
+        categories=spec.categories,
+        lane=spec.lane,
+        status=status,
+        reason=reason,
+        description=spec.description,
+    )
+
+
+def missing(id: str) -> BlockLine:
+    """What the list says of a block that is known and not here."""
+    return BlockLine(id=id, name=NAMES[id], status="unavailable", reason="not built in")
+
+
+def find(wanted: str) -> type[Block] | BlockLine | None:
+    """A block by id or name (in any case); a line where it is known and not here; None: nobody knows it."""
+    known: dict[str, type[Block] | BlockLine] = {}
+    for id, name in NAMES.items():
+        known[id] = known[name] = missing(id)
+    for block in registry.every():
+        known[block.id] = known[block.name] = block
+    in_any_case = {text.lower(): found for text, found in known.items()}
+    return known.get(wanted) or in_any_case.get(wanted.lower())
+
+
+def described(block: type[Block]) -> dict[str, Any]:
+    """Everything about a block, as JSON: its public description, and how it is run."""
+    spec, line = block.spec(), line_of(block)
+    return {
+        **block.info(),
+        "status": line.status,
+        "reason": line.reason,
+        "module": block.__module__,
+        "lane": spec.lane,
+        "timeout": spec.timeout,
+        "retry": None if spec.retry is None else spec.retry.model_dump(mode="json"),
+        "cost": spec.cost,
+        "atomic": block.atomic,
+        "sensitive": block.sensitive,
+    }
+
+
+def _status(block: type[Block]) -> tuple[str, str]:
+    if not block.enabled:
+        return "disabled", ""
+    for base, (extra, module) in _EXTRAS.items():
+        if issubclass(block, base) and find_spec(module) is None:
+            return "unavailable", f"the extra {extra} is missing (pip install 'agentflow[{extra}]')"
+    return "available", ""

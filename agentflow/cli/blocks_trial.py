@@ -1,0 +1,179 @@
+"""`agentflow blocks test`: do blocks do what their examples say?
+
+The vectors of a block are run here and now (`blocks.trial`): no server, no worker.
+"""
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from agentflow.cli.connect import Exit, complain
+from agentflow.errors import AgentFlowError, Interrupted
+
+if TYPE_CHECKING:
+    from agentflow.blocks.base import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one example. `example`: its number, from 1; `message`: what was wrong, empty if nothing was."""
+
+    block: str
+    id: str
+    example: int
+    ok: bool
+    message: str = ""
+
+
+@click.command()
+@click.argument("wanted", metavar="[MODULE|FILE|NAME|ID]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one example a line.")
+def test(wanted: tuple[str, ...], as_json: bool) -> None:
+    """Run the examples (test vectors) of blocks, and say which failed and how.
+
+    Of all blocks that are installed; or of those named, or defined in the modules or Python files named, which need not
+    be installed. The exit code is 1 if an example failed.
+    """
+    if not __debug__:  # vectors are held against their outputs by assert
+        complain("python -O does not check examples: run it without -O or PYTHONOPTIMIZE")
+        sys.exit(Exit.REFUSED)
+    found = _chosen(wanted)
+    results = list(_shown(found, as_json))
+    failed = sum(not result.ok for result in results)
+    if not as_json:
+        told = f"{_count(len(found), 'block')}, {_count(len(results), 'example')}, {failed or 'none'} failed"
+        click.secho(told, err=True, fg="red" if failed else "green")
+    sys.exit(Exit.FAILED if failed else Exit.OK)
+
+
+def _shown(blocks: list["type[Block]"], as_json: bool) -> Iterator[Result]:
+    """The results, each shown as it comes: failures on standard output, progress on standard error."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
+        task = progress.add_task("", total=sum(len(block.vectors) for block in blocks))
+        for block in blocks:
+            progress.update(task, description=block.name)
+            if not block.vectors and not as_json:
+                progress.console.print(f"{block.name}: no examples", style="yellow", markup=False, soft_wrap=True)
+            for result in run(block):
+                progress.advance(task)
+                if as_json:
+                    click.echo(json.dumps(asdict(result), ensure_ascii=False))
+                elif not result.ok:
+                    click.echo(f"FAIL {result.block}, example {result.example}: {result.message}")
+                yield result
+            if block.vectors and not as_json and not console.is_terminal:
+                click.echo(f"{block.name}: {_count(len(block.vectors), 'example')} run", err=True)
+
+
+def run(block: "type[Block]") -> Iterator[Result]:
+    """Run the examples of a block."""
+    from agentflow.blocks.trial import try_vector
+
+    for number, vector in enumerate(block.vectors, start=1):
+        try:
+            try_vector(block(), vector)
+        except AssertionError as error:
+            yield Result(block.name, block.id, number, False, str(error) or "an assertion of the block failed")
+        except (Exception, Interrupted) as error:  # whatever a block's author has written
+            yield Result(block.name, block.id, number, False, f"raised {type(error).__name__}: {error}")
+        else:
+            yield Result(block.name, block.id, number, True)
+
+
+def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
+    """The blocks that are named, each once; all of them where none is."""
+    from agentflow.blocks import registry
+
+    names = list(dict.fromkeys(wanted))
+    if not names:
+        return registry.every()
+    found: dict[type[Block], None] = {}
+    for name in names:
+        found.update(dict.fromkeys(_named(name)))
+    return list(found)
+
+
+def _named(name: str) -> list["type[Block]"]:
+    """The block of that name or id, or those defined in the module or file. Ends the command where there are none."""
+    from agentflow.cli.blocks_local import BlockLine, find
+
+    module = None
+    if name.endswith(".py"):
+        module = _imported(name, Path(name))
+    elif (block := find(name)) is not None:
+        if not isinstance(block, BlockLine):
+            return [block]
+        complain(f"{block.name} ({block.id}) is {block.told}")
+        sys.exit(Exit.REFUSED)
+    elif all(part.isidentifier() for part in name.split(".")):
+        module = _imported(name, None)
+    if module is None:
+        complain(f"{name!r} is no block's name or id, and no module: see `agentflow blocks list`")
+        sys.exit(Exit.REFUSED)
+    blocks = _blocks_of(module)
+    if not blocks:
+        complain(f"{name} defines no blocks")
+        sys.exit(Exit.REFUSED)
+    return blocks
+
+
+def _imported(name: str, file: Path | None) -> ModuleType | None:
+    """The module; None where there is none of that name. Ends the command where its import fails."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does: what is written here need not be installed
+    try:
+        if file is not None:
+            return _from_file(file)
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if file is None and error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        complain(f"{name} cannot be imported: {error}")
+    except Exception as error:  # it runs another author's module: anything may come out
+        complain(f"{name} cannot be imported: {type(error).__name__}: {error}")
+    sys.exit(Exit.REFUSED)
+
+
+def _from_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    # Not the file's own name: `types.py` must not take the place of a module that others need.
+    name = f"_blocks_in_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _blocks_of(module: ModuleType) -> list["type[Block]"]:
+    """The blocks that the module defines; those must have what a registered block has."""
+    from importlib.metadata import EntryPoint
+
+    from agentflow.blocks.registry import ENTRY_POINT_GROUP, Registry, load
+
+    point = EntryPoint(name=module.__name__, value=module.__name__, group=ENTRY_POINT_GROUP)
+    try:
+        return sorted(Registry(load([point])).by_id.values(), key=lambda block: block.name)
+    except AgentFlowError as error:
+        complain(error.message)
+        sys.exit(Exit.REFUSED)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Two blocks for AgentFlow."""
