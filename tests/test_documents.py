@@ -1,5 +1,6 @@
 """What the README and the guides say is so."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,9 @@ from agentflow.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/graphs.md", "docs/blocks.md", "docs/operating.md"]
+
+
+CONFORMANCE = "tests/CONFORMANCE.md"
 
 
 def text_of(name: str) -> str:
@@ -98,3 +102,24 @@ def test_no_document_has_a_line_that_is_too_long_but_tables_and_code(name: str) 
     prose = re.sub(r"```.*?```", "", text_of(name), flags=re.DOTALL)
     long = [line for line in prose.splitlines() if len(line) > 130 and not line.startswith("|")]
     assert long == []
+
+
+def tests_of(path: str) -> set[str]:
+    """The names of the tests in a file."""
+    tree = ast.parse(text_of(path))
+    return {thing.name for thing in ast.walk(tree) if isinstance(thing, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_clause_of_the_contract_names_tests_that_there_are() -> None:
+    clauses = [row for number in range(1, 12) for row in contract(number)]
+    assert len(clauses) > 100
+    for clause, tests in clauses:
+        named = re.findall(r"(tests/[\w/]+\.py)::(test_\w+)", tests)
+        assert named, f"nothing holds: {clause}"
+        for path, name in named:
+            assert name in tests_of(path), f"{path} has no {name}, which was to hold: {clause}"
+
+
+def contract(number: int) -> list[list[str]]:
+    (heading,) = re.findall(rf"^## ({number}\. .*)$", text_of(CONFORMANCE), re.MULTILINE)
+    return rows(CONFORMANCE, heading)

@@ -1,5 +1,6 @@
 """Whole runs over HTTP: a real API server and real worker processes on a real PostgreSQL and a real Valkey."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from psycopg2 import sql
 
 from agentflow.embedded.postgres import DATABASE, Postgres
 from agentflow.embedded.stack import Stack
+
+WORKERS = int(os.environ.get("AGENTFLOW_TEST_WORKERS", "2"))
+"""Read here, before the tests put the environment's AGENTFLOW_… away."""
 
 
 def _execute(postgres: Postgres, statement: sql.Composed) -> None:
@@ -47,8 +51,8 @@ def _fleet(
 
 @pytest.fixture
 def fleet(_fleet: Fleet) -> Fleet:
-    """An API server and two worker processes, all alive."""
-    _fleet.ensure_workers(2)
+    """An API server and two worker processes, or as many as AGENTFLOW_TEST_WORKERS says, all alive."""
+    _fleet.ensure_workers(WORKERS)
     return _fleet
 
 

@@ -675,3 +675,31 @@ def test_a_sleeping_block_is_stopped_with_its_run(
         done.set()
         stopper.join(10)
     assert statuses(run_id) == {"0/1": "CANCELLED"}
+
+
+@pytest.mark.parametrize(("ordering", "delivered"), [("arrival", [1]), ("ordered", [])])
+def test_who_is_done_first_is_delivered_first_where_the_order_was_given_up(
+    ordering: str, delivered: list[int], probe: Probe, submit: Callable[..., UUID], rows: Rows
+) -> None:
+    def two(inputs: Any, context: Context) -> Yields:
+        yield "value", 0
+        yield "value", 1
+
+    nodes = [
+        {"id": "two", "block_id": probe(two), "input_default": {}},
+        {"id": "some", "block_id": probe(takes), "input_default": {}, "settings": {"ordering": ordering}},
+        {"id": "last", "block_id": probe(takes), "input_default": {}},
+    ]
+    links = [
+        {"source_id": source, "source_name": "value", "sink_id": sink, "sink_name": "value"}
+        for source, sink in (("two", "some"), ("some", "last"))
+    ]
+    run_id = submit({"name": "order", "nodes": nodes, "links": links})
+    execute(run_id, 0, 1)
+    execute(run_id, 1, 2)
+    values = rows(
+        "SELECT o.value::int FROM deliveries d JOIN outputs o ON o.run_id = d.run_id AND o.node = d.source_node "
+        "AND o.idx = d.source_idx AND o.ordinal = d.source_ordinal AND o.part = 0 WHERE d.run_id = :run AND d.node = 2",
+        run=run_id,
+    )
+    assert values == delivered
