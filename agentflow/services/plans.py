@@ -6,12 +6,13 @@ API and workers use the same cache, each its own copy. What is kept is bounded b
 
 from collections import OrderedDict
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
+from agentflow.engine.codec import loads
 from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
 from agentflow.graph.needed_credentials import missing_credentials
@@ -20,6 +21,7 @@ from agentflow.graph.validation import validate
 from agentflow.services import documents
 from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
+from agentflow.storage.run_views import AnyRow
 
 MAX_NODES_KEPT: Final = 100_000
 """Nodes in one cache; about 2 kB each."""
@@ -86,6 +88,27 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
         plan = compile_plan(graph, catalogue)
     _plans.put(key, plan, len(plan.nodes))
     return plan
+
+
+class _OfGraph(Protocol):
+    """A run, as far as its plan is concerned. `masks` is JSON text or None."""
+
+    @property
+    def graph_id(self) -> UUID: ...
+    @property
+    def graph_version(self) -> int: ...
+    @property
+    def masks(self) -> str | None: ...
+
+
+def plan_of_run(session: Session, run: _OfGraph | AnyRow) -> Plan:
+    """The plan that a run goes by: its graph version's, with its masks.
+
+    Raises:
+        NotFound: the graph version is gone.
+    """
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    return plan.masked(loads(run.masks)) if run.masks else plan
 
 
 def document_of(session: Session, graph_id: UUID, version: int) -> Graph:

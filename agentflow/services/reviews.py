@@ -12,7 +12,7 @@ from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFou
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.services import cursors
 from agentflow.services import runs as views
-from agentflow.services.plans import plan_of
+from agentflow.services.plans import plan_of, plan_of_run
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
 from agentflow.storage import reviews, run_views, steering
@@ -110,9 +110,8 @@ def _publish_after(session: Session, run_id: UUID, ready: list[Ready]) -> None:
     run = run_views.find_any(session, run_id)
     if run is None or not ready:
         return
-    plan = plan_of(session, run.graph_id, run.graph_version)
-    masked = plan.masked(loads(run.masks)) if run.masks else plan
-    after_commit(session, lambda: publish(masked, run_id, run.priority, ready))
+    plan = plan_of_run(session, run)
+    after_commit(session, lambda: publish(plan, run_id, run.priority, ready))
 
 
 def _view(session: Session, row: AnyRow) -> ReviewView:

@@ -22,7 +22,7 @@ from agentflow.graph.validation import validate
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
 from agentflow.services import runs as views
-from agentflow.services.plans import document_of, plan_of
+from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.transaction import after_commit, transaction
 from agentflow.storage import run_views, runs, steering
 from agentflow.storage.run_views import AnyRow
@@ -170,9 +170,8 @@ def _retry(run_id: UUID, unhandled: list[int]) -> str:
 
 
 def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
-    plan = plan_of(session, run.graph_id, run.graph_version)
-    masked = plan.masked(loads(run.masks)) if run.masks else plan
-    after_commit(session, lambda: publish(masked, run.id, run.priority, outcome.ready))
+    plan = plan_of_run(session, run)
+    after_commit(session, lambda: publish(plan, run.id, run.priority, outcome.ready))
     after_commit(session, lambda: ring_finaliser(run.id))  # there may be nothing to publish
 
 
@@ -182,9 +181,8 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
     waiting = [root]
     while waiting:
         run = waiting.pop(0)
-        plan = plan_of(session, run.graph_id, run.graph_version)
-        masked = plan.masked(loads(run.masks)) if run.masks else plan
-        unhandled = [node.number for node in masked.nodes if failure_is_unhandled(masked, node.number)]
+        plan = plan_of_run(session, run)
+        unhandled = [node.number for node in plan.nodes if failure_is_unhandled(plan, node.number)]
         tree.append((run.id, unhandled))
         for child in steering.children_to_retry(session, run.id, unhandled):
             found = run_views.find_any(session, child)
