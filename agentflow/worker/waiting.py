@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
-from agentflow.errors import BlockBug
+from agentflow.errors import BadInput, BlockBug
 from agentflow.ids import new_id
 from agentflow.services import child_runs
 from agentflow.services.child_runs import Caller
@@ -30,7 +30,8 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
 
     Raises:
         BlockBug: the wait is none that there can be.
-        BadInput: the child run cannot be started.
+        BadInput: the run of a graph cannot be started. (Of a node that cannot be called with these inputs, the block
+            hears as of a call that failed.)
     """
     if isinstance(wait, ChildRun | NodeCall):
         return _begin_child(attempt, wait)
@@ -68,8 +69,11 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
             node = attempt.run.plan.node(wait.node_id)
         except KeyError:
             raise BlockBug(f"the block called the node {wait.node_id!r}, which the graph does not have") from None
-        with transaction() as session:
-            child_runs.start_node(session, caller, node, wait.inputs)
+        try:
+            with transaction() as session:
+                child_runs.start_node(session, caller, node, wait.inputs)
+        except BadInput as error:  # who called the node is told, as if the call had failed
+            return WaitFor("child", wait.key, 0, _text({**content, "refused": error.message}))
     return WaitFor("child", wait.key, None, _text(content))
 
 
@@ -93,6 +97,8 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
     if kind != "child":
         value = loads(result) if result is not None else None
         return Resumed(kind, value, content.get("state"), timed_out)
+    if (refused := content.get("refused")) is not None:
+        return Resumed("child", {"outputs": {}, "status": "FAILED", "error": refused}, content.get("state"))
     parent = Parent(attempt.run.run_id, attempt.node.number, attempt.idx, key)
     with transaction() as session:
         if content.get("node"):

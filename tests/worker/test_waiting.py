@@ -516,3 +516,23 @@ def test_a_node_is_called_by_itself(probe: Probe, submit: Callable[..., UUID], r
     (stats,) = rows("SELECT stats FROM runs WHERE id = :run", run=run_id)
     assert stats["cost"] == 3
     assert json.dumps(stats)
+
+
+def test_a_call_that_cannot_be_made_is_told_as_one_that_failed(
+    probe: Probe, submit: Callable[..., UUID], rows: Rows, statuses: Statuses
+) -> None:
+    from agentflow.blocks import registry
+
+    seen: list[Any] = []
+    nodes = [
+        {"id": "n0", "block_id": probe(caller(NodeCall("n1", {"a": "many"}), seen)), "input_default": {}},
+        {"id": "n1", "block_id": registry.by_name("Calculator").id, "input_default": {"operation": "Add", "b": 1}},
+    ]
+    links = [{"source_id": "n0", "source_name": "value", "sink_id": "n1", "sink_name": "a"}]
+    run_id = submit({"name": "call", "nodes": nodes, "links": links})
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "WAITING"}
+    assert due(run_id)
+    execute(run_id, 0, 1)
+    assert (seen[0]["status"], "a text is given" in seen[0]["error"]) == ("FAILED", True)
+    assert rows("SELECT count(*) FROM runs WHERE parent_run_id IS NOT NULL") == [0]
