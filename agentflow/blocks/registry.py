@@ -49,6 +49,7 @@ FAMILIES: Final = (
     "typed_inputs",
     "wikipedia",
     "websearch",
+    "code_execution",
 )
 """Our modules that hold blocks."""
 
