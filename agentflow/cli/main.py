@@ -20,7 +20,7 @@ COMMANDS = {
     "graphs": "Push, list, get, validate, import and export graphs.",
     "runs": "List, get, follow and steer runs.",
     "reviews": "List what waits for a person, and approve or reject it.",
-    "blocks": "List the blocks, and show what one takes and gives.",
+    "blocks": "List, show, try and write blocks.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",

@@ -11,7 +11,7 @@ from agentflow.cli.follow import follow, show_result
 from agentflow.cli.inputs import json_or_text, parse_input
 from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
 from agentflow.engine.statuses import NodeStatus, RunStatus
-from agentflow.schemas.runs import BulkCancelled
+from agentflow.schemas.runs import BulkCancelled, NodeExecutionView, RunView
 
 _RUN = click.argument("run_id", metavar="ID", type=click.UUID)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -64,7 +64,7 @@ def get(run_id: UUID, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "id": run.id,
         "graph": f"{run.graph_id}, version {run.graph_version}",
-        "status": run.status if not run.cancel_requested_at or run.ended else f"{run.status}, being cancelled",
+        "status": _status(run),
         "created": run.created_at,
         "started": run.started_at,
         "ended": run.ended_at,
@@ -123,7 +123,7 @@ def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everyt
             echo_json_lines(found)
             return
         rows = [
-            (one.id, one.title, one.status, one.attempt, one.stats.get("duration"), one.error or one.waiting_for or "")
+            (one.id, one.title, one.status, one.attempt, one.stats.get("duration"), one.error or _waits_for(one))
             for one in found
         ]
     echo_table(("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "ERROR / WAITS FOR"), rows, empty="None.")
@@ -220,6 +220,19 @@ def signal(run_id: UUID, name: str, payload: str | None, as_json: bool) -> None:
     with connected() as client:
         sent = client.signal(run_id, name, None if payload is None else json_or_text(payload))
     _say(sent, "A node goes on with it." if sent.taken else "Kept until a node waits for it.", as_json)
+
+
+def _status(run: RunView) -> str:
+    if run.ended:
+        return run.status
+    return run.status + (", being cancelled" if run.cancel_requested_at else ", paused" if run.paused_at else "")
+
+
+def _waits_for(one: NodeExecutionView) -> str:
+    """What a node execution waits for, in a word or two."""
+    if one.wait is not None:
+        return " ".join(filter(None, (one.wait.kind, one.wait.key)))
+    return one.hold or ", ".join(one.waiting_for)
 
 
 def _say(what: Any, words: str, as_json: bool) -> None:

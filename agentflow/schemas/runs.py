@@ -140,6 +140,18 @@ class OutputListQuery(PageQuery):
     name: str | None = Field(None, max_length=1000, description="The output's name.")
 
 
+class WaitView(Reply):
+    """What a node execution waits for.
+
+    `kind` is timer, event, review or child; `key` the event's name, the review's id, or what tells child runs apart.
+    """
+
+    kind: str
+    key: str
+    since: datetime
+    until: datetime | None = Field(None, description="When it goes on without; null: never.")
+
+
 class NodeExecutionView(Reply):
     """The `index`-th execution of a node.
 
@@ -158,6 +170,8 @@ class NodeExecutionView(Reply):
     outputs: dict[str, list[Any]] = {}
     outputs_truncated: bool = False
     waiting_for: list[str] = Field([], description="Linked pins with no value yet.")
+    wait: WaitView | None = Field(None, description="What it waits for on the outside, while it is WAITING.")
+    hold: str | None = Field(None, description="Why nobody works on it although it is QUEUED: limit, rate, paused, …")
     error: str | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None

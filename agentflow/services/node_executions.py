@@ -12,7 +12,7 @@ from agentflow.engine.statuses import NodeStatus
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView
+from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
 from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.services.runs import find
@@ -86,6 +86,8 @@ def _views(
     pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
     delivered = node_views.delivered(session, run_id, pins, budget)
     given = node_views.outputs(session, run_id, keys, budget)
+    asleep = [key for row, key in zip(rows, keys, strict=True) if row.status == NodeStatus.WAITING]
+    waits = node_views.waits(session, run_id, asleep)
     return [
         _view(
             plan,
@@ -93,6 +95,7 @@ def _views(
             _inputs(plan, plan.nodes[row.node], delivered.get(key, {}), masks),
             given.get(key, []),
             [pin for pin in plan.nodes[row.node].pins if pin not in delivered.get(key, {})],
+            waits.get(key),
         )
         for row, key in zip(rows, keys, strict=True)
     ]
@@ -117,7 +120,12 @@ def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, 
 
 
 def _view(
-    plan: Plan, row: AnyRow, inputs: dict[str, Any], given: list[tuple[str, Value]], lacking: list[str]
+    plan: Plan,
+    row: AnyRow,
+    inputs: dict[str, Any],
+    given: list[tuple[str, Value]],
+    lacking: list[str],
+    wait: AnyRow | None,
 ) -> NodeExecutionView:
     node = plan.nodes[row.node]
     outputs: dict[str, list[Any]] = {}
@@ -136,6 +144,8 @@ def _view(
         outputs=outputs,
         outputs_truncated=len(given) < row.emitted or any(value.text is None for _, value in given),
         waiting_for=lacking if row.status == NodeStatus.INCOMPLETE else [],
+        wait=WaitView.model_validate(wait._mapping) if wait is not None else None,
+        hold=row.hold if row.status == NodeStatus.QUEUED else None,
         error=row.error,
         queued_at=row.queued_at,
         started_at=row.started_at,
@@ -146,7 +156,8 @@ def _view(
 
 
 def _stats(row: AnyRow) -> dict[str, Any]:
-    stats: dict[str, Any] = {"outputs": row.emitted, "failures": row.failures, "losses": row.losses}
+    counted = {"outputs": row.emitted, "failures": row.failures, "losses": row.losses}
+    stats: dict[str, Any] = {**(row.stats or {}), **counted}
     if row.started_at is not None and row.ended_at is not None:
         stats["duration"] = round((row.ended_at - row.started_at).total_seconds(), 6)
     return stats

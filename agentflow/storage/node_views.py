@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
 from agentflow.engine.routing import ERROR_ORDINALS
-from agentflow.storage.tables import Delivery, NodeExecution, Output
+from agentflow.storage.tables import Delivery, NodeExecution, Output, Wait
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -89,6 +89,18 @@ def _within(budget: Budget, value: Any, *order: Any) -> tuple[Any, Any, Any]:
         size.label("size"),
         case((fits, ""), else_=func.left(value, PREVIEW)).label("preview"),
     )
+
+
+def waits(session: Session, run_id: UUID, keys: Sequence[Key]) -> dict[Key, AnyRow]:
+    """What those of the node executions that are WAITING wait for."""
+    if not keys:
+        return {}
+    rows = session.execute(
+        select(Wait.node, Wait.idx, Wait.kind, Wait.key, Wait.since, Wait.until).where(
+            Wait.run_id == run_id, Wait.open, tuple_(Wait.node, Wait.idx).in_(keys)
+        )
+    )
+    return {Key(row.node, row.idx): row for row in rows}
 
 
 def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget) -> dict[Key, list[tuple[str, Value]]]:

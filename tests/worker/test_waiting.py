@@ -536,3 +536,35 @@ def test_a_call_that_cannot_be_made_is_told_as_one_that_failed(
     execute(run_id, 0, 1)
     assert (seen[0]["status"], "a text is given" in seen[0]["error"]) == ("FAILED", True)
     assert rows("SELECT count(*) FROM runs WHERE parent_run_id IS NOT NULL") == [0]
+
+
+def test_what_it_waits_for_can_be_read(probe: Probe, chain: Chain, rows: Rows, api: Any) -> None:
+    run_id = chain(probe(sleeper(Event("go", timeout=3600))))
+    execute(run_id, 0, 1)
+    (shown,) = api.get(f"/api/v1/runs/{run_id}/nodes").json["items"]
+    assert (shown["status"], shown["wait"]["kind"], shown["wait"]["key"]) == ("WAITING", "event", "go")
+    assert shown["wait"]["until"] > shown["wait"]["since"]
+    rows("UPDATE runs SET paused_at = now() RETURNING 1")
+    other = chain(probe(sleeper()))
+    rows("UPDATE runs SET paused_at = now() RETURNING 1")
+    execute(other, 0, 1)
+    (shown,) = api.get(f"/api/v1/runs/{other}/nodes").json["items"]
+    assert (shown["status"], shown["hold"], shown["wait"]) == ("QUEUED", "paused", None)
+
+
+def test_what_a_block_reports_is_shown_and_adds_up_over_attempts(
+    probe: Probe, chain: Chain, api: Any, rows: Rows
+) -> None:
+    def reports(inputs: Any, context: Context) -> Yields:
+        context.report(input_tokens=10, llm_calls=1)
+        if context.attempt == 1:
+            raise Transient("again")
+        yield "value", 1
+
+    run_id = chain(probe(reports, cost=2), settings={"retry": {"max_failures": 1, "base": 0}})
+    execute(run_id, 0, 1)
+    execute(run_id, 0, 1)
+    (shown,) = api.get(f"/api/v1/runs/{run_id}/nodes").json["items"]
+    assert (shown["stats"]["input_tokens"], shown["stats"]["llm_calls"], shown["stats"]["cost"]) == (20, 2, 2)
+    assert finalise(run_id)
+    assert api.get(f"/api/v1/runs/{run_id}").json["stats"]["input_tokens"] == 20
