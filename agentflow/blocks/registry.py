@@ -50,6 +50,7 @@ FAMILIES: Final = (
     "wikipedia",
     "websearch",
     "code_execution",
+    "mail",
 )
 """Our modules that hold blocks."""
 
