@@ -104,7 +104,7 @@ def test_no_document_has_a_line_that_is_too_long_but_tables_and_code(name: str) 
     assert long == []
 
 
-def tests_of(path: str) -> set[str]:
+def names_in(path: str) -> set[str]:
     """The names of the tests in a file."""
     tree = ast.parse(text_of(path))
     return {thing.name for thing in ast.walk(tree) if isinstance(thing, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -117,7 +117,7 @@ def test_every_clause_of_the_contract_names_tests_that_there_are() -> None:
         named = re.findall(r"(tests/[\w/]+\.py)::(test_\w+)", tests)
         assert named, f"nothing holds: {clause}"
         for path, name in named:
-            assert name in tests_of(path), f"{path} has no {name}, which was to hold: {clause}"
+            assert name in names_in(path), f"{path} has no {name}, which was to hold: {clause}"
 
 
 def contract(number: int) -> list[list[str]]:

@@ -14,7 +14,7 @@ from agentflow.services.transaction import transaction
 
 EXPORTS = Path(__file__).parent.parent / "graph" / "exports"
 NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
-SEARCH = "87840993-2053-44b7-8da4-187ad4ee518c"
+MISSING = "f3a8f7e1-4b1d-4e5f-9f2a-7c3d5a2e6b4c"
 LOST = "d2c1a5c0-1111-4222-8333-944455556666"
 
 
@@ -136,7 +136,7 @@ def test_an_export_with_missing_blocks_is_kept_and_does_not_run(api, take, read,
     saved = take(document)
     assert saved["valid"] is False
     told = {(one["message"], one["severity"]) for one in saved["warnings"]}
-    assert (f"there is no block SearchTheWeb here ('{SEARCH}')", "error") in told
+    assert (f"there is no block TranscribeYoutubeVideo here ('{MISSING}')", "error") in told
     assert (f"there is no block '{LOST}'", "error") in told
     assert ("a text is given that cannot be taken as float", "warning") in told
     (listed,) = api.get("/api/v1/graphs").json["items"]

@@ -80,6 +80,11 @@ IDS = {
     "WaitForEvent": "b4c1f6f2-3a0e-4c57-9d52-0f7b6a8e2c91",
     "XMLParser": "286380af-9529-4b55-8be0-1d7c854abdb5",
     "ZipLists": "0d0e684f-5cb9-4c4b-b8d1-47a0860e0c07",
+    "ExecuteCode": "0b02b072-abe7-11ef-8372-fb5d162dd712",
+    "ExtractWebsiteContent": "436c3984-57fd-4b85-8e9a-459b356883bd",
+    "GetWikipediaSummary": "f5b0f5d0-1862-4d61-94be-3ad0fa772760",
+    "SearchTheWeb": "87840993-2053-44b7-8da4-187ad4ee518c",
+    "SendAuthenticatedWebRequest": "fff86bcd-e001-4bad-a7f6-2eae4720c8dc",
 }
 
 STATIC = {"StoreValue", "FileStore", "RetrieveInformation", "AgentOutput"} | {

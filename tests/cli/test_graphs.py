@@ -29,12 +29,12 @@ def test_a_graph_is_pushed_listed_read_and_deleted(command, file, echo):
 
 
 def test_an_export_with_a_missing_block_is_imported_and_listed_as_such(command, file, echo):
-    echo["nodes"].append({"id": "odd", "block_id": "87840993-2053-44b7-8da4-187ad4ee518c"})
+    echo["nodes"].append({"id": "odd", "block_id": "f3a8f7e1-4b1d-4e5f-9f2a-7c3d5a2e6b4c"})
     file.write_text(json.dumps(echo))
     assert command("graphs", "push", str(file)).exit_code == Exit.REFUSED
     imported = command("graphs", "import", str(file))
     assert imported.exit_code == Exit.OK
-    assert "node odd: there is no block SearchTheWeb here" in imported.stderr
+    assert "node odd: there is no block TranscribeYoutubeVideo here" in imported.stderr
     assert "it cannot run, because blocks of it are missing here" in imported.stderr
     assert imported.stdout.strip() in command("graphs", "list").stdout
     assert "blocks are missing" in command("graphs", "list").stdout

@@ -52,7 +52,7 @@ def _fleet(
 @pytest.fixture
 def fleet(_fleet: Fleet) -> Fleet:
     """An API server and two worker processes, or as many as AGENTFLOW_TEST_WORKERS says, all alive."""
-    _fleet.ensure_workers(WORKERS)
+    _fleet.have_workers(WORKERS)
     return _fleet
 
 

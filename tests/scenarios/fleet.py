@@ -138,6 +138,12 @@ class Fleet:
         while len(self.workers) < count:
             self.start_worker()
 
+    def have_workers(self, count: int) -> None:
+        """Exactly so many, alive: what a test started beyond is stopped."""
+        for name in list(self.workers)[count:]:
+            self.workers.pop(name).terminate()
+        self.ensure_workers(count)
+
     def kill(self, name: str) -> None:
         """Kill a worker with all its children, as when its host dies."""
         with contextlib.suppress(ProcessLookupError):

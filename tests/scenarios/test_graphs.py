@@ -48,7 +48,7 @@ def test_a_fan_out_fans_in_again(fleet: Fleet) -> None:
     run = fleet.run(document, {"n": 100})
     assert run.outputs == {"sums": [[100.0 + i for i in range(width)]]}
     workers = {item.worker for item in fleet.client.nodes(run.id)}
-    assert len(workers) == 2, "both worker processes took part"
+    assert len(workers) >= min(2, len(fleet.workers)), "more than one worker took part, where there are more"
 
 
 def test_the_kth_value_of_one_pin_meets_the_kth_of_the_other(fleet: Fleet) -> None:
@@ -118,6 +118,7 @@ def test_dynamic_pins_select_and_build(fleet: Fleet) -> None:
 
 
 def test_what_a_block_yields_goes_on_while_it_still_runs(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.ensure_workers(2)  # one is at the block, the other takes what it gives
     gate = tmp_path / "gate"
     document = graph(
         [node("ticks", "TestTicks", count=3, gate=str(gate)), node("out", "AgentOutput", name="tick")],

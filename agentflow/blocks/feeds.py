@@ -1,0 +1,201 @@
+"""The block that reads news feeds (RSS, Atom), once or again and again without holding a worker.
+
+An entry is told by what names it (its id, else its link, else its words), so that one that was there at the last look
+is not given out again, and one that came late with an old date is, as long as it is not older than the first look
+wanted. Between two looks the block waits; its state holds the names of the entries it has seen, the newest
+`MAX_SEEN` of them. A feed that cannot be had for a while is looked at again at the next time.
+
+Needs the extra `web` (feedparser).
+"""
+
+import calendar
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from agentflow.blocks.answers import ask
+from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.clock import now
+from agentflow.engine.waits import Timer, Wait
+from agentflow.errors import BadInput, Transient
+
+MAX_ENTRIES: Final = 1000
+"""Entries of a feed that are read: the first ones."""
+
+MAX_SEEN: Final = 5000
+"""Names of entries that are kept between two looks, 16 characters each."""
+
+MAX_BYTES: Final = 2 * 1024 * 1024
+"""Of a feed: a broken one is read slowly, and the reader cannot be interrupted well."""
+
+MAX_FAILURES: Final = 10
+"""Looks in a row that may fail."""
+
+_LONGEST_MINUTES: Final = 10 * 366 * 24 * 60
+_LONGEST_SECONDS: Final = 366 * 86_400
+_EXTRA: Final = "reading feeds needs the extra `web`: pip install 'agentflow[web]'"
+_NAME_LENGTH: Final = 16
+
+
+class FeedEntry(BaseModel):
+    """One entry of a feed."""
+
+    title: str = Field(description="Its title.")
+    link: str = Field(description="Where it is.")
+    description: str = Field(description="What it says, or a summary; may be HTML, without scripts.")
+    pub_date: str | None = Field(description="When it was published, in UTC, such as 2026-11-24T09:30:00Z.")
+    author: str = Field(description="Who wrote it.")
+    categories: list[str] = Field(description="What it is about.")
+
+
+class ReadRSSFeed(Block):
+    id = "5ebe6768-8e5d-41e3-9134-1c7bd89a8d52"
+    name = "ReadRSSFeed"
+    description = "Reads the entries of a news feed, once or again and again; then each entry is given out once."
+    categories = ("INPUT",)
+
+    class Input(BlockInput):
+        rss_url: str = Field(description="The feed's address, http or https.")
+        time_period: int = Field(1440, ge=0, le=_LONGEST_MINUTES, description="Entries of the last so many minutes.")
+        polling_rate: int = Field(300, ge=1, le=_LONGEST_SECONDS, description="Seconds between two looks.")
+        run_continuously: bool = Field(True, description="Look again and again, until the run is stopped.")
+
+    class Output(BlockOutput):
+        entry: FeedEntry = Field(description="Each entry, newest first as the feed has it.")
+        entries: list[FeedEntry] = Field(description="All entries of one look; after the first, only if there are any.")
+
+    # What needs a server to show is in the tests; these need none.
+    vectors = (
+        TestVector({"rss_url": "http://127.0.0.1:1/feed"}, fails="may not be reached from here"),
+        TestVector({"rss_url": "file:///etc/passwd"}, fails="only http and https"),
+        TestVector({"rss_url": "https://example.com/", "polling_rate": 0}, fails="polling_rate"),
+        TestVector({"rss_url": "https://example.com/", "time_period": -1}, fails="time_period"),
+        TestVector({}, fails="rss_url"),
+    )
+
+    async def run(self, inputs: Input, context: Context) -> AsyncIterator[tuple[str, Any] | Wait]:
+        again = context.resumed is not None
+        state = _State.read(context.resumed.state) if context.resumed else _State.first(inputs.time_period)
+        try:
+            found = await _entries(inputs.rss_url.strip())
+        except Transient as error:
+            state = state.failed()
+            if not again or state.failures > MAX_FAILURES:
+                raise
+            context.logger.warning("feed_unavailable", extra={"reason": error.message})
+            yield Timer(inputs.polling_rate, state.written())
+            return
+        fresh = [entry for name, at, entry in found if state.wants(name, at)]
+        for entry in fresh:
+            yield "entry", entry
+        if fresh or not again:
+            yield "entries", fresh
+        if inputs.run_continuously:
+            yield Timer(inputs.polling_rate, state.after([name for name, _, _ in found]).written())
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What one look leaves to the next.
+
+    Attributes:
+        since: entries before this are never wanted.
+        seen: names of entries, those of the last look first.
+        failures: looks in a row that failed.
+    """
+
+    since: datetime
+    seen: tuple[str, ...] = ()
+    failures: int = 0
+
+    @classmethod
+    def first(cls, minutes: int) -> "_State":
+        return cls(now() - timedelta(minutes=minutes))
+
+    @classmethod
+    def read(cls, state: dict[str, Any]) -> "_State":
+        packed = state["seen"]
+        names = tuple(packed[at : at + _NAME_LENGTH] for at in range(0, len(packed), _NAME_LENGTH))
+        return cls(datetime.fromtimestamp(state["since"], UTC), names, state["failures"])
+
+    def written(self) -> dict[str, Any]:
+        return {"since": self.since.timestamp(), "seen": "".join(self.seen), "failures": self.failures}
+
+    def wants(self, name: str, at: datetime | None) -> bool:
+        """An entry without a date is wanted the first time that it is seen."""
+        return name not in self.seen and (at is None or at >= self.since)
+
+    def after(self, names: list[str]) -> "_State":
+        return _State(self.since, tuple(dict.fromkeys((*names, *self.seen)))[:MAX_SEEN])
+
+    def failed(self) -> "_State":
+        return _State(self.since, self.seen, self.failures + 1)
+
+
+async def _entries(address: str) -> list[tuple[str, datetime | None, dict[str, Any]]]:
+    """(name, time, entry) of each entry of a feed, each name once.
+
+    Raises:
+        BadInput: there is no feed there, or the address cannot be reached from here.
+        Transient: it cannot be had now.
+    """
+    reply = await ask("the feed's server", address, missing="there is no such feed")
+    if len(reply.body) > MAX_BYTES:
+        raise BadInput(f"the feed has more than {MAX_BYTES} bytes")
+    found: dict[str, tuple[str, datetime | None, dict[str, Any]]] = {}
+    for name, at, entry in _parsed(reply.body, dict(reply.headers)):
+        found.setdefault(name, (name, at, entry))
+    return list(found.values())
+
+
+def _parsed(body: bytes, headers: dict[str, str]) -> Iterator[tuple[str, datetime | None, dict[str, Any]]]:
+    try:
+        import feedparser  # here, because it takes long and needs the extra
+    except ImportError:
+        raise BadInput(_EXTRA) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of its own changes in time
+        feed = feedparser.parse(body, response_headers=headers)
+    if not feed.get("version") and not feed.get("entries"):
+        raise BadInput("what is at this address is not a feed")
+    for item in feed["entries"][:MAX_ENTRIES]:
+        at = _time(item)
+        entry = _entry(item, at)
+        yield _name(item, entry), at, entry
+
+
+def _entry(item: Any, at: datetime | None) -> dict[str, Any]:
+    labels = [tag.get("term") or tag.get("label") for tag in item.get("tags") or []]
+    return FeedEntry(
+        title=item.get("title") or "",
+        link=item.get("link") or "",
+        description=item.get("summary") or _content(item),
+        pub_date=at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None,
+        author=item.get("author") or "",
+        categories=[label for label in labels if label],
+    ).model_dump()
+
+
+def _content(item: Any) -> str:
+    return next((part["value"] for part in item.get("content") or [] if part.get("value")), "")
+
+
+def _time(item: Any) -> datetime | None:
+    for field in ("published_parsed", "updated_parsed", "created_parsed"):
+        if parts := item.get(field):
+            try:
+                return datetime.fromtimestamp(calendar.timegm(parts), UTC)
+            except (ValueError, OverflowError, OSError):
+                return None
+    return None
+
+
+def _name(item: Any, entry: dict[str, Any]) -> str:
+    """Sixteen characters that tell an entry from the others of its feed."""
+    text = item.get("id") or entry["link"] or f"{entry['title']}\n{entry['description']}"
+    return sha256(text.encode("utf-8", "replace")).hexdigest()[:_NAME_LENGTH]
