@@ -141,7 +141,9 @@ class Fleet:
     def have_workers(self, count: int) -> None:
         """Exactly so many, alive: what a test started beyond is stopped."""
         for name in list(self.workers)[count:]:
-            self.workers.pop(name).terminate()
+            process = self.workers.pop(name)
+            process.terminate()
+            process.wait(timeout=30)
         self.ensure_workers(count)
 
     def kill(self, name: str) -> None:
