@@ -5,41 +5,34 @@ is not given out again, and one that came late with an old date is, as long as i
 wanted. Between two looks the block waits; its state holds the names of the entries it has seen, the newest
 `MAX_SEEN` of them. A feed that cannot be had for a while is looked at again at the next time.
 
-Needs the extra `web` (feedparser).
+Reading what the feed says is the matter of `feed_reading`.
 """
 
-import calendar
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
 from agentflow.blocks.answers import ask
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.feed_reading import NAME_LENGTH, read
 from agentflow.clock import now
 from agentflow.engine.waits import Timer, Wait
 from agentflow.errors import BadInput, Transient
-
-MAX_ENTRIES: Final = 1000
-"""Entries of a feed that are read: the first ones."""
 
 MAX_SEEN: Final = 5000
 """Names of entries that are kept between two looks, 16 characters each."""
 
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""Of a feed: a broken one is read slowly, and the reader cannot be interrupted well."""
+"""Of a feed."""
 
 MAX_FAILURES: Final = 10
 """Looks in a row that may fail."""
 
 _LONGEST_MINUTES: Final = 10 * 366 * 24 * 60
 _LONGEST_SECONDS: Final = 366 * 86_400
-_EXTRA: Final = "reading feeds needs the extra `web`: pip install 'agentflow[web]'"
-_NAME_LENGTH: Final = 16
 
 
 class FeedEntry(BaseModel):
@@ -120,7 +113,7 @@ class _State:
     @classmethod
     def read(cls, state: dict[str, Any]) -> "_State":
         packed = state["seen"]
-        names = tuple(packed[at : at + _NAME_LENGTH] for at in range(0, len(packed), _NAME_LENGTH))
+        names = tuple(packed[at : at + NAME_LENGTH] for at in range(0, len(packed), NAME_LENGTH))
         return cls(datetime.fromtimestamp(state["since"], UTC), names, state["failures"])
 
     def written(self) -> dict[str, Any]:
@@ -147,55 +140,11 @@ async def _entries(address: str) -> list[tuple[str, datetime | None, dict[str, A
     reply = await ask("the feed's server", address, missing="there is no such feed")
     if len(reply.body) > MAX_BYTES:
         raise BadInput(f"the feed has more than {MAX_BYTES} bytes")
+    headers = {name: reply.headers[name] for name in ("content-type", "content-location") if name in reply.headers}
     found: dict[str, tuple[str, datetime | None, dict[str, Any]]] = {}
-    for name, at, entry in _parsed(reply.body, dict(reply.headers)):
-        found.setdefault(name, (name, at, entry))
+    for entry in read(reply.body, headers):
+        name, seconds = entry["name"], entry["time"]
+        at = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        written = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+        found.setdefault(name, (name, at, FeedEntry(**entry, pub_date=written).model_dump()))
     return list(found.values())
-
-
-def _parsed(body: bytes, headers: dict[str, str]) -> Iterator[tuple[str, datetime | None, dict[str, Any]]]:
-    try:
-        import feedparser  # here, because it takes long and needs the extra
-    except ImportError:
-        raise BadInput(_EXTRA) from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of its own changes in time
-        feed = feedparser.parse(body, response_headers=headers)
-    if not feed.get("version") and not feed.get("entries"):
-        raise BadInput("what is at this address is not a feed")
-    for item in feed["entries"][:MAX_ENTRIES]:
-        at = _time(item)
-        entry = _entry(item, at)
-        yield _name(item, entry), at, entry
-
-
-def _entry(item: Any, at: datetime | None) -> dict[str, Any]:
-    labels = [tag.get("term") or tag.get("label") for tag in item.get("tags") or []]
-    return FeedEntry(
-        title=item.get("title") or "",
-        link=item.get("link") or "",
-        description=item.get("summary") or _content(item),
-        pub_date=at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None,
-        author=item.get("author") or "",
-        categories=[label for label in labels if label],
-    ).model_dump()
-
-
-def _content(item: Any) -> str:
-    return next((part["value"] for part in item.get("content") or [] if part.get("value")), "")
-
-
-def _time(item: Any) -> datetime | None:
-    for field in ("published_parsed", "updated_parsed", "created_parsed"):
-        if parts := item.get(field):
-            try:
-                return datetime.fromtimestamp(calendar.timegm(parts), UTC)
-            except (ValueError, OverflowError, OSError):
-                return None
-    return None
-
-
-def _name(item: Any, entry: dict[str, Any]) -> str:
-    """Sixteen characters that tell an entry from the others of its feed."""
-    text = item.get("id") or entry["link"] or f"{entry['title']}\n{entry['description']}"
-    return sha256(text.encode("utf-8", "replace")).hexdigest()[:_NAME_LENGTH]

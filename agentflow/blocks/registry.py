@@ -51,6 +51,7 @@ FAMILIES: Final = (
     "websearch",
     "code_execution",
     "mail",
+    "feeds",
 )
 """Our modules that hold blocks."""
 

@@ -85,6 +85,8 @@ IDS = {
     "GetWikipediaSummary": "f5b0f5d0-1862-4d61-94be-3ad0fa772760",
     "SearchTheWeb": "87840993-2053-44b7-8da4-187ad4ee518c",
     "SendAuthenticatedWebRequest": "fff86bcd-e001-4bad-a7f6-2eae4720c8dc",
+    "ReadRSSFeed": "5ebe6768-8e5d-41e3-9134-1c7bd89a8d52",
+    "SendEmail": "4335878a-394e-4e67-adf2-919877ff49ae",
 }
 
 STATIC = {"StoreValue", "FileStore", "RetrieveInformation", "AgentOutput"} | {

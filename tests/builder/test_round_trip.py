@@ -85,7 +85,7 @@ def graphs(draw: Any, depth: int = 1) -> Graph:
     """Valid graphs: inputs, blocks fed from before them, loops back, sub-graphs, outputs."""
     g = Graph(
         draw(keys),
-        description=draw(st.text(st.characters(exclude_characters="\0"), max_size=5)),
+        description=draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)),
         settings=draw(SETTINGS),
     )
     names = draw(st.lists(keys.filter(str.strip), min_size=1, max_size=3, unique=True))
