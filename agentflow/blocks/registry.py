@@ -52,6 +52,7 @@ FAMILIES: Final = (
     "code_execution",
     "mail",
     "feeds",
+    "sql",
 )
 """Our modules that hold blocks."""
 

@@ -86,6 +86,7 @@ IDS = {
     "SearchTheWeb": "87840993-2053-44b7-8da4-187ad4ee518c",
     "SendAuthenticatedWebRequest": "fff86bcd-e001-4bad-a7f6-2eae4720c8dc",
     "ReadRSSFeed": "5ebe6768-8e5d-41e3-9134-1c7bd89a8d52",
+    "SQLQuery": "4dc35c0f-4fd8-465e-9616-5a216f1ba2bc",
     "SendEmail": "4335878a-394e-4e67-adf2-919877ff49ae",
 }
 
