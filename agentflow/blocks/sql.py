@@ -1,47 +1,40 @@
 """The block that asks a PostgreSQL database, and can change nothing in it.
 
-Read-only by role, not by looking at the query: the role that connects must have no right to write anything, and is
-refused where it has; the transaction is read-only as well. The query is prepared, so it is one statement, inside a
-SELECT, so it is one that gives rows; parameters are bound, never written into it. AgentFlow's own database is refused,
-by whatever name it is reached: the server is asked which tables are in it. Needs the extra `sql` (psycopg).
+Read-only by role, not by looking at the query. A role is refused if it, or any role that it may become, has one of the
+privileges that `sql_role` asks for; what cannot be asked, such as what a function does that its owner lets others call,
+meets a read-only transaction, which is rolled back. The query goes by the extended protocol, so it is one statement,
+inside a SELECT, so it is one that gives rows; parameters are bound, never written into it.
+
+AgentFlow's own database is refused, by whatever name it is reached: the server is asked which tables are in it. The
+password goes to the server that the credential names, and only by SCRAM, which does not show it; whoever wants TLS to
+be certain says so there: postgresql://db.example.com:5432?sslmode=verify-full. Nothing secret that the worker's account
+keeps for PostgreSQL goes along, such as a password file. Needs the extra `sql` (psycopg).
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.connecting import addresses_of, hold_to_its_server
 from agentflow.blocks.credentials import Credential, credentials, provider_of
+from agentflow.blocks.sql_role import refuse_more_than_reading, refuse_our_own
 from agentflow.errors import BadInput, Transient
+from agentflow.settings import settings
 
 _PROVIDER: Final = "database"
 _EXTRA: Final = "asking databases needs the extra `sql`: pip install 'agentflow[sql]'"
 _EXAMPLE: Final = "postgresql://db.example.com:5432"
+_PORT: Final = 5432
 _MOST_ROWS: Final = 10_000
 _CONNECT_SECONDS: Final = 10
-
-_OURS: Final = """
-SELECT count(DISTINCT relname) = 2 FROM pg_catalog.pg_class
-WHERE relkind = 'r' AND relname IN ('engine_functions', 'node_executions')
-"""
-
-_MAY_WRITE: Final = """
-SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
-    OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname IN
-        ('pg_write_all_data', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
-         'pg_maintain', 'pg_database_owner', 'pg_signal_backend')
-        AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER'))
-    OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-        AND n.nspname !~ '^pg_' AND pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
-FROM pg_catalog.pg_roles WHERE rolname = current_user
-"""
-"""Whether the role could change anything if its transaction were not read-only."""
 
 if TYPE_CHECKING:
     _Credentials = dict[str, Any] | None
@@ -61,7 +54,7 @@ class SQLQuery(Block):
         parameters: list[Any] | dict[str, Any] | None = Field(None, description="Their values, in order or by name.")
         database_type: str = Field("postgres", description="postgres; there is no other yet.")
         host: str = Field(min_length=1, max_length=255, description="The server.")
-        port: int = Field(5432, ge=1, le=65_535, description="Its port.")
+        port: int | None = Field(None, ge=1, le=65_535, description="Its port; left out: 5432.")
         database: str = Field(min_length=1, max_length=63, description="The database.")
         read_only: bool = Field(True, description="Only true is taken.")
         timeout: float = Field(30, gt=0, le=300, description="Seconds that the query may take.")
@@ -94,8 +87,11 @@ class SQLQuery(Block):
         if not inputs.read_only:
             raise BadInput("read_only: queries that change something are not carried out")
         credential = context.credential(provider_of(inputs.credentials, _PROVIDER))
-        hold_to_its_server(credential, inputs.host, inputs.port, _EXAMPLE)
-        columns, rows = _ask(inputs, credential, addresses_of(inputs.host, inputs.port))
+        port = inputs.port or _PORT
+        hold_to_its_server(credential, inputs.host, port, _EXAMPLE)
+        addresses = addresses_of(inputs.host, port)
+        refuse_our_own(addresses, port, inputs.database)
+        columns, rows = _ask(inputs, credential, addresses)
         given = rows[: inputs.max_rows]
         yield "results", [dict(zip(columns, map(_plain, row), strict=True)) for row in given]
         yield "columns", columns
@@ -111,29 +107,14 @@ def _ask(
         import psycopg  # here, because it needs the extra
     except ImportError:
         raise BadInput(_EXTRA) from None
-    milliseconds = math.ceil(inputs.timeout * 1000)
     try:
-        with psycopg.connect(
-            host=inputs.host,
-            hostaddr=",".join(addresses[:1]),  # the very address that was checked; TLS verifies the name
-            port=inputs.port,
-            dbname=inputs.database,
-            user=credential.username,
-            password=credential.password,
-            connect_timeout=_CONNECT_SECONDS,
-            options=f"-c default_transaction_read_only=on -c statement_timeout={milliseconds}",
-            application_name="agentflow",
-        ) as connection:
+        with closing(psycopg.connect(**_connection(inputs, credential, addresses))) as connection:
             connection.read_only = True
-            _refuse(connection, inputs)
-            # The query is the user's to write; what it may do is the role's matter, and that it is one is prepare's.
-            wanted = f"SELECT * FROM (\n{inputs.query}\n) AS asked LIMIT {inputs.max_rows + 1}"  # noqa: S608
-            cursor = connection.execute(wanted.encode(), inputs.parameters or None, prepare=True)
-            columns = [column.name for column in cursor.description or ()]
-            if len(set(columns)) < len(columns):
-                raise BadInput("query: two of its columns have one name; give them names with AS")
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return columns, rows
+            with connection.transaction(force_rollback=True):
+                connection.execute("SET LOCAL search_path TO pg_catalog")  # nobody's functions but PostgreSQL's
+                refuse_more_than_reading(connection, inputs.database)
+            with connection.transaction(force_rollback=True):
+                return _rows(connection, inputs)
     except psycopg.errors.QueryCanceled:
         raise Transient(f"the query took longer than {inputs.timeout:g} s") from None
     except psycopg.OperationalError as error:
@@ -142,23 +123,76 @@ def _ask(
         raise BadInput(f"query: {error.diag.message_primary or str(error).strip()}") from None
 
 
-def _refuse(connection: Any, inputs: SQLQuery.Input) -> None:
-    """
-    Raises:
-        BadInput: it is AgentFlow's own database, or the role may write.
-    """
-    if connection.execute(_OURS).fetchone()[0]:
-        raise BadInput(f"database: {inputs.database} is AgentFlow's own, which nobody asks but AgentFlow")
-    if connection.execute(_MAY_WRITE).fetchone()[0]:
-        raise BadInput("credentials: this role may do more than read; give one that has been granted SELECT only")
+def _connection(inputs: SQLQuery.Input, credential: Credential, addresses: Sequence[str]) -> dict[str, Any]:
+    """What to connect with; whatever is not said here, libpq would take from the worker's environment and home."""
+    if not credential.username or not credential.password:
+        raise BadInput(f"the credential {credential.provider} needs a username and a password")
+    wanted = parse_qs(urlsplit(credential.base_url).query)
+    return {
+        "host": ",".join([inputs.host] * len(addresses)),  # the name that TLS verifies, once an address
+        "hostaddr": ",".join(addresses),  # the very addresses that were checked
+        "port": inputs.port or _PORT,
+        "dbname": inputs.database,
+        "user": credential.username,
+        "password": credential.password,
+        "connect_timeout": _CONNECT_SECONDS,
+        "options": f"-c default_transaction_read_only=on -c statement_timeout={math.ceil(inputs.timeout * 1000)}",
+        "application_name": "agentflow",
+        "client_encoding": "utf8",
+        "passfile": os.devnull,
+        "require_auth": "scram-sha-256",
+        "gssencmode": "disable",
+        "sslmode": wanted.get("sslmode", ["prefer"])[0],
+        "sslrootcert": wanted.get("sslrootcert", ["system" if wanted.get("sslmode") == ["verify-full"] else ""])[0],
+        "sslcertmode": "disable",
+        "keepalives_idle": 30,
+        "tcp_user_timeout": math.ceil((inputs.timeout + _CONNECT_SECONDS) * 1000),
+    }
+
+
+def _rows(connection: Any, inputs: SQLQuery.Input) -> tuple[list[str], list[tuple[Any, ...]]]:
+    # The query is the user's to write. What it may do is the role's matter; that it is one, the protocol's.
+    query = inputs.query.strip().rstrip("; \t\r\n")
+    wanted = f"SELECT * FROM (\n{query}\n) AS asked LIMIT ".encode()  # noqa: S608
+    parameters = _bound(inputs.parameters)
+    # Without its rows first: which columns there are is not told with rows that do not come.
+    described = connection.execute(wanted + b"0", parameters, prepare=True).description or ()
+    columns = [column.name for column in described]
+    if len(set(columns)) < len(columns):
+        raise BadInput("query: two of its columns have one name; give them names with AS")
+    rows: list[tuple[Any, ...]] = []
+    room = most = settings().http_max_bytes
+    with connection.cursor() as cursor:
+        for row in cursor.stream(wanted + b"%d" % (inputs.max_rows + 1), parameters):
+            room -= sum(len(cursor.pgresult.get_value(0, at) or b"") for at in range(len(columns)))
+            if room < 0:
+                raise BadInput(f"query: the rows have more than {most} bytes")
+            rows.append(row)
+    return columns, rows
+
+
+def _bound(parameters: list[Any] | dict[str, Any] | None) -> list[Any] | dict[str, Any] | None:
+    """As psycopg binds them: a dictionary as a JSON value, a list as an array."""
+    from psycopg.types.json import Jsonb
+
+    def bound(value: Any) -> Any:
+        return Jsonb(value) if isinstance(value, dict) else value
+
+    if isinstance(parameters, dict):
+        return {name: bound(value) for name, value in parameters.items()} or None
+    return [bound(value) for value in parameters or []] or None
 
 
 def _away(error: Any, inputs: SQLQuery.Input) -> BadInput | Transient:
     code = error.sqlstate or ""
     told = str(error)
+    if "certificate" in told:
+        return BadInput(f"the TLS certificate of {inputs.host} cannot be trusted")
+    if "authentication method requirement" in told:
+        return BadInput(f"{inputs.host} does not take the password by SCRAM, and it is not sent in another way")
     if code.startswith(("28", "3D")) or "authentication failed" in told or "does not exist" in told:
-        return BadInput(f"{inputs.host} lets this role not into the database {inputs.database}")
-    return Transient(f"{inputs.host} cannot be reached on port {inputs.port}, or has cut the connection")
+        return BadInput(f"{inputs.host} does not let this role into the database {inputs.database}")
+    return Transient(f"{inputs.host} cannot be reached on port {inputs.port or _PORT}, or has cut the connection")
 
 
 def _plain(value: Any) -> Any:
