@@ -75,6 +75,7 @@ class AIListGenerator(ModelBlock):
     id = "9c0b0450-d199-458b-a731-072189dd6593"
     name = "AIListGenerator"
     description = "Has a language model make a list of texts: on a subject, from a source, or both."
+    for_each = ("list_item",)
 
     class Input(ModelInput):
         focus: str | None = Field(None, description="What the list is to be of, such as: names of cities.")

@@ -187,6 +187,10 @@ class Block(ABC):
         retry: when a failed attempt is made again, where neither node nor graph says.
         gathers: the input pin whose values, of all executions of a node, are gathered into the pin `items`, in groups
             of `size`, or until the run comes to rest.
+        for_each: output pins on which it gives any number of values, one an item; where there is no item, a gather
+            behind them gives an empty list.
+        feedback: input pins that bring back, in a loop, what an earlier execution of the node set in motion; where
+            nothing else feeds them, its first execution does not wait for them.
         cost: credits that a node execution costs when it has COMPLETED.
         sensitive: it acts on the outside world in a way that a person may want to approve.
         open_outputs: its output pins are not all declared; any name goes, with any value.
@@ -205,6 +209,8 @@ class Block(ABC):
     timeout: ClassVar[float | None] = None
     retry: ClassVar[RetryPolicy | None] = None
     gathers: ClassVar[str | None] = None
+    for_each: ClassVar[tuple[str, ...]] = ()
+    feedback: ClassVar[tuple[str, ...]] = ()
     cost: ClassVar[int] = 0
     sensitive: ClassVar[bool] = False
     open_outputs: ClassVar[bool] = False
@@ -306,6 +312,8 @@ def _spec(cls: type[Block]) -> BlockSpec:
         retry=cls.retry,
         cost=cls.cost,
         gathers=cls.gathers,
+        for_each=cls.for_each,
+        feedback=cls.feedback,
         categories=cls.categories,
         description=cls.description,
     )

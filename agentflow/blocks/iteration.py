@@ -18,6 +18,7 @@ class StepThroughItems(Block):
     name = "StepThroughItems"
     description = "Gives out the items of a list or dictionary one by one, each with its index or key."
     categories = ("LOGIC",)
+    for_each = ("item", "key")
 
     class Input(BlockInput):
         items: list[Any] = Field([], description="A list.")

@@ -1,7 +1,8 @@
 """The block that lets a language model choose: which of the tools that hang on it to call, and with what.
 
 In its plain mode it decides once. The values go out along the tools' links, and the conversation with them, so that a
-graph may bring both back to it with the tool's output: every turn of that loop is a node execution. In its agent mode
+graph may bring both back to it with the tool's output: every turn of that loop is a node execution, and the first one
+does not wait for what only comes back (`feedback`). In its agent mode
 it makes the calls itself: each runs as a child run while the block waits without a worker, and everything between two
 calls, the conversation and the calls still to be made, is in the state of its wait.
 """
@@ -37,6 +38,7 @@ class Orchestrator(ModelBlock):
         "that goes on calling until it is done."
     )
     categories = ("AI", "LOGIC")
+    feedback = ("conversation_history", "last_tool_output")
 
     class Input(ModelInput):
         prompt: str = Field(description="The objective; {{name}} stands for a value of prompt_values.")

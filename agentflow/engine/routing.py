@@ -101,6 +101,7 @@ def route_columns(plan: Plan, batch: Batch) -> Mapping[str, list[Any]]:
     """The routes of `batch` as the parallel columns that `agentflow_settle` takes."""
     links = batch.route_links
     sinks = [plan.nodes[link.sink] for link in links]
+    bases = [sink.base_of(link.sink_pin) for sink, link in zip(sinks, links, strict=True)]
     return {
         "ordinals": batch.route_ordinals,
         "parts": batch.route_parts,
@@ -108,6 +109,6 @@ def route_columns(plan: Plan, batch: Batch) -> Mapping[str, list[Any]]:
         "pins": [link.sink_pin for link in links],
         "statics": [link.static for link in links],
         "needs": [sink.need for sink in sinks],
-        "bases": [sink.base for sink in sinks],
+        "bases": bases,
         "sticky_sinks": [sink.has_static for sink in sinks],
     }

@@ -70,6 +70,9 @@ class BlockSpec:
         cost: credits that a node execution costs.
         gathers: the pin whose values it gathers, of many executions into one list (`worker/gathering.py`); None: it
             takes each by itself.
+        for_each: output pins on which it gives any number of values, one an item. Where there is no item, a gather
+            behind them gives an empty list.
+        feedback: input pins that bring back, in a loop, what an earlier execution set in motion (`graph/feedback.py`).
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
     """
@@ -86,6 +89,8 @@ class BlockSpec:
     retry: RetryPolicy | None = None
     cost: int = 0
     gathers: str | None = None
+    for_each: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     description: str = ""
 

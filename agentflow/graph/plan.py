@@ -14,6 +14,7 @@ from uuid import UUID
 
 from agentflow.errors import GraphInvalid, Problem
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue
+from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import base_name, is_tool_pin, tool_pin
 from agentflow.graph.plan_node import PlanLink, PlanNode, node_of, node_row
@@ -22,7 +23,7 @@ from agentflow.graph.wiring import is_masked
 
 __all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the stored form. A reader of another one must compile again."""
 
 
@@ -68,6 +69,24 @@ class Plan:
                     waiting.append(link.sink)
         return reached
 
+    def iterated(self, gather: PlanNode) -> set[int]:
+        """The nodes of whose items, or of what became of them, a gathering node makes its lists."""
+        into: dict[int, list[PlanLink]] = {}
+        for node in self.nodes:
+            for link in node.links:
+                into.setdefault(link.sink, []).append(link)
+        found: set[int] = set()
+        seen: set[int] = set()
+        waiting = [link for link in into.get(gather.number, ()) if link.sink_pin == gather.gathers]
+        while waiting:
+            link = waiting.pop()
+            if base_name(link.source_pin) in self.nodes[link.source].for_each:
+                found.add(link.source)
+            if link.source not in seen:
+                seen.add(link.source)
+                waiting += into.get(link.source, ())
+        return found
+
     def node(self, node_id: str) -> PlanNode:
         """The node with that id.
 
@@ -79,6 +98,10 @@ class Plan:
     def starting(self) -> tuple[PlanNode, ...]:
         """The nodes that are QUEUED when the run starts, in the order of the document."""
         return tuple(node for node in self.nodes if node.starts)
+
+    def primed(self) -> tuple[PlanNode, ...]:
+        """The nodes whose first execution waits for fewer pins than the later ones (`feedback`), and does not start."""
+        return tuple(node for node in self.nodes if node.feedback and not node.starts)
 
     def masked(self, masks: Mapping[str, Mapping[str, Any]]) -> "Plan":
         """The plan of a run with input masks: {node id: {pin: value}}.
@@ -140,15 +163,18 @@ def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
     """
     specs = [_spec(node, catalogue) for node in graph.nodes]
     numbers = {node.id: number for number, node in enumerate(graph.nodes)}
+    links = [_compile_link(number, link, numbers, specs) for number, link in enumerate(graph.links)]
+    links = [link for link in links if BlockKind.NOTE not in (specs[link.source].kind, specs[link.sink].kind)]
+    declared = {number: spec.feedback for number, spec in enumerate(specs)}
+    feedback = feedback_pins(declared, ((link.source, link.sink, link.sink_pin) for link in links))
     outgoing: list[list[PlanLink]] = [[] for _ in graph.nodes]
     pins: list[dict[str, bool]] = [{} for _ in graph.nodes]
-    for number, link in enumerate(graph.links):
-        compiled = _compile_link(number, link, numbers, specs)
-        if BlockKind.NOTE in (specs[compiled.source].kind, specs[compiled.sink].kind):
-            continue
-        outgoing[compiled.source].append(compiled)
-        waited = pins[compiled.sink]
-        waited[compiled.sink_pin] = waited.get(compiled.sink_pin, False) or compiled.static
+    for link in links:
+        if link.static and link.sink_pin in feedback.get(link.sink, ()):
+            link = replace(link, static=False)
+        outgoing[link.source].append(link)
+        waited = pins[link.sink]
+        waited[link.sink_pin] = waited.get(link.sink_pin, False) or link.static
     inherited = effective(graph.settings, NodeSettings())  # shared by all nodes that set nothing
     nodes = tuple(
         _compile_node(
@@ -158,6 +184,7 @@ def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
             _settings(graph, node, specs[number], inherited),
             pins[number],
             tuple(outgoing[number]),
+            feedback.get(number, ()),
         )
         for number, node in enumerate(graph.nodes)
     )
@@ -181,6 +208,7 @@ def _compile_node(
     settings: NodeSettings,
     pins: dict[str, bool],
     links: tuple[PlanLink, ...],
+    feedback: tuple[str, ...],
 ) -> PlanNode:
     name = node.input_default.get("name")
     return PlanNode(
@@ -196,11 +224,13 @@ def _compile_node(
         base=_base(spec.kind, pins),
         links=links,
         handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in links),
-        starts=_starts(spec.kind, pins),
+        starts=_starts(spec.kind, pins, feedback),
         name=name if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and isinstance(name, str) else None,
         lane=settings.queue or spec.lane,
         timeout=settings.timeout or spec.timeout,
         gathers=spec.gathers,
+        for_each=spec.for_each,
+        feedback=feedback,
     )
 
 
@@ -219,8 +249,8 @@ def _spec(node: Node, catalogue: Catalogue) -> BlockSpec:
     return spec
 
 
-def _starts(kind: BlockKind, pins: Mapping[str, bool]) -> bool:
-    return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not pins)
+def _starts(kind: BlockKind, pins: Mapping[str, bool], feedback: tuple[str, ...]) -> bool:
+    return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and len(pins) == len(feedback))
 
 
 def _base(kind: BlockKind, pins: Mapping[str, bool]) -> int:
@@ -232,4 +262,6 @@ def _masked(node: PlanNode, hidden: set[tuple[int, str]]) -> PlanNode:
     links = tuple(link for link in node.links if (link.sink, link.sink_pin) not in hidden)
     if len(pins) == len(node.pins) and len(links) == len(node.links):
         return node
-    return replace(node, pins=pins, links=links, starts=_starts(node.kind, pins), base=_base(node.kind, pins))
+    feedback = tuple(pin for pin in node.feedback if pin in pins)
+    starts, base = _starts(node.kind, pins, feedback), _base(node.kind, pins)
+    return replace(node, pins=pins, links=links, feedback=feedback, starts=starts, base=base)

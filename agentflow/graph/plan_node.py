@@ -37,6 +37,7 @@ class PlanNode:
         settings: what holds for it: its own settings over the graph's.
         pins: the pins that it waits for (linked, names as written) → whether a static link is among their links.
         base: the lowest index that a delivery may go to: 1, or 2 for a linked input node, which starts as index 1.
+            A feedback pin's is 2: see `base_of`.
         links: what its outputs fire, in the order of the document.
         handles_errors: whether a link leaves its `error` pin: then its failure does not fail the run.
         starts: whether it is QUEUED when the run starts.
@@ -44,6 +45,8 @@ class PlanNode:
         lane: the workers' queue that it goes to: the node's, else the block's.
         timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation says.
         gathers: the pin whose values it gathers into lists; None: it takes each by itself.
+        for_each: the pins on which it gives any number of values, one an item.
+        feedback: those of its pins that its first execution does not wait for (`graph/feedback.py`).
     """
 
     number: int
@@ -63,6 +66,8 @@ class PlanNode:
     lane: str = "default"
     timeout: float | None = None
     gathers: str | None = None
+    for_each: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
     has_static: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +82,19 @@ class PlanNode:
     def need(self) -> int:
         """How many pins must have a value."""
         return len(self.pins)
+
+    @property
+    def first_need(self) -> int:
+        """How many pins must have a value for its first execution."""
+        return len(self.awaited(1))
+
+    def awaited(self, idx: int) -> list[str]:
+        """The pins that must have a value for its execution `idx`."""
+        return [pin for pin in self.pins if idx >= self.base_of(pin)]
+
+    def base_of(self, pin: str) -> int:
+        """The lowest index that a value on this pin may go to."""
+        return 2 if pin in self.feedback else self.base
 
 
 def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
@@ -99,6 +117,8 @@ def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
         "lane": node.lane,
         "timeout": node.timeout,
         "gathers": node.gathers,
+        "for_each": node.for_each,
+        "feedback": node.feedback,
     }
 
 
@@ -109,4 +129,5 @@ def node_of(number: int, row: dict[str, Any], settings: list[NodeSettings]) -> P
         for link, source_pin, sink, sink_pin, static in row["links"]
     )
     rest = {**row, "kind": BlockKind(row["kind"]), "settings": settings[row["settings"]], "links": links}
+    rest |= {key: tuple(row[key]) for key in ("for_each", "feedback")}
     return PlanNode(number=number, **rest)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue, PinSpec
+from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import enclosing
 
@@ -31,6 +32,8 @@ class Wiring:
         linked: the pins of each node that wait for a link, as written; masked ones do not wait.
         links: those links that can carry something: both ends exist, neither is a note.
         masks: the run's input masks.
+        feedback: the pins that the first execution of a node does not wait for although they are linked; nodes without
+            any are left out.
     """
 
     nodes: Mapping[str, Node]
@@ -38,6 +41,7 @@ class Wiring:
     linked: Mapping[str, set[str]]
     links: tuple[Link, ...]
     masks: Masks
+    feedback: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> Self:
@@ -54,7 +58,9 @@ class Wiring:
         for link in links:
             if not is_masked(link.sink_name, masks.get(link.sink_id, ())):
                 linked[link.sink_id].add(link.sink_name)
-        return cls(nodes, specs, linked, links, masks)
+        declared = {id: spec.feedback for id, spec in specs.items()}
+        feedback = feedback_pins(declared, ((link.source_id, link.sink_id, link.sink_name) for link in links))
+        return cls(nodes, specs, linked, links, masks, feedback)
 
     def kind(self, node_id: str) -> BlockKind | None:
         """The sort of the node's block; None if there is no such block."""
@@ -64,7 +70,8 @@ class Wiring:
     def starts(self, node_id: str) -> bool:
         """Whether the node is a starting node."""
         kind = self.kind(node_id)
-        return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not self.linked[node_id])
+        waits = self.linked[node_id] - set(self.feedback.get(node_id, ()))
+        return kind is BlockKind.INPUT or (kind is not BlockKind.NOTE and not waits)
 
 
 def with_static_links(graph: Graph, catalogue: Catalogue) -> Graph:

@@ -19,6 +19,7 @@ from agentflow.services.runs import find
 from agentflow.storage import node_views
 from agentflow.storage.node_views import Budget, Key, Value
 from agentflow.storage.run_views import AnyRow
+from agentflow.storage.runs import static_values
 
 _Delivered = dict[str, tuple[int, Value]]
 
@@ -88,13 +89,19 @@ def _views(
     given = node_views.outputs(session, run_id, keys, budget)
     asleep = [key for row, key in zip(rows, keys, strict=True) if row.status == NodeStatus.WAITING]
     waits = node_views.waits(session, run_id, asleep)
+    incomplete = {row.node for row in rows if row.status == NodeStatus.INCOMPLETE}
+    stays = static_values(session, run_id, list(incomplete)) if incomplete else {}
     return [
         _view(
             plan,
             row,
             _inputs(plan, plan.nodes[row.node], delivered.get(key, {}), masks),
             given.get(key, []),
-            [pin for pin in plan.nodes[row.node].pins if pin not in delivered.get(key, {})],
+            [
+                pin
+                for pin in plan.nodes[row.node].awaited(row.idx)
+                if pin not in delivered.get(key, {}) and pin not in stays.get(row.node, ())
+            ],
             waits.get(key),
         )
         for row, key in zip(rows, keys, strict=True)

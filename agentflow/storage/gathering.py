@@ -1,20 +1,31 @@
 """Does a gathering node hold values back that it must hand on now that its run has come to rest?"""
 
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from agentflow.engine.statuses import NodeStatus
+from agentflow.engine.verdict import NodeCount
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.storage.runs import Ready
 
-_FLUSH = text("SELECT agentflow_flush(:run, :node, :pin, :size, :need)")
+_FLUSH = text("SELECT agentflow_flush(:run, :node, :pin, :size, :need, :empty)")
+
+_SIZE: Final = "size"
+"""The pin on which a gathering node is told how many values make a group."""
 
 
-def flush(session: Session, run_id: UUID, plan: Plan) -> list[Ready]:
+def flush(
+    session: Session, run_id: UUID, plan: Plan, masks: Mapping[str, Mapping[str, Any]], counts: Sequence[NodeCount]
+) -> list[Ready]:
     """Make executions of the gathering nodes with a remainder, the most upstream first: what they give may feed others.
 
-    The run's gate is held alone, and nothing of it is open.
+    One that got nothing gives an empty list where a for-each has run through its items and none of them reached it; in
+    a branch that was not taken it gives nothing. `counts`: the run's node executions. The run's gate is held alone,
+    and nothing of it is open.
     """
     held_up: set[int] = set()
     ready: list[Ready] = []
@@ -27,8 +38,9 @@ def flush(session: Session, run_id: UUID, plan: Plan) -> list[Ready]:
                 "run": run_id,
                 "node": node.number,
                 "pin": node.gathers,
-                "size": _size(node),
+                "size": _size(node, masks.get(node.id, {})),
                 "need": node.need,
+                "empty": _went_through(plan.iterated(node), counts),
             },
         )
         if idx is not None:
@@ -37,6 +49,13 @@ def flush(session: Session, run_id: UUID, plan: Plan) -> list[Ready]:
     return ready
 
 
-def _size(node: PlanNode) -> int | None:
-    size = node.input_default.get("size")
+def _went_through(nodes: Collection[int], counts: Sequence[NodeCount]) -> bool:
+    """Whether some of these nodes have completed, and none has failed."""
+    statuses = {count.status for count in counts if count.node in nodes}
+    return NodeStatus.COMPLETED in statuses and NodeStatus.FAILED not in statuses
+
+
+def _size(node: PlanNode, mask: Mapping[str, Any]) -> int | None:
+    """Values in a group, where the graph or a mask says; None: all, or a link says."""
+    size = mask.get(_SIZE, None if _SIZE in node.pins else node.input_default.get(_SIZE))
     return size if isinstance(size, int) and size > 0 else None

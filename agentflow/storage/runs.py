@@ -3,6 +3,7 @@
 Each function works in the caller's transaction.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,15 +17,15 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import FirstFailure, NodeCount, Verdict, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
-from agentflow.graph.plan import Plan
+from agentflow.graph.plan import Plan, PlanNode
 from agentflow.settings import settings
-from agentflow.storage.tables import Delivery, NodeExecution, Run
+from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
 
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
     ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
     "cast(:names AS text[]), cast(:values AS text[]), cast(:nodes AS int[]), cast(:starting AS int[]), "
-    "cast(:needs AS int[]))"
+    "cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
 
 
@@ -80,6 +81,7 @@ def create(
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = [node for node in plan.starting() if only is None or node.number in only]
+    primed = [node for node in plan.primed() if only is None or node.number in only]
     input_nodes = {name: node.number for name, node in plan.inputs.items() if only is None or node.number in only}
     parent = new.parent
     row = session.execute(
@@ -106,7 +108,9 @@ def create(
             "values": [dumps(value) for value in new.inputs.values()],
             "nodes": [input_nodes.get(name) for name in new.inputs],
             "starting": [node.number for node in starting],
-            "needs": [node.need for node in starting],
+            "needs": [node.first_need for node in starting],
+            "primed": [node.number for node in primed],
+            "first_needs": [node.first_need for node in primed],
         },
     ).one()
     return [Ready(node, 1) for node in row.q_node or ()]
@@ -173,7 +177,7 @@ def take_census(session: Session, run_id: UUID) -> Census | None:
 def missing_values(session: Session, run_id: UUID, plan: Plan, census: Census) -> dict[int, dict[str, int]]:
     """What the leftovers lack: node → pin → how many of its INCOMPLETE executions wait for a value on it."""
     return {
-        count.node: _missing(session, run_id, count.node, plan.nodes[count.node].pins)
+        count.node: _missing(session, run_id, plan.nodes[count.node])
         for count in census.counts
         if count.status is NodeStatus.INCOMPLETE
     }
@@ -193,18 +197,34 @@ def first_failure(session: Session, run_id: UUID, plan: Plan, census: Census) ->
     return FirstFailure(node, reason, error or "")
 
 
-def _missing(session: Session, run_id: UUID, node: int, pins: Mapping[str, bool]) -> dict[str, int]:
-    incomplete = select(NodeExecution.idx).where(
-        NodeExecution.run_id == run_id, NodeExecution.node == node, NodeExecution.status == NodeStatus.INCOMPLETE
-    )
-    total = session.scalar(select(func.count()).select_from(incomplete.subquery())) or 0
+def _missing(session: Session, run_id: UUID, node: PlanNode) -> dict[str, int]:
+    incomplete = session.scalars(
+        select(NodeExecution.idx).where(
+            NodeExecution.run_id == run_id,
+            NodeExecution.node == node.number,
+            NodeExecution.status == NodeStatus.INCOMPLETE,
+            NodeExecution.have > 0,
+        )
+    ).all()
     delivered = session.execute(
         select(Delivery.pin, func.count().label("count"))
-        .where(Delivery.run_id == run_id, Delivery.node == node, Delivery.idx.in_(incomplete))
+        .where(Delivery.run_id == run_id, Delivery.node == node.number, Delivery.idx == func.any(list(incomplete)))
         .group_by(Delivery.pin)
     )
     have = {pin: int(count) for pin, count in delivered}
-    return {pin: lacking for pin in pins if (lacking := total - have.get(pin, 0)) > 0}
+    stays = static_values(session, run_id, [node.number]).get(node.number, set())
+    wanted = Counter(pin for idx in incomplete for pin in node.awaited(idx) if pin not in stays)
+    return {pin: lacking for pin, count in wanted.items() if (lacking := count - have.get(pin, 0)) > 0}
+
+
+def static_values(session: Session, run_id: UUID, nodes: Sequence[int]) -> Mapping[int, set[str]]:
+    """The static pins of these nodes that have a value by now, which counts for every execution: node → pins."""
+    found: dict[int, set[str]] = {}
+    for node, pin in session.execute(
+        select(StickyValue.node, StickyValue.pin).where(StickyValue.run_id == run_id, StickyValue.node.in_(nodes))
+    ):
+        found.setdefault(node, set()).add(pin)
+    return found
 
 
 def finish(session: Session, run_id: UUID, verdict: Verdict) -> tuple[UUID, Ready] | None:

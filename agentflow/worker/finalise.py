@@ -12,12 +12,11 @@ from sqlalchemy.orm import Session
 
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.verdict import judge
-from agentflow.graph.plan import Plan
 from agentflow.services import admission
 from agentflow.storage import gathering, runs
 from agentflow.storage.connect import session
 from agentflow.storage.runs import Ready
-from agentflow.worker.process import Process, process
+from agentflow.worker.process import Process, RunContext, process
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     if run is None:
         return False
     with session() as opened:
-        result = _decide(opened, run_id, run.plan)
+        result = _decide(opened, run)
     publish(run.plan, run_id, run.priority, result.ready)
     if result.woken is not None:
         parent_id, ready = result.woken
@@ -51,14 +50,15 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     return result.verdict == "over"
 
 
-def _decide(opened: Session, run_id: UUID, plan: Plan) -> _Result:
+def _decide(opened: Session, run: RunContext) -> _Result:
+    run_id, plan = run.run_id, run.plan
     rest = runs.rest(opened, run_id)
     if rest.verdict != "over":
         return _Result(rest.verdict, rest.ready)
     census = runs.take_census(opened, run_id)
     if census is None:
         return _Result("busy")
-    if census.stop is None and (flushed := gathering.flush(opened, run_id, plan)):
+    if census.stop is None and (flushed := gathering.flush(opened, run_id, plan, run.masks, census.counts)):
         return _Result("released", flushed)
     missing = runs.missing_values(opened, run_id, plan, census)
     failure = runs.first_failure(opened, run_id, plan, census)

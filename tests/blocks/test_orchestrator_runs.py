@@ -134,3 +134,57 @@ def test_arguments_that_a_tool_cannot_take_are_told_before_it_is_called(
     assert result(api, run_id) == ("COMPLETED", {"word": ["I cannot."]})
     assert children(run_id) == []
     assert 'operation of Calculator cannot be "Guess"' in models.asked[1].body["messages"][-2]["content"]
+
+
+def looping(**inputs: Any) -> dict[str, Any]:
+    """The same, but the tool's result and the conversation come back to the Orchestrator: each turn is an execution."""
+    document = graph(**inputs)
+    document["nodes"] += [
+        {"id": "task", "block_id": registry.by_name("AgentInput").id, "input_default": {"name": "task"}},
+    ]
+    document["links"] += [
+        {"source_id": source, "source_name": pin, "sink_id": "boss", "sink_name": into}
+        for source, pin, into in (
+            ("task", "result", "prompt"),
+            ("boss", "conversations", "conversation_history"),
+            ("Calculator", "result", "last_tool_output"),
+        )
+    ]
+    return document
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_loop_brings_conversation_and_result_back_and_the_first_turn_does_not_wait_for_them(
+    models: ModelServer, api: FlaskClient, submit: Submit, work: Work
+) -> None:
+    again = ("Calculator", {"operation": "Multiply", "a": 5, "b": 7})
+    models.replies.extend([Reply(calls=(SUM,)), Reply(calls=(again,)), Reply("It is 35.")])
+    run_id = submit(looping(), {"task": "What is (2 + 3) times 7?"})
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"sum": [5, 35], "word": ["It is 35."]})
+    told = [message["content"] for message in models.asked[2].body["messages"] if message["role"] == "tool"]
+    assert told == ["5.0", "35.0"]
+    assert api.get(f"/api/v1/runs/{run_id}").json["stats"]["leftovers"] == []
+
+
+@pytest.mark.usefixtures("credentials")
+def test_the_loop_may_start_without_anything_from_outside(
+    models: ModelServer, api: FlaskClient, submit: Submit, work: Work
+) -> None:
+    document = looping()
+    document["links"] = [link for link in document["links"] if link["source_id"] != "task"]
+    models.replies.extend([Reply(calls=(SUM,)), Reply("It is 5.")])
+    run_id = submit(document)
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"sum": [5], "word": ["It is 5."]})
+
+
+@pytest.mark.usefixtures("credentials")
+def test_an_agent_that_nothing_reached_is_no_leftover(api: FlaskClient, submit: Submit, work: Work) -> None:
+    run_id = submit(looping())  # the input has no value
+    work(run_id)
+    run = api.get(f"/api/v1/runs/{run_id}").json
+    assert run["status"] == "COMPLETED"
+    assert run["stats"]["leftovers"] == []
+    [boss] = api.get(f"/api/v1/runs/{run_id}/nodes?node=boss").json["items"]
+    assert (boss["status"], boss["waiting_for"]) == ("INCOMPLETE", ["prompt"])

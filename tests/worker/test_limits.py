@@ -1,4 +1,4 @@
-"""Limits over all workers park what is over them; caches, budgets and gathers do what a graph's author set."""
+"""Limits over all workers park what is over them; caches and budgets do what a graph's author set."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from agentflow.blocks import registry
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
 from agentflow.services.cancellation import cancel
@@ -298,56 +297,3 @@ def test_a_run_ends_when_it_has_cost_more_than_its_budget(
         ("FAILED", "insufficient_balance", "the run has cost more than its budget")
     ]
     assert rows("SELECT stats ->> 'cost' FROM runs") == ["12"]
-
-
-def gathering(probe: Probe, submit: Submit, count: int, **literals: Any) -> UUID:
-    """node 0 gives `count` values, node 1 passes each, node 2 gathers, node 3 takes the lists."""
-    nodes = [
-        {"id": "each", "block_id": probe(several(count)), "input_default": {}},
-        {"id": "one", "block_id": probe(passes), "input_default": {}},
-        {"id": "gather", "block_id": registry.by_name("Gather").id, "input_default": literals},
-        {"id": "all", "block_id": probe(passes), "input_default": {}},
-    ]
-    links = [
-        {"source_id": source, "source_name": pin, "sink_id": sink, "sink_name": to}
-        for source, pin, sink, to in (
-            ("each", "value", "one", "value"),
-            ("one", "value", "gather", "item"),
-            ("gather", "items", "all", "value"),
-        )
-    ]
-    return submit({"name": "gather", "nodes": nodes, "links": links})
-
-
-def run_to_its_end(run_id: UUID, rows: Rows, *, backwards: bool = False) -> None:
-    while not finalise(run_id):
-        ready = rows(
-            "SELECT node, idx FROM node_executions WHERE run_id = :run AND status = 'QUEUED' ORDER BY node, idx",
-            run=run_id,
-        )
-        for node, idx in reversed(ready) if backwards else ready:
-            execute(run_id, node, idx)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_a_gather_gives_groups_in_order_and_the_rest_when_nothing_more_can_come(
-    backwards: bool, probe: Probe, submit: Submit, outputs: Outputs, rows: Rows
-) -> None:
-    run_id = gathering(probe, submit, 7, size=3)
-    run_to_its_end(run_id, rows, backwards=backwards)
-    assert outputs(run_id, 3) == [("value", [0, 1, 2]), ("value", [3, 4, 5]), ("value", [6])]
-    assert rows("SELECT status FROM runs") == ["COMPLETED"]
-
-
-def test_a_gather_without_a_size_gives_all_at_once(probe: Probe, submit: Submit, outputs: Outputs, rows: Rows) -> None:
-    run_id = gathering(probe, submit, 7)
-    run_to_its_end(run_id, rows)
-    assert outputs(run_id, 3) == [("value", list(range(7)))]
-
-
-def test_a_gather_of_whole_groups_gives_no_empty_rest(
-    probe: Probe, submit: Submit, outputs: Outputs, rows: Rows
-) -> None:
-    run_id = gathering(probe, submit, 6, size=3)
-    run_to_its_end(run_id, rows)
-    assert outputs(run_id, 3) == [("value", [0, 1, 2]), ("value", [3, 4, 5])]

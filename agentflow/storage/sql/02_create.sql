@@ -8,12 +8,15 @@
 -- p_window  node executions that are QUEUED and not held, at most
 -- i_*  the inputs: name, value (JSON text), and the number of the input node of that name (null: the graph has none)
 -- s_*  the starting nodes: number, and how many linked pins each has
+-- f_*  nodes whose first execution waits for fewer pins than the later ones (graph/feedback.py): number, and how many. Its
+--      row is there from the start, so that a delivery knows no special case
 
 CREATE OR REPLACE FUNCTION agentflow_create_run(
     p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
     p_deadline timestamptz, p_budget bigint, p_node_limit int, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
     p_forked_from uuid, p_most int, p_window int,
-    i_name text[], i_value text[], i_node int[], s_node int[], s_need int[], OUT q_node int[], OUT created boolean
+    i_name text[], i_value text[], i_node int[], s_node int[], s_need int[],
+    f_node int[], f_need int[], OUT q_node int[], OUT created boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
@@ -37,6 +40,10 @@ BEGIN
            CASE WHEN v_hold IS NULL AND s.n <= p_window THEN v_now + agentflow_ring_grace() ELSE 'infinity' END
     FROM unnest(s_node, s_need) WITH ORDINALITY AS s(node, need, n);
     q_node := CASE WHEN v_hold IS NULL THEN s_node[:p_window] END;
+    IF f_node <> '{}' THEN
+        INSERT INTO node_executions (run_id, node, idx, status, open, have, need, check_at)
+        SELECT p_run, f.node, 1, 'INCOMPLETE', false, 0, f.need, v_now FROM unnest(f_node, f_need) AS f(node, need);
+    END IF;
     IF i_name <> '{}' THEN
         INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
         SELECT p_run, -1, 1, i.n - 1, 0, i.name, i.value FROM unnest(i_name, i_value) WITH ORDINALITY AS i(name, value, n);

@@ -10,7 +10,8 @@
 --
 -- In all functions the arrays run in parallel, a place for each arriving value, in the order of arrival:
 --   src (index of the source's execution), ord, part (which output), sink, pin, static (came over a static link),
---   need (linked pins of the sink), base (lowest index that may be delivered to), sticky (the sink has a static pin).
+--   need (linked pins of the sink), base (lowest index that this pin may be delivered to), sticky (the sink has a static
+--   pin).
 -- The caller holds the sink locks.
 
 CREATE OR REPLACE FUNCTION agentflow_place(
@@ -37,7 +38,8 @@ BEGIN
         FOR v_sink IN
             SELECT a.sink, array_agg(a.src ORDER BY a.i) AS src, array_agg(a.ord ORDER BY a.i) AS ord,
                    array_agg(a.part ORDER BY a.i) AS part, array_agg(a.pin ORDER BY a.i) AS pin,
-                   array_agg(a.static ORDER BY a.i) AS static, min(a.need) AS need, min(a.base) AS base
+                   array_agg(a.static ORDER BY a.i) AS static, array_agg(a.base ORDER BY a.i) AS base,
+                   min(a.need) AS need
             FROM unnest(a_src, a_ord, a_part, a_sink, a_pin, a_static, a_need, a_base, a_sticky)
                  WITH ORDINALITY AS a(src, ord, part, sink, pin, static, need, base, sticky, i)
             WHERE a.sticky GROUP BY a.sink ORDER BY a.sink
@@ -131,7 +133,7 @@ END $$;
 -- Values for one sink that has static pins: runs of plain values in sets, each static value by itself.
 CREATE OR REPLACE FUNCTION agentflow_place_sticky(
     p_run uuid, p_node int, p_sink int,
-    a_src int[], a_ord int[], a_part int[], a_pin text[], a_static boolean[], p_need int, p_base int
+    a_src int[], a_ord int[], a_part int[], a_pin text[], a_static boolean[], p_need int, a_base int[]
 ) RETURNS int[] LANGUAGE plpgsql AS $$
 DECLARE
     v_known text[];
@@ -146,7 +148,7 @@ BEGIN
         v_to := v_from;
         IF a_static[v_from] THEN
             v_queued := agentflow_place_static(p_run, p_node, p_sink, a_src[v_from], a_ord[v_from], a_part[v_from],
-                                               a_pin[v_from], p_need, p_base, v_known);
+                                               a_pin[v_from], p_need, a_base[v_from], v_known);
             IF a_pin[v_from] <> ALL (v_known) THEN
                 v_known := v_known || a_pin[v_from];
             END IF;
@@ -158,7 +160,7 @@ BEGIN
             FROM agentflow_place_set(
                 p_run, p_node, a_src[v_from:v_to], a_ord[v_from:v_to], a_part[v_from:v_to],
                 array_fill(p_sink, ARRAY[v_to - v_from + 1]), a_pin[v_from:v_to],
-                array_fill(p_need, ARRAY[v_to - v_from + 1]), array_fill(p_base, ARRAY[v_to - v_from + 1]),
+                array_fill(p_need, ARRAY[v_to - v_from + 1]), a_base[v_from:v_to],
                 a_static[v_from:v_to], v_known) p;
         END IF;
         IF v_queued <> '{}' THEN

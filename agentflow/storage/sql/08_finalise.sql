@@ -75,7 +75,9 @@ BEGIN
     END IF;
     SELECT coalesce(json_agg(json_build_array(c.node, c.status, c.n, c.started) ORDER BY c.node, c.status), '[]') INTO counts
     FROM (SELECT e.node, e.status, count(*) AS n, count(*) FILTER (WHERE e.attempt > 0) AS started
-          FROM node_executions e WHERE e.run_id = p_run GROUP BY e.node, e.status) c;
+          FROM node_executions e
+          WHERE e.run_id = p_run AND (e.status <> 'INCOMPLETE' OR e.have > 0)  -- one that nothing has reached is no leftover
+          GROUP BY e.node, e.status) c;
     reported := agentflow_reported(p_run);
     RETURN NEXT;
 END $$;

@@ -1,0 +1,78 @@
+"""Which pins bring back to a node what it set in motion itself? Its first execution does not wait for them.
+
+A block that works in a loop (an agent that calls tools) declares such pins: its own conversation comes back to it, and
+the output of the tool that it called. In a graph a declared pin is a *feedback pin* where every link into it comes from
+the node itself or from what lies downstream of it. Then the first execution runs without it, and its k-th value meets
+the other pins' values of execution k + 1. A value on it answers one execution: it never stays, even over a static link.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from agentflow.graph.pins import base_name
+
+_Id = TypeVar("_Id", bound=Hashable)
+
+
+def feedback_pins(
+    declared: Mapping[_Id, Collection[str]], links: Iterable[tuple[_Id, _Id, str]]
+) -> Mapping[_Id, tuple[str, ...]]:
+    """The feedback pins of each node that has some, as its links write them; in time linear in nodes and links.
+
+    Args:
+        declared: the pins that the block of a node declares, by node; nodes without any may be left out.
+        links: (source, sink, pin of the sink).
+    """
+    declared = {node: pins for node, pins in declared.items() if pins}
+    if not declared:
+        return {}
+    sinks: dict[_Id, list[_Id]] = defaultdict(list)
+    arriving: dict[tuple[_Id, str], list[_Id]] = defaultdict(list)
+    for source, sink, pin in links:
+        sinks[source].append(sink)
+        if base_name(pin) in declared.get(sink, ()):
+            arriving[sink, pin].append(source)
+    # Whoever has a link to a node and lies downstream of it is on a cycle with it.
+    cycle = _cycles(sinks)
+    found: dict[_Id, tuple[str, ...]] = {}
+    for (sink, pin), sources in arriving.items():
+        if all(cycle[source] == cycle[sink] for source in sources):
+            found[sink] = (*found.get(sink, ()), pin)
+    return found
+
+
+def _cycles(sinks: Mapping[_Id, Sequence[_Id]]) -> Mapping[_Id, _Id]:
+    """Node → the name of its strongly connected component (Kosaraju's algorithm)."""
+    sources: dict[_Id, list[_Id]] = defaultdict(list)
+    for source, reached in sinks.items():
+        for sink in reached:
+            sources[sink].append(source)
+    component: dict[_Id, _Id] = {}
+    for root in reversed(list(_by_end(sinks))):
+        waiting = [root]
+        while waiting:
+            node = waiting.pop()
+            if node not in component:
+                component[node] = root
+                waiting += sources[node]
+    return component
+
+
+def _by_end(sinks: Mapping[_Id, Sequence[_Id]]) -> Iterator[_Id]:
+    """All nodes, each after those that a depth-first walk reaches from it."""
+    seen: set[_Id] = set()
+    for root in sinks:
+        if root in seen:
+            continue
+        seen.add(root)
+        path = [(root, iter(sinks[root]))]
+        while path:
+            node, rest = path[-1]
+            step = next((sink for sink in rest if sink not in seen), None)
+            if step is None:
+                yield node
+                path.pop()
+            else:
+                seen.add(step)
+                path.append((step, iter(sinks.get(step, ()))))
