@@ -56,6 +56,11 @@ def failure_is_unhandled(plan: Plan, node: int) -> bool:
     return not plan.nodes[node].handles_errors and plan.nodes[node].settings.on_node_failure != "ignore"
 
 
+def failure_stops(plan: Plan, node: int) -> bool:
+    """Whether a failure of this node, for good, cancels the rest of its run."""
+    return plan.nodes[node].settings.on_node_failure == "stop" and failure_is_unhandled(plan, node)
+
+
 def judge(
     plan: Plan,
     counts: Sequence[NodeCount],

@@ -15,6 +15,7 @@ import psycopg2.extras
 
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, route_columns
+from agentflow.engine.statuses import FailureReason
 from agentflow.engine.waits import WaitKind
 from agentflow.errors import EngineError, Unavailable
 from agentflow.graph.plan import Plan
@@ -50,10 +51,10 @@ _STATEMENTS = {
         "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)",
     ),
     "settle_and": (
-        f"{_SETTLE_TYPES}, jsonb, text, text, float8, text, text, text, boolean, boolean, boolean",
+        f"{_SETTLE_TYPES}, jsonb, text, text, float8, text, text, text, boolean, boolean, boolean, text",
         "SELECT * FROM agentflow_settle_and($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
         "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, "
-        "$26, $27, $28, $29, $30, $31, $32, $33, $34, $35)",
+        "$26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
     ),
     "release": ("uuid, int, int, int", "SELECT * FROM agentflow_release($1, $2, $3, $4)"),
     "wake_due": ("uuid, int, int", "SELECT agentflow_wake_due($1, $2, $3)"),
@@ -85,7 +86,7 @@ _STATEMENTS = {
     "recall": ("int", "SELECT agentflow_recall($1)"),
     "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
-    "overdue_runs": ("int", "SELECT agentflow_overdue_runs($1)"),
+    "overdue_runs": ("int", "SELECT * FROM agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
     "orphans": ("int", "SELECT agentflow_orphans($1)"),
     "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
@@ -202,6 +203,7 @@ class Change:
         wait: for what, where it becomes WAITING.
         wakes: the run is a child, and its parent wants to hear of this.
         frees: it may hold a slot of a concurrency limit.
+        stops: its run must be stopped now, for this reason.
     """
 
     status: Literal["COMPLETED", "FAILED", "QUEUED", "WAITING"] | None
@@ -212,11 +214,12 @@ class Change:
     wait: WaitFor | None = None
     wakes: bool = False
     frees: bool = False
+    stops: FailureReason | None = None
 
     @property
     def plain(self) -> bool:
         """Whether nothing else happens with it."""
-        return not (self.stats or self.wait or self.wakes or self.frees)
+        return not (self.stats or self.wait or self.wakes or self.frees or self.stops)
 
 
 def _array(values: Sequence[int]) -> str:
@@ -354,9 +357,8 @@ class HotConnection:
             verdict, nodes, indexes, go_on, crowded = self._call("settle", *values)[0]
             return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
         wait = change.wait or WaitFor(None, *[None] * 3)  # type: ignore[arg-type]
-        row = self._call(
-            "settle_and", *values, dumps(change.stats) if change.stats else None, *wait, change.wakes, change.frees
-        )[0]
+        stats = dumps(change.stats) if change.stats else None
+        row = self._call("settle_and", *values, stats, *wait, change.wakes, change.frees, change.stops)[0]
         verdict, nodes, indexes, go_on, crowded, *others, cost = row
         return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded), _ready_of(*others), cost)
 
@@ -441,9 +443,9 @@ class HotConnection:
         """The broker's queues are empty: make what was put off behind them due, at most `limit`; how many that were."""
         return int(self._call("recall", limit)[0][0])
 
-    def overdue_runs(self, limit: int) -> list[UUID]:
-        """At most `limit` runs whose deadline has passed and that nobody has stopped."""
-        return [row[0] for row in self._call("overdue_runs", limit)]
+    def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason]]:
+        """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason."""
+        return [(run_id, FailureReason(reason)) for run_id, reason in self._call("overdue_runs", limit)]
 
     def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
         """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""

@@ -5,6 +5,7 @@ Each function works in the caller's transaction, under the run's gate held alone
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from agentflow.graph.plan import Plan
 from agentflow.settings import settings
 from agentflow.storage import runs
 from agentflow.storage.runs import NewRun, Ready
-from agentflow.storage.tables import Delivery, NodeExecution, Run
+from agentflow.storage.tables import Delivery, NodeExecution, ParkedRoutes, Run
 
 _AGAIN = (RunStatus.FAILED, RunStatus.CANCELLED)
 
@@ -163,38 +164,72 @@ def fork(session: Session, source: UUID, new: NewRun, plan: Plan, anew: set[int]
     return _ready(row)
 
 
+class _Arrival(NamedTuple):
+    """An output of a node that is taken over, on its way to a node that runs again."""
+
+    sink: int
+    source: int
+    source_idx: int
+    ordinal: int
+    part: int
+    pin: str
+
+
 def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, kept: list[int], anew: set[int]) -> None:
     """What nodes that are taken over gave to nodes that run again arrives there again, in its order."""
     static: Mapping[tuple[int, int, str], bool] = {
         (node.number, link.sink, link.sink_pin): link.static for node in plan.nodes for link in node.links
     }
-    found = session.execute(
+    arrivals = [*_delivered(session, source, kept, anew), *_kept_back(session, source, kept, anew)]
+    arrivals = [one for one in arrivals if one.pin in plan.nodes[one.sink].pins]  # the others are masked now
+    for (_, producer), group in groupby(arrivals, key=lambda one: (one.sink, one.source)):
+        values = list(group)
+        sink = plan.nodes[values[0].sink]
+        session.execute(
+            _PLACE,
+            {
+                "run": fork_id,
+                "source": producer,
+                "idx": [one.source_idx for one in values],
+                "ordinals": [one.ordinal for one in values],
+                "parts": [one.part for one in values],
+                "sinks": [sink.number for _ in values],
+                "pins": [one.pin for one in values],
+                "statics": [static[producer, sink.number, one.pin] for one in values],
+                "needs": [sink.need for _ in values],
+                "bases": [sink.base_of(one.pin) for one in values],
+                "sticky": [sink.has_static for _ in values],
+            },
+        )
+
+
+def _delivered(session: Session, run_id: UUID, kept: list[int], anew: set[int]) -> list[_Arrival]:
+    found = session.scalars(
         select(Delivery)
         .where(
-            Delivery.run_id == source,
+            Delivery.run_id == run_id,
             Delivery.node.in_(anew),
             Delivery.source_node.in_(kept),
             Delivery.filled.is_(False),
         )
         .order_by(Delivery.node, Delivery.idx, Delivery.pin)
-    ).scalars()
-    for delivery in found:
-        sink = plan.nodes[delivery.node]
-        if delivery.pin not in sink.pins:  # masked now
-            continue
-        session.execute(
-            _PLACE,
-            {
-                "run": fork_id,
-                "source": delivery.source_node,
-                "idx": [delivery.source_idx],
-                "ordinals": [delivery.source_ordinal],
-                "parts": [delivery.source_part],
-                "sinks": [sink.number],
-                "pins": [delivery.pin],
-                "statics": [static[delivery.source_node, sink.number, delivery.pin]],
-                "needs": [sink.need],
-                "bases": [sink.base],
-                "sticky": [sink.has_static],
-            },
-        )
+    )
+    return [
+        _Arrival(one.node, one.source_node, one.source_idx, one.source_ordinal, one.source_part, one.pin)
+        for one in found
+    ]
+
+
+def _kept_back(session: Session, run_id: UUID, kept: list[int], anew: set[int]) -> list[_Arrival]:
+    """What waited for its turn when the run was stopped, and so was never delivered."""
+    parked = session.scalars(
+        select(ParkedRoutes)
+        .where(ParkedRoutes.run_id == run_id, ParkedRoutes.node.in_(kept))
+        .order_by(ParkedRoutes.node, ParkedRoutes.idx, ParkedRoutes.first)
+    )
+    return [
+        _Arrival(sink, held.node, held.idx, ordinal, part, pin)
+        for held in parked
+        for ordinal, part, sink, pin in zip(held.ordinals, held.parts, held.sinks, held.pins, strict=True)
+        if sink in anew
+    ]

@@ -197,6 +197,7 @@ class Run(Table):
         Index(
             "runs_deadline_idx", "deadline_at", postgresql_where=text("ended_at IS NULL AND deadline_at IS NOT NULL")
         ),
+        Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
 
@@ -212,6 +213,7 @@ class Run(Table):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")  # 9 is most urgent
     stop_as: Mapped[str | None]  # the status with which it will end, once it was stopped; the first stop wins
     stop_reason: Mapped[str | None]
+    stop_due: Mapped[str | None]  # FailureReason: something settled so that it must be stopped; whoever did so does it
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]

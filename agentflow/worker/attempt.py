@@ -20,7 +20,7 @@ from agentflow.graph.plan import PlanNode
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Claim, Settled
 from agentflow.storage.runs import Ready
-from agentflow.worker.follow import follow
+from agentflow.worker.follow import failed, follow
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext
 
@@ -133,13 +133,14 @@ class Attempt:
                 self._batch = Batch(first=self.claim.emitted)
             if error is not None:
                 self._router.add_error(self._batch, error, self.claim.attempt)
-            settled = self._settle_or_fail(change)
+            settled, change = self._settle_or_fail(change)
             follow(
                 self.process,
                 self.run,
                 self.node.number,
                 settled,
                 final=change.status != "QUEUED" or settled.verdict == "stopped",
+                stops=change.stops,
             )
             return settled
 
@@ -162,17 +163,20 @@ class Attempt:
                 if verdict == "queued":
                     publish(self.run.plan, self.run.run_id, self.run.priority, [Ready(self.node.number, self.idx)])
 
-    def _settle_or_fail(self, change: Change) -> Settled:
+    def _settle_or_fail(self, change: Change) -> tuple[Settled, Change]:
         """Settle; what PostgreSQL refuses to store fails the node execution instead of being tried for ever."""
         try:
-            return self._settle(change)
+            return self._settle(change), change
         except Unavailable:
             raise
         except EngineError as error:
             logger.exception("settle_refused", extra={"run": str(self.run.run_id), "node": self.node.id})
             self._batch = Batch(first=self._batch.first)
             message = f"what the block yielded cannot be stored: {error.message}"
-            return self._settle(replace(change, status="FAILED", reason="system", error=message, wait=None))
+            self.kept = None
+            refused = replace(change, status="FAILED", reason="system", error=message, wait=None)
+            refused = failed(self.run, self.node.number, refused)
+            return self._settle(refused), refused
 
     def _settle(self, change: Change) -> Settled:
         give_up_at = time.monotonic() + _SETTLE_PATIENCE.total_seconds()

@@ -33,7 +33,7 @@ from agentflow.storage.node_executions import Change, Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
-from agentflow.worker.follow import end_if_quiescent, stop_after_failure
+from agentflow.worker.follow import end_if_quiescent, failed
 from agentflow.worker.gathering import gather
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext, holder, process
@@ -248,8 +248,6 @@ def settle(attempt: Attempt, outcome: Outcome) -> None:
     settled = attempt.settle(change, error)
     if change.status == "COMPLETED" and settled is not None and settled.verdict == "landed":
         caching.keep(attempt)
-    if change.status == "FAILED" and settled is not None and settled.verdict == "landed":
-        stop_after_failure(attempt.run, attempt.node.number)
 
 
 def _with_all(attempt: Attempt, change: Change) -> Change:
@@ -279,5 +277,5 @@ def _change(attempt: Attempt, outcome: Outcome) -> Change:
         )  # recorded as CANCELLED, as its run was stopped; if that were not so, it would run again
     delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance)
     if delay is None:
-        return Change("FAILED", outcome.reason, outcome.message)
+        return failed(attempt.run, attempt.node.number, Change("FAILED", outcome.reason, outcome.message))
     return Change("QUEUED", outcome.reason, outcome.message, delay.total_seconds())

@@ -5,15 +5,16 @@ nothing is busy are found.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.statuses import FailureReason, RunStatus
-from agentflow.engine.verdict import failure_is_unhandled
+from agentflow.engine.verdict import failure_stops
 from agentflow.errors import AlreadyEnded
 from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
-from agentflow.storage.node_executions import HotConnection, ReadyOf, Settled
+from agentflow.storage.node_executions import Change, HotConnection, ReadyOf, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.process import Process, RunContext
 
@@ -21,21 +22,35 @@ _COUNTED_EVERY = 200
 """Each process counts a run's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""
 
 
-def follow(process: Process, run: RunContext, node: int, settled: Settled, *, final: bool) -> None:
-    """Publish what `settled` made ready, release what waited behind it, and see to the run if nothing in it is busy."""
-    if _is_too_large(process.hot, run, len(settled.ready)):
-        stop_run(run, FailureReason.LIMIT)
-        return
-    if run.budget is not None and (settled.total_cost or 0) > run.budget:
-        stop_run(run, FailureReason.INSUFFICIENT_BALANCE)
+def follow(
+    process: Process, run: RunContext, node: int, settled: Settled, *, final: bool, stops: FailureReason | None = None
+) -> None:
+    """Publish what `settled` made ready, release what waited behind it, and see to the run if nothing in it is busy.
+
+    Or stop the run, where the change that was settled `stops` it, or it has become too large or too dear.
+    """
+    publish_others(process, settled.others)
+    if (reason := _reason_to_stop(process.hot, run, settled, stops)) is not None:
+        stop_run(run, reason)
         return
     publish(run.plan, run.run_id, run.priority, settled.ready)
-    publish_others(process, settled.others)
     any_ready = bool(settled.ready)
     if settled.go_on is not None:
         any_ready = release(process.hot, run, node, settled.go_on) or any_ready
     if final and not any_ready and not (settled.crowded and settled.go_on is None) and settled.verdict != "lost":
         end_if_quiescent(process.hot, run)
+
+
+def _reason_to_stop(
+    hot: HotConnection, run: RunContext, settled: Settled, stops: FailureReason | None
+) -> FailureReason | None:
+    if stops is not None and settled.verdict == "landed":
+        return stops
+    if _is_too_large(hot, run, len(settled.ready)):
+        return FailureReason.LIMIT
+    if run.budget is not None and (settled.total_cost or 0) > run.budget:
+        return FailureReason.INSUFFICIENT_BALANCE
+    return None
 
 
 def publish_others(process: Process, ready: Sequence[ReadyOf]) -> None:
@@ -73,19 +88,17 @@ def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:
         ring_finaliser(run.run_id)
 
 
-def stop_after_failure(run: RunContext, node: int) -> None:
-    """`on_node_failure: stop`: the first failure that nothing handles cancels the rest of the run."""
-    if run.plan.nodes[node].settings.on_node_failure != "stop" or not failure_is_unhandled(run.plan, node):
-        return
-    try:
-        stop_tree(run.run_id, RunStatus.FAILED, FailureReason.NODE_FAILED)
-    except AlreadyEnded:
-        return
+def failed(run: RunContext, node: int, change: Change) -> Change:
+    """`change`, which ends an execution of `node` FAILED; it stops the run where that is wanted of its failures."""
+    return replace(change, stops=FailureReason.NODE_FAILED) if failure_stops(run.plan, node) else change
 
 
 def stop_run(run: RunContext, reason: FailureReason) -> None:
-    """Stop the tree that the run belongs to, to end FAILED for `reason`; if it has ended, there is nothing to stop."""
+    """Stop the run, to end FAILED for `reason`; if it has ended, there is nothing to stop.
+
+    What is set for the tree of a root run (deadline, budget, node executions) stops the tree.
+    """
     try:
-        stop_tree(run.root_id, RunStatus.FAILED, reason)
+        stop_tree(run.run_id if reason is FailureReason.NODE_FAILED else run.root_id, RunStatus.FAILED, reason)
     except AlreadyEnded:
         return

@@ -13,7 +13,7 @@ from uuid import UUID
 from agentflow.clock import monotonic, now
 from agentflow.dispatch import backlog, publish
 from agentflow.engine.routing import Batch, Router
-from agentflow.engine.statuses import FailureReason, RunStatus
+from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
@@ -24,10 +24,10 @@ from agentflow.storage.runs import Ready
 from agentflow.worker.finalise import finalise
 from agentflow.worker.follow import (
     end_if_quiescent,
+    failed,
     follow,
     publish_others,
     release,
-    stop_after_failure,
     stop_run,
 )
 from agentflow.worker.process import Process, RunContext, holder
@@ -127,10 +127,10 @@ class Recovery:
             self._lose(run, item.node, item.idx, item.token, "its worker was lost", "worker_lost", expired=True)
 
     def _stop_overdue_runs(self) -> None:
-        for run_id in self._process.hot.overdue_runs(_BATCH):
+        for run_id, reason in self._process.hot.overdue_runs(_BATCH):
             with _others_go_on(run=str(run_id)):
                 if (run := self._process.run(run_id)) is not None:
-                    stop_run(run, FailureReason.TIMEOUT)
+                    stop_run(run, reason)
 
     def _stop_orphans(self) -> None:
         for run_id in self._process.hot.orphans(_BATCH):
@@ -194,6 +194,7 @@ class Recovery:
         batch = Batch(first=emitted)
         own = run.plan.nodes[node]
         Router(own).add_error(batch, message, attempt)
+        change = failed(run, node, Change("FAILED", reason, message, frees=own.settings.concurrency is not None))
         settled = self._process.hot.settle(
             run.plan,
             run.run_id,
@@ -201,9 +202,8 @@ class Recovery:
             idx,
             token,
             batch,
-            Change("FAILED", reason, message, frees=own.settings.concurrency is not None),
+            change,
             settings().lease_seconds,
             own.ordered,
         )
-        follow(self._process, run, node, settled, final=True)
-        stop_after_failure(run, node)
+        follow(self._process, run, node, settled, final=True, stops=change.stops)

@@ -11,9 +11,12 @@ import redis
 from agentflow.blocks.base import Context
 from agentflow.dispatch.lanes import LANES, queue_name
 from agentflow.dispatch.publish import publisher
+from agentflow.engine.routing import Batch
+from agentflow.engine.statuses import FailureReason
 from agentflow.ids import new_token
 from agentflow.services import plans
 from agentflow.settings import Settings
+from agentflow.storage.node_executions import Change
 from agentflow.worker import recovery as module
 from agentflow.worker.execute import claim, execute
 from agentflow.worker.finalise import finalise
@@ -322,6 +325,22 @@ def test_a_run_that_passes_its_deadline_is_stopped(
     recovery.run_pass()
     assert statuses(run_id) == {"0/1": "CANCELLED"}
     assert rows("SELECT stop_as, stop_reason FROM runs") == [("FAILED", "timeout")]
+
+
+def test_a_run_whose_failure_stops_it_is_stopped_though_its_worker_died_over_that(
+    recovery: Recovery, submit: Callable[..., UUID], probe: Probe, statuses: Statuses, rows: Rows
+) -> None:
+    nodes = [{"id": id, "block_id": probe(takes)} for id in ("a", "b")]
+    run_id = submit({"name": "g", "nodes": nodes, "links": [], "settings": {"on_node_failure": "stop"}})
+    token = hold(run_id)
+    plan = process().run(run_id).plan  # type: ignore[union-attr]
+    change = Change("FAILED", "block", "it failed", stops=FailureReason.NODE_FAILED)
+    process().hot.settle(plan, run_id, 0, 1, token, Batch(first=0), change, LEASE, False)  # and there the worker dies
+    assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "QUEUED"}
+    recovery.run_pass()
+    assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "CANCELLED"}
+    finalise(run_id)
+    assert rows("SELECT status, reason FROM runs") == [("FAILED", "node_failed")]
 
 
 def test_one_worker_recovers_at_a_time(

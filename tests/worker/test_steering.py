@@ -323,6 +323,30 @@ def test_a_fork_pairs_executions_as_they_were(probe: Probe, submit: Submit, rows
     assert outputs(forked.id, 1) == [("value", number) for number in range(5)]
 
 
+def test_a_fork_gets_what_a_stop_had_kept_from_being_delivered(
+    probe: Probe, submit: Submit, rows: Rows, outputs: Outputs
+) -> None:
+    def many(inputs: Any, context: Context) -> Yields:
+        for number in range(4):
+            yield "value", number
+
+    nodes = [{"id": id, "block_id": probe(run)} for id, run in (("each", many), ("map", passes), ("last", passes))]
+    links = [
+        {"source_id": source, "source_name": "value", "sink_id": sink, "sink_name": "value"}
+        for source, sink in (("each", "map"), ("map", "last"))
+    ]
+    run_id = submit({"name": "map", "nodes": nodes, "links": links})
+    for node, idx in ((0, 1), (1, 1), (1, 4), (1, 3)):  # 3 and 4 wait for 2
+        execute(run_id, node, idx)
+    owner = owner_of(rows, run_id)
+    with transaction() as session:
+        cancel(session, owner, run_id, "user")
+    finalise(run_id)
+    forked = steering.fork(owner, run_id, "last", {})
+    work(rows, forked.id)
+    assert outputs(forked.id, 2) == [("value", number) for number in (0, 2, 3)]
+
+
 def test_a_node_of_a_cycle_is_no_place_to_fork(probe: Probe, submit: Submit, rows: Rows) -> None:
     def stops(inputs: Any, context: Context) -> Yields:
         if context.index < 3:

@@ -153,8 +153,13 @@ BEGIN
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;
 
--- Runs whose deadline has passed and that nobody has stopped yet.
-CREATE OR REPLACE FUNCTION agentflow_overdue_runs(p_limit int, OUT run_id uuid) RETURNS SETOF uuid LANGUAGE sql AS $$
-    SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.deadline_at <= agentflow_now() AND r.stop_as IS NULL
-    ORDER BY r.deadline_at LIMIT p_limit
+-- Runs that must be stopped and that nobody has stopped yet: their deadline has passed, or who brought it about died.
+CREATE OR REPLACE FUNCTION agentflow_overdue_runs(
+    p_limit int, OUT run_id uuid, OUT reason text
+) RETURNS SETOF record LANGUAGE sql AS $$
+    (SELECT r.id, r.stop_due FROM runs r WHERE r.ended_at IS NULL AND r.stop_due IS NOT NULL AND r.stop_as IS NULL
+     ORDER BY r.id LIMIT p_limit)
+    UNION ALL
+    (SELECT r.id, 'timeout' FROM runs r WHERE r.ended_at IS NULL AND r.deadline_at <= agentflow_now() AND r.stop_as IS NULL
+     ORDER BY r.deadline_at LIMIT p_limit)
 $$;

@@ -1,7 +1,7 @@
 -- Waiting without a worker: a WAITING row and its row in `waits`, until what it waits for has come.
 --
 -- agentflow_settle_and   a settle, and what else happens with it in one transaction: it waits; it frees its slot; it wakes
---                        the node execution that waits for this run; what it cost is added up
+--                        the node execution that waits for this run; what it cost is added up; its run is due to be stopped
 -- agentflow_go_on        WAITING → QUEUED, with what came
 -- agentflow_wake_due     its time has come
 -- agentflow_wake_parent  a child run gave an output, or ended
@@ -90,6 +90,8 @@ $$;
 -- w_*        what it waits for (p_status WAITING): kind, key, seconds, state, and of a review: name, data, editable
 -- p_wakes    this run is a child, and its parent wants to hear of this
 -- p_frees    it may hold a slot of a concurrency limit
+-- p_stops    not null: a reason for which the run must be stopped now. The caller does so after the commit (a gate is never
+--            upgraded); if it dies before that, recovery does
 -- x_*        node executions of other runs (or of this) that became QUEUED besides q_* and must be published
 -- total_cost what the tree of runs has cost by now, where this cost something
 CREATE OR REPLACE FUNCTION agentflow_settle_and(
@@ -98,7 +100,7 @@ CREATE OR REPLACE FUNCTION agentflow_settle_and(
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
     p_window int, p_stats jsonb, w_kind text, w_key text, w_seconds float8, w_state text, w_name text, w_data text,
-    w_editable boolean, p_wakes boolean, p_frees boolean,
+    w_editable boolean, p_wakes boolean, p_frees boolean, p_stops text,
     OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean,
     OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
 ) LANGUAGE plpgsql AS $$
@@ -124,6 +126,9 @@ BEGIN
     END IF;
     IF verdict <> 'landed' THEN
         RETURN;
+    END IF;
+    IF p_stops IS NOT NULL THEN
+        UPDATE runs r SET stop_due = p_stops WHERE r.id = p_run AND r.stop_due IS NULL;
     END IF;
     IF p_stats IS NOT NULL THEN
         UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, p_stats)

@@ -67,7 +67,7 @@ BEGIN
         RETURN;
     END IF;
     UPDATE runs r SET status = 'RUNNING', retry_no = r.retry_no + 1, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
-        stop_as = NULL, stop_reason = NULL, cancel_requested_at = NULL, paused_at = NULL,
+        stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL,
         started_at = coalesce(r.started_at, v_now), admitted_at = coalesce(r.admitted_at, v_now),
         deadline_at = v_now + (r.deadline_at - r.created_at)
     WHERE r.id = p_run;
