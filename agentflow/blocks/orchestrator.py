@@ -4,7 +4,8 @@ In its plain mode it decides once. The values go out along the tools' links, and
 graph may bring both back to it with the tool's output: every turn of that loop is a node execution, and the first one
 does not wait for what only comes back (`feedback`). In its agent mode
 it makes the calls itself: each runs as a child run while the block waits without a worker, and everything between two
-calls, the conversation and the calls still to be made, is in the state of its wait.
+calls, the conversation and the calls still to be made, is in the state of its wait. A decision is stored before it is acted
+on: a model that were asked again might call something else.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,7 @@ from agentflow.blocks.conversation import Message, filled, opening, read, result
 from agentflow.blocks.language_models import ModelBlock, ModelInput
 from agentflow.blocks.tool_calls import Decision, decide
 from agentflow.engine.codec import dumps
-from agentflow.engine.waits import NodeCall, Resumed, Wait
+from agentflow.engine.waits import NodeCall, Resumed, Timer, Wait
 from agentflow.errors import BadInput
 
 _MOST_TURNS: Final = 100
@@ -132,7 +133,7 @@ class Orchestrator(ModelBlock):
 
     async def run(self, inputs: Input, context: Context) -> AsyncIterator[tuple[str, Any] | Wait]:
         if context.resumed is not None:
-            state = _with_result(context.resumed)
+            state = context.resumed.state if context.resumed.kind == "timer" else _with_result(context.resumed)
         else:
             messages = _begun(inputs)
             if unanswered(messages):
@@ -190,7 +191,7 @@ def _decided(decision: Decision, messages: list[Message]) -> Iterator[tuple[str,
 async def _act(
     inputs: Orchestrator.Input, context: Context, state: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Any] | Wait]:
-    """Agent mode, up to the next call or the end."""
+    """Agent mode, up to the next decision, call or the end."""
     if not state["calls"]:
         most = inputs.agent_mode_max_iterations if inputs.agent_mode_max_iterations > 0 else _MOST_TURNS
         if state["turns"] >= most:
@@ -206,7 +207,8 @@ async def _act(
             {"id": chosen.call.id, "node_id": chosen.tool.node_id, "inputs": chosen.inputs()}
             for chosen in decision.calls
         ]
-        state = {"messages": messages, "calls": calls, "turns": state["turns"] + 1}
+        yield Timer(0, {"messages": messages, "calls": calls, "turns": state["turns"] + 1})
+        return
     call = state["calls"][0]
     yield NodeCall(call["node_id"], call["inputs"], state, call["id"])
 

@@ -14,7 +14,11 @@ WaitKind = Literal["timer", "event", "review", "child"]
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Wait `seconds` (0 or more; precision 1 s)."""
+    """Wait `seconds` (0 or more; precision 1 s).
+
+    0 is a checkpoint: it goes on at once, and a lost worker does not do again what came before it. Yield one behind
+    what is dear or would not come out the same, such as the answer of a model.
+    """
 
     seconds: float
     state: Any = None

@@ -11,7 +11,7 @@ from model_server import ModelServer, Reply
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Tool, check_output
-from agentflow.engine.waits import NodeCall, Resumed, Wait
+from agentflow.engine.waits import NodeCall, Resumed, Timer, Wait
 from agentflow.errors import BadInput, BlockBug, Transient
 
 __all__ = ["models"]
@@ -45,15 +45,19 @@ def orchestrate(server: ModelServer, counts: Counter[str] | None = None, **input
 
 
 def step(server: ModelServer, resumed: Resumed | None = None, **inputs: Any) -> list[tuple[str, Any] | Wait]:
-    """One call of the block in agent mode: what it yields, with the wait that it ends in."""
+    """The block in agent mode up to its next call or its end: what it yields, with the wait that it ends in."""
     block = registry.by_name("Orchestrator")
-    context = context_for(server, tools=TOOLS, resumed=resumed)
+    given = block.parse({"prompt": "Help.", "agent_mode_max_iterations": 5, **inputs})
 
-    async def run() -> list[Any]:
-        given = block.parse({"prompt": "Help.", "agent_mode_max_iterations": 5, **inputs})
+    async def run(resumed: Resumed | None) -> list[Any]:
+        context = context_for(server, tools=TOOLS, resumed=resumed)
         return [item async for item in block.run(given, context)]  # type: ignore[union-attr]
 
-    return asyncio.run(run())
+    yielded = asyncio.run(run(resumed))
+    if isinstance(yielded[-1], Timer):  # the decision is stored, and it goes on
+        assert yielded[-1].seconds == 0
+        yielded[-1:] = asyncio.run(run(Resumed("timer", None, json.loads(json.dumps(yielded[-1].state)))))
+    return yielded
 
 
 def told(wait: Any, outputs: dict[str, list[Any]], status: str = "COMPLETED", error: str | None = None) -> Resumed:

@@ -13,8 +13,12 @@ from model_server import ModelServer, Reply
 from sqlalchemy import text
 
 from agentflow.blocks import registry
+from agentflow.engine.outcome import Waiting
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
+from agentflow.worker.execute import claim, perform
+from agentflow.worker.process import process
+from agentflow.worker.waiting import begin
 
 __all__ = ["api", "app", "environment", "key", "models", "shared_database", "submit", "work"]
 
@@ -104,6 +108,28 @@ def test_an_agent_calls_a_node_waits_for_it_and_goes_on(
     assert len(models.asked) == 3  # the failed attempt went on from the wait, and called nothing again
     assert children(run_id) == [child]
     assert json.loads(models.asked[2].body["messages"][-1]["content"]) == {"result": [5]}
+
+
+@pytest.mark.usefixtures("credentials")
+def test_what_the_model_decided_is_not_asked_for_again_by_the_next_worker(
+    models: ModelServer, submit: Submit, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.replies.extend([Reply(calls=(SUM,)), Reply("It is 5.")])
+    run_id = submit(graph(agent_mode_max_iterations=3))
+    work(run_id, most=1)
+    assert len(models.asked) == 1
+    held = process().run(run_id)
+    assert held is not None
+    lost = claim(process(), run_id, held.plan.node("boss").number, 1)
+    assert lost is not None  # a worker has it, starts the tool, and dies before it could store what it waits for
+    outcome = perform(lost)
+    assert isinstance(outcome, Waiting)
+    begin(lost, outcome.wait)
+    [child] = children(run_id)
+    lost.hand_back()
+    work(run_id)
+    assert children(run_id) == [child]
+    assert len(models.asked) == 1
 
 
 @pytest.mark.usefixtures("credentials")

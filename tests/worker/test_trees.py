@@ -144,7 +144,7 @@ def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit,
 
     def first_waits(inputs: Any, context: Context) -> Yields:
         if context.index == 1 and context.resumed is None:
-            yield Timer(0)
+            yield Timer(60)
             return
         yield "value", inputs.value
 
@@ -162,6 +162,7 @@ def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit,
         execute(run_id, 1, idx)
     delivered = "SELECT count(*) FROM deliveries WHERE run_id = :run AND node = 2"
     assert rows(delivered, run=run_id) == [0], "the first still waits"
+    rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run RETURNING 1", run=run_id)
     assert process().hot.wake_due(run_id, 1, 1)
     execute(run_id, 1, 1)
     for idx in (1, 2, 3):

@@ -50,6 +50,12 @@ def due(run_id: UUID, node: int = 0, idx: int = 1) -> bool:
     return process().hot.wake_due(run_id, node, idx)
 
 
+def hurry(rows: Rows) -> None:
+    """The time that everything waits for has come."""
+    rows("UPDATE waits SET until = agentflow_now() WHERE open RETURNING 1")
+    rows("UPDATE node_executions SET check_at = agentflow_now() WHERE status = 'WAITING' RETURNING 1")
+
+
 def run_status(rows: Rows, run_id: UUID) -> str:
     (found,) = rows("SELECT status || coalesce(' ' || reason, '') FROM runs WHERE id = :run", run=run_id)
     return str(found)
@@ -64,18 +70,19 @@ def test_a_timer_is_a_row_and_the_outputs_go_on_where_they_stopped(
     probe: Probe, chain: Chain, statuses: Statuses, outputs: Outputs, rows: Rows
 ) -> None:
     seen: list[Resumed | None] = []
-    run_id = chain(probe(sleeper(Timer(0, state=1), Timer(3600, state=2), seen=seen)))
+    run_id = chain(probe(sleeper(Timer(60, state=1), Timer(3600, state=2), seen=seen)))
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "WAITING"}
     assert not finalise(run_id)
     assert run_status(rows, run_id) == "WAITING"
-    assert due(run_id), "it was to wait no time at all"
+    hurry(rows)
+    assert due(run_id)
     assert not due(run_id), "it is awake"
     execute(run_id, 0, 1)
     assert run_status(rows, run_id) == "RUNNING"
     assert statuses(run_id) == {"0/1": "WAITING"}
     assert not due(run_id), "not for an hour"
-    rows("UPDATE waits SET until = agentflow_now() RETURNING 1")
+    hurry(rows)
     assert due(run_id)
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "COMPLETED"}
@@ -85,11 +92,25 @@ def test_a_timer_is_a_row_and_the_outputs_go_on_where_they_stopped(
     assert run_status(rows, run_id) == "COMPLETED"
 
 
+def test_a_timer_of_no_time_is_a_checkpoint_that_goes_on_at_once(
+    probe: Probe, chain: Chain, statuses: Statuses, outputs: Outputs, rows: Rows
+) -> None:
+    seen: list[Resumed | None] = []
+    run_id = chain(probe(sleeper(Timer(0, state=1), seen=seen)))
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "QUEUED"}
+    assert run_status(rows, run_id) == "RUNNING"
+    execute(run_id, 0, 1)
+    assert outputs(run_id) == [("number", 0), ("number", 1), ("value", None)]
+    assert seen == [None, Resumed("timer", None, 1)]
+
+
 def test_recovery_wakes_what_is_due_and_lets_the_rest_sleep(
     probe: Probe, chain: Chain, statuses: Statuses, rows: Rows
 ) -> None:
-    run_id = chain(probe(sleeper(Timer(0, state=1), Timer(3600, state=2))))
+    run_id = chain(probe(sleeper(Timer(60, state=1), Timer(3600, state=2))))
     execute(run_id, 0, 1)
+    hurry(rows)
     recovery = Recovery(process())
     for expected in ("QUEUED", "WAITING", "WAITING"):
         recovery.run_pass()
@@ -116,7 +137,6 @@ def test_what_failed_after_a_wait_goes_on_after_the_wait(
 
     run_id = chain(probe(run), settings={"retry": {"max_failures": 1, "base": 0}})
     execute(run_id, 0, 1)
-    assert due(run_id)
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "QUEUED transient"}
     execute(run_id, 0, 1)

@@ -70,6 +70,8 @@ BEGIN
         SELECT p_key::uuid, r.owner_id, p_run, p_node, p_idx, p_name, p_data, p_editable,
                CASE WHEN v_came THEN 'APPROVED' ELSE 'WAITING' END, CASE WHEN v_came THEN v_now END
         FROM runs r WHERE r.id = p_run;
+    ELSIF p_kind = 'timer' THEN
+        v_came := p_seconds <= 0;
     ELSIF p_kind = 'child' THEN
         v_came := v_nudged IS TRUE OR EXISTS (
             SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.parent_node = p_node AND c.parent_idx = p_idx
