@@ -2,10 +2,10 @@
 
 In its plain mode it decides once. The values go out along the tools' links, and the conversation with them, so that a
 graph may bring both back to it with the tool's output: every turn of that loop is a node execution, and the first one
-does not wait for what only comes back (`feedback`). In its agent mode
-it makes the calls itself: each runs as a child run while the block waits without a worker, and everything between two
-calls, the conversation and the calls still to be made, is in the state of its wait. A decision is stored before it is acted
-on: a model that were asked again might call something else.
+does not wait for what only comes back (`feedback`). In its agent mode it makes the calls itself: each runs as a child
+run while the block waits without a worker, and everything between two calls, the conversation and the calls still to be
+made, is in the state of its wait. A decision is stored before it is acted on: a model that were asked again might call
+something else.
 """
 
 from collections.abc import AsyncIterator, Iterator
