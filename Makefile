@@ -4,6 +4,9 @@
 PY := .venv/bin/python
 # `make test ARGS='-k fan_out'`, `make demo ARGS=--help`: passed on.
 ARGS :=
+# `make conformance TIMES=10 WORKERS=4`: how often in a row, and with how many worker processes.
+TIMES := 1
+WORKERS := 2
 
 # A virtual environment knows its own path: in a folder that was moved or copied its stages do not count.
 MADE_IN := $(shell cat .venv/made-in 2>/dev/null)
@@ -13,10 +16,10 @@ $(shell rm -f .venv/ready-to-run .venv/ready-to-develop)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up bench clean
+.PHONY: help demo test conformance check up bench clean
 
 help: ## Say what there is (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready-to-run ## See it work: start everything, run an example graph over HTTP, stop
 	@$(PY) -m agentflow.cli.main demo $(ARGS)
@@ -26,6 +29,13 @@ up: .venv/ready-to-run ## Run everything on this machine until Ctrl-C
 
 test: .venv/ready-to-develop ## Run all tests, on a real PostgreSQL and a real Valkey
 	@$(PY) -m pytest $(ARGS)
+
+conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIMES in a row on WORKERS processes
+	@tests=$$(grep -o 'tests/[A-Za-z0-9_/]*\.py::[A-Za-z0-9_]*' tests/CONFORMANCE.md | sort -u); \
+	for round in $$(seq $(TIMES)); do \
+		echo "round $$round of $(TIMES), $(WORKERS) worker processes"; \
+		AGENTFLOW_TEST_WORKERS=$(WORKERS) $(PY) -m pytest -q $(ARGS) $$tests || exit 1; \
+	done
 
 check: .venv/ready-to-develop ## Check format, style, types, who imports whom, and the migrations
 	@.venv/bin/ruff format --check .
