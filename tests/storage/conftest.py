@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from driver import Driver
 from sqlalchemy.orm import Session
 
 from agentflow.graph.plan import Plan
@@ -52,5 +53,16 @@ def start(session_of: Callable[[], Session]) -> NewRunOf:
                 session.add(version)
                 session.flush()
             return run_id, runs.create(session, NewRun(run_id, owner, plan, inputs=inputs or {}, **more))
+
+    return make
+
+
+@pytest.fixture
+def drive(hot: HotConnection, session_of: Callable[[], Session], start: NewRunOf) -> Callable[[Plan], Driver]:
+    """`drive(plan)` creates a run of it, whose node executions the test claims and settles by hand."""
+
+    def make(plan: Plan) -> Driver:
+        run_id, _ = start(plan)
+        return Driver(hot, session_of, plan, run_id)
 
     return make

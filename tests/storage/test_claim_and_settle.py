@@ -6,11 +6,11 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
+from driver import FLUSH, Driver
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
-from agentflow.engine.routing import Batch, Router
 from agentflow.engine.statuses import RunStatus
 from agentflow.engine.verdict import Verdict
 from agentflow.errors import AlreadyEnded, EngineError, NotFound, Unavailable
@@ -19,7 +19,7 @@ from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id, new_token
 from agentflow.storage import runs
-from agentflow.storage.node_executions import Change, Claim, HotConnection, Settled
+from agentflow.storage.node_executions import Change, HotConnection
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import Delivery, Event, NodeExecution, Output, Run
 
@@ -56,81 +56,8 @@ def plan_of(*links: tuple[int, str, int, str], nodes: int, static: bool = False)
     )
 
 
-class Driver:
-    """Claims and settles by hand."""
-
-    def __init__(self, hot: HotConnection, plan: Plan, run_id: UUID) -> None:
-        self.hot, self.plan, self.run_id = hot, plan, run_id
-
-    def claim(self, node: int, idx: int, *, lease: float = 60, holder: str = "me") -> tuple[UUID, Claim]:
-        token = new_token()
-        return token, self.hot.claim(self.run_id, node, idx, list(self.plan.nodes[node].pins), token, holder, lease)
-
-    def settle(
-        self,
-        node: int,
-        idx: int,
-        token: UUID,
-        *outputs: tuple[str, object],
-        first: int = 0,
-        change: Change | None = None,
-    ) -> Settled:
-        batch = Batch(first=first)
-        router = Router(self.plan.nodes[node])
-        for pin, value in outputs:
-            router.add(batch, pin, value, dumps(value))
-        return self.hot.settle(
-            self.plan,
-            self.run_id,
-            node,
-            idx,
-            token,
-            batch,
-            change or Change("COMPLETED"),
-            60,
-            bool(self.plan.nodes[node].links),
-        )
-
-    def lose(
-        self,
-        node: int,
-        idx: int,
-        token: UUID,
-        *,
-        bearable: int | None = 3,
-        expired: bool = False,
-        new: UUID | None = None,
-    ) -> tuple[str, int | None]:
-        return self.hot.lose(
-            self.run_id,
-            node,
-            idx,
-            token,
-            expired=expired,
-            bearable=bearable,
-            new_token=new or new_token(),
-            holder="keeper",
-            lease=60,
-        )
-
-    def run(self, node: int, idx: int, *outputs: tuple[str, object]) -> Settled:
-        token, claimed = self.claim(node, idx)
-        assert claimed.verdict == "claimed"
-        return self.settle(node, idx, token, *outputs)
-
-
-@pytest.fixture
-def drive(hot: HotConnection, start: Start) -> Callable[[Plan], Driver]:
-    def make(plan: Plan) -> Driver:
-        run_id, _ = start(plan)
-        return Driver(hot, plan, run_id)
-
-    return make
-
-
 PAIR = plan_of((0, "x", 1, "a"), nodes=2)
 FAN = plan_of((0, "x", 1, "a"), (1, "x", 2, "a"), nodes=3)
-FLUSH = Change(None)
 
 
 def rows(session_of: Sessions, table: type, run_id: UUID) -> int:
@@ -252,7 +179,7 @@ def test_a_retry_is_not_claimed_before_it_is_due(drive: Callable[[Plan], Driver]
     assert driver.claim(0, 1)[1][1:5] == (2, 0, 1, 0)  # second attempt, nothing emitted, one failure, no loss
 
 
-def test_two_last_settles_do_not_miss_the_end(database_url: str, start: Start) -> None:
+def test_two_last_settles_do_not_miss_the_end(database_url: str, start: Start, session_of: Sessions) -> None:
     plan = plan_of((0, "x", 2, "a"), (1, "x", 2, "b"), nodes=3)  # two starting nodes that yield nothing
     for _ in range(20):
         run_id, _ = start(plan)
@@ -263,7 +190,7 @@ def test_two_last_settles_do_not_miss_the_end(database_url: str, start: Start) -
             node: int, run_id: UUID = run_id, barrier: threading.Barrier = barrier, noticed: list[bool] = noticed
         ) -> None:
             hot = HotConnection(database_url)
-            driver = Driver(hot, plan, run_id)
+            driver = Driver(hot, session_of, plan, run_id)
             token, _ = driver.claim(node, 1)
             barrier.wait(timeout=10)
             driver.settle(node, 1, token)

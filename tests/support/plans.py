@@ -19,8 +19,9 @@ def plan_of(
     settings: Mapping[int, NodeSettings] | None = None,
     defaults: Mapping[int, dict[str, object]] | None = None,
     graph_id: UUID | None = None,
+    inputs: frozenset[int] = frozenset(),
 ) -> Plan:
-    """A plan with these links; `static` are the places of those that are static."""
+    """A plan with these links; `static` are the places of those that are static, `inputs` the input nodes."""
     own = {number: (settings or {}).get(number, NodeSettings()) for number in range(nodes)}
     links = [PlanLink(number, *wire, static=number in static) for number, wire in enumerate(wires)]
     outgoing: list[list[PlanLink]] = [[] for _ in range(nodes)]
@@ -34,16 +35,16 @@ def plan_of(
             id=f"n{number}",
             block_id=f"block-{number}",
             block_name="Test",
-            kind=BlockKind.STANDARD,
+            kind=BlockKind.INPUT if number in inputs else BlockKind.STANDARD,
             title=f"Node {number}",
             input_default=(defaults or {}).get(number, {}),
             settings=own[number],
             pins=pins[number],
-            base=1,
+            base=2 if number in inputs and pins[number] else 1,
             links=tuple(outgoing[number]),
             handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in outgoing[number]),
-            starts=not pins[number],
-            name=None,
+            starts=number in inputs or not pins[number],
+            name=f"input {number}" if number in inputs else None,
             lane=own[number].queue or "default",
             timeout=own[number].timeout,
         )
