@@ -41,7 +41,11 @@ _MESSAGE_LIMIT = 10_000
 
 
 def failure(error: BaseException) -> Failed:
-    """The outcome for what a block raised. Our own errors carry their kind; everything else is the block's bug."""
+    """The outcome for what a block raised.
+
+    Our own errors carry their kind. Of the others, a connection that broke and a time that ran out are the outside's
+    doing, and may pass; everything else is the block's bug.
+    """
     if isinstance(error, NodeFailure):
         return _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, _words(error))
     if isinstance(error, MemoryError):
@@ -51,7 +55,8 @@ def failure(error: BaseException) -> Failed:
     if isinstance(error, AgentFlowError):
         return _failed("user", "user", _words(error))
     text, name = _words(error), type(error).__name__
-    return _failed("block", "block", f"{name}: {text}" if text else name)
+    kind: FailureKind = "transient" if isinstance(error, ConnectionError | TimeoutError) else "block"
+    return _failed(kind, kind, f"{name}: {text}" if text else name)
 
 
 def reported(value: Any) -> Failed:
