@@ -1,0 +1,193 @@
+"""A run is stopped, by its owner, its deadline or a failure: what it reads meanwhile, and which verdict counts."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agentflow.blocks.base import Context
+from agentflow.engine.waits import Timer
+from agentflow.errors import Interrupted
+from agentflow.services.cancellation import cancel
+from agentflow.services.transaction import transaction
+from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.finalise import finalise
+from agentflow.worker.process import process
+from agentflow.worker.recovery import Recovery
+
+pytestmark = pytest.mark.timeout(60, method="thread")
+
+Probe = Callable[..., str]
+Submit = Callable[..., UUID]
+Statuses = Callable[[UUID], dict[str, str]]
+Rows = Callable[..., Any]
+Yields = Iterator[Any]
+
+
+def passes(inputs: Any, context: Context) -> Yields:
+    yield "value", inputs.value
+
+
+def fails(inputs: Any, context: Context) -> Yields:
+    raise RuntimeError("it broke")
+    yield
+
+
+def sleeps(inputs: Any, context: Context) -> Yields:
+    yield Timer(3600)
+
+
+@pytest.fixture
+def apart(probe: Probe, submit: Submit) -> Callable[..., UUID]:
+    """`apart(*runs, **settings)` runs nodes that do these things, without links between them."""
+
+    def start(*runs: Callable[..., Any], **settings: Any) -> UUID:
+        nodes = [
+            {"id": f"n{number}", "block_id": probe(run), "input_default": {"value": 1}}
+            for number, run in enumerate(runs)
+        ]
+        return submit({"name": "apart", "nodes": nodes, "links": [], "settings": settings})
+
+    return start
+
+
+Apart = Callable[..., UUID]
+
+
+def cancel_it(rows: Rows, run_id: UUID, reason: str = "enough") -> None:
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    with transaction() as session:
+        cancel(session, owner, run_id, reason)
+
+
+def test_a_cancelled_run_reads_running_until_all_of_it_has_closed(
+    apart: Apart, statuses: Statuses, rows: Rows, api: Any
+) -> None:
+    run_id = apart(passes, passes, sleeps)
+    execute(run_id, 2, 1)
+    attempt = claim(process(), run_id, 0, 1)
+    assert attempt is not None
+    told = api.post(f"/api/v1/runs/{run_id}/cancel").json
+    assert statuses(run_id) == {"0/1": "RUNNING", "1/1": "CANCELLED", "2/1": "CANCELLED"}, "only what runs is open"
+    assert not finalise(run_id)
+    seen = api.get(f"/api/v1/runs/{run_id}").json
+    assert (seen["status"], seen["cancel_requested_at"], seen["ended_at"]) == (
+        "RUNNING",
+        told["cancel_requested_at"],
+        None,
+    )
+    settle(attempt, perform(attempt))
+    assert statuses(run_id)["0/1"] == "CANCELLED"
+    assert finalise(run_id)
+    seen = api.get(f"/api/v1/runs/{run_id}").json
+    assert (seen["status"], seen["ended_at"] is not None) == ("CANCELLED", True)
+
+
+def come_due(rows: Rows, run_id: UUID) -> None:
+    """The run's deadline passes, and somebody looks."""
+    rows("UPDATE runs SET deadline_at = agentflow_now() WHERE id = :run RETURNING 1", run=run_id)
+    Recovery(process()).run_pass()
+
+
+@pytest.mark.parametrize("first", ["owner", "deadline", "failure"])
+def test_each_stop_has_its_own_verdict_and_the_first_one_counts(apart: Apart, rows: Rows, first: str) -> None:
+    run_id = apart(fails, passes, deadline=3600, on_node_failure="stop")
+    failing, other = claim(process(), run_id, 0, 1), claim(process(), run_id, 1, 1)
+    assert failing is not None
+    assert other is not None
+    stops = {
+        "owner": lambda: cancel_it(rows, run_id),
+        "deadline": lambda: come_due(rows, run_id),
+        "failure": lambda: settle(failing, perform(failing)),
+    }
+    for name in sorted(stops, key=lambda name: name != first):
+        stops[name]()
+    settle(other, perform(other))
+    assert finalise(run_id)
+    ended = {"owner": ("CANCELLED", "enough"), "deadline": ("FAILED", "timeout"), "failure": ("FAILED", "node_failed")}
+    assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [ended[first]]
+
+
+def test_what_waits_ends_at_once_when_its_run_is_cancelled(apart: Apart, statuses: Statuses, rows: Rows) -> None:
+    run_id = apart(sleeps)
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "WAITING"}
+    cancel_it(rows, run_id)
+    assert statuses(run_id) == {"0/1": "CANCELLED"}
+
+
+def test_a_block_is_told_through_its_context(apart: Apart, statuses: Statuses, rows: Rows, signals: None) -> None:
+    said: list[bool] = []
+
+    def asks(inputs: Any, context: Context) -> Yields:
+        said.append(context.cancelled())
+        cancel_it(rows, context.run_id)
+        try:
+            os.kill(os.getpid(), signal.SIGUSR2)  # as the worker's main process does, which has heard of it
+            pytest.fail("it must be interrupted")
+        except Interrupted:
+            said.append(context.cancelled())
+            context.stop_if_cancelled()
+        yield "value", "it must not come here"
+
+    run_id = apart(asks)
+    execute(run_id, 0, 1)
+    assert said == [False, True]
+    assert statuses(run_id) == {"0/1": "CANCELLED"}
+
+
+@pytest.mark.parametrize("what", [passes, fails, sleeps])
+def test_whatever_an_attempt_comes_to_after_the_stop_only_cancelled_is_stored(
+    apart: Apart, statuses: Statuses, rows: Rows, what: Callable[..., Any]
+) -> None:
+    run_id = apart(what, retry={"max_failures": 5, "on": ["block"]})
+    attempt = claim(process(), run_id, 0, 1)
+    assert attempt is not None
+    cancel_it(rows, run_id)
+    settle(attempt, perform(attempt))
+    assert statuses(run_id) == {"0/1": "CANCELLED"}
+    assert rows("SELECT count(*) FROM outputs WHERE run_id = :run", run=run_id) == [0]
+    assert rows("SELECT count(*) FROM waits WHERE run_id = :run", run=run_id) == [0]
+
+
+def test_every_move_that_an_attempt_makes_is_an_event_with_its_time_and_reason(
+    apart: Apart, rows: Rows, api: Any
+) -> None:
+    """A retry, a worker that was stopped, a wait and the end."""
+
+    def eventful(inputs: Any, context: Context) -> Yields:
+        if context.attempt == 1:
+            raise RuntimeError("first")
+        if context.resumed is None:
+            yield Timer(3600, state=1)
+        else:
+            yield "value", 1
+
+    run_id = apart(eventful, retry={"max_failures": 1, "base": 0, "on": ["block"]})
+    execute(run_id, 0, 1)
+    attempt = claim(process(), run_id, 0, 1)
+    assert attempt is not None
+    attempt.hand_back()
+    execute(run_id, 0, 1)
+    rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run RETURNING 1", run=run_id)
+    assert process().hot.wake_due(run_id, 0, 1)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    story = rows(
+        "SELECT kind, status, reason, attempt FROM events WHERE run_id = :run AND node = 0 ORDER BY id", run=run_id
+    )
+    assert story == [
+        ("claimed", "RUNNING", None, 1),
+        ("settled", "QUEUED", "block", 1),
+        ("claimed", "RUNNING", None, 2),
+        ("lost", "QUEUED", "worker_stopped", None),
+        ("claimed", "RUNNING", None, 3),
+        ("settled", "WAITING", None, 3),
+        ("woken", "QUEUED", None, None),
+        ("claimed", "RUNNING", None, 4),
+        ("settled", "COMPLETED", None, 4),
+    ]
+    assert rows("SELECT count(*) FROM events WHERE run_id = :run AND at IS NULL", run=run_id) == [0]
