@@ -95,6 +95,7 @@ def test_a_person_decides(
     pins = ("approved_data", "rejected_data", "review_message")
     run_id = submit(graph("HumanInTheLoop", {"data": {"sum": 9}, "name": "an order"}, *pins))
     work(run_id)
+    assert result(api, run_id) == ("WAITING", {})
     listed: Any = api.get("/api/v1/reviews").json
     [review] = listed["items"]
     assert (review["name"], review["data"], review["editable"]) == ("an order", {"sum": 9}, True)
@@ -102,6 +103,20 @@ def test_a_person_decides(
     assert reply.status_code == 200, reply.json
     work(run_id)
     assert result(api, run_id) == ("COMPLETED", outputs)
+
+
+def test_the_rest_of_a_node_is_approved_with_one_of_its_reviews(api: FlaskClient, submit: Submit, work: Work) -> None:
+    document = graph("HumanInTheLoop", {"name": "an item"}, "approved_data")
+    each = {"id": "each", "block_id": registry.by_name("StepThroughItems").id, "input_default": {"items": [1, 2, 3]}}
+    brings = {"source_id": "each", "source_name": "item", "sink_id": "it", "sink_name": "data"}
+    run_id = submit({**document, "nodes": [*document["nodes"], each], "links": [*document["links"], brings]})
+    work(run_id)
+    reviews: Any = api.get("/api/v1/reviews").json
+    assert [one["data"] for one in reviews["items"]] == [3, 2, 1]
+    reply = api.post(f"/api/v1/reviews/{reviews['items'][0]['id']}/approve", json={"rest": True})
+    assert reply.status_code == 200
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"approved_data": [1, 2, 3]})
 
 
 def test_without_safe_mode_nobody_is_asked(api: FlaskClient, submit: Submit, work: Work) -> None:
@@ -126,6 +141,15 @@ def test_an_event_comes(api: FlaskClient, submit: Submit, work: Work) -> None:
     assert reply.status_code < 300, reply.json
     work(run_id)
     assert result(api, run_id) == ("COMPLETED", {"payload": [{"by": "card"}], "timed_out": [False]})
+
+
+def test_an_event_that_came_before_is_kept(api: FlaskClient, submit: Submit, work: Work) -> None:
+    run_id = submit(graph("WaitForEvent", {"name": "paid"}, "payload"))
+    for payload in ("early", "late"):
+        reply = api.post(f"/api/v1/runs/{run_id}/signals/paid", json={"payload": payload})
+        assert (reply.status_code, reply.json["taken"]) == (202, False)
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"payload": ["early"]})
 
 
 def test_an_event_does_not_come(api: FlaskClient, submit: Submit, work: Work) -> None:
@@ -174,6 +198,37 @@ def test_a_link_brings_an_input_of_the_other_graph(api: FlaskClient, push: Push,
     work(child)
     work(run_id)
     assert result(api, run_id) == ("COMPLETED", {"said": ["delivered"]})
+
+
+def test_a_sub_graph_node_as_it_is_exported_runs_the_graph_as_its_submitter(
+    api: FlaskClient, push: Push, submit: Submit, work: Work
+) -> None:
+    """Whoever's `user_id` it says; the name is for people."""
+    given = {**executor(push(), word="hi"), "user_id": str(UUID(int=7)), "agent_name": "Echo"}
+    run_id = submit(graph("AgentExecutor", given, "said"))
+    work(run_id)
+    [child] = children(run_id)
+    listed: Any = api.get(f"/api/v1/runs/{child}").json
+    assert (listed["parent"]["run_id"], listed["inputs"]) == (str(run_id), {"word": "hi"})
+    work(child)
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"said": ["hi"]})
+
+
+def test_a_child_that_is_cancelled_by_itself_ends_the_node_failed_on_its_error_pin(
+    api: FlaskClient, push: Push, submit: Submit, work: Work
+) -> None:
+    given = {**executor(push(), word="hi"), "agent_name": "Echo"}
+    run_id = submit(graph("AgentExecutor", given, "said", "error"))
+    work(run_id)
+    [child] = children(run_id)
+    assert api.post(f"/api/v1/runs/{child}/cancel", json={"reason": "not now"}).status_code == 202
+    work(child)
+    assert result(api, child)[0] == "CANCELLED"
+    work(run_id)
+    assert result(api, run_id) == ("COMPLETED", {"error": ["the run of Echo was cancelled: not now"]})
+    shown: Any = api.get(f"/api/v1/runs/{run_id}/nodes?node=it").json
+    assert shown["items"][0]["status"] == "FAILED"
 
 
 def failing_child() -> dict[str, Any]:

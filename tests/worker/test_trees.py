@@ -11,6 +11,7 @@ from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
 from agentflow.services import graphs, steering
 from agentflow.services.transaction import transaction
+from agentflow.settings import settings
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -169,3 +170,74 @@ def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit,
         execute(run_id, 2, idx)
     values = rows("SELECT value FROM outputs WHERE run_id = :run AND node = 2 ORDER BY idx", run=run_id)
     assert values == ["0", "1", "2"]
+
+
+def test_a_child_starts_with_its_parent_and_takes_no_place_of_an_active_run(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], submit: Submit, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = "SELECT hold FROM node_executions WHERE run_id = :run"
+    monkeypatch.setattr(settings(), "max_active_runs", 2)  # the owner's first run has one place, the parent the other
+    run_id, child_id = tree(one_node(probe(passes)))
+    other = submit()
+    assert (rows(holds, run=child_id), rows(holds, run=other)) == ([None], ["admission"])
+    assert not finalise(run_id), "it waits for its child"
+    assert rows(holds, run=other) == [None], "the place of a parent that waits is free, and its child has none"
+    execute(child_id, 0, 1)
+    assert finalise(child_id), "it never waited for a place"
+
+
+def test_a_parent_that_waits_does_not_keep_the_slot_that_its_child_needs(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    one = {"key": "api", "limit": 1}
+    run_id, child_id = tree(one_node(probe(passes), concurrency=one), {"concurrency": one})
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    assert rows("SELECT DISTINCT status FROM runs WHERE root_id = :run", run=run_id) == ["COMPLETED"]
+
+
+def test_what_a_child_came_to_is_added_to_its_parent(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    def fails(inputs: Any, context: Context) -> Yields:
+        context.report(input_tokens=5)
+        raise RuntimeError("it broke")
+        yield
+
+    nodes = [
+        {"id": "fails", "block_id": probe(fails), "input_default": {}},
+        {"id": "told", "block_id": probe(passes, cost=4), "input_default": {}},
+    ]
+    links = [{"source_id": "fails", "source_name": "error", "sink_id": "told", "sink_name": "value"}]
+    run_id, child_id = tree({"name": "child", "nodes": nodes, "links": links})
+    for node in (0, 1):
+        execute(child_id, node, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    (stats,) = rows("SELECT stats FROM runs WHERE id = :run", run=run_id)
+    counted = {key: stats[key] for key in ("node_count", "node_error_count", "cost", "input_tokens", "child_runs")}
+    assert counted == {"node_count": 3, "node_error_count": 1, "cost": 4, "input_tokens": 5, "child_runs": 1}
+
+
+def test_ten_levels_lie_below_a_run_and_no_more(probe: Probe, submit: Submit, rows: Rows) -> None:
+    known: dict[str, str] = {}
+
+    def itself(inputs: Any, context: Context) -> Yields:
+        yield ChildRun(known["graph"])
+
+    submit()  # makes the owner
+    (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
+    document = {"name": "self", "nodes": [{"id": "x", "block_id": probe(itself)}], "links": []}
+    with transaction() as session:
+        known["graph"] = str(graphs.create(session, owner, document).id)
+    run_id = submit(document)
+    ready = (
+        "SELECT e.run_id FROM node_executions e JOIN runs ON id = run_id WHERE e.status = 'QUEUED' AND root_id = :run"
+    )
+    while found := rows(ready, run=run_id):
+        execute(found[0], 0, 1)
+    depths = "SELECT depth, e.status FROM runs JOIN node_executions e ON e.run_id = id WHERE root_id = :run ORDER BY 1"
+    assert rows(depths, run=run_id) == [*((depth, "WAITING") for depth in range(10)), (10, "FAILED")]
