@@ -384,7 +384,7 @@ def test_a_loop_without_an_end_is_ended(fleet: Fleet) -> None:
     )
     run = fleet.run(document)
     assert (run.status, run.reason) == ("FAILED", "max_node_executions")
-    assert 200 <= run.stats["node_count"] <= 210
+    assert 200 <= run.stats["node_count"] <= 202, "no more than 1 % beyond"
 
 
 def test_a_run_that_passes_its_deadline_is_ended(fleet: Fleet) -> None:

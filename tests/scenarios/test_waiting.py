@@ -139,6 +139,35 @@ def test_a_run_survives_a_restart_of_everything_at_each_point_where_it_waits(ins
     assert run.stats["child_runs"] == 1
 
 
+def test_timers_are_exact_to_a_second(fleet: Fleet) -> None:
+    """A countdown, and a retry that is due: neither comes too early, nor more than a second late."""
+    document = graph(
+        [
+            node("timer", "CountdownTimer", seconds=1),
+            node(
+                "again",
+                "TestFail",
+                {"retry": {"max_failures": 1, "base": 1, "jitter": False}},
+                kind="transient",
+                times=1,
+            ),
+        ],
+        [],
+    )
+    run_id = fleet.submit(document)
+    assert fleet.ended(run_id).status == "COMPLETED"
+    events = list(fleet.client.events(run_id))
+
+    def waited(node_id: str, until_kind: str) -> float:
+        mine = [event for event in events if event.node_id == node_id]
+        began = next(place for place, event in enumerate(mine) if event.status in ("WAITING", "QUEUED"))
+        woken = next(event for event in mine[began + 1 :] if event.kind == until_kind)
+        return float((woken.at - mine[began].at).total_seconds())
+
+    assert 1 <= waited("timer", "woken") < 2
+    assert 1 <= waited("again", "claimed") < 2
+
+
 def memory_of(fleet: Fleet) -> int:
     """Bytes that the workers' processes have for themselves."""
     total = 0

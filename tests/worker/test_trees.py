@@ -241,3 +241,30 @@ def test_ten_levels_lie_below_a_run_and_no_more(probe: Probe, submit: Submit, ro
         execute(found[0], 0, 1)
     depths = "SELECT depth, e.status FROM runs JOIN node_executions e ON e.run_id = id WHERE root_id = :run ORDER BY 1"
     assert rows(depths, run=run_id) == [*((depth, "WAITING") for depth in range(10)), (10, "FAILED")]
+
+
+def test_a_graph_may_run_itself_to_its_end(probe: Probe, submit: Submit, rows: Rows) -> None:
+    known: dict[str, str] = {}
+    levels: list[UUID] = []
+
+    def itself(inputs: Any, context: Context) -> Yields:
+        if context.resumed is not None:
+            yield "value", ["above", context.resumed.value["status"]]
+        elif len(levels) < 3:
+            levels.append(context.run_id)
+            yield ChildRun(known["graph"])
+        else:
+            yield "value", "the bottom"
+
+    submit()  # makes the owner
+    (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
+    document = {"name": "self", "nodes": [{"id": "x", "block_id": probe(itself)}], "links": []}
+    with transaction() as session:
+        known["graph"] = str(graphs.create(session, owner, document).id)
+    run_id = submit(document)
+    tree = "SELECT id FROM runs WHERE root_id = :run AND ended_at IS NULL ORDER BY depth DESC LIMIT 1"
+    while deepest := rows(tree, run=run_id):
+        execute(deepest[0], 0, 1)
+        finalise(deepest[0])
+    ends = "SELECT depth, status FROM runs WHERE root_id = :run ORDER BY depth"
+    assert rows(ends, run=run_id) == [(depth, "COMPLETED") for depth in range(4)]
