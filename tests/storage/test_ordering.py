@@ -29,7 +29,8 @@ def at_once(session_of: Callable[[], Session]) -> Callable[[Driver], None]:
 
     def come(driver: Driver) -> None:
         with session_of() as session, session.begin():
-            session.execute(update(NodeExecution).values(due_at=func.agentflow_now()))
+            due = NodeExecution.due_at.is_not(None)
+            session.execute(update(NodeExecution).where(due).values(due_at=func.agentflow_now()))
             session.execute(update(Wait).values(until=func.agentflow_now()))
         driver.hot.wake_due(driver.run_id, 1, 1)
 

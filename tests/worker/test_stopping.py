@@ -11,6 +11,7 @@ import pytest
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
 from agentflow.errors import Interrupted
+from agentflow.services import steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
 from agentflow.worker.execute import claim, execute, perform, settle
@@ -117,6 +118,33 @@ def test_what_waits_ends_at_once_when_its_run_is_cancelled(apart: Apart, statuse
     assert statuses(run_id) == {"0/1": "WAITING"}
     cancel_it(rows, run_id)
     assert statuses(run_id) == {"0/1": "CANCELLED"}
+
+
+def test_what_has_not_started_ends_at_once_and_a_retry_goes_on_with_what_it_had(
+    probe: Probe, submit: Submit, statuses: Statuses, outputs: Callable[..., list[Any]], rows: Rows
+) -> None:
+    nodes = [
+        {"id": "done", "block_id": probe(passes), "input_default": {"value": "kept"}},
+        {"id": "queued", "block_id": probe(passes), "input_default": {"value": "late"}},
+        {"id": "both", "block_id": probe(passes), "input_default": {}},
+    ]
+    links = [
+        {"source_id": source, "source_name": "value", "sink_id": "both", "sink_name": f"value_#_{source}"}
+        for source in ("done", "queued")
+    ]
+    run_id = submit({"name": "join", "nodes": nodes, "links": links})
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "QUEUED", "2/1": "INCOMPLETE"}
+    cancel_it(rows, run_id)
+    assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "CANCELLED", "2/1": "CANCELLED"}
+    assert finalise(run_id)
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    steering.retry(owner, run_id)
+    assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "QUEUED", "2/1": "INCOMPLETE"}
+    execute(run_id, 1, 1)
+    execute(run_id, 2, 1)
+    assert outputs(run_id, 2) == [("value", {"done": "kept", "queued": "late"})]
+    assert rows("SELECT attempt FROM node_executions WHERE run_id = :run ORDER BY node", run=run_id) == [1, 1, 1]
 
 
 def test_a_block_is_told_through_its_context(apart: Apart, statuses: Statuses, rows: Rows, signals: None) -> None:
