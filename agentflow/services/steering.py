@@ -71,17 +71,15 @@ def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
         run = views.find(session, owner_id, run_id)
         if run.parent_run_id is not None:
             raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
+        if run.status not in RUN_TERMINAL:  # before its children run again for nothing
+            raise _not_retried(run_id, "open")
         tree = _to_retry(session, run)
     for child, unhandled in reversed(tree[1:]):  # the deepest first: a parent looks at its child when it runs again
         _retry(child, unhandled)
     root, unhandled = tree[0]
     verdict = _retry(root, unhandled)
     if verdict != "retried":
-        why = {
-            "nothing": "nothing of it failed without being handled, or was cancelled",
-            "completed": "it has completed",
-        }.get(verdict, "it has not ended")
-        raise Conflict(f"run {run_id} cannot be retried: {why}")
+        raise _not_retried(run_id, verdict)
     return _summary(owner_id, run_id)
 
 
@@ -173,6 +171,14 @@ def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
     plan = plan_of_run(session, run)
     after_commit(session, lambda: publish(plan, run.id, run.priority, outcome.ready))
     after_commit(session, lambda: ring_finaliser(run.id))  # there may be nothing to publish
+
+
+def _not_retried(run_id: UUID, verdict: str) -> Conflict:
+    why = {
+        "nothing": "nothing of it failed without being handled, or was cancelled",
+        "completed": "it has completed",
+    }.get(verdict, "it has not ended")
+    return Conflict(f"run {run_id} cannot be retried: {why}")
 
 
 def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:

@@ -9,6 +9,7 @@ import pytest
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
+from agentflow.errors import Conflict
 from agentflow.services import graphs, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
@@ -268,3 +269,37 @@ def test_a_graph_may_run_itself_to_its_end(probe: Probe, submit: Submit, rows: R
         finalise(deepest[0])
     ends = "SELECT depth, status FROM runs WHERE root_id = :run ORDER BY depth"
     assert rows(ends, run=run_id) == [(depth, "COMPLETED") for depth in range(4)]
+
+
+def test_a_retry_that_is_refused_because_its_run_goes_on_leaves_the_children_alone(
+    probe: Probe, submit: Submit, rows: Rows
+) -> None:
+    known: dict[str, str] = {}
+
+    def fails(inputs: Any, context: Context) -> Yields:
+        raise RuntimeError("it broke")
+        yield
+
+    def calls(inputs: Any, context: Context) -> Yields:
+        if context.resumed is not None:
+            raise RuntimeError("my child failed")
+        yield ChildRun(known["graph"])
+
+    def sleeps(inputs: Any, context: Context) -> Yields:
+        yield Timer(3600)
+
+    submit()  # makes the owner
+    (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
+    with transaction() as session:
+        known["graph"] = str(graphs.create(session, owner, one_node(probe(fails))).id)
+    nodes = [{"id": name, "block_id": probe(run)} for name, run in (("sub", calls), ("other", sleeps))]
+    run_id = submit({"name": "root", "nodes": nodes, "links": []})
+    for node in (0, 1):
+        execute(run_id, node, 1)
+    (child_id,) = rows("SELECT id FROM runs WHERE parent_run_id = :run", run=run_id)
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    with pytest.raises(Conflict, match="has not ended"):
+        steering.retry(owner, run_id)
+    assert rows("SELECT status, retry_no FROM runs WHERE id = :run", run=child_id) == [("FAILED", 0)]
