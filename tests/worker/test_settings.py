@@ -135,18 +135,18 @@ def test_timeout(alone: Alone, statuses: Statuses, signals: None, graph: Setting
     assert statuses(run_id) == {"0/1": status}
 
 
-def test_timeout_is_of_each_attempt(alone: Alone, statuses: Statuses, signals: None, rows: Rows) -> None:
-    def takes_half_a_second(inputs: Any, context: Context) -> Yields:
-        end = time.monotonic() + (0.5 if context.attempt == 1 else 0.15)
+def test_timeout_is_of_each_attempt(alone: Alone, statuses: Statuses, signals: None) -> None:
+    def takes_long_at_first(inputs: Any, context: Context) -> Yields:
+        end = time.monotonic() + (30 if context.attempt == 1 else 0.3)
         while time.monotonic() < end:
             pass
         yield "value", 1
 
-    run_id = alone({"timeout": 0.3, "retry": {"max_failures": 1, "base": 0}}, {}, takes_half_a_second)
+    run_id = alone({"timeout": 1, "retry": {"max_failures": 1, "base": 0}}, {}, takes_long_at_first)
     execute(run_id, 0, 1)
-    assert statuses(run_id) == {"0/1": "QUEUED timeout"}
+    assert statuses(run_id) == {"0/1": "QUEUED timeout"}, "it has used its second up"
     execute(run_id, 0, 1)
-    assert statuses(run_id) == {"0/1": "COMPLETED"}
+    assert statuses(run_id) == {"0/1": "COMPLETED"}, "and has another"
 
 
 @pytest.mark.parametrize(
