@@ -68,6 +68,14 @@ class Attempt:
             BlockBug: the pin is not declared, or the value is not of its type, not JSON, too large, or one too many.
         """
         check_output(block, pin, value)
+        self.repeat(block, pin, value)
+
+    def repeat(self, block: Block, pin: str, value: Any) -> None:
+        """Take what the block has yielded before and was found right then: as JSON it may be of another type (NaN).
+
+        Raises:
+            BlockBug: the value is not JSON, too large, or one too many.
+        """
         if self._ordinal >= settings().max_outputs:
             raise BlockBug(f"the block yielded more than {settings().max_outputs} values")
         text = dumps(value)

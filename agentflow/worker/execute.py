@@ -150,7 +150,7 @@ def perform(attempt: Attempt) -> Outcome:
 
 def _repeat(attempt: Attempt, block: Block, cached: list[tuple[str, Any]]) -> Outcome:
     for pin, value in cached:
-        attempt.emit(block, pin, value)
+        attempt.repeat(block, pin, value)
     return Completed()
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import redis
 
-from agentflow.blocks.base import Context
+from agentflow.blocks.base import BlockOutput, Context
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name
 from agentflow.errors import Transient
 from agentflow.ids import new_token
@@ -203,6 +203,26 @@ def test_cache(alone: Alone, rows: Rows, graph: Settings, own: Settings, times: 
     assert rows("SELECT cost::int FROM run_costs WHERE root_id = :run", run=run_id) == [7 * times]
     assert finalise(run_id)
     assert rows("SELECT (stats ->> 'cost')::int FROM runs WHERE id = :run", run=run_id) == [7 * times]
+
+
+def test_a_cached_number_that_json_does_not_have_stands_in_too(
+    probe: Probe, submit: Submit, statuses: Statuses, rows: Rows
+) -> None:
+    class Number(BlockOutput):
+        value: float
+
+    def infinite(inputs: Any, context: Context) -> Yields:
+        yield "value", float("inf")
+        yield "value", float("nan")
+
+    block = probe(infinite, Output=Number)
+    nodes = [{"id": f"n{number}", "block_id": block, "settings": {"cache": {"ttl": 60}}} for number in range(2)]
+    run_id = submit({"name": "odd numbers", "nodes": nodes, "links": []})
+    for node in (0, 1):
+        execute(run_id, node, 1)
+    assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "COMPLETED"}
+    stored = "SELECT value FROM outputs WHERE run_id = :run AND node = :node ORDER BY ordinal"
+    assert rows(stored, run=run_id, node=0) == rows(stored, run=run_id, node=1) == ['"Infinity"', '"NaN"']
 
 
 def test_another_blocks_outputs_do_not_stand_in(alone: Alone) -> None:
