@@ -147,6 +147,26 @@ def test_what_has_not_started_ends_at_once_and_a_retry_goes_on_with_what_it_had(
     assert rows("SELECT attempt FROM node_executions WHERE run_id = :run ORDER BY node", run=run_id) == [1, 1, 1]
 
 
+def test_what_is_stopped_while_it_runs_hands_its_slot_on_at_once(
+    apart: Apart, statuses: Statuses, rows: Rows, signals: None
+) -> None:
+    def stopped(inputs: Any, context: Context) -> Yields:
+        cancel_it(rows, context.run_id)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        yield "value", "it must not come here"
+
+    one = {"concurrency": {"key": "api", "limit": 1}}
+    first, second = apart(stopped, **one), apart(passes, **one)
+    attempt = claim(process(), first, 0, 1)
+    assert attempt is not None
+    execute(second, 0, 1)
+    assert rows("SELECT hold FROM node_executions WHERE run_id = :run", run=second) == ["limit"]
+    settle(attempt, perform(attempt))
+    assert statuses(first) == {"0/1": "CANCELLED"}
+    execute(second, 0, 1)
+    assert statuses(second) == {"0/1": "COMPLETED"}
+
+
 def test_a_block_is_told_through_its_context(apart: Apart, statuses: Statuses, rows: Rows, signals: None) -> None:
     said: list[bool] = []
 
