@@ -81,3 +81,23 @@ def test_a_run_whose_pins_got_equal_numbers_has_no_leftovers(api, submit, work):
         [link("each:item", "add:a"), link("each:key", "add:b")],
     )
     assert (run["stats"]["leftovers"], run["stats"]["leftover_count"]) == ([], 0)
+
+
+def test_a_static_pin_that_has_its_value_is_not_waited_for(api, submit, work):
+    run = ended(
+        api,
+        submit,
+        work,
+        [
+            node("word", "AgentInput", name="word", value="!"),
+            node("each", "StepThroughItems", items=[1, 2]),
+            node("none", "StepThroughItems", items=[]),
+            node("fill", "FillTextTemplate", format="{{a}}{{b}}{{c}}"),
+        ],
+        [
+            link("word:result", "fill:values_#_a"),
+            link("each:item", "fill:values_#_b"),
+            link("none:item", "fill:values_#_c"),
+        ],
+    )
+    assert run["stats"]["leftovers"] == [{"node_id": "fill", "count": 2, "missing": {"values_#_c": 2}}]
