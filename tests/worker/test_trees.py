@@ -10,7 +10,7 @@ import pytest
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import Conflict
-from agentflow.services import graphs, steering
+from agentflow.services import cancellation, graphs, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.worker.execute import execute
@@ -303,3 +303,37 @@ def test_a_retry_that_is_refused_because_its_run_goes_on_leaves_the_children_alo
     with pytest.raises(Conflict, match="has not ended"):
         steering.retry(owner, run_id)
     assert rows("SELECT status, retry_no FROM runs WHERE id = :run", run=child_id) == [("FAILED", 0)]
+
+
+def test_what_is_done_to_a_run_and_set_for_it_reaches_all_levels_below(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    def sleeps(inputs: Any, context: Context) -> Yields:
+        yield Timer(3600)
+
+    below: dict[str, str] = {}
+
+    def calls(inputs: Any, context: Context) -> Yields:
+        yield ChildRun(below["graph"])
+
+    run_id, child_id = tree(one_node(probe(calls)), priority=7, nodes_input_masks={"x": {"value": "masked"}})
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    with transaction() as session:
+        below["graph"] = str(graphs.create(session, owner, one_node(probe(sleeps))).id)
+    execute(child_id, 0, 1)
+    (grandchild_id,) = rows("SELECT id FROM runs WHERE parent_run_id = :run", run=child_id)
+    execute(grandchild_id, 0, 1)
+    inherited = "SELECT DISTINCT owner_id, priority, masks FROM runs WHERE root_id = :run"
+    assert len(rows(inherited, run=run_id)) == 1
+    paused = "SELECT count(*) FILTER (WHERE paused_at IS NOT NULL) FROM runs WHERE root_id = :run"
+    steering.pause(owner, run_id)
+    assert rows(paused, run=run_id) == [3]
+    steering.resume(owner, run_id)
+    assert rows(paused, run=run_id) == [0]
+    with transaction() as session:
+        cancellation.cancel(session, owner, run_id, "enough")
+    for one in (grandchild_id, child_id, run_id):
+        assert finalise(one)
+    ended = rows("SELECT status, reason FROM runs WHERE root_id = :run ORDER BY depth", run=run_id)
+    told = ("CANCELLED", "the run that it belongs to was stopped")
+    assert ended == [("CANCELLED", "enough"), told, told]
