@@ -13,15 +13,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import clock
-from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
 from agentflow.errors import BadInput, GraphInvalid, NotFound
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.graph.validation import validate
 from agentflow.ids import new_id
-from agentflow.services import graphs
+from agentflow.services import documents, graphs
 from agentflow.services.plans import document_of, plan_of
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -82,7 +80,7 @@ def start_node(session: Session, caller: Caller, node: PlanNode, inputs: Mapping
     document = lone_node(node.block_id, node.input_default, node.settings.model_dump(mode="json"))
     own = {**caller.masks.get(node.id, {}), **inputs}
     try:
-        graph_id = graphs.create_inline(session, caller.owner_id, document)
+        graph_id = graphs.create_inline(session, caller.owner_id, document, imported=True)  # its literals were judged
         _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: own})
     except GraphInvalid as error:
         raise BadInput(f"{node.title}: {_sentence(error)}") from None
@@ -96,7 +94,7 @@ def lone_node(block_id: str, literals: Mapping[str, Any], settings: Mapping[str,
 
 def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, Any], masks: Masks) -> None:
     graph = document_of(session, plan.graph_id, plan.version)
-    problems = validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks)
+    problems = documents.problems_of_run(graph, inputs, masks)
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("it cannot run", problems)
     limit = plan.settings.deadline

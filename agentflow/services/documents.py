@@ -19,7 +19,7 @@ from agentflow.errors import GraphInvalid, Problem, TooLarge
 from agentflow.graph.exchange import modernised, normalised
 from agentflow.graph.model import Graph
 from agentflow.graph.validation import validate
-from agentflow.graph.wiring import with_static_links
+from agentflow.graph.wiring import Masks, with_static_links
 from agentflow.settings import settings
 
 _OF_THE_COPY = frozenset({"id", "version", "user_id", "created_at"})
@@ -81,6 +81,17 @@ def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
 def problems_of(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     """All that is wrong with saving the graph; see `check`."""
     return tuple(validate(graph, catalogue, imported=imported, names=known.NAMES))
+
+
+def problems_of_run(
+    graph: Graph, inputs: Mapping[str, Any] | None = None, masks: Masks | None = None
+) -> tuple[Problem, ...]:
+    """All that is wrong with running a stored graph with these inputs and masks.
+
+    Its literals were judged when it was stored: one that does not fit is there because it came with an import, and
+    what was forgiven then does not keep the graph from running. It is coerced, as it was where it comes from.
+    """
+    return tuple(validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks, imported=True))
 
 
 def is_complete(problems: Sequence[Problem]) -> bool:

@@ -86,8 +86,10 @@ def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Prob
     return sub_graphs.missing(session, owner_id, graph, "error", with_parts=False)
 
 
-def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) -> UUID:
+def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], imported: bool | None = None) -> UUID:
     """Store a graph that came with a run, and return its id; the same document twice is stored once.
+
+    `imported`: literals that do not fit are only warned about; None: as the document looks.
 
     Raises:
         GraphInvalid: with all problems, and their places.
@@ -101,7 +103,7 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any]) ->
     _known.keep(document, digest)
     if (found := stored.find_inline(session, owner_id, digest)) is not None:
         return found
-    problems = documents.check(given, imported=is_export(document))
+    problems = documents.check(given, imported=is_export(document) if imported is None else imported)
     if not documents.is_complete(problems):
         raise GraphInvalid("blocks of this graph are missing here", problems)
     placed = sub_graphs.placed(given, new_id(), 1)

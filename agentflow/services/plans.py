@@ -17,7 +17,6 @@ from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, compile_plan
-from agentflow.graph.validation import validate
 from agentflow.services import documents
 from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
@@ -148,6 +147,6 @@ def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Pro
     if (kept := _run_problems.get(key)) is not None:
         return kept
     graph = document_of(session, graph_id, version)
-    problems = (*validate(graph, catalogue, for_run=True), *missing_credentials(graph, catalogue, has_credential))
+    problems = (*documents.problems_of_run(graph), *missing_credentials(graph, catalogue, has_credential))
     _run_problems.put(key, problems, len(problems))
     return problems

@@ -11,16 +11,15 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import clock
-from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_TERMINAL, RunStatus
 from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.plan import Plan
-from agentflow.graph.validation import validate
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
+from agentflow.services import documents
 from agentflow.services import runs as views
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.transaction import after_commit, transaction
@@ -108,7 +107,7 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
             masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
         given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
         graph = document_of(session, run.graph_id, run.graph_version)
-        problems = validate(graph, catalogue, for_run=True, inputs=given, masks=masks)
+        problems = documents.problems_of_run(graph, given, masks)
         if any(problem.severity == "error" for problem in problems):
             raise GraphInvalid("the graph cannot run with these inputs", problems)
         limit = plan.settings.deadline

@@ -24,9 +24,9 @@ from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malfor
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan
-from agentflow.graph.validation import check_inputs, validate
+from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
-from agentflow.services import graphs
+from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
 from agentflow.services.plans import document_of, plan_of, run_problems_of
 from agentflow.services.transaction import after_commit
@@ -131,7 +131,7 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
             raise TooLarge(f"the input {name!r} is larger than a value may be ({settings().max_value_bytes} bytes)")
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
-        problems = tuple(validate(graph, catalogue, for_run=True, inputs=wanted.inputs, masks=wanted.masks))
+        problems = documents.problems_of_run(graph, wanted.inputs, wanted.masks)
         problems += tuple(missing_credentials(graph, catalogue, has_credential, wanted.masks))
     else:
         problems = run_problems_of(session, plan.graph_id, plan.version)

@@ -46,27 +46,6 @@ def read(api):
     return document
 
 
-@pytest.fixture
-def outcome(api, work):
-    """Runs a graph and its child runs to their ends, and gives the run."""
-    some = text("SELECT DISTINCT run_id FROM node_executions WHERE status = 'QUEUED' AND hold IS NULL ORDER BY run_id")
-    opened = text("SELECT id FROM runs WHERE ended_at IS NULL ORDER BY id DESC")
-
-    def of(graph_id, inputs=None):
-        reply = api.post(f"/api/v1/graphs/{graph_id}/runs", json={"inputs": inputs or {}})
-        assert reply.status_code == 202, reply.json
-        for _ in range(100):
-            with transaction() as session:
-                runs = session.scalars(some).all() or session.scalars(opened).all()
-            if not runs:
-                return api.get(f"/api/v1/runs/{reply.json['id']}").json
-            for run in runs:
-                work(run)
-        raise AssertionError("the run has not ended")
-
-    return of
-
-
 def references(graph):
     return [node["input_default"]["graph_id"] for node in graph["nodes"] if node["block_id"] == AGENT_BLOCK]
 
@@ -150,6 +129,42 @@ def test_an_export_with_missing_blocks_is_kept_and_does_not_run(api, take, read,
     assert rows() == before
     assert api.post("/api/v1/runs", json={"graph": document}).status_code == 422
     assert api.delete(f"/api/v1/graphs/{saved['id']}").status_code == 204
+
+
+def with_a_misfit(echo):
+    """A graph with a number that is none: refused of one's own documents, forgiven on import."""
+    number = {"id": "n", "block_id": NUMBER, "input_default": {"name": "n", "value": "many"}}
+    give = {"id": "give", "block_id": echo["nodes"][1]["block_id"], "input_default": {"name": "number"}}
+    link = {"source_id": "n", "source_name": "result", "sink_id": "give", "sink_name": "value"}
+    return {**echo, "nodes": [*echo["nodes"], number, give], "links": [*echo["links"], link], "user_id": ""}
+
+
+@pytest.mark.parametrize("masks", [{}, {"out": {"value": "masked"}}])
+def test_what_was_forgiven_on_import_does_not_keep_a_graph_from_running(take, outcome, echo, masks):
+    saved = take(with_a_misfit(echo))
+    assert [(one["node"], one["pin"], one["severity"]) for one in saved["warnings"]] == [("n", "value", "warning")]
+    run = outcome(saved["id"], {"word": "hi"}, nodes_input_masks=masks)
+    assert run["outputs"] == {"said": [masks["out"]["value"] if masks else "hi"], "number": [0]}
+
+
+def test_what_was_forgiven_on_import_does_not_keep_an_inline_graph_from_running(api, submit, work, echo):
+    run = submit(with_a_misfit(echo), {"word": "hi"})
+    work(run)
+    assert api.get(f"/api/v1/runs/{run}").json["outputs"] == {"said": ["hi"], "number": [0]}
+
+
+def test_what_was_forgiven_on_import_does_not_keep_a_graph_from_being_run_by_another(take, push, outcome, echo):
+    inner = take(with_a_misfit(echo))["id"]
+    run = outcome(push(caller_of(inner, echo)), {"word": "hi"})
+    assert (run["status"], run["outputs"]) == ("COMPLETED", {"said": ["hi"]})
+
+
+def test_what_was_forgiven_on_import_does_not_keep_a_run_from_being_forked(api, take, outcome, work, echo):
+    run = outcome(take(with_a_misfit(echo))["id"], {"word": "hi"})
+    reply = api.post(f"/api/v1/runs/{run['id']}/fork", json={"from_node": "give", "inputs": {}})
+    assert reply.status_code == 202, reply.json
+    work(reply.json["id"])
+    assert api.get(f"/api/v1/runs/{reply.json['id']}").json["outputs"] == {"said": ["hi"], "number": [0]}
 
 
 def test_an_incomplete_graph_is_mended_by_another_document(api, take, echo, outcome):

@@ -185,6 +185,28 @@ def work(environment: Settings) -> Callable[..., None]:
 
 
 @pytest.fixture
+def outcome(api: FlaskClient, work: Callable[..., None]) -> Callable[..., dict[str, Any]]:
+    """Runs a stored graph and its child runs to their ends, and gives the run."""
+    some = text("SELECT DISTINCT run_id FROM node_executions WHERE status = 'QUEUED' AND hold IS NULL ORDER BY run_id")
+    opened = text("SELECT id FROM runs WHERE ended_at IS NULL ORDER BY id DESC")
+
+    def of(graph_id: Any, inputs: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        reply = api.post(f"/api/v1/graphs/{graph_id}/runs", json={"inputs": inputs or {}, **more})
+        assert reply.status_code == 202, reply.json
+        for _ in range(100):
+            with transaction() as session:
+                runs = session.scalars(some).all() or session.scalars(opened).all()
+            if not runs:
+                seen: dict[str, Any] = api.get(f"/api/v1/runs/{reply.json['id']}").json
+                return seen
+            for run in runs:
+                work(run)
+        raise AssertionError("the run has not ended")
+
+    return of
+
+
+@pytest.fixture
 def push(api: FlaskClient) -> Callable[..., UUID]:
     """Stores a graph and gives its id."""
 

@@ -558,6 +558,27 @@ def test_a_call_that_cannot_be_made_is_told_as_one_that_failed(
     assert rows("SELECT count(*) FROM runs WHERE parent_run_id IS NOT NULL") == [0]
 
 
+def test_what_was_forgiven_on_import_does_not_keep_a_node_from_being_called(
+    probe: Probe, submit: Callable[..., UUID], rows: Rows
+) -> None:
+    from agentflow.blocks import registry
+
+    seen: list[Any] = []
+    literals = {"operation": "Add", "a": "many"}
+    nodes = [
+        {"id": "n0", "block_id": probe(caller(NodeCall("n1", {"b": 2}), seen)), "input_default": {}},
+        {"id": "n1", "block_id": registry.by_name("Calculator").id, "input_default": literals},
+    ]
+    links = [{"source_id": "n0", "source_name": "value", "sink_id": "n1", "sink_name": "b"}]
+    run_id = submit({"name": "call", "nodes": nodes, "links": links, "user_id": ""})
+    execute(run_id, 0, 1)
+    child = child_of(rows, run_id)
+    execute(child, 0, 1)
+    assert finalise(child)
+    execute(run_id, 0, 1)
+    assert seen == [{"outputs": {"result": [2.0]}, "status": "COMPLETED", "error": None}]
+
+
 def test_what_it_waits_for_can_be_read(probe: Probe, chain: Chain, rows: Rows, api: Any) -> None:
     run_id = chain(probe(sleeper(Event("go", timeout=3600))))
     execute(run_id, 0, 1)
