@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
+from agentflow.graph.coercion import coerce
 from agentflow.graph.model import Graph, Node
 from agentflow.graph.needed_credentials import needed
+from agentflow.graph.withholding import says_secret
 
 _OF_THE_BLOCK = ("title", "description", "default")  # these speak of any such node, not of this one
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
@@ -80,11 +82,11 @@ def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, A
     """The schema of one input or output: the value's, with the title, description and default of the node."""
     given = node.input_default
     schema = {key: entry for key, entry in _value_schema(pins).items() if key not in _OF_THE_BLOCK}
-    secret = bool(given.get("secret"))
+    secret = says_secret(given)
     schema |= {
         "title": given.get("title") or name,
         "secret": secret,
-        "advanced": bool(given.get("advanced")),
+        "advanced": bool(coerce(given.get("advanced"), bool)),
     }
     if given.get("description"):
         schema["description"] = given["description"]

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from agentflow.graph.catalogue import BlockKind, BlockSpec
+from agentflow.graph.coercion import coerce
 from agentflow.graph.model import AGENT_BLOCK, Node
 from agentflow.graph.pins import split
 from agentflow.graph.wiring import schema_pins
@@ -38,7 +39,7 @@ def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
     if node.block_id == AGENT_BLOCK or (spec is not None and spec.kind is BlockKind.AGENT):
         return _of_sub_graph(node)
     hidden = {name for name, pin in spec.inputs.items() if pin.secret or _hides(pin.schema)} if spec else set()
-    if spec is not None and spec.kind is BlockKind.INPUT and node.input_default.get("secret") is True:
+    if spec is not None and spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and says_secret(node.input_default):
         hidden.add("value")
     schemas = {name: pin.schema for name, pin in spec.inputs.items()} if spec else {}
     return dict(_shown_pins(node, schemas, hidden))
@@ -48,6 +49,11 @@ def without_secret_entries(value: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of `value`, at any depth, whose names do not say that they are secret."""
     shown: dict[str, Any] = _shown(value, {}, {})
     return shown
+
+
+def says_secret(literals: Mapping[str, Any]) -> bool:
+    """Whether the literals of an input or output node say that its value is secret: true as its block reads it."""
+    return coerce(literals.get("secret"), bool) is True
 
 
 def is_secret_name(name: str) -> bool:

@@ -9,6 +9,7 @@ from agentflow.blocks.registry import catalogue
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.withholding import says_secret
 
 HIDDEN: Final = "**********"
 """What is shown in the place of a secret."""
@@ -16,7 +17,7 @@ HIDDEN: Final = "**********"
 
 def is_secret_input(node: PlanNode) -> bool:
     """Whether the node brings a secret into the graph: then what it takes and what it gives is hidden."""
-    return node.kind is BlockKind.INPUT and node.input_default.get("secret") is True
+    return node.kind is BlockKind.INPUT and says_secret(node.input_default)
 
 
 def hide_inputs(node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.schemas import credentials_input_schema, describe, input_schema, output_schema
 
@@ -23,11 +25,19 @@ def test_each_input_node_is_a_property(catalogue: Catalogue, make_graph: Any) ->
     }
 
 
-def test_the_value_of_a_secret_input_is_not_shown(catalogue: Catalogue, make_graph: Any) -> None:
-    graph = make_graph({"a": ("input", {"name": "key", "value": "s3cret", "secret": True})})
+@pytest.mark.parametrize("flag", [True, "true", 1])
+def test_the_value_of_a_secret_input_is_not_shown(catalogue: Catalogue, make_graph: Any, flag: Any) -> None:
+    graph = make_graph({"a": ("input", {"name": "key", "value": "s3cret", "secret": flag})})
     schema = input_schema(graph, catalogue)
     assert schema["properties"]["key"] == {"title": "key", "secret": True, "advanced": False}
     assert schema["required"] == []
+
+
+@pytest.mark.parametrize("flag", [False, "false", 0, None])
+def test_what_is_not_marked_is_neither_secret_nor_advanced(catalogue: Catalogue, make_graph: Any, flag: Any) -> None:
+    graph = make_graph({"a": ("input", {"name": "n", "value": 1, "secret": flag, "advanced": flag})})
+    shown = input_schema(graph, catalogue)["properties"]["n"]
+    assert shown == {"title": "n", "default": 1, "secret": False, "advanced": False}
 
 
 def test_options_are_the_only_values_of_a_dropdown(catalogue: Catalogue, make_graph: Any) -> None:

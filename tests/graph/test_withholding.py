@@ -131,6 +131,18 @@ def test_the_inputs_of_a_sub_graph_are_hidden_as_its_own_schema_says() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("flag", "hidden"),
+    [(True, True), ("true", True), ("1", True), (1, True), (False, False), ("false", False), (0, False), (None, False)],
+)
+@pytest.mark.parametrize("kind", [BlockKind.INPUT, BlockKind.OUTPUT])
+def test_a_secret_input_or_output_is_told_as_its_block_tells_it(kind: BlockKind, flag: Any, hidden: bool) -> None:
+    spec = BlockSpec("io", "IO", kind, {}, {})
+    literals = {"name": "n", "value": "x", "secret": flag}
+    assert ("value" in shown(spec, "io", **literals)) is not hidden
+    assert "value" in shown(SPEC, **literals), "elsewhere it is a pin like any other"
+
+
 @pytest.mark.parametrize("schema", [None, 5, {"properties": []}, {"properties": {"a": {"anyOf": 5, "items": [1]}}}])
 def test_a_schema_that_is_none_hides_nothing(schema: Any) -> None:
     literals = {"inputs": {"a": [{"b": 1}]}, "input_schema": schema}
