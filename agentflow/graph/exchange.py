@@ -132,8 +132,10 @@ def export(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
     renamed: dict[Reference, Reference] = {key: (new_id(), 1) for key in parts}
     references = References(graph, renamed)
     exported = [_exported(references.follow(part), renamed[key], catalogue) for key, part in parts.items()]
-    document = exported[0].model_copy(update={"sub_graphs": exported[1:]})
-    return {**describe(document, catalogue), "user_id": ""}
+    document = describe(exported[0].model_copy(update={"sub_graphs": exported[1:]}), catalogue)
+    for shown in (document, *document["sub_graphs"]):
+        shown["user_id"] = ""  # the mark of an export
+    return document
 
 
 def _exported(graph: Graph, name: Reference, catalogue: Catalogue) -> Graph:
