@@ -13,13 +13,16 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import clock
+from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
 from agentflow.errors import BadInput, GraphInvalid, NotFound
 from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs
+from agentflow.services.credentials import has_credential
 from agentflow.services.plans import document_of, plan_of
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -63,6 +66,7 @@ def start_graph(
         raise BadInput(f"there is no graph {graph_id} to run; it was deleted, or never was here")
     try:
         plan = plan_of(session, head.id, version or head.latest_version)
+        _refuse_without_credentials(session, plan, caller.masks)
         _start(session, caller, plan, inputs, caller.masks)
     except NotFound as error:
         raise BadInput(error.message) from None
@@ -111,6 +115,12 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     ready = runs.create(session, new)
     masked = plan.masked(masks) if masks else plan
     after_commit(session, lambda: publish(masked, new.id, new.priority, ready))
+
+
+def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> None:
+    graph = document_of(session, plan.graph_id, plan.version)
+    if problems := missing_credentials(graph, catalogue, has_credential, masks):
+        raise GraphInvalid("it lacks credentials", problems)
 
 
 def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, int] | None) -> dict[str, Any]:

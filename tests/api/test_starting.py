@@ -1,0 +1,143 @@
+"""What a run begins with: its inputs, its masks and what its nodes are given; and what keeps it from beginning."""
+
+import pytest
+
+from agentflow.graph.model import AGENT_BLOCK
+
+INPUT = "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b"
+TEMPLATE = "db7d8f02-2f44-4c55-ab7a-eae0941f0c30"
+STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
+TRIGGER = "8fa8c167-2002-47ce-aba8-97572fc5d387"
+MAIL = "4335878a-394e-4e67-adf2-919877ff49ae"
+NOTE = "cc10ff7b-7753-4ff2-9af6-9399b1a7eddc"
+
+LETTER = {"to_email": "a@b.test", "subject": "s", "body": "b", "config": {"smtp_server": "mail.test"}}
+
+
+def link(source, sink, **more):
+    ends = (*source.split("."), *sink.split("."))
+    return dict(zip(("source_id", "source_name", "sink_id", "sink_name"), ends, strict=True)) | more
+
+
+@pytest.fixture
+def executions(api):
+    """`executions(run)`: the node executions of a run, by node and index."""
+
+    def of(run):
+        items = api.get(f"/api/v1/runs/{run['id']}/nodes").json["items"]
+        return {one["id"]: one for one in items}
+
+    return of
+
+
+@pytest.fixture
+def refusal(api, push):
+    """`refusal(document, **submission)`: where a submission of that graph, which can be stored, is refused."""
+
+    def of(document, **submission):
+        reply = api.post(f"/api/v1/graphs/{push(document)}/runs", json=submission)
+        assert reply.status_code == 422, reply.json
+        return [(one["node"], one["pin"], one["message"]) for one in reply.json["errors"] if one["severity"] == "error"]
+
+    return of
+
+
+def test_an_unknown_input_is_named_in_the_202_and_ignored(api, push, work):
+    reply = api.post(f"/api/v1/graphs/{push()}/runs", json={"inputs": {"wrod": "hi", "word": "ho"}})
+    assert reply.status_code == 202
+    (warning,) = reply.json["warnings"]
+    assert (warning["message"], warning["severity"]) == ("the graph has no input 'wrod'; it is ignored", "warning")
+    work(reply.json["id"])
+    assert api.get(f"/api/v1/runs/{reply.json['id']}").json["outputs"] == {"said": ["ho"]}
+
+
+@pytest.mark.parametrize(
+    ("literals", "inputs", "said"),
+    [
+        ({}, {"word": "given"}, ["given"]),
+        ({"value": "kept"}, {"word": "given"}, ["given"]),
+        ({"value": "kept"}, {}, ["kept"]),
+        ({"value": "kept"}, {"word": None}, []),
+        ({}, {}, []),
+        ({"value": None}, {}, []),
+        ({}, {"word": False}, [False]),
+        ({}, {"word": ""}, [""]),
+    ],
+)
+def test_an_input_node_gives_what_the_run_gives_it_else_its_own_value_else_nothing(
+    push, outcome, executions, echo, literals, inputs, said
+):
+    echo["nodes"][0]["input_default"] |= literals
+    run = outcome(push(echo), inputs)
+    assert (run["status"], run["outputs"].get("said", [])) == ("COMPLETED", said)
+    word = executions(run)["in/1"]
+    assert (word["status"], word["outputs"].get("result", [])) == ("COMPLETED", said)
+
+
+def test_an_input_node_starts_even_if_it_is_linked(push, outcome, echo):
+    echo["nodes"] += [{"id": "other", "block_id": INPUT, "input_default": {"name": "other", "value": "second"}}]
+    echo["links"] += [link("other.result", "in.value")]
+    assert outcome(push(echo), {"word": "first"})["outputs"] == {"said": ["first", "second"]}
+
+
+def test_a_note_never_runs(push, outcome, executions, echo):
+    echo["nodes"].append({"id": "note", "block_id": NOTE, "input_default": {"text": "remember"}})
+    run = outcome(push(echo), {"word": 1})
+    assert set(executions(run)) == {"in/1", "out/1"}
+
+
+def test_what_is_delivered_to_a_masked_pin_is_dropped(push, outcome, executions, echo):
+    echo["nodes"].append({"id": "step", "block_id": STEP})
+    echo["links"] = [link("in.result", "step.items"), link("step.item", "out.value")]
+    run = outcome(push(echo), {"word": [1, 2, 3]}, nodes_input_masks={"out": {"value": "masked"}})
+    assert run["outputs"] == {"said": ["masked"]}
+    assert (set(executions(run)), run["stats"]["leftovers"]) == ({"in/1", "step/1", "out/1"}, [])
+
+
+def test_a_node_that_a_mask_leaves_another_pin_waits_for_that_one_alone(push, outcome, executions, echo):
+    echo["nodes"].append({"id": "fill", "block_id": TEMPLATE, "input_default": {"format": "{{a}}{{b}}"}})
+    echo["links"] = [link("in.result", "fill.values_#_a"), link("in.result", "fill.values_#_b")]
+    echo["links"] += [link("fill.output", "out.value")]
+    run = outcome(push(echo), {"word": "w"}, nodes_input_masks={"fill": {"values_#_b": "m"}})
+    assert run["outputs"] == {"said": ["wm"]}
+    assert executions(run)["fill/1"]["inputs"]["values"] == {"a": "w", "b": "m"}
+
+
+def test_recorded_inputs_show_the_raw_dynamic_pins_beside_what_they_make(push, outcome, executions, echo):
+    literals = {"format": "{{a}} {{b[1]}}", "values_#_b_$_1": "z"}
+    echo["nodes"].append({"id": "fill", "block_id": TEMPLATE, "input_default": literals})
+    echo["links"] = [link("in.result", "fill.values_#_a"), link("fill.output", "out.value")]
+    run = outcome(push(echo), {"word": "w"})
+    assert run["outputs"] == {"said": ["w z"]}
+    made = {"values": {"b": [None, "z"], "a": "w"}}
+    assert executions(run)["fill/1"]["inputs"] == {**literals, "values_#_a": "w", **made}
+
+
+@pytest.mark.parametrize(("payload", "refused"), [(None, True), ({}, True), ({"event": "paid"}, False)])
+def test_a_node_that_a_webhook_feeds_needs_a_payload(push, refusal, outcome, echo, payload, refused):
+    echo["nodes"].append({"id": "hook", "block_id": TRIGGER, "input_default": {"payload": payload}})
+    if refused:
+        told = ("hook", "payload", "this node is fed by a webhook and got no payload")
+        assert refusal(echo, inputs={"word": 1}) == [told]
+        masks = {"hook": {"payload": {"event": "paid"}}}
+        assert outcome(push(echo), {"word": 1}, nodes_input_masks=masks)["status"] == "COMPLETED"
+    else:
+        assert outcome(push(echo), {"word": 1})["status"] == "COMPLETED"
+
+
+def test_a_credential_that_nobody_has_stops_a_run_and_not_a_save(push, api, refusal, echo):
+    mail = {"id": "mail", "block_id": MAIL, "input_default": LETTER}
+    echo["nodes"].append(mail)
+    assert refusal(echo) == [("mail", "credentials", "this node needs a credential for smtp")]
+    mail["metadata"] = {"credentials_optional": True}
+    assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202
+
+
+def test_a_credential_that_nobody_has_keeps_a_child_run_from_starting(push, outcome, executions, echo):
+    inner = push({"name": "inner", "nodes": [{"id": "mail", "block_id": MAIL, "input_default": LETTER}]})
+    named = {"graph_id": str(inner), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
+    echo["nodes"].append({"id": "sub", "block_id": AGENT_BLOCK, "input_default": named})
+    run = outcome(push(echo), {"word": 1})
+    failed = executions(run)["sub/1"]
+    assert (failed["status"], run["status"]) == ("FAILED", "FAILED")
+    assert "this node needs a credential for smtp" in failed["error"]
