@@ -63,6 +63,8 @@ BLOCKS = [
         {},
     ),
     _block("hook", BlockKind.WEBHOOK, _pins(payload=dict), _pins(payload=dict)),
+    _block("own-hook", BlockKind.WEBHOOK_MANUAL, _pins(payload=dict), _pins(payload=dict)),
+    _block("ask", BlockKind.HUMAN_IN_THE_LOOP, _pins(data=Any), _pins(approved_data=Any)),
     _block(
         "model",
         BlockKind.AI,

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, SecretStr
 
 from agentflow.graph.coercion import coerce, coercible, item_annotation
 
@@ -34,24 +34,45 @@ class Point(BaseModel):
         (True, str, "true"),
         ({"é": [1, None]}, str, '{"é": [1, null]}'),
         ([], str, "[]"),
+        (False, str, "false"),
+        (10**30, str, "1" + "0" * 30),
+        ([None, None], list[str], ["null", "null"]),
+        (7, SecretStr, "7"),
         # to whole numbers
         (7, int, 7),
         ("12", int, 12),
         (" 12 ", int, 12),
         ("12.9", int, 12),
+        ("-12.9", int, -12),
+        ("3.0", int, 3),
         ("1e3", int, 1000),
         ("123456789012345678901234567890", int, 123456789012345678901234567890),
         (3.9, int, 3),
+        (-3.9, int, -3),
+        (1e30, int, 10**30 + 19884624838656),
         (True, int, 1),
+        (False, int, 0),
         ("twelve", int, 0),
+        ("true", int, 0),
+        ("1,5", int, 0),
+        ("9" * 5000, int, 0),
+        ("1e400", int, 0),
         ("", int, 0),
         ("NaN", int, 0),
         ("Infinity", int, 0),
         (math.inf, int, 0),
         ([1, 2, 3], int, 3),
         ({"a": 1}, int, 1),
+        ({5, 6}, int, 2),
+        ([], int, 0),
+        ([None], list[int], [0]),
         # to floats
         (7, float, 7.0),
+        (True, float, 1.0),
+        ("-1e-3", float, -0.001),
+        (str(10**400), float, 0.0),
+        ({"a": 1, "b": 2}, float, 2.0),
+        ({5, 6, 7}, float, 3.0),
         ("1.5", float, 1.5),
         ("Infinity", float, math.inf),
         ("-Infinity", float, -math.inf),
@@ -61,8 +82,19 @@ class Point(BaseModel):
         # to booleans
         ("true", bool, True),
         ("TRUE", bool, True),
+        ("tRuE", bool, True),
         ("1", bool, True),
         ("yes", bool, False),
+        ("on", bool, False),
+        ("1.0", bool, False),
+        ("[1]", bool, False),
+        ("0", bool, False),
+        (0.0, bool, False),
+        (0.1, bool, True),
+        (-1, bool, True),
+        ({}, bool, False),
+        ({"a": 0}, bool, True),
+        ([None, "True"], list[bool], [False, True]),
         ("false", bool, False),
         ("", bool, False),
         (0, bool, False),
@@ -77,7 +109,21 @@ class Point(BaseModel):
         ("[1, 2", list, ["[1, 2"]),
         ("[no json]", list, ["[no json]"]),
         ("text", list, ["text"]),
+        ("", list, [""]),
+        ("1, 2", list, ["1, 2"]),
+        ('{"a": 1}', list, ['{"a": 1}']),
+        ("[]", list, []),
+        ("['a']", list, ["['a']"]),
         (5, list, [5]),
+        (False, list, [False]),
+        ({7}, list, [7]),
+        ({}, list, []),
+        ({"a": "1"}, list[list[str]], [["a", "1"]]),
+        ("5", list[int], [5]),
+        ('["1", "x", 2.5]', list[int], [1, 0, 2]),
+        ([["1"], ["2", "3"]], list[list[int]], [[1], [2, 3]]),
+        ([{"a": "1"}, '{"b": 2}'], list[dict[str, int]], [{"a": 1}, {"b": 2}]),
+        (["1", 2], list[Literal["1", "2"]], ["1", "2"]),
         (["1", 2.5, "x"], list[int], [1, 2, 0]),
         ("[1, 2]", list[str], ["1", "2"]),
         (["1"], Sequence[int], [1]),
@@ -93,6 +139,14 @@ class Point(BaseModel):
         ("text", dict, {"value": "text"}),
         (5, dict, {"value": 5}),
         (["x", "y"], dict, {"0": "x", "1": "y"}),
+        ("[1]", dict, {"value": "[1]"}),
+        ("", dict, {"value": ""}),
+        (True, dict, {"value": True}),
+        ([], dict, {}),
+        (["1", "x"], dict[str, int], {"0": 1, "1": 0}),
+        ("5", dict[str, int], {"value": 5}),
+        ('{"a": "1.5"}', dict[str, float], {"a": 1.5}),
+        ({"a": ["1"], "b": "2"}, dict[str, list[int]], {"a": [1], "b": [2]}),
         ({"a": "1"}, dict[str, int], {"a": 1}),
         ({"a": 1}, Mapping[str, str], {"a": "1"}),
         ({"a": [1]}, dict[str, list[str]], {"a": ["1"]}),
@@ -100,6 +154,13 @@ class Point(BaseModel):
         (None, int | None, None),
         ("5", int | None, 5),
         ("x", int | None, 0),
+        ("5", list[int] | None, [5]),
+        ("true", bool | None, True),
+        ("1.5", dict[str, float] | None, {"value": 1.5}),
+        ("[1]", list | str, "[1]"),
+        ("x", int | float | str, "x"),
+        ([1, 2], int | float, 2),
+        ({"a": None}, dict[str, int | None], {"a": None}),
         ("5", Optional[int], 5),  # noqa: UP045
         ("5", Union[int, str], "5"),  # noqa: UP007
         (5, str | int, 5),
@@ -121,6 +182,10 @@ class Point(BaseModel):
         (5, list[str] | dict[str, int], ["5"]),
         # anything
         ({"a": 1}, Any, {"a": 1}),
+        (None, Any, None),
+        ("[1]", Any, "[1]"),
+        ([None, "5", 5.5], list[Any], [None, "5", 5.5]),
+        ({"a": [True]}, dict[str, Any], {"a": [True]}),
         ("5", JsonValue, "5"),
         ("5", Annotated[int, Field(gt=0)], 5),
         # choices
@@ -136,6 +201,8 @@ class Point(BaseModel):
         ("no point", Point, "no point"),
         ([{"x": "5"}], list[Point], [{"x": 5}]),
         ("2024-02-29", date, "2024-02-29"),
+        ("2024-02-29T12:00:00Z", datetime, "2024-02-29T12:00:00Z"),
+        (5, date, 5),
         # a None given to a whole pin is not given
         (None, str, None),
         (None, list[int], None),

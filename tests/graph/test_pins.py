@@ -17,6 +17,7 @@ from agentflow.graph.pins import (
     is_tool_pin,
     merge,
     select,
+    split,
     tool_pin,
     tool_target,
 )
@@ -53,6 +54,33 @@ def test_a_pin_lies_in_the_pins_that_its_name_begins_with(pin: str, names: list[
 )
 def test_the_base_name_is_what_stands_before_the_first_delimiter(pin: str, base: str) -> None:
     assert base_name(pin) == base
+
+
+@pytest.mark.parametrize(
+    ("pin", "steps"),
+    [
+        ("a", []),
+        ("a_$_1", ["$1"]),
+        ("a_#_k", ["#k"]),
+        ("a_@_x", ["@x"]),
+        ("a_#_k_$_1_@_x_#_l", ["#k", "$1", "@x", "#l"]),
+        ("a_$_1_$_2", ["$1", "$2"]),
+        ("a_#_$_1", ["#$_1"]),
+        ("a_$_#_k", ["$#_k"]),
+        ("a_#_k_l", ["#k_l"]),
+        ("a_#__k", ["#_k"]),
+        ("a_#_ k ", ["# k "]),
+        ("a_$_", []),
+        ("_$_1", []),
+        ("a_#_k_$_", []),
+        ("a_#_k_#__$_1", []),
+        ("a_#__#_k", []),
+    ],
+)
+def test_a_name_is_read_from_the_left_by_the_earliest_delimiter(pin: str, steps: list[str]) -> None:
+    base, found = split(pin)
+    assert [kind + part for kind, part in found] == steps
+    assert base == ("a" if steps else pin)
 
 
 ROW = {"name": "Ada", "tags": ["x", {"deep": 1}], "none": None, "zero": 0}

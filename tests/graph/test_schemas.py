@@ -86,6 +86,37 @@ def test_providers_and_types_are_one_key_in_whatever_order_they_are_given(make_g
     assert schema["required"] == ["groq-openai_api_key-oauth2_credentials"]
 
 
+@pytest.mark.parametrize(
+    ("block", "trigger", "person"),
+    [("echo", False, False), ("hook", True, False), ("own-hook", True, False), ("ask", False, True)],
+)
+def test_flags_tell_of_what_is_outside(
+    catalogue: Catalogue, make_graph: Any, block: str, trigger: bool, person: bool
+) -> None:
+    shown = describe(make_graph({"a": "echo", "b": block}), catalogue)
+    assert (shown["has_external_trigger"], shown["has_human_in_the_loop"]) == (trigger, person)
+    outer = describe(make_graph({"a": "echo"}, sub_graphs=[{"nodes": [{"id": "b", "block_id": block}]}]), catalogue)
+    assert (outer["has_external_trigger"], outer["has_human_in_the_loop"]) == (False, False), (
+        "each graph tells of its own"
+    )
+
+
+def test_each_output_node_is_a_property(catalogue: Catalogue, make_graph: Any) -> None:
+    nodes = {
+        "a": ("output", {"name": "sum", "value": 0, "title": "Sum", "description": "All", "advanced": True}),
+        "b": ("output", {"name": "key", "value": "s3cret", "secret": True}),
+        "c": ("input", {"name": "n"}),
+    }
+    assert output_schema(make_graph(nodes), catalogue) == {
+        "type": "object",
+        "properties": {
+            "sum": {"title": "Sum", "description": "All", "default": 0, "secret": False, "advanced": True},
+            "key": {"title": "key", "secret": True, "advanced": False},
+        },
+        "required": [],
+    }
+
+
 def test_a_description_carries_the_computed_parts(catalogue: Catalogue, make_graph: Any) -> None:
     graph = make_graph(
         {"h": "hook", "e": "echo"},

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.errors import Problem
-from agentflow.graph.catalogue import Catalogue
+from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
 from agentflow.graph.validation import check_inputs, unknown_inputs, validate
@@ -72,6 +72,7 @@ SELF: dict[str, Any] = {"a": "echo"}
         pytest.param({"a": "echo", "b": "echo"}, ["a.error>b.input"], [], id="every block has an error pin"),
         pytest.param({"t": "tooler", "b": "echo"}, ["t.tools_^_b_~_input>b.input"], [], id="tool pin"),
         pytest.param({"t": "tooler", "b": "echo"}, ["t.tools>b.input"], [], id="the pin tools"),
+        pytest.param({"a": "echo", "b": "echo"}, ["a.tools>b.tools_^_b_~_x"], [], id="tool pins of any block"),
         pytest.param(
             {"a": "echo", "n": "note"},
             ["a.output>n.text", "n.output>a.data"],
@@ -127,6 +128,7 @@ SELF: dict[str, Any] = {"a": "echo"}
             ],
             id="literals",
         ),
+        pytest.param({"a": ("adder", {"a": "0", "b": 0, "items": ["0"]})}, [], [], id="what says 0 is no falling back"),
         pytest.param(
             {"a": ("adder", {"items_$_0": "x", "items_$_1": "5", "values_#_k": [], "values_#_l": "x", "items_$_z": 1})},
             [],
@@ -184,6 +186,17 @@ def test_problems_at_save(
     catalogue: Catalogue, make_graph: Any, nodes: dict[str, Any], links: list[str], expected: list[Place]
 ) -> None:
     assert_problems(validate(make_graph(nodes, *links), catalogue), expected)
+
+
+@pytest.mark.parametrize("kind", sorted(BlockKind))
+def test_required_pins_are_checked_at_submission_and_of_some_kinds_at_save(make_graph: Any, kind: BlockKind) -> None:
+    pins = {"name": PinSpec("name", str), "needed": PinSpec("needed", str, required=True)}
+    known = {"b": BlockSpec("b", "B", kind, pins, {}), "s": BlockSpec("s", "S", BlockKind.STANDARD, {}, {})}.get
+    graph = make_graph({"s": "s", "x": ("b", {"name": "x"})})
+    expected: list[Place] = [("needs 'needed'", "x", "needed", "error")]
+    at_save = kind in (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
+    assert_problems(validate(graph, known), expected if at_save else [])
+    assert_problems(validate(graph, known, for_run=True), [] if kind is BlockKind.NOTE else expected)
 
 
 def test_a_node_id_that_is_used_twice_is_an_error(catalogue: Catalogue) -> None:
@@ -251,9 +264,12 @@ def test_all_problems_are_reported_at_once(catalogue: Catalogue, make_graph: Any
     )
 
 
-def test_an_import_is_only_warned_about_its_literals(catalogue: Catalogue, make_graph: Any) -> None:
+@pytest.mark.parametrize("for_run", [False, True])
+def test_an_import_is_only_warned_about_its_literals(catalogue: Catalogue, make_graph: Any, for_run: bool) -> None:
     graph = make_graph({"a": ("adder", {"a": "x"})})
-    assert [problem.severity for problem in validate(graph, catalogue, imported=True)] == ["warning"]
+    assert_problems(validate(graph, catalogue, for_run=for_run), [("a text", "a", "a", "error")])
+    forgiven = validate(graph, catalogue, for_run=for_run, imported=True)
+    assert_problems(forgiven, [("a text", "a", "a", "warning")])
 
 
 def test_a_missing_block_that_is_known_is_called_by_its_name(catalogue: Catalogue, make_graph: Any) -> None:
@@ -329,7 +345,14 @@ def test_problems_of_sub_graphs_say_where(catalogue: Catalogue, make_graph: Any)
         ),
         pytest.param({"i": ("number-input", {"name": "n"})}, [], {"n": None}, {}, [], id="no run input"),
         pytest.param({"h": "hook"}, [], {}, {}, [("no payload", "h", "payload", "error")], id="a webhook's node"),
+        pytest.param(
+            {"h": "own-hook"}, [], {}, {}, [("no payload", "h", "payload", "error")], id="a webhook of one's own"
+        ),
+        pytest.param(
+            {"h": ("hook", {"payload": {}})}, [], {}, {}, [("no payload", "h", "payload", "error")], id="empty"
+        ),
         pytest.param({"h": "hook"}, [], {}, {"h": {"payload": {}}}, [], id="a webhook's payload"),
+        pytest.param({"h": ("hook", {"payload": {"x": 1}})}, [], {}, {}, [], id="a payload in the document"),
         pytest.param({"m": ("model", {"prompt": "hi"})}, [], {}, {}, [], id="credentials are not checked here"),
     ],
 )
