@@ -11,16 +11,23 @@ from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.coercion import coerce
 from agentflow.graph.pins import merge
 from agentflow.graph.plan import PlanNode
+from agentflow.graph.wiring import is_masked
 
 
 def collect(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The inputs of one execution of `node` by pin: raw dynamic keys, and the containers built from them beside.
 
+    A mask takes the place of what is given for its pin, and inside it: literals for parts of a masked container would
+    be put over the mask otherwise.
+
     Raises:
         BadInput: dynamic pins that do not go together; names the pin.
     """
+    given = {**node.input_default, **delivered}
+    if mask:
+        given = {pin: value for pin, value in given.items() if not is_masked(pin, mask)} | dict(mask)
     try:
-        return merge({**node.input_default, **delivered, **(mask or {})})
+        return merge(given)
     except ValueError as error:
         raise BadInput(str(error)) from None
 

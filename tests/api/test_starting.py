@@ -5,6 +5,7 @@ import pytest
 from agentflow.graph.model import AGENT_BLOCK
 
 INPUT = "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b"
+NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
 TEMPLATE = "db7d8f02-2f44-4c55-ab7a-eae0941f0c30"
 STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
 TRIGGER = "8fa8c167-2002-47ce-aba8-97572fc5d387"
@@ -103,6 +104,16 @@ def test_a_node_that_a_mask_leaves_another_pin_waits_for_that_one_alone(push, ou
     assert executions(run)["fill/1"]["inputs"]["values"] == {"a": "w", "b": "m"}
 
 
+def test_a_mask_is_on_top_of_the_runs_input_and_of_literals_within_its_pin(push, outcome, echo):
+    literals = {"format": "{{a}}{{b}}", "values_#_b": "literal"}
+    echo["nodes"].append({"id": "fill", "block_id": TEMPLATE, "input_default": literals})
+    echo["links"] = [link("in.result", "fill.values_#_a"), link("fill.output", "out.value")]
+    masks = {"in": {"value": "m"}}
+    assert outcome(push(echo), {"word": "w"}, nodes_input_masks=masks)["outputs"] == {"said": ["mliteral"]}
+    masks = {"fill": {"values": {"a": "x", "b": "y"}}}
+    assert outcome(push(echo), {"word": "w"}, nodes_input_masks=masks)["outputs"] == {"said": ["xy"]}
+
+
 def test_recorded_inputs_show_the_raw_dynamic_pins_beside_what_they_make(push, outcome, executions, echo):
     literals = {"format": "{{a}} {{b[1]}}", "values_#_b_$_1": "z"}
     echo["nodes"].append({"id": "fill", "block_id": TEMPLATE, "input_default": literals})
@@ -123,6 +134,19 @@ def test_a_node_that_a_webhook_feeds_needs_a_payload(push, refusal, outcome, ech
         assert outcome(push(echo), {"word": 1}, nodes_input_masks=masks)["status"] == "COMPLETED"
     else:
         assert outcome(push(echo), {"word": 1})["status"] == "COMPLETED"
+
+
+def test_all_that_keeps_a_run_from_beginning_is_told_at_once(refusal, echo):
+    echo["nodes"][0]["block_id"] = NUMBER
+    echo["nodes"] += [
+        {"id": "mail", "block_id": MAIL, "input_default": {**LETTER, "subject": None}},
+        {"id": "hook", "block_id": TRIGGER},
+    ]
+    masks = {"mail": {"config": 5}}
+    told = refusal(echo, inputs={"word": "many"}, nodes_input_masks=masks)
+    places = {(node, pin) for node, pin, _ in told}
+    expected = {("in", "value"), ("mail", "subject"), ("mail", "config"), ("mail", "credentials"), ("hook", "payload")}
+    assert places == expected
 
 
 def test_a_credential_that_nobody_has_stops_a_run_and_not_a_save(push, api, refusal, echo):
