@@ -172,5 +172,8 @@ def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> A
     run = run_views.find(session, owner_id, run_id)
     if run is None:
         raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
-    warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
+    try:
+        warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
+    except GraphInvalid as invalid:  # by now: a graph that it runs was deleted, say. The run was accepted all the same
+        warnings = tuple(problem for problem in invalid.problems if problem.severity == "warning")
     return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

@@ -89,6 +89,21 @@ def test_the_same_key_and_body_give_the_same_run(api, push, echo, rows, inline):
     assert rows() == before
 
 
+def test_the_same_key_gives_the_same_run_though_another_could_not_begin(api, push, echo, rows):
+    inner = push()
+    given = {"graph_id": str(inner), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
+    echo["nodes"].append({"id": "sub", "block_id": "e189baac-8c20-45a1-94a7-55177ea42565", "input_default": given})
+    path, body = f"/api/v1/graphs/{push(echo)}/runs", {"inputs": {"wrod": 1}}
+    first = api.post(path, json=body, headers={"Idempotency-Key": "once"})
+    assert api.delete(f"/api/v1/graphs/{inner}").status_code == 204
+    before = rows()
+    again = api.post(path, json=body, headers={"Idempotency-Key": "once"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json == first.json
+    assert rows() == before
+    assert api.post(path, json=body).status_code == 422
+
+
 def test_the_same_key_with_another_body_is_refused(api, push, rows):
     path = f"/api/v1/graphs/{push()}/runs"
     api.post(path, json={"inputs": {"word": 1}}, headers={"Idempotency-Key": "once"})
