@@ -60,6 +60,8 @@ def test_credentials_of_one_kind_are_asked_for_once(catalogue: Catalogue, make_g
     graph = make_graph({"a": ("model", {}, optional), "b": ("model", {}, optional)})
     assert list(credentials_input_schema(graph, catalogue)["properties"]) == ["openai_api_key_credentials"]
     assert credentials_input_schema(graph, catalogue)["required"] == []
+    graph = make_graph({"a": "model", "b": ("model", {}, optional)})
+    assert credentials_input_schema(graph, catalogue)["required"] == ["openai_api_key_credentials"]
     graph = make_graph({"a": ("model", {}, optional)}, sub_graphs=[inner])
     assert credentials_input_schema(graph, catalogue)["required"] == ["openai_api_key_credentials"]
 

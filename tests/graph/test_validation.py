@@ -95,6 +95,12 @@ SELF: dict[str, Any] = {"a": "echo"}
             id="a cycle is legal",
         ),
         pytest.param(
+            {"i": ("input", {"name": "i"}), "a": "echo"},
+            ["i.result>a.input", "a.output>i.value"],
+            [],
+            id="an input node starts a cycle",
+        ),
+        pytest.param(
             {"s": "echo", "a": "echo", "b": "echo", "n": "note"},
             ["a.output>a.input", "a.output>b.input"],
             [("never run", "a", None, "warning"), ("never run", "b", None, "warning")],
