@@ -18,7 +18,7 @@ from agentflow.graph import exchange
 from agentflow.graph.exchange import is_export
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
-from agentflow.graph.schemas import describe
+from agentflow.graph.schemas import credentials_input_schema, describe
 from agentflow.ids import new_id
 from agentflow.services import cursors, documents, plans, sub_graphs
 from agentflow.services.plans import document_of
@@ -176,11 +176,15 @@ def export(session: Session, owner_id: UUID, graph_id: UUID, version: int | None
 def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
     """The document of a version, by default the latest, with the computed schemas.
 
+    The credentials are those of all graphs that it runs, of those too that are not part of the document.
+
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
     """
     head = _head(session, owner_id, graph_id)
-    return describe(document_of(session, graph_id, version or head.latest_version), catalogue)
+    graph = document_of(session, graph_id, version or head.latest_version)
+    credentials = credentials_input_schema(sub_graphs.complete(session, owner_id, graph), catalogue)
+    return {**describe(graph, catalogue), "credentials_input_schema": credentials}
 
 
 def page(session: Session, owner_id: UUID, after: str | None, limit: int) -> tuple[list[Head], str | None]:

@@ -117,6 +117,18 @@ def test_credentials_are_asked_for_once_for_all_levels(api, echo):
     assert (list(schema["properties"]), schema["required"]) == (keys, keys[:1])
 
 
+def test_the_credentials_of_ones_own_graphs_that_a_graph_runs_are_asked_for(api, push, echo):
+    def caller(of, **more):
+        given = {"graph_id": str(of), "inputs": {}, "input_schema": {}, "output_schema": {}, **more}
+        return {"name": "caller", "nodes": [{"id": "sub", "block_id": AGENT_BLOCK, "input_default": given}]}
+
+    lowest = push({"name": "mail", "nodes": [{"id": "m", "block_id": MAIL}]})
+    graph = push(caller(push(caller(lowest)), graph_version=1))
+    document = api.get(f"/api/v1/graphs/{graph}").json
+    assert document["credentials_input_schema"]["required"] == ["smtp_user_password_credentials"]
+    assert api.put(f"/api/v1/graphs/{graph}", json=document).status_code == 200, "it says the same"
+
+
 def test_an_export_leaves_the_secrets_of_all_levels_behind(api, echo):
     inner = {"id": str(uuid4()), "name": "inner", **secretive(echo)}
     middle = {"id": str(uuid4()), "name": "middle", **secretive(echo), "sub_graphs": [inner]}
