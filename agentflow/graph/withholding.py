@@ -39,7 +39,7 @@ def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
     if node.block_id == AGENT_BLOCK or (spec is not None and spec.kind is BlockKind.AGENT):
         return _of_sub_graph(node)
     hidden = {name for name, pin in spec.inputs.items() if pin.secret or _hides(pin.schema)} if spec else set()
-    if spec is not None and spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and says_secret(node.input_default):
+    if _is_secret_input(node.input_default, spec):
         hidden.add("value")
     schemas = {name: pin.schema for name, pin in spec.inputs.items()} if spec else {}
     return dict(_shown_pins(node, schemas, hidden))
@@ -64,6 +64,18 @@ def is_secret_name(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(name)]
+
+
+def _is_secret_input(literals: Mapping[str, Any], spec: BlockSpec | None) -> bool:
+    """Whether the pin `value` holds the secret of an input or output node: marked as one, or called by such a name.
+
+    A block that is not known may be of such a kind, and is believed.
+    """
+    if spec is None:
+        return says_secret(literals)
+    if spec.kind not in (BlockKind.INPUT, BlockKind.OUTPUT):
+        return False
+    return says_secret(literals) or _is_secret(str(literals.get("name")), literals.get("value"))
 
 
 def _of_sub_graph(node: Node) -> dict[str, Any]:

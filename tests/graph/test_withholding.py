@@ -140,7 +140,26 @@ def test_a_secret_input_or_output_is_told_as_its_block_tells_it(kind: BlockKind,
     spec = BlockSpec("io", "IO", kind, {}, {})
     literals = {"name": "n", "value": "x", "secret": flag}
     assert ("value" in shown(spec, "io", **literals)) is not hidden
+    assert ("value" in shown(None, **literals)) is not hidden, "a block that is not known is believed"
     assert "value" in shown(SPEC, **literals), "elsewhere it is a pin like any other"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hidden"),
+    [
+        ("api_key", "x", True),
+        ("OpenAI API key", "x", True),
+        ("password", 1234, True),
+        ("max_tokens", 5, False),
+        ("keyboard", "x", False),
+        ("uses_password", True, False),
+        (5, "x", False),
+    ],
+)
+def test_an_input_with_the_name_of_a_secret_is_one(name: Any, value: Any, hidden: bool) -> None:
+    spec = BlockSpec("io", "IO", BlockKind.INPUT, {}, {})
+    assert ("value" in shown(spec, "io", name=name, value=value)) is not hidden
+    assert "value" in shown(SPEC, name=name, value=value)
 
 
 @pytest.mark.parametrize("schema", [None, 5, {"properties": []}, {"properties": {"a": {"anyOf": 5, "items": [1]}}}])
