@@ -83,8 +83,9 @@ def _is_credentials(pin: PinSpec) -> bool:
 
 
 def _check_payload(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
-    got = _PAYLOAD in wiring.masks.get(node.id, ()) or _PAYLOAD in wiring.linked[node.id]
-    if _PAYLOAD in spec.inputs and not got and not node.input_default.get(_PAYLOAD):
+    got = {*wiring.masks.get(node.id, ()), *wiring.linked[node.id]}
+    got |= {pin for pin, value in node.input_default.items() if value}  # an empty payload is none
+    if _PAYLOAD in spec.inputs and _PAYLOAD not in map(base_name, got):
         yield Problem("this node is fed by a webhook and got no payload", node.id, _PAYLOAD)
 
 

@@ -359,6 +359,10 @@ def test_problems_of_sub_graphs_say_where(catalogue: Catalogue, make_graph: Any)
         ),
         pytest.param({"h": "hook"}, [], {}, {"h": {"payload": {}}}, [], id="a webhook's payload"),
         pytest.param({"h": ("hook", {"payload": {"x": 1}})}, [], {}, {}, [], id="a payload in the document"),
+        pytest.param({"h": ("hook", {"payload_#_x": 1})}, [], {}, {}, [], id="a part of a payload"),
+        pytest.param(
+            {"a": ("echo", {"input": 1}), "h": "hook"}, ["a.output>h.payload_#_x"], {}, {}, [], id="a link to it"
+        ),
         pytest.param({"m": ("model", {"prompt": "hi"})}, [], {}, {}, [], id="credentials are not checked here"),
     ],
 )
