@@ -9,7 +9,7 @@ blocks exist (`registry` does), nor run any (the worker does; `trial` does for t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from logging import Logger, LoggerAdapter
@@ -252,6 +252,19 @@ class Block(ABC):
             raise BadInput(_sentence(cls.name, error)) from None
 
     @classmethod
+    def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:
+        """Whose credential it asks for, where its credentials pin takes several and names none.
+
+        Args:
+            given: what the node is given in its graph, by pin.
+            later: the pins whose values only a run brings.
+
+        Returns:
+            The provider; None: any that its credentials pin takes.
+        """
+        return None
+
+    @classmethod
     def spec(cls) -> BlockSpec:
         """What the graph must know about this block."""
         return _spec(cls)
@@ -314,6 +327,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
         gathers=cls.gathers,
         for_each=cls.for_each,
         feedback=cls.feedback,
+        provider=cls.provider,
         categories=cls.categories,
         description=cls.description,
     )

@@ -8,6 +8,7 @@ user names (`ollama_host`) is held to the rules of web blocks and never gets a k
 This module must be importable without the extra `ai`: what needs it stands in `model_client`.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -73,6 +74,13 @@ class ModelBlock(Block):
     categories: ClassVar[tuple[str, ...]] = ("AI",)
     # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
     retry = RetryPolicy(max_failures=2)
+
+    @classmethod
+    def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:
+        if not {"model", "ollama_host"}.isdisjoint(later):
+            return None
+        model, host = given.get("model"), given.get("ollama_host")
+        return _provider_by_name(DEFAULT_MODEL if model is None else str(model), str(host or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +210,7 @@ def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:
     """
     if not inputs.model.strip():
         raise BadInput("the model's name is empty")
-    provider = provider_of(inputs.credentials, _provider_by_name(inputs))
+    provider = provider_of(inputs.credentials, _provider_by_name(inputs.model, inputs.ollama_host))
     if provider == OLLAMA and inputs.ollama_host.strip():
         return Endpoint(provider, _ollama_address(inputs.ollama_host), None)
     try:
@@ -217,11 +225,11 @@ def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:
     return Endpoint(provider, address, credential)
 
 
-def _provider_by_name(inputs: ModelInput) -> str:
-    name = inputs.model.strip().lower()
+def _provider_by_name(model: str, ollama_host: str) -> str:
+    name = model.strip().lower()
     if name.startswith("claude"):
         return "anthropic"
-    return OLLAMA if inputs.ollama_host.strip() and not name.startswith(_OPENAI_NAMES) else "openai"
+    return OLLAMA if ollama_host.strip() and not name.startswith(_OPENAI_NAMES) else "openai"
 
 
 def _ollama_address(host: str) -> str:

@@ -4,7 +4,7 @@ The graph is checked and compiled without importing a single block: whoever call
 a function from block id to `BlockSpec`. This module only declares the shapes; it must not look anything up.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -52,6 +52,16 @@ class PinSpec:
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
+Provider = Callable[[Mapping[str, Any], Collection[str]], str | None]
+"""Whose credential a block asks for at a node: from what the node is given, by pin, and the pins whose values come
+later. None: that cannot be told, and it may be any that its credentials pin takes."""
+
+
+def any_provider(given: Mapping[str, Any], later: Collection[str]) -> str | None:
+    """The `Provider` of a block that leaves it to its credentials pin."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
     """What the graph must know about one block.
@@ -73,6 +83,7 @@ class BlockSpec:
         for_each: output pins on which it gives any number of values, one an item. Where there is no item, a gather
             behind them gives an empty list.
         feedback: input pins that bring back, in a loop, what an earlier execution set in motion (`graph/feedback.py`).
+        provider: whose credential it asks for, where its credentials pin names nobody.
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
     """
@@ -91,6 +102,7 @@ class BlockSpec:
     gathers: str | None = None
     for_each: tuple[str, ...] = ()
     feedback: tuple[str, ...] = ()
+    provider: Provider = any_provider
     categories: tuple[str, ...] = ()
     description: str = ""
 

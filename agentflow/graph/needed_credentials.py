@@ -1,31 +1,57 @@
 """Which credentials do the nodes of a graph need, and which of them has nobody?
 
-A pin takes credentials where its schema names `credentials_provider`: a list of providers, any of which does. Nodes
-that say `credentials_optional` in their metadata, and pins that say it in their schema, go without one.
+A pin takes credentials where its schema names `credentials_provider`: a list of providers. It needs one of the provider
+that its value names, else of the one that the block tells by what else the node is given (a model is its maker's),
+else of any in the list. Nodes that say `credentials_optional` in their metadata, and pins that say it in their schema,
+go without one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agentflow.errors import Problem
-from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
+from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.model import Graph, Node
+from agentflow.graph.pins import base_name
 from agentflow.graph.wiring import Masks, Wiring
 
 Has = Callable[[str], bool]
 """Whether there is a credential for a provider."""
 
 
-def needed(graph: Graph, catalogue: Catalogue) -> Iterator[tuple[Node, PinSpec, bool]]:
-    """The credentials pins of `graph` itself, with their nodes, and whether it goes without a credential."""
-    for node in graph.nodes:
-        spec = catalogue(node.block_id)
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A pin of a node that takes credentials.
+
+    Attributes:
+        node: the node.
+        pin: the pin.
+        providers: any of these does.
+        later: a link will bring its value.
+        optional: the node goes without one.
+    """
+
+    node: Node
+    pin: PinSpec
+    providers: list[str]
+    later: bool
+    optional: bool
+
+
+def needed(graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> Iterator[Need]:
+    """The credentials that the nodes of `graph` itself need in a run with these masks."""
+    wiring = Wiring.of(graph, catalogue, masks)
+    for id, node in wiring.nodes.items():
+        spec = wiring.specs.get(id)
         if spec is None or spec.kind is BlockKind.NOTE:
             continue
-        for pin in spec.inputs.values():
-            if "credentials_provider" in pin.schema:
-                optional = node.metadata.get("credentials_optional") or pin.schema.get("credentials_optional")
-                yield node, pin, bool(optional)
+        pins = [pin for pin in spec.inputs.values() if "credentials_provider" in pin.schema]
+        given = {**node.input_default, **wiring.masks.get(id, {})} if pins else {}
+        later = {base_name(pin) for pin in wiring.linked[id]}
+        for pin in pins:
+            optional = node.metadata.get("credentials_optional") or pin.schema.get("credentials_optional")
+            yield Need(node, pin, _providers(pin, spec, given, later), pin.name in later, bool(optional))
 
 
 def missing_credentials(
@@ -35,19 +61,17 @@ def missing_credentials(
 
     A linked pin is left to the value that it will get, and sub-graphs to the submissions of their own runs.
     """
-    masks = masks or {}
-    linked = Wiring.of(graph, catalogue, masks).linked
-    problems = []
-    for node, pin, optional in needed(graph, catalogue):
-        if optional or pin.name in linked[node.id]:
-            continue
-        wanted = _wanted(pin, masks.get(node.id, {}).get(pin.name, node.input_default.get(pin.name)))
-        if not any(has_credential(provider) for provider in wanted):
-            problems.append(Problem(f"this node needs a credential for {' or '.join(wanted)}", node.id, pin.name))
-    return problems
+    return [
+        Problem(f"this node needs a credential for {' or '.join(need.providers)}", need.node.id, need.pin.name)
+        for need in needed(graph, catalogue, masks)
+        if not need.optional and not need.later and not any(map(has_credential, need.providers))
+    ]
 
 
-def _wanted(pin: PinSpec, value: Any) -> list[str]:
-    """The provider that the pin's value names, as blocks read it, else all that the pin takes."""
+def _providers(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: set[str]) -> list[str]:
+    value = given.get(pin.name)
     named = value.get("provider") if isinstance(value, Mapping) else None
-    return [named.lower()] if isinstance(named, str) and named else list(map(str, pin.schema["credentials_provider"]))
+    if isinstance(named, str) and named:
+        return [named.lower()]  # as blocks read it
+    told = None if pin.name in later else spec.provider(given, later)
+    return [told] if told is not None else list(map(str, pin.schema["credentials_provider"]))

@@ -36,11 +36,12 @@ def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, An
     """
     properties: dict[str, Any] = {}
     required: dict[str, bool] = defaultdict(bool)
-    for _, pin, optional in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
-        providers, types = sorted(pin.schema["credentials_provider"]), sorted(pin.schema.get("credentials_types", ()))
+    for need in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
+        schema = {**need.pin.schema, "credentials_provider": need.providers}
+        providers, types = sorted(need.providers), sorted(schema.get("credentials_types", ()))
         key = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
-        properties.setdefault(key, {**pin.schema, "title": key, "secret": True})
-        required[key] |= not optional
+        properties.setdefault(key, {**schema, "title": key, "secret": True})
+        required[key] |= not need.optional
     return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
 
 

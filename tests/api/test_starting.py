@@ -10,6 +10,7 @@ TEMPLATE = "db7d8f02-2f44-4c55-ab7a-eae0941f0c30"
 STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
 TRIGGER = "8fa8c167-2002-47ce-aba8-97572fc5d387"
 MAIL = "4335878a-394e-4e67-adf2-919877ff49ae"
+TEXT = "1f292d4a-41a4-4977-9684-7c8d560b9f91"
 NOTE = "cc10ff7b-7753-4ff2-9af6-9399b1a7eddc"
 
 LETTER = {"to_email": "a@b.test", "subject": "s", "body": "b", "config": {"smtp_server": "mail.test"}}
@@ -155,6 +156,25 @@ def test_a_credential_that_nobody_has_stops_a_run_and_not_a_save(push, api, refu
     assert refusal(echo) == [("mail", "credentials", "this node needs a credential for smtp")]
     mail["metadata"] = {"credentials_optional": True}
     assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("literals", "provider"),
+    [
+        ({}, "openai"),
+        ({"model": "claude-sonnet-4"}, "anthropic"),
+        ({"model": "llama3", "credentials": {"provider": "groq"}}, "groq"),
+        ({"model": "llama3", "ollama_host": "models.example.com:11434"}, None),
+    ],
+)
+def test_a_model_needs_the_credential_of_its_provider(api, push, refusal, echo, literals, provider):
+    echo["nodes"].append({"id": "ask", "block_id": TEXT, "input_default": {"prompt": "hi", **literals}})
+    keys = api.get(f"/api/v1/graphs/{push(echo)}").json["credentials_input_schema"]["properties"]
+    assert list(keys) == [f"{provider or 'ollama'}_api_key_credentials"]
+    if provider is not None:
+        assert refusal(echo) == [("ask", "credentials", f"this node needs a credential for {provider}")]
+    else:
+        assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202, "it needs none"
 
 
 def test_a_credential_that_nobody_has_keeps_a_child_run_from_starting(push, outcome, executions, echo):

@@ -5,15 +5,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asking_models import KEY, context_for, models, outputs
 from model_server import ModelServer, Reply
 
 from agentflow.blocks import model_client, registry
+from agentflow.blocks.credentials import Credential
+from agentflow.blocks.language_models import ModelInput, endpoint_of
 from agentflow.blocks.trial import collect, trial_context
 from agentflow.errors import BadInput, Transient
+from agentflow.graph.model import Graph, Node
+from agentflow.graph.needed_credentials import needed
 from agentflow.settings import settings
 
 __all__ = ["models"]
@@ -83,6 +87,28 @@ def test_the_credentials_or_the_models_name_choose_the_provider(
 ) -> None:
     write(models, model=model, credentials=pin)
     assert [(asked.path.partition("?")[0], asked.body["model"]) for asked in models.asked] == [(path, model)]
+
+
+@pytest.mark.parametrize("block", ["AITextGenerator", "AIListGenerator"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"model": "gpt-5"},
+        {"model": " Claude-Next "},
+        {"model": "llama3", "ollama_host": "models.example.com:11434"},
+        {"model": "gpt-4o", "ollama_host": "models.example.com:11434"},
+        {"model": "llama3", "credentials": {"provider": "Groq"}},
+        {"model": "claude-next", "credentials": {"id": "no provider"}},
+    ],
+)
+def test_a_submission_asks_for_the_credential_that_the_block_will_use(block: str, given: dict[str, Any]) -> None:
+    known = registry.by_name(block)
+    needs = {name: "x" for name, pin in known.spec().inputs.items() if pin.required}
+    context = trial_context(credential=lambda provider: Credential(provider, KEY, base_url="http://models.example.com"))
+    used = endpoint_of(cast("ModelInput", known.parse({**needs, **given})), context).provider
+    graph = Graph(nodes=[Node(id="n", block_id=known.id, input_default=given)])
+    assert [need.providers for need in needed(graph, registry.catalogue)] == [[used]]
 
 
 def test_a_provider_without_an_address_is_named(models: ModelServer) -> None:
