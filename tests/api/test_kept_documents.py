@@ -71,6 +71,18 @@ def test_sub_graphs_of_all_levels_are_shown_in_one_list(api, echo, suffix):
     assert [(part["name"], part["sub_graphs"]) for part in shown] == [(name, []) for name in "abcd"]
 
 
+@pytest.mark.parametrize("suffix", ["", "/export"])
+def test_links_out_of_static_blocks_are_static_at_every_level(api, echo, suffix):
+    echo["links"].append({"source_id": "fill", "source_name": "output", "sink_id": "out", "sink_name": "name"})
+    echo["nodes"].append({"id": "fill", "block_id": TEMPLATE, "input_default": {"format": "x"}})
+    for link in echo["links"]:
+        link["is_static"] = False
+    saved = api.post("/api/v1/graphs", json={**echo, "sub_graphs": [{**deepcopy(echo), "id": str(uuid4())}]}).json
+    root = api.get(f"/api/v1/graphs/{saved['id']}{suffix}").json
+    for shown in (root, *root["sub_graphs"]):
+        assert [link["is_static"] for link in shown["links"]] == [True, False]
+
+
 def test_the_nodes_of_a_stored_graph_name_it_and_its_version(api, echo):
     for node in echo["nodes"]:
         node |= {"graph_id": str(uuid4()), "graph_version": 9}
