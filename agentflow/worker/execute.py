@@ -243,21 +243,21 @@ def is_stopped(attempt: Attempt) -> bool:
 
 def settle(attempt: Attempt, outcome: Outcome) -> None:
     """Record the outcome, and do what follows from it."""
-    change = _with_all(attempt, _change(attempt, outcome), isinstance(outcome, Stopped))
+    change = _with_all(attempt, _change(attempt, outcome))
     error = change.error if change.status == "FAILED" else None
     settled = attempt.settle(change, error)
     if change.status == "COMPLETED" and settled is not None and settled.verdict == "landed":
         caching.keep(attempt)
 
 
-def _with_all(attempt: Attempt, change: Change, stopped: bool) -> Change:
-    """`change`, with what else happens when this node execution settles so. `stopped`: with its run."""
+def _with_all(attempt: Attempt, change: Change) -> Change:
+    """`change`, with what else happens when this node execution settles so."""
     node = attempt.node
     return replace(
         change,
         stats=attempt.stats or None,
         wakes=attempt.run.parent_run_id is not None and node.kind is BlockKind.OUTPUT,
-        frees=node.settings.concurrency is not None and (stopped or change.status != "QUEUED"),
+        frees=node.settings.concurrency is not None,
     )
 
 

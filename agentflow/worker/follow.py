@@ -18,8 +18,10 @@ from agentflow.storage.node_executions import Change, HotConnection, ReadyOf, Se
 from agentflow.storage.runs import Ready
 from agentflow.worker.process import Process, RunContext
 
+_OF_THE_TREE = frozenset({FailureReason.LIMIT, FailureReason.INSUFFICIENT_BALANCE})
+
 _COUNTED_EVERY = 200
-"""Each process counts a run's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""
+"""A process counts a tree's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""
 
 
 def follow(
@@ -30,7 +32,7 @@ def follow(
     Or stop the run, where the change that was settled `stops` it, or it has become too large or too dear.
     """
     publish_others(process, settled.others)
-    if (reason := _reason_to_stop(process.hot, run, settled, stops)) is not None:
+    if (reason := _reason_to_stop(process, run, settled, stops)) is not None:
         stop_run(run, reason)
         return
     publish(run.plan, run.run_id, run.priority, settled.ready)
@@ -42,11 +44,11 @@ def follow(
 
 
 def _reason_to_stop(
-    hot: HotConnection, run: RunContext, settled: Settled, stops: FailureReason | None
+    process: Process, run: RunContext, settled: Settled, stops: FailureReason | None
 ) -> FailureReason | None:
     if stops is not None and settled.verdict == "landed":
         return stops
-    if _is_too_large(hot, run, len(settled.ready)):
+    if _is_too_large(process, run, len(settled.ready)):
         return FailureReason.LIMIT
     if run.budget is not None and (settled.total_cost or 0) > run.budget:
         return FailureReason.INSUFFICIENT_BALANCE
@@ -72,14 +74,14 @@ def release(hot: HotConnection, run: RunContext, node: int, idx: int) -> bool:
     return any_ready
 
 
-def _is_too_large(hot: HotConnection, run: RunContext, more: int) -> bool:
+def _is_too_large(process: Process, run: RunContext, more: int) -> bool:
     """Whether the tree of runs has more node executions than it may; counted now and then, so it may overshoot."""
     limit = run.node_limit or settings().max_node_executions
-    run.made += more
-    if run.made < max(limit // _COUNTED_EVERY, 1):
+    process.made[run.root_id] += more
+    if process.made[run.root_id] < max(limit // _COUNTED_EVERY, 1):
         return False
-    run.made = 0
-    return hot.execution_count(run.root_id) > limit
+    del process.made[run.root_id]
+    return process.hot.execution_count(run.root_id) > limit
 
 
 def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:
@@ -96,9 +98,9 @@ def failed(run: RunContext, node: int, change: Change) -> Change:
 def stop_run(run: RunContext, reason: FailureReason) -> None:
     """Stop the run, to end FAILED for `reason`; if it has ended, there is nothing to stop.
 
-    What is set for the tree of a root run (deadline, budget, node executions) stops the tree.
+    What the whole tree of a root run has used up stops the tree. (A child's deadline is never later than its parent's.)
     """
     try:
-        stop_tree(run.run_id if reason is FailureReason.NODE_FAILED else run.root_id, RunStatus.FAILED, reason)
+        stop_tree(run.root_id if reason in _OF_THE_TREE else run.run_id, RunStatus.FAILED, reason)
     except AlreadyEnded:
         return

@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -37,7 +37,7 @@ def holder(pid: int | None = None) -> str:
 
 @dataclass(slots=True)
 class RunContext:
-    """What every node execution of a run needs. Nothing of it changes while the run goes on, but `made`."""
+    """What every node execution of a run needs. Nothing of it changes while the run goes on."""
 
     run_id: UUID
     plan: Plan  # with the run's masks applied
@@ -49,7 +49,6 @@ class RunContext:
     depth: int
     budget: int | None  # credits that the tree of runs may cost
     node_limit: int | None  # node executions that it may have
-    made: int = 0  # node executions that this process has made ready since it last counted the run's
 
 
 class Process:
@@ -58,6 +57,7 @@ class Process:
     def __init__(self) -> None:
         self.hot = HotConnection()
         self.lock = threading.RLock()
+        self.made: Counter[UUID] = Counter()  # node executions made ready here since a tree's were counted, by its root
         self._runs: OrderedDict[UUID, RunContext] = OrderedDict()
         self._masked_nodes = 0
 
@@ -86,6 +86,8 @@ class Process:
             node_limit=header.node_limit,
         )
         self._keep(context)
+        if context.parent_run_id is not None:
+            self.made[context.root_id] += len(context.plan.starting())
         return context
 
     def _keep(self, context: RunContext) -> None:
@@ -94,6 +96,8 @@ class Process:
         while len(self._runs) > 1 and (len(self._runs) > RUNS_KEPT or self._masked_nodes > MASKED_NODES_KEPT):
             _, dropped = self._runs.popitem(last=False)
             self._masked_nodes -= _masked_nodes(dropped)
+        while len(self.made) > RUNS_KEPT:
+            del self.made[next(iter(self.made))]
 
 
 def _masked_nodes(context: RunContext) -> int:

@@ -8,6 +8,8 @@ import pytest
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
+from agentflow.errors import Transient
+from agentflow.services import steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
@@ -111,6 +113,61 @@ def test_a_limit_is_one_for_all_runs_of_its_owner(fan: Callable[..., UUID], rows
     assert held(rows, other) == [(2, "limit")]
     end(first)
     assert held(rows, other) == []
+
+
+def test_a_paused_run_keeps_no_slot_from_the_others(fan: Callable[..., UUID], rows: Rows) -> None:
+    one_slot = {"concurrency": {"key": "api", "limit": 1}}
+    paused, other = fan(2, own=one_slot), fan(1, own=one_slot)
+    for run_id in (paused, other):
+        execute(run_id, 0, 1)
+    first = begin(paused, 1)
+    assert [begin(paused, 2), begin(other, 1)] == [None, None]
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=paused)
+    steering.pause(owner, paused)
+    end(first)
+    assert held(rows, paused) == [(2, "paused")]
+    second = begin(other, 1)
+    assert second is not None, "the slot was handed on to the run that goes on"
+    end(second)
+    steering.resume(owner, paused)
+    end(begin(paused, 2))
+    assert rows("SELECT count(*) FROM limit_slots") == [0]
+
+
+def test_a_retry_that_waits_keeps_no_slot_from_the_others(fan: Callable[..., UUID], statuses: Statuses) -> None:
+    def fails_first(inputs: Any, context: Context) -> Yields:
+        if context.index == 1 and context.attempt == 1:
+            raise Transient("not now")
+        yield "value", inputs.value
+
+    retry = {"max_failures": 1, "base": 60, "jitter": False}
+    run_id = fan(2, fails_first, own={"concurrency": {"key": "api", "limit": 1}, "retry": retry})
+    execute(run_id, 0, 1)
+    first = begin(run_id, 1)
+    assert begin(run_id, 2) is None
+    end(first)
+    assert statuses(run_id)["1/1"] == "QUEUED transient"
+    second = begin(run_id, 2)
+    assert second is not None
+    end(second)
+
+
+def test_a_place_in_a_rate_that_comes_during_a_pause_passes(fan: Callable[..., UUID], rows: Rows) -> None:
+    run_id = fan(2, own={"rate_limit": {"key": "api", "per_second": 0.01}})
+    execute(run_id, 0, 1)
+    end(begin(run_id, 1))
+    assert begin(run_id, 2) is None
+    assert held(rows, run_id) == [(2, "rate")]
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    steering.pause(owner, run_id)
+    rows("UPDATE node_executions SET due_at = agentflow_now() WHERE node = 1 AND idx = 2 RETURNING 1")
+    rows("UPDATE limits SET next_at = agentflow_now() RETURNING 1")
+    assert begin(run_id, 2) is None
+    assert held(rows, run_id) == [(2, "paused")]
+    steering.resume(owner, run_id)
+    attempt = begin(run_id, 2)
+    assert attempt is not None
+    end(attempt)
 
 
 def test_a_slot_is_kept_through_a_lost_lease_and_freed_by_a_wait(

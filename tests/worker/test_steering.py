@@ -8,7 +8,7 @@ import pytest
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun
-from agentflow.errors import AlreadyEnded, BadInput, Conflict, GraphInvalid, NotFound
+from agentflow.errors import AlreadyEnded, BadInput, Conflict, GraphInvalid, NotFound, Transient
 from agentflow.ids import new_id
 from agentflow.services import cancellation, graphs, steering
 from agentflow.services.cancellation import cancel
@@ -321,6 +321,21 @@ def test_a_fork_pairs_executions_as_they_were(probe: Probe, submit: Submit, rows
     forked = steering.fork(owner_of(rows, run_id), run_id, "map", {})
     work(rows, forked.id)
     assert outputs(forked.id, 1) == [("value", number) for number in range(5)]
+
+
+def test_a_retry_that_is_put_off_by_a_pause_is_rung_when_it_is_due(probe: Probe, chain: Chain, rows: Rows) -> None:
+    def fails(inputs: Any, context: Context) -> Yields:
+        raise Transient("not now")
+        yield
+
+    run_id = chain(probe(fails), settings={"retry": {"max_failures": 1, "base": 100, "jitter": False}})
+    execute(run_id, 0, 1)
+    owner = owner_of(rows, run_id)
+    steering.pause(owner, run_id)
+    execute(run_id, 0, 1)  # a message that came twice
+    assert rows("SELECT hold FROM node_executions WHERE run_id = :run", run=run_id) == ["paused"]
+    steering.resume(owner, run_id)
+    assert rows("SELECT check_at = due_at FROM node_executions WHERE run_id = :run", run=run_id) == [True]
 
 
 def test_a_fork_gets_what_a_stop_had_kept_from_being_delivered(

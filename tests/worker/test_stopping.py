@@ -201,6 +201,19 @@ def test_whatever_an_attempt_comes_to_after_the_stop_only_cancelled_is_stored(
     assert rows("SELECT count(*) FROM waits WHERE run_id = :run", run=run_id) == [0]
 
 
+def test_what_comes_back_after_the_stop_is_closed_with_an_event(apart: Apart, statuses: Statuses, rows: Rows) -> None:
+    run_id = apart(passes)
+    attempt = claim(process(), run_id, 0, 1)
+    assert attempt is not None
+    cancel_it(rows, run_id)
+    attempt.hand_back()
+    assert statuses(run_id) == {"0/1": "QUEUED"}
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "CANCELLED"}
+    last = "SELECT kind, status, attempt FROM events WHERE run_id = :run AND node = 0 ORDER BY id DESC LIMIT 1"
+    assert rows(last, run=run_id) == [("settled", "CANCELLED", 1)]
+
+
 def test_every_move_that_an_attempt_makes_is_an_event_with_its_time_and_reason(
     apart: Apart, rows: Rows, api: Any
 ) -> None:
@@ -231,10 +244,10 @@ def test_every_move_that_an_attempt_makes_is_an_event_with_its_time_and_reason(
         ("claimed", "RUNNING", None, 1),
         ("settled", "QUEUED", "block", 1),
         ("claimed", "RUNNING", None, 2),
-        ("lost", "QUEUED", "worker_stopped", None),
+        ("lost", "QUEUED", "worker_stopped", 2),
         ("claimed", "RUNNING", None, 3),
         ("settled", "WAITING", None, 3),
-        ("woken", "QUEUED", None, None),
+        ("woken", "QUEUED", None, 3),
         ("claimed", "RUNNING", None, 4),
         ("settled", "COMPLETED", None, 4),
     ]

@@ -1,5 +1,7 @@
 """A run and its child runs are one thing: what is set for the root holds for all, and steering passes down."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,12 +12,14 @@ import pytest
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import Conflict
-from agentflow.services import cancellation, graphs, steering
+from agentflow.services import cancellation, child_runs, graphs, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
+from agentflow.storage.runs import Parent
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
+from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -41,15 +45,34 @@ def waits_for(graph_id: str) -> Callable[[Any, Context], Yields]:
     return run
 
 
-@pytest.fixture
-def tree(probe: Probe, submit: Submit, rows: Rows) -> Callable[..., tuple[UUID, UUID]]:
-    """`tree(child document, graph settings={}, **submission)` starts a run with a child run of it; gives both."""
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, f"not within 20 s: {what}"
+        time.sleep(0.01)
 
-    def start(child: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> tuple[UUID, UUID]:
+
+@pytest.fixture
+def stored(submit: Submit, rows: Rows) -> Callable[[dict[str, Any]], str]:
+    """`stored(document)` stores a graph of the owner's, and gives its id."""
+
+    def store(document: dict[str, Any]) -> str:
         submit()  # makes the owner
         (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
         with transaction() as session:
-            graph_id = str(graphs.create(session, owner, child).id)
+            return str(graphs.create(session, owner, document).id)
+
+    return store
+
+
+@pytest.fixture
+def tree(
+    probe: Probe, stored: Callable[[dict[str, Any]], str], submit: Submit, rows: Rows
+) -> Callable[..., tuple[UUID, UUID]]:
+    """`tree(child document, graph settings={}, **submission)` starts a run with a child run of it; gives both."""
+
+    def start(child: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> tuple[UUID, UUID]:
+        graph_id = stored(child)
         nodes = [{"id": "sub", "block_id": probe(waits_for(graph_id)), "input_default": {}}]
         run_id = submit({"name": "root", "nodes": nodes, "links": [], "settings": settings or {}}, **more)
         execute(run_id, 0, 1)
@@ -87,6 +110,32 @@ def test_a_shorter_deadline_of_the_child_counts(
     assert root - below > timedelta(seconds=30)
 
 
+def test_a_child_that_passes_its_own_deadline_ends_alone(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes), deadline=50), {"deadline": 100})
+    rows("UPDATE runs SET deadline_at = agentflow_now() WHERE id = :run RETURNING 1", run=child_id)
+    Recovery(process()).run_pass()
+    finalise(child_id)
+    assert rows("SELECT status, reason FROM runs WHERE id = :run", run=child_id) == [("FAILED", "timeout")]
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    assert rows("SELECT value FROM outputs WHERE run_id = :run", run=run_id) == ['"FAILED"'], "the parent hears of it"
+    assert rows("SELECT status FROM runs WHERE id = :run", run=run_id) == ["COMPLETED"]
+
+
+def test_a_deadline_of_the_root_ends_all_of_the_tree(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes)), {"deadline": 100})
+    rows("UPDATE runs SET deadline_at = agentflow_now() WHERE root_id = :run RETURNING 1", run=run_id)
+    Recovery(process()).run_pass()
+    finalise(child_id)
+    finalise(run_id)
+    assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [("FAILED", "timeout")]
+    assert rows("SELECT status FROM runs WHERE id = :run", run=child_id) == ["CANCELLED"]
+
+
 def test_what_a_child_costs_counts_against_the_budget_of_its_root(
     probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
 ) -> None:
@@ -112,6 +161,42 @@ def test_the_node_executions_of_children_count_against_the_limit_of_their_root(
     assert finalise(child_id)
     assert finalise(run_id)
     assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [("FAILED", "max_node_executions")]
+
+
+def test_a_tree_of_small_runs_overshoots_its_limit_by_little(
+    probe: Probe, stored: Callable[..., str], submit: Submit, rows: Rows
+) -> None:
+    nodes = [{"id": f"n{number}", "block_id": probe(passes), "input_default": {}} for number in range(5)]
+    graph_id = stored({"name": "five", "nodes": nodes, "links": []})
+    each = [{"id": f"sub{number}", "block_id": probe(waits_for(graph_id)), "input_default": {}} for number in range(60)]
+    run_id = submit({"name": "root", "nodes": each, "links": [], "settings": {"max_node_executions": 200}})
+    for number in range(60):
+        execute(run_id, number, 1)
+        for child_id in rows("SELECT id FROM runs WHERE parent_run_id = :run AND status = 'QUEUED'", run=run_id):
+            execute(child_id, 0, 1)
+    assert rows("SELECT stop_reason FROM runs WHERE id = :run", run=run_id) == ["max_node_executions"]
+    made = rows(
+        "SELECT count(*) FROM node_executions e JOIN runs r ON r.id = e.run_id WHERE r.root_id = :run", run=run_id
+    )
+    assert made[0] <= 200 + 5, "one child's node executions at most are made before the tree is counted again"
+
+
+def test_a_child_that_is_made_while_its_parent_is_paused_is_paused(
+    probe: Probe, stored: Callable[..., str], submit: Submit, rows: Rows
+) -> None:
+    graph_id = stored(one_node(probe(passes)))
+    nodes = [{"id": "sub", "block_id": probe(waits_for(graph_id)), "input_default": {}}]
+    run_id = submit({"name": "root", "nodes": nodes, "links": []})
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    pausing = threading.Thread(target=steering.pause, args=(owner, run_id))
+    with transaction() as session:
+        caller = child_runs.Caller(Parent(run_id, 0, 1), owner, 5, 0)
+        child_runs.start_graph(session, caller, graph_id, None, {})
+        pausing.start()
+        until(lambda: rows(waits) == [1], "the pause waits for the child that is being made")
+    pausing.join()
+    assert rows("SELECT count(*) FROM runs WHERE paused_at IS NOT NULL AND root_id = :run", run=run_id) == [2]
 
 
 def test_a_pause_and_a_resume_pass_down(probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows) -> None:

@@ -475,9 +475,12 @@ def test_children_are_cancelled_with_their_parent_and_hold_it_open_until_they_en
     execute(run_id, 0, 1)
     child = child_of(rows, run_id)
     execute(child, 0, 1)
+    assert not finalise(run_id)
+    assert run_status(rows, run_id) == "WAITING"
     with transaction() as session:
         cancel(session, owner_of(rows, run_id), run_id, "enough")
     assert not finalise(run_id), "its child has not ended"
+    assert run_status(rows, run_id) == "RUNNING", "it waits for nothing from outside any more"
     assert finalise(child)
     assert finalise(run_id)
     assert run_status(rows, child) == "CANCELLED the run that it belongs to was stopped"

@@ -23,6 +23,10 @@ DECLARE
     v_hold text := CASE WHEN p_most IS NOT NULL AND NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
     v_parent record;
 BEGIN
+    IF p_parent IS NOT NULL THEN
+        -- Pausing and resuming hold it alone, and look for child runs after: none slips through between.
+        PERFORM agentflow_gate_shared(p_parent);
+    END IF;
     SELECT r.root_id, r.depth, r.deadline_at, r.paused_at INTO v_parent FROM runs r WHERE r.id = p_parent;
     INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
                       parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, forked_from, admitted_at)

@@ -32,14 +32,20 @@ BEGIN
     IF v_stop_as IS NOT NULL THEN
         -- Cancelling closes what is QUEUED; this one was put back since (its lease was lost).
         UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = agentflow_now()
-        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED';
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
+        RETURNING e.attempt INTO attempt;
+        IF FOUND THEN
+            INSERT INTO events (run_id, kind, status, node, idx, attempt)
+            VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, attempt);
+        END IF;
         verdict := 'stopped';
         last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
         RETURN;
     END IF;
     IF v_paused IS NOT NULL THEN
         UPDATE node_executions e SET hold = 'paused', check_at = 'infinity'
-        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
+          AND (e.hold IS NULL OR e.hold = 'rate');  -- its place in the rate has come, and passes
         verdict := 'paused';
         last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
         RETURN;

@@ -37,9 +37,9 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'poisoned';
     END IF;
-    INSERT INTO events (run_id, kind, status, reason, node, idx) VALUES (
+    INSERT INTO events (run_id, kind, status, reason, node, idx, attempt) VALUES (
         p_run, 'lost', CASE verdict WHEN 'queued' THEN 'QUEUED' ELSE 'RUNNING' END,
-        CASE WHEN p_bearable IS NULL THEN 'worker_stopped' ELSE 'worker_lost' END, p_node, p_idx);
+        CASE WHEN p_bearable IS NULL THEN 'worker_stopped' ELSE 'worker_lost' END, p_node, p_idx, attempt);
 END $$;
 
 -- Rows are locked in key order and skipped when a settle holds them: that settle extends or ends them itself.
@@ -161,5 +161,5 @@ CREATE OR REPLACE FUNCTION agentflow_overdue_runs(
      ORDER BY r.id LIMIT p_limit)
     UNION ALL
     (SELECT r.id, 'timeout' FROM runs r WHERE r.ended_at IS NULL AND r.deadline_at <= agentflow_now() AND r.stop_as IS NULL
-     ORDER BY r.deadline_at LIMIT p_limit)
+     ORDER BY r.depth, r.deadline_at LIMIT p_limit)  -- parents first: their children are cancelled with them
 $$;

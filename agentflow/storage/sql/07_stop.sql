@@ -31,7 +31,13 @@ BEGIN
         verdict := 'already';
     ELSE
         verdict := 'stopped';
-        UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now WHERE r.id = p_run;
+        -- What waited does not any more: until all of it is closed, its child runs too, the run reads RUNNING.
+        UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now,
+            status = CASE r.status WHEN 'WAITING' THEN 'RUNNING' ELSE r.status END
+        WHERE r.id = p_run;
+        IF v_status = 'WAITING' THEN
+            INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'RUNNING');
+        END IF;
         UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = v_now
         WHERE e.run_id = p_run AND e.status IN ('INCOMPLETE', 'QUEUED', 'WAITING');
         -- Outputs that waited for their turn are not delivered any more, unless the run is retried.

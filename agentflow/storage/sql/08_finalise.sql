@@ -53,7 +53,8 @@ BEGIN
         WHERE e.run_id = p_run AND e.hold = p_hold AND e.status = 'QUEUED'
         ORDER BY e.node, e.idx LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     ), let_out AS (
-        UPDATE node_executions e SET hold = NULL, check_at = v_now + agentflow_ring_grace(), rings = 0, queued_at = v_now
+        UPDATE node_executions e SET hold = NULL, check_at = greatest(v_now + agentflow_ring_grace(), e.due_at), rings = 0,
+            queued_at = v_now
         FROM held h WHERE e.run_id = p_run AND e.node = h.node AND e.idx = h.idx
         RETURNING e.node, e.idx
     )

@@ -17,17 +17,19 @@ CREATE OR REPLACE FUNCTION agentflow_go_on(
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
+    v_attempt int;
 BEGIN
     UPDATE node_executions e SET status = 'QUEUED', hold = NULL, queued_at = v_now, rings = 0, due_at = NULL,
         check_at = v_now + agentflow_ring_grace()
-    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING';
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING'
+    RETURNING e.attempt INTO v_attempt;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
     UPDATE waits w SET open = false, result = p_result, timed_out = p_timed_out
     WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx;
-    INSERT INTO events (run_id, kind, status, reason, node, idx)
-    VALUES (p_run, 'woken', 'QUEUED', CASE WHEN p_timed_out THEN 'timeout' END, p_node, p_idx);
+    INSERT INTO events (run_id, kind, status, reason, node, idx, attempt)
+    VALUES (p_run, 'woken', 'QUEUED', CASE WHEN p_timed_out THEN 'timeout' END, p_node, p_idx, v_attempt);
     RETURN true;
 END $$;
 

@@ -5,7 +5,8 @@
 -- agentflow_reap_slots      slots of node executions that do not run any more
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
 --
--- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again.
+-- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again. Who
+-- waits, be it for a retry, gives it back.
 -- A rate gives each start a place in time (the generic cell rate algorithm): one that comes too early is held until its
 -- place, which nobody can take from it, and rung then by recovery.
 -- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
@@ -88,13 +89,15 @@ BEGIN
     END IF;
 END $$;
 
--- The next in the queue that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over.
+-- The next in the queue that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over, and
+-- so are those whose run is paused: they queue again when it goes on.
 CREATE OR REPLACE FUNCTION agentflow_hand_on(
     p_owner uuid, p_key text, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v record;
+    v_ready boolean;
     v_now timestamptz := agentflow_now();
 BEGIN
     PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_key FOR UPDATE;
@@ -103,9 +106,13 @@ BEGIN
             SELECT n.id FROM limit_queue n WHERE n.owner_id = p_owner AND n.key = p_key ORDER BY n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
-        UPDATE node_executions e SET hold = NULL, queued_at = v_now, rings = 0, check_at = v_now + agentflow_ring_grace()
-        WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit';
-        IF FOUND THEN
+        UPDATE node_executions e SET hold = CASE WHEN r.paused_at IS NOT NULL THEN 'paused' END, queued_at = v_now, rings = 0,
+            check_at = CASE WHEN r.paused_at IS NULL THEN v_now + agentflow_ring_grace() ELSE 'infinity' END
+        FROM runs r
+        WHERE r.id = v.run_id AND e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx
+          AND e.status = 'QUEUED' AND e.hold = 'limit'
+        RETURNING e.hold IS NULL INTO v_ready;
+        IF v_ready THEN
             INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key);
             run_id := v.run_id; node := v.node; idx := v.idx;
             RETURN NEXT;
@@ -114,8 +121,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- A slot is kept through a retry and a lost lease. What is left of stopped runs goes; and a queue that nobody is before
--- moves on.
+-- A slot is kept through a lost lease. What is left of runs that were stopped, or paused in that moment, goes; and a queue
+-- that nobody is before moves on.
 CREATE OR REPLACE FUNCTION agentflow_reap_slots(
     p_limit int, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
@@ -127,7 +134,7 @@ BEGIN
         SELECT s.run_id, s.node, s.idx FROM limit_slots s
         WHERE s.since < agentflow_now() - interval '5 seconds' AND NOT EXISTS (
             SELECT FROM node_executions e WHERE e.run_id = s.run_id AND e.node = s.node AND e.idx = s.idx
-            AND e.status IN ('QUEUED', 'RUNNING'))
+            AND (e.status = 'RUNNING' OR (e.status = 'QUEUED' AND e.hold IS DISTINCT FROM 'paused')))
         ORDER BY s.owner_id, s.key LIMIT p_limit
     LOOP
         RETURN QUERY SELECT f.run_id, f.node, f.idx FROM agentflow_free_slot(v.run_id, v.node, v.idx) f;
