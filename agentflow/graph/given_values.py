@@ -3,7 +3,7 @@
 Messages never repeat a value: it may be a secret.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from agentflow.errors import Problem
@@ -36,16 +36,19 @@ def check_values(wiring: Wiring, *, for_run: bool, imported: bool) -> Iterator[P
         yield Problem("an input mask names this node, which is not in the graph", id, severity="warning")
 
 
-def check_run_inputs(known: Mapping[str, tuple[str, BlockSpec | None]], inputs: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with a run's inputs. `known`: name of an input node → its id and block (None: take any value)."""
+InputNodes = Mapping[str, Sequence[tuple[str, BlockSpec | None]]]
+"""Name of input nodes → their ids and blocks (None: it takes any value)."""
+
+
+def check_run_inputs(known: InputNodes, inputs: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with a run's inputs."""
     for name, value in inputs.items():
         if name not in known:
             yield Problem(f"the graph has no input '{name}'; it is ignored", severity="warning")
-            continue
-        id, spec = known[name]
-        pin = spec.inputs.get("value") if spec else None
-        if pin and value is not None and not coercible(value, pin.annotation):
-            yield Problem(f"input '{name}': {_misfit(value, pin.annotation)}", id, "value")
+        for id, spec in known.get(name, ()):
+            pin = spec.inputs.get("value") if spec else None
+            if pin and value is not None and not coercible(value, pin.annotation):
+                yield Problem(f"input '{name}': {_misfit(value, pin.annotation)}", id, "value")
 
 
 def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:

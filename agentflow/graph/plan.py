@@ -41,16 +41,19 @@ class Plan:
         return {node.id: node for node in self.nodes}
 
     @cached_property
-    def inputs(self) -> Mapping[str, PlanNode]:
+    def inputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
         """The input nodes, by the names under which a run's inputs are given."""
-        return {node.name: node for node in self.nodes if node.kind is BlockKind.INPUT and node.name is not None}
+        return self._named(BlockKind.INPUT)
 
     @cached_property
     def outputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
         """The output nodes, by the names under which a run's outputs are given."""
+        return self._named(BlockKind.OUTPUT)
+
+    def _named(self, kind: BlockKind) -> Mapping[str, tuple[PlanNode, ...]]:
         found: dict[str, tuple[PlanNode, ...]] = {}
         for node in self.nodes:
-            if node.kind is BlockKind.OUTPUT and node.name is not None:
+            if node.kind is kind and node.name is not None:
                 found[node.name] = (*found.get(node.name, ()), node)
         return found
 

@@ -71,13 +71,15 @@ def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) ->
 
     The part of `validate` that depends on nothing but the inputs, for graphs that are known to be right.
     """
-    known = {name: (node.id, catalogue(node.block_id)) for name, node in plan.inputs.items()}
+    known = {name: [(one.id, catalogue(one.block_id)) for one in nodes] for name, nodes in plan.inputs.items()}
     return list(check_run_inputs(known, inputs))
 
 
 def unknown_inputs(plan: Plan, inputs: Mapping[str, Any]) -> list[Problem]:
     """A warning for each of a run's inputs that no input node takes; such inputs are ignored."""
-    return list(check_run_inputs({name: (node.id, None) for name, node in plan.inputs.items()}, inputs))
+    return list(
+        check_run_inputs({name: [(one.id, None) for one in nodes] for name, nodes in plan.inputs.items()}, inputs)
+    )
 
 
 def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
@@ -88,7 +90,7 @@ def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
         yield from _check_link(link, wiring)
     yield from check_values(wiring, for_run=check.for_run, imported=check.imported)
     if check.for_run:
-        known = {name: (id, wiring.specs[id]) for name, id in _input_nodes(wiring).items()}
+        known = {name: [(id, wiring.specs[id]) for id in ids] for name, ids in _input_nodes(wiring).items()}
         yield from check_run_inputs(known, check.inputs)
     yield from _check_settings(graph, wiring)
     yield from _check_starts(wiring)
@@ -125,7 +127,7 @@ def _check_nodes(graph: Graph, wiring: Wiring, names: Mapping[str, str]) -> Iter
 
 def _check_names(wiring: Wiring) -> Iterator[Problem]:
     """Input and output nodes are known outside by their names."""
-    first_of = _input_nodes(wiring)
+    input_nodes = _input_nodes(wiring)
     for id, node in wiring.nodes.items():
         kind = wiring.kind(id)
         if kind not in (BlockKind.INPUT, BlockKind.OUTPUT):
@@ -135,8 +137,9 @@ def _check_names(wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"an {kind.value.lower()} node needs a name", id, "name")
         elif not _is_storable(name):
             yield Problem("a name cannot contain NUL or half a surrogate pair", id, "name")
-        elif kind is BlockKind.INPUT and first_of[name] != id:
-            yield Problem(f"the name '{name}' is taken by the input node '{first_of[name]}'", id, "name")
+        elif kind is BlockKind.INPUT and (first := input_nodes[name][0]) != id:
+            told = f"the input node '{first}' has the name '{name}' too: both get the run's input of that name"
+            yield Problem(told, id, "name", severity="warning")
 
 
 def _is_storable(name: str) -> bool:
@@ -147,13 +150,13 @@ def _is_storable(name: str) -> bool:
         return False
 
 
-def _input_nodes(wiring: Wiring) -> dict[str, str]:
-    """Name → id of the input nodes; of two with one name, the first."""
-    found: dict[str, str] = {}
+def _input_nodes(wiring: Wiring) -> dict[str, list[str]]:
+    """Name → ids of the input nodes, in the order of the document."""
+    found: dict[str, list[str]] = {}
     for id, node in wiring.nodes.items():
         name = node.input_default.get("name")
         if wiring.kind(id) is BlockKind.INPUT and isinstance(name, str):
-            found.setdefault(name, id)
+            found.setdefault(name, []).append(id)
     return found
 
 

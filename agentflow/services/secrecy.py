@@ -33,7 +33,7 @@ def hide_inputs(node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def hide_run_inputs(plan: Plan, inputs: dict[str, Any]) -> dict[str, Any]:
     """A run's inputs by name, as they may be shown."""
-    secret = {name for name, node in plan.inputs.items() if is_secret_input(node)}
+    secret = {name for name, nodes in plan.inputs.items() if any(map(is_secret_input, nodes))}
     return {name: HIDDEN if name in secret else value for name, value in inputs.items()} if secret else inputs
 
 

@@ -24,8 +24,8 @@ from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
     ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
-    "cast(:names AS text[]), cast(:values AS text[]), cast(:nodes AS int[]), cast(:starting AS int[]), "
-    "cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
+    "cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
+    "cast(:starting AS int[]), cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
 
 
@@ -82,7 +82,12 @@ def create(
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = [node for node in plan.starting() if only is None or node.number in only]
     primed = [node for node in plan.primed() if only is None or node.number in only]
-    input_nodes = {name: node.number for name, node in plan.inputs.items() if only is None or node.number in only}
+    fed = [
+        (place, node.number)
+        for place, name in enumerate(new.inputs)
+        for node in plan.inputs.get(name, ())
+        if only is None or node.number in only
+    ]
     parent = new.parent
     row = session.execute(
         _CREATE,
@@ -106,7 +111,8 @@ def create(
             "window": settings().ready_window,
             "names": list(new.inputs),
             "values": [dumps(value) for value in new.inputs.values()],
-            "nodes": [input_nodes.get(name) for name in new.inputs],
+            "places": [place for place, _ in fed],
+            "nodes": [node for _, node in fed],
             "starting": [node.number for node in starting],
             "needs": [node.first_need for node in starting],
             "primed": [node.number for node in primed],

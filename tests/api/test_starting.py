@@ -177,6 +177,18 @@ def test_a_model_needs_the_credential_of_its_provider(api, push, refusal, echo, 
         assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202, "it needs none"
 
 
+def test_input_nodes_of_one_name_all_get_the_runs_input_of_that_name(api, push, outcome, echo):
+    again = {"id": "again", "block_id": echo["nodes"][0]["block_id"], "input_default": {"name": "word"}}
+    more = {"id": "more", "block_id": echo["nodes"][-1]["block_id"], "input_default": {"name": "more"}}
+    echo["nodes"] += [again, more]
+    echo["links"].append({"source_id": "again", "source_name": "result", "sink_id": "more", "sink_name": "value"})
+    warned = api.post("/api/v1/graphs/validate", json=echo).json["problems"]
+    assert [(one["node"], one["pin"], one["severity"]) for one in warned] == [("again", "name", "warning")]
+    outputs = outcome(push(echo), {"word": "hi"})["outputs"]
+    assert outputs["more"] == ["hi"]
+    assert all(values == ["hi"] for values in outputs.values())
+
+
 def test_a_credential_that_nobody_has_keeps_a_child_run_from_starting(push, outcome, executions, echo):
     inner = push({"name": "inner", "nodes": [{"id": "mail", "block_id": MAIL, "input_default": LETTER}]})
     named = {"graph_id": str(inner), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}

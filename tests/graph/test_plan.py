@@ -64,7 +64,7 @@ def test_failures_are_handled_where_a_link_leaves_the_error_pin(plan: Plan) -> N
 def test_titles_and_names(plan: Plan) -> None:
     assert plan.node("b").title == "Bee"
     assert plan.node("a").title == "Adder"
-    assert plan.inputs["who"].id == "in"
+    assert [node.id for node in plan.inputs["who"]] == ["in"]
     assert [node.id for node in plan.outputs["it"]] == ["out"]
     assert plan.node("b").name is None
 

@@ -119,7 +119,7 @@ SELF: dict[str, Any] = {"a": "echo"}
         pytest.param(
             {"i": ("input", {"name": "x"}), "j": ("number-input", {"name": "x"})},
             [],
-            [("taken by the input node 'i'", "j", "name", "error")],
+            [("input node 'i' has the name 'x' too", "j", "name", "warning")],
             id="two inputs of one name",
         ),
         pytest.param(

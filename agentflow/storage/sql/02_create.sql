@@ -6,7 +6,8 @@
 -- p_most    active runs that the owner may have: beyond, the run is held until another of theirs has ended. Null: it is a
 --           child run, or takes over another's place
 -- p_window  node executions that are QUEUED and not held, at most
--- i_*  the inputs: name, value (JSON text), and the number of the input node of that name (null: the graph has none)
+-- i_*  the inputs: name, value (JSON text)
+-- d_*  the input nodes that get one: which (its place in i_*, from 0), and the number of the node
 -- s_*  the starting nodes: number, and how many linked pins each has
 -- f_*  nodes whose first execution waits for fewer pins than the later ones (graph/feedback.py): number, and how many. Its
 --      row is there from the start, so that a delivery knows no special case
@@ -15,7 +16,7 @@ CREATE OR REPLACE FUNCTION agentflow_create_run(
     p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
     p_deadline timestamptz, p_budget bigint, p_node_limit int, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
     p_forked_from uuid, p_most int, p_window int,
-    i_name text[], i_value text[], i_node int[], s_node int[], s_need int[],
+    i_name text[], i_value text[], d_place int[], d_node int[], s_node int[], s_need int[],
     f_node int[], f_need int[], OUT q_node int[], OUT created boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -52,8 +53,7 @@ BEGIN
         INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
         SELECT p_run, -1, 1, i.n - 1, 0, i.name, i.value FROM unnest(i_name, i_value) WITH ORDINALITY AS i(name, value, n);
         INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled)
-        SELECT p_run, i.node, 'value', 1, -1, 1, i.n - 1, 0, false
-        FROM unnest(i_node) WITH ORDINALITY AS i(node, n) WHERE i.node IS NOT NULL;
+        SELECT p_run, d.node, 'value', 1, -1, 1, d.place, 0, false FROM unnest(d_place, d_node) AS d(place, node);
     END IF;
     INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'QUEUED');
 END $$;
