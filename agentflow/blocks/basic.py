@@ -35,6 +35,9 @@ class StoreValue(Block):
         TestVector({"input": "Hello"}, [("output", "Hello")]),
         TestVector({"input": "Hello", "data": {"a": 1}}, [("output", {"a": 1})]),
         TestVector({"input": "kept", "data": ""}, [("output", "kept")]),
+        TestVector({"input": "kept", "data": 0}, [("output", "kept")]),
+        TestVector({"input": "kept", "data": []}, [("output", "kept")]),
+        TestVector({"input": "kept", "data": False}, [("output", "kept")]),
         TestVector({"input": 0}, [("output", 0)]),
         TestVector({}, fails="input"),
     )
@@ -99,10 +102,18 @@ class UniversalTypeConverter(Block):
 
     vectors = (
         TestVector({"value": "1.5", "type": "number"}, [("value", 1.5)]),
+        TestVector({"value": [1, 2], "type": "number"}, [("value", 2.0)]),
+        TestVector({"value": "a few", "type": "number"}, [("value", 0.0)]),
+        TestVector({"value": "text", "type": "string"}, [("value", "text")]),
         TestVector({"value": {"a": 1}, "type": "string"}, [("value", '{"a": 1}')]),
         TestVector({"value": "TRUE", "type": "boolean"}, [("value", True)]),
+        TestVector({"value": "yes", "type": "boolean"}, [("value", False)]),
+        TestVector({"value": [0], "type": "boolean"}, [("value", True)]),
         TestVector({"value": "[1, 2]", "type": "list"}, [("value", [1, 2])]),
+        TestVector({"value": "1, 2", "type": "list"}, [("value", ["1, 2"])]),
+        TestVector({"value": {"a": 1}, "type": "list"}, [("value", [["a", 1]])]),
         TestVector({"value": '{"a": 1}', "type": "dictionary"}, [("value", {"a": 1})]),
+        TestVector({"value": ["a", "b"], "type": "dictionary"}, [("value", {"0": "a", "1": "b"})]),
         TestVector({"value": 5, "type": "dictionary"}, [("value", {"value": 5})]),
         TestVector({"value": 5, "type": "colour"}, fails="type"),
     )

@@ -26,6 +26,7 @@ class CreateDictionary(Block):
     vectors = (
         TestVector({"values": {"name": "Ann", "age": 25}}, [("dictionary", {"name": "Ann", "age": 25})]),
         TestVector({"values": {}}, [("dictionary", {})]),
+        TestVector({}, fails="values"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -57,7 +58,12 @@ class FindInDictionary(Block):
         TestVector({"input": [], "key": "k"}, [("output", [])]),
         TestVector({"input": '{"a": {"b": 1}}', "key": "a"}, [("output", {"b": 1})]),
         TestVector({"input": "no JSON", "key": "a"}, [("missing", "no JSON")]),
+        TestVector({"input": '["x", "y"]', "key": 0}, [("output", "x")]),
+        TestVector({"input": [{"k": 1}], "key": 0}, [("output", {"k": 1})]),
+        TestVector({"input": [{"k": 1}], "key": "other"}, [("output", [])]),
+        TestVector({"input": ["x"], "key": -1}, [("missing", ["x"])]),
         TestVector({"input": 5, "key": "a"}, [("missing", 5)]),
+        TestVector({"input": {"a": 1}}, fails="key"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -111,7 +117,9 @@ class AddToDictionary(Block):
         TestVector({"dictionary": {"a": 1}, "key": "b", "value": 2}, [("updated_dictionary", {"a": 1, "b": 2})]),
         TestVector({"key": "b", "value": 0}, [("updated_dictionary", {"b": 0})]),
         TestVector({"dictionary": {"a": 1}, "entries": {"a": 2, "c": 3}}, [("updated_dictionary", {"a": 2, "c": 3})]),
+        TestVector({"key": "a", "value": 1, "entries": {"a": 2}}, [("updated_dictionary", {"a": 2})]),
         TestVector({"dictionary": {"a": 1}, "key": "b"}, [("updated_dictionary", {"a": 1})]),
+        TestVector({"dictionary": 5}, fails="dictionary"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -190,6 +198,7 @@ class DictionaryIsEmpty(Block):
     vectors = (
         TestVector({"dictionary": {}}, [("is_empty", True)]),
         TestVector({"dictionary": {"a": None}}, [("is_empty", False)]),
+        TestVector({}, fails="dictionary"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

@@ -35,6 +35,7 @@ class TextEncoder(Block):
         TestVector({"text": 'a\n"b"\t\\'}, [("encoded_text", r'a\n"b"\t' + "\\\\")]),
         TestVector({"text": "é€😀"}, [("encoded_text", r"\xe9\u20ac\U0001f600")]),
         TestVector({"text": ""}, [("encoded_text", "")]),
+        TestVector({}, fails="text"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

@@ -78,7 +78,12 @@ class CodeExtraction(Block):
         TestVector({"text": "```python\nnever closed"}, [("remaining_text", "```python\nnever closed")]),
         TestVector({"text": "````md\n```py\nx\n```\n````"}, [("markdown", "```py\nx\n```")]),
         TestVector({"text": "Run ```sh ls``` now"}, [("bash", "ls"), ("remaining_text", "Run  now")]),
+        TestVector(
+            {"text": "".join(f"```{names[-1]}\n{pin}\n```\n" for pin, names in _NAMES.items())},
+            [(pin, pin) for pin in _NAMES],
+        ),
         TestVector({"text": ""}, []),
+        TestVector({}, fails="text"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

@@ -61,6 +61,7 @@ class AgentShortTextInput(AgentInput):
         TestVector({"name": "city", "value": "Rome"}, [("result", "Rome")]),
         TestVector({"name": "city", "value": ""}, [("result", "")]),
         TestVector({"name": "city"}, []),
+        TestVector({"value": "Rome"}, fails="name"),
     )
 
 
@@ -71,6 +72,7 @@ class AgentLongTextInput(AgentShortTextInput):
     vectors = (
         TestVector({"name": "letter", "value": "Dear all,\nhello."}, [("result", "Dear all,\nhello.")]),
         TestVector({"name": "letter"}, []),
+        TestVector({"name": "letter", "value": ["Dear all"]}, fails="value"),
     )
 
 
@@ -107,6 +109,7 @@ class AgentToggleInput(AgentInput):
     vectors = (
         TestVector({"name": "loud", "value": True}, [("result", True)]),
         TestVector({"name": "loud"}, [("result", False)]),
+        TestVector({"name": "loud", "value": "very"}, fails="value"),
     )
 
 
@@ -125,6 +128,7 @@ class AgentDropdownInput(AgentInput):
     vectors = (
         TestVector({"name": "size", "value": "S", "options": ["S", "M"]}, [("result", "S")]),
         TestVector({"name": "size", "options": ["S", "M"]}, []),
+        TestVector({"name": "size", "value": ["S"]}, fails="value"),
     )
 
 
@@ -159,7 +163,9 @@ class AgentOutput(Block):
         TestVector(
             {"value": "a & b", "name": "x", "format": "{{ x }}", "escape_html": True}, [("output", "a &amp; b")]
         ),
+        TestVector({"value": "a & b", "name": "x", "format": "{{ x }}"}, [("output", "a & b")]),
         TestVector({"value": 1, "name": "x", "format": "{{ x "}, fails="the template cannot be filled in"),
+        TestVector({"value": 1}, fails="name"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

@@ -114,6 +114,7 @@ class ZipLists(Block):
         ),
         TestVector({"lists": [[1], []], "pad_to_longest": True}, [("zipped_list", [[1, None]]), ("length", 1)]),
         TestVector({"lists": []}, [("zipped_list", []), ("length", 0)]),
+        TestVector({"lists": [1]}, fails="lists.0"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -144,6 +145,7 @@ class InterleaveLists(Block):
             [("interleaved_list", [1, "a", None, 2, True, 3]), ("length", 6)],
         ),
         TestVector({"lists": [None, []]}, [("interleaved_list", []), ("length", 0)]),
+        TestVector({"lists": [1]}, fails="lists.0"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -171,6 +173,7 @@ class ListDifference(Block):
         TestVector({"list_a": [1, 2, 2, 3], "list_b": [3, 4]}, [("difference", [1, 2, 2]), ("length", 3)]),
         TestVector({"list_a": [1, 2], "list_b": [2, 3], "symmetric": True}, [("difference", [1, 3]), ("length", 2)]),
         TestVector({"list_a": [1, True, [1]], "list_b": [1.0, [1]]}, [("difference", [True]), ("length", 1)]),
+        TestVector({"list_a": [1]}, fails="list_b"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -200,6 +203,7 @@ class ListIntersection(Block):
             {"list_a": [{"a": 1}, 1], "list_b": [True, {"a": 1.0}]}, [("intersection", [{"a": 1}]), ("length", 1)]
         ),
         TestVector({"list_a": [], "list_b": [1]}, [("intersection", []), ("length", 0)]),
+        TestVector({"list_b": [1]}, fails="list_a"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

@@ -37,7 +37,13 @@ class CreateList(Block):
         TestVector(
             {"values": ["x" * 40, "y" * 40, "z"], "max_tokens": 12}, [("list", ["x" * 40]), ("list", ["y" * 40, "z"])]
         ),
+        TestVector(
+            {"values": ["x" * 40, "y", "z"], "max_size": 2, "max_tokens": 10},
+            [("list", ["x" * 40]), ("list", ["y", "z"])],
+        ),
+        TestVector({"values": ["x" * 40], "max_tokens": 1}, [("list", ["x" * 40])]),
         TestVector({"values": [1], "max_size": 0}, fails="max_size"),
+        TestVector({"values": [1], "max_tokens": 0}, fails="max_tokens"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -85,8 +91,12 @@ class AddToList(Block):
         TestVector({"entry": "first"}, [("updated_list", ["first"])]),
         TestVector({"list": [1], "entry": 4, "entries": [2, 3]}, [("updated_list", [1, 2, 3, 4])]),
         TestVector({"list": [1, 4], "entries": [2, 3], "position": 1}, [("updated_list", [1, 2, 3, 4])]),
+        TestVector({"list": [1, 5], "entry": 4, "entries": [2, 3], "position": 1}, [("updated_list", [1, 2, 3, 4, 5])]),
+        TestVector({"list": [1, 3], "entry": 2, "position": -1}, [("updated_list", [1, 2, 3])]),
+        TestVector({"list": [1], "entry": 2, "position": 9}, [("updated_list", [1, 2])]),
         TestVector({"list": [1], "entry": 0}, [("updated_list", [1, 0])]),
         TestVector({"list": [1]}, [("updated_list", [1])]),
+        TestVector({"list": [1], "entry": 2, "position": "first"}, fails="position"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -117,6 +127,7 @@ class RemoveFromList(Block):
         TestVector({"list": ["a", "b", "a"], "value": "a"}, [("updated_list", ["b", "a"])]),
         TestVector({"list": [True, 1], "value": 1}, [("updated_list", [True])]),
         TestVector({"list": [1, 2, 3], "index": -1}, [("updated_list", [1, 2])]),
+        TestVector({"list": [1, 2], "value": 1, "index": 1}, [("updated_list", [1])]),
         TestVector({"list": [1], "index": 5}, fails="Index out of range"),
         TestVector({"list": [1], "value": 2}, fails="Item not found"),
         TestVector({"list": [1]}, fails="neither a value nor an index"),
@@ -179,7 +190,9 @@ class FindInList(Block):
 
     vectors = (
         TestVector({"list": ["a", "b"], "value": "b"}, [("index", 1), ("found", True)]),
+        TestVector({"list": ["a", "b", "a"], "value": "a"}, [("index", 0), ("found", True)]),
         TestVector({"list": [1], "value": 2}, [("found", False), ("not_found_value", 2)]),
+        TestVector({"list": [1]}, fails="value"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -231,6 +244,7 @@ class ListIsEmpty(Block):
     vectors = (
         TestVector({"list": []}, [("is_empty", True)]),
         TestVector({"list": [None]}, [("is_empty", False)]),
+        TestVector({}, fails="list"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -248,7 +262,11 @@ class ReverseListOrder(Block):
     class Output(BlockOutput):
         reversed_list: Items = Field(description="The list, last item first.")
 
-    vectors = (TestVector({"input_list": [1, 2, 3]}, [("reversed_list", [3, 2, 1])]),)
+    vectors = (
+        TestVector({"input_list": [1, 2, 3]}, [("reversed_list", [3, 2, 1])]),
+        TestVector({"input_list": []}, [("reversed_list", [])]),
+        TestVector({}, fails="input_list"),
+    )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         yield "reversed_list", inputs.input_list[::-1]

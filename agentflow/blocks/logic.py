@@ -58,11 +58,16 @@ class Condition(Block):
             [("result", False), ("no_output", "not more")],
         ),
         TestVector({"value1": "9", "operator": "<", "value2": "10"}, [("result", True), ("yes_output", "9")]),
+        TestVector({"value1": "5", "operator": ">=", "value2": 5.0}, [("result", True), ("yes_output", "5")]),
+        TestVector({"value1": 6, "operator": "<=", "value2": "5"}, [("result", False), ("no_output", "5")]),
         TestVector({"value1": "a", "operator": "==", "value2": "b"}, [("result", False), ("no_output", "b")]),
+        TestVector({"value1": "a", "operator": "!=", "value2": "b"}, [("result", True), ("yes_output", "a")]),
+        TestVector({"value1": "b", "operator": ">", "value2": "a"}, [("result", True), ("yes_output", "b")]),
         TestVector({"value1": " 5.0", "operator": "==", "value2": 5}, [("result", True), ("yes_output", " 5.0")]),
         TestVector({"value1": None, "operator": "!=", "value2": 1}, [("result", True), ("yes_output", None)]),
         TestVector({"value1": "a", "operator": "<", "value2": 1}, fails="cannot be compared"),
         TestVector({"value1": 1, "operator": "~", "value2": 1}, fails="operator"),
+        TestVector({"value1": 1, "operator": "=="}, fails="value2"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -104,7 +109,13 @@ class IfInputMatches(Block):
         TestVector({"input": "10", "value": 10}, [("result", True), ("yes_output", "10")]),
         TestVector({"input": 10, "value": "x"}, [("result", False), ("no_output", 10)]),
         TestVector({"input": 0, "value": "x"}, [("result", False), ("no_output", 0)]),
+        TestVector({"input": 1.5, "value": " 1.5"}, [("result", True), ("yes_output", 1.5)]),
+        TestVector({"input": True, "value": "TRUE"}, [("result", True), ("yes_output", True)]),
+        TestVector({"input": [1], "value": "[1]"}, [("result", True), ("yes_output", [1])]),
+        TestVector({"input": {"a": 1}, "value": '{"a": 1}'}, [("result", True), ("yes_output", {"a": 1})]),
+        TestVector({"input": "a", "value": "b", "no_value": "no"}, [("result", False), ("no_output", "no")]),
         TestVector({"input": None, "value": None}, [("result", True), ("yes_output", None)]),
+        TestVector({"input": 1}, fails="value"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

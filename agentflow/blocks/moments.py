@@ -107,6 +107,7 @@ class GetCurrentDate(Block):
 
     vectors = (
         TestVector({"trigger": "", "format_type": {"discriminator": "strftime", "format": "day"}}, [("date", "day")]),
+        TestVector({"trigger": "", "format_type": {"discriminator": "iso8601", "timezone": "x"}}, fails="time zone"),
         TestVector({"trigger": "", "offset": "soon"}, fails="offset"),
         TestVector({"trigger": "", "offset": 10**7}, fails="beyond what a calendar has"),
         TestVector({"trigger": "", "offset": "-" + "9" * 30}, fails="beyond what a calendar has"),

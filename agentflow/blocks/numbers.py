@@ -39,6 +39,9 @@ class Calculator(Block):
         TestVector({"operation": "Multiply", "a": 3, "b": 4}, [("result", 12.0)]),
         TestVector({"operation": "Divide", "a": 7, "b": 2, "round_result": True}, [("result", 4.0)]),
         TestVector({"operation": "Divide", "a": -1, "b": 0}, [("result", math.inf)]),
+        TestVector({"operation": "Divide", "a": 0, "b": 0, "round_result": True}, [("result", math.inf)]),
+        TestVector({"operation": "Power", "a": -8, "b": 0.5}, [("result", math.nan)]),
+        TestVector({"operation": "Power", "a": 10, "b": 1000}, [("result", math.nan)]),
         TestVector({"operation": "Power", "a": 2, "b": 10}, [("result", 1024.0)]),
         TestVector({"operation": "Root", "a": 2, "b": 10}, fails="operation"),
         TestVector({"operation": "Add", "a": "x"}, fails="b: Field required"),
@@ -78,6 +81,8 @@ class CountItems(Block):
         TestVector({"collection": []}, [("count", 0)]),
         TestVector({"collection": 7}, [("count", -1)]),
         TestVector({"collection": None}, [("count", -1)]),
+        TestVector({"collection": True}, [("count", -1)]),
+        TestVector({}, fails="collection"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

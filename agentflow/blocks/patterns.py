@@ -111,6 +111,14 @@ class ExtractTextInformation(Block):
             {"text": ["X"], "pattern": "x", "case_sensitive": False},
             [("positive", "X"), ("matched_results", ["X"]), ("matched_count", 1)],
         ),
+        TestVector(
+            {"text": "a\nb", "pattern": "a.b", "dot_all": False},
+            [("negative", "a\nb"), ("matched_results", []), ("matched_count", 0)],
+        ),
+        TestVector(
+            {"text": "a1 b", "pattern": "([a-z])([0-9])?", "group": 2, "find_all": True},
+            [("positive", "1"), ("matched_results", ["1"]), ("matched_count", 1)],
+        ),
         TestVector({"text": "a" * (MAX_MATCHES + 1), "pattern": "a", "find_all": True}, fails="more than 10000 times"),
         TestVector({"text": "a" * 9_000, "pattern": "(?=(.*))", "group": 1, "find_all": True}, fails="characters"),
         TestVector({"text": "a", "pattern": "*"}, fails="not a regular expression: nothing to repeat at position 0"),

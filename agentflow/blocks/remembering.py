@@ -35,6 +35,7 @@ class PersistInformation(Block):
 
     vectors = (
         TestVector({"key": "seen", "value": [1, {"a": None}]}, [("value", [1, {"a": None}])]),
+        TestVector({"key": "seen", "value": 0, "scope": "across_agents"}, [("value", 0)]),
         TestVector({"key": "", "value": 1}, fails="key"),
         TestVector({"key": "k", "value": 1, "scope": "everywhere"}, fails="scope"),
     )
@@ -62,6 +63,9 @@ class RetrieveInformation(Block):
     vectors = (
         TestVector({"key": "nothing"}, [("value", None)]),
         TestVector({"key": "nothing", "default_value": "d"}, [("value", "d")]),
+        TestVector({"key": "nothing", "scope": "across_agents", "default_value": []}, [("value", [])]),
+        TestVector({"key": ""}, fails="key"),
+        TestVector({"key": "k", "scope": "everywhere"}, fails="scope"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

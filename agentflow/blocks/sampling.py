@@ -62,6 +62,30 @@ class DataSampling(Block):
             [("sampled_data", ["b", "c"]), ("sample_indices", [1, 2])],
         ),
         TestVector({"data": {"a": 1}, "sample_size": 1}, [("sampled_data", [{"a": 1}]), ("sample_indices", [0])]),
+        # Draws that leave nothing to chance.
+        TestVector(
+            {"data": ["a"], "sample_size": 1, "random_seed": 7}, [("sampled_data", ["a"]), ("sample_indices", [0])]
+        ),
+        TestVector(
+            {"data": ["a", "b"], "sample_size": 2, "sampling_method": "systematic"},
+            [("sampled_data", ["a", "b"]), ("sample_indices", [0, 1])],
+        ),
+        TestVector(
+            {"data": ["a", "b"], "sample_size": 2, "sampling_method": "reservoir"},
+            [("sampled_data", ["a", "b"]), ("sample_indices", [0, 1])],
+        ),
+        TestVector(
+            {"data": [{"g": 1}, {"g": 2}], "sample_size": 2, "sampling_method": "stratified", "stratify_key": "g"},
+            [("sampled_data", [{"g": 1}, {"g": 2}]), ("sample_indices", [0, 1])],
+        ),
+        TestVector(
+            {"data": [{"w": 0}, {"w": "2"}], "sample_size": 2, "sampling_method": "weighted", "weight_key": "w"},
+            [("sampled_data", [{"w": "2"}, {"w": "2"}]), ("sample_indices", [1, 1])],
+        ),
+        TestVector(
+            {"data": [{"g": 1}, {"g": 1}], "sample_size": 2, "sampling_method": "cluster", "cluster_key": "g"},
+            [("sampled_data", [{"g": 1}, {"g": 1}]), ("sample_indices", [0, 1])],
+        ),
         TestVector({"data": [], "sample_size": 0}, [("sampled_data", []), ("sample_indices", [])]),
         TestVector({"data": [1, 2]}, fails="a sample of 10 cannot be drawn from 2 items"),
         TestVector({"data": [1], "sample_size": 1, "sampling_method": "stratified"}, fails="needs a stratify_key"),
@@ -78,6 +102,7 @@ class DataSampling(Block):
             fails="no item has a weight",
         ),
         TestVector({"data": [1], "sample_size": 1, "accumulate": True}, fails="Gather"),
+        TestVector({"data": [1], "sample_size": 1, "sampling_method": "by hand"}, fails="sampling_method"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

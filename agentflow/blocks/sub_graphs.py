@@ -49,6 +49,15 @@ class AgentExecutor(Block):
         ),
         TestVector({"graph_id": "g", "x": 1}, waits=ChildRun("g", None, {"x": 1})),
         TestVector(
+            {
+                "graph_id": "g",
+                "user_id": "u",
+                "output_schema": {"properties": {"sum": {}}},
+                "nodes_input_masks": {"n": {}},
+            },
+            waits=ChildRun("g"),
+        ),
+        TestVector(
             {"graph_id": "g"},
             [("sum", 3), ("sum", "4"), ("rest", None)],
             resumed=Resumed(

@@ -64,6 +64,7 @@ class CombineTexts(Block):
         TestVector({"input": ["Hello ", "World"]}, [("output", "Hello World")]),
         TestVector({"input": ["a", "b", "c"], "delimiter": ", "}, [("output", "a, b, c")]),
         TestVector({"input": []}, [("output", "")]),
+        TestVector({"delimiter": ","}, fails="input"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -88,6 +89,8 @@ class TextSplit(Block):
         TestVector({"text": "a, b,c", "delimiter": ","}, [("texts", ["a", "b", "c"])]),
         TestVector({"text": "a, b", "delimiter": ",", "strip": False}, [("texts", ["a", " b"])]),
         TestVector({"text": "", "delimiter": ","}, [("texts", [])]),
+        TestVector({"text": " ", "delimiter": ","}, [("texts", [""])]),
+        TestVector({"text": "a,,b,", "delimiter": ","}, [("texts", ["a", "", "b", ""])]),
         TestVector({"text": "abc", "delimiter": ""}, fails="delimiter is empty"),
     )
 
@@ -115,6 +118,8 @@ class TextReplace(Block):
     vectors = (
         TestVector({"text": "one two one", "old": "one", "new": "1"}, [("output", "1 two 1")]),
         TestVector({"text": "unchanged", "old": "x", "new": "y"}, [("output", "unchanged")]),
+        TestVector({"text": "a-b-c", "old": "-", "new": ""}, [("output", "abc")]),
+        TestVector({"text": "a", "old": "a"}, fails="new"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
@@ -137,6 +142,7 @@ class WordCharacterCount(Block):
     vectors = (
         TestVector({"text": "Hello, how are you?"}, [("word_count", 4), ("character_count", 19)]),
         TestVector({"text": ""}, [("word_count", 0), ("character_count", 0)]),
+        TestVector({}, fails="text"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:

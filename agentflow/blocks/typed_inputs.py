@@ -73,6 +73,8 @@ class AgentFileInput(Block):
         TestVector({"name": "list", "value": "data:text/csv,1%2C2"}, [("result", "data:text/csv,1%2C2")]),
         TestVector({"name": "list", "value": "data:text/csv,1%2C2", "base_64": True}, [("result", "MSwy")]),
         TestVector({"name": "list", "base_64": True}, []),
+        TestVector({"name": "list", "value": "data:;base64,?", "base_64": True}, fails="not valid base64"),
+        TestVector({"name": "list", "value": "http://127.0.0.1:1/", "base_64": True}, fails="may not be reached"),
     )
 
     async def run(self, inputs: Input, context: Context) -> AsyncIterator[tuple[str, Any]]:
