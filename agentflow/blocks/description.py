@@ -6,12 +6,15 @@ Both descriptions are read off the pydantic models, so that a block author decla
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from agentflow.graph.catalogue import ERROR_PIN, BlockSpec, PinSpec
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
+
+_SAY_NOTHING_OF_ERRORS: Final = frozenset({BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT})
+"""The kinds that are described without the pin `error`, as editors know them; links may leave by it all the same."""
 
 
 def pins_of(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> Mapping[str, PinSpec]:
@@ -41,13 +44,15 @@ def block_info(
         id, name, inputSchema, outputSchema, costs, description, categories, contributors, staticOutput, uiType.
     """
     outputs = output_model.model_json_schema(mode="serialization")
-    outputs.setdefault("properties", {}).setdefault(ERROR_PIN, dict(spec.outputs[ERROR_PIN].schema))
+    properties = outputs.setdefault("properties", {})
+    if spec.kind not in _SAY_NOTHING_OF_ERRORS:
+        properties.setdefault(ERROR_PIN, dict(spec.outputs[ERROR_PIN].schema))
     return {
         "id": spec.id,
         "name": spec.name,
         "inputSchema": input_model.model_json_schema(mode="validation"),
         "outputSchema": outputs,
-        "costs": [],
+        "costs": [{"cost_amount": spec.cost, "cost_type": "run", "cost_filter": {}}] if spec.cost else [],
         "description": description,
         "categories": [{"category": category, "description": ""} for category in categories],
         "contributors": [],

@@ -161,14 +161,24 @@ def _ours() -> Iterator[type[Block]]:
 
 
 def _blocks_of(module: ModuleType) -> Iterator[type[Block]]:
-    """Those that are defined in the module, not those that it imports."""
+    """Those that are defined in the module, not those that it imports; a class that says no id is a base of others.
+
+    Raises:
+        EngineError: one with an id has no `run`; names it.
+    """
     for thing in list(vars(module).values()):
         if _is_block(thing) and thing.__module__ == module.__name__:
             yield thing
+        elif _is_half_a_block(thing) and thing.__module__ == module.__name__:
+            raise EngineError(f"the block {module.__name__}.{thing.__qualname__} has no run")
 
 
 def _is_block(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Block) and not inspect.isabstract(thing)
+
+
+def _is_half_a_block(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Block) and inspect.isabstract(thing) and "id" in vars(thing)
 
 
 def _enter(table: dict[str, type[Block]], attribute: str, block: type[Block]) -> None:

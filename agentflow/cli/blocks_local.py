@@ -8,10 +8,16 @@ from pydantic import BaseModel
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
+from agentflow.blocks.feeds import ReadRSSFeed
 from agentflow.blocks.known import NAMES
 from agentflow.blocks.language_models import ModelBlock
+from agentflow.blocks.sql import SQLQuery
 
-_EXTRAS: dict[type, tuple[str, str]] = {ModelBlock: ("ai", "pydantic_ai")}
+_EXTRAS: dict[type, tuple[str, str]] = {
+    ModelBlock: ("ai", "pydantic_ai"),
+    ReadRSSFeed: ("web", "feedparser"),
+    SQLQuery: ("sql", "psycopg"),
+}
 """Blocks that need an extra: their base class → (the extra, a module that it brings)."""
 
 

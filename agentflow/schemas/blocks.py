@@ -20,6 +20,8 @@ class BlockInfo(Reply):
     categories: list[Any] = []
     inputSchema: dict[str, Any] = {}  # noqa: N815  (the public name of the field)
     outputSchema: dict[str, Any] = {}  # noqa: N815
+    costs: list[Any] = Field([], description="What an execution costs, in credits; empty: nothing.")
+    contributors: list[Any] = []
     staticOutput: bool = False  # noqa: N815
     uiType: str = "Standard"  # noqa: N815
 

@@ -74,6 +74,14 @@ def test_the_description_is_made_once() -> None:
     assert Sample.spec() is Sample.spec()
 
 
+def test_a_price_is_in_the_description() -> None:
+    class Dear(Sample):
+        cost = 3
+
+    assert Dear.info()["costs"] == [{"cost_amount": 3, "cost_type": "run", "cost_filter": {}}]
+    assert Sample.info()["costs"] == []
+
+
 def test_every_wrong_input_is_named() -> None:
     with pytest.raises(BadInput) as caught:
         Sample.parse({"mode": "three", "tags": ["a", 5]})
