@@ -137,6 +137,11 @@ class Transient(NodeFailure):
 
     kind = "transient"
 
+    def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
+        """`after`: the seconds that who failed wants to be left alone for (Retry-After); None: it does not say."""
+        super().__init__(message)
+        self.after = after
+
 
 class TimedOut(Transient):
     """The attempt ran longer than its timeout allows."""

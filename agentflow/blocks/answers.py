@@ -5,9 +5,14 @@ a failure is a stranger's text, and stays out of them.
 """
 
 import json
+import math
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from agentflow.blocks.fetching import Body, Limits, Reply, fetch
+from agentflow.clock import now
 from agentflow.errors import BadInput, Transient
 
 _MAY_PASS: Final = frozenset({408, 425, 429})
@@ -31,12 +36,31 @@ async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, 
     if 200 <= reply.status < 300:
         return reply
     if reply.status in _MAY_PASS or reply.status >= 500:
-        raise Transient(f"{service} cannot answer now (status {reply.status})")
+        raise Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status == 404 and missing:
         raise BadInput(missing)
     if reply.status in (401, 402, 403):
         raise BadInput(f"{service} does not let this request in (status {reply.status})")
     raise BadInput(f"{service} refuses this request (status {reply.status})")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds for which a reply asks to be left alone (Retry-After: a number, or a time); None: it does not say."""
+    wanted = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        seconds = _until(wanted)
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _until(moment: str) -> float:
+    """Seconds until a time as HTTP writes it; NaN where it is none."""
+    try:
+        until = parsedate_to_datetime(moment)
+    except ValueError:
+        return math.nan
+    return ((until if until.tzinfo else until.replace(tzinfo=UTC)) - now()).total_seconds()
 
 
 def json_of(service: str, reply: Reply) -> Any:

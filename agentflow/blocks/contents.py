@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
+from agentflow.blocks.answers import retry_after
 from agentflow.blocks.fetching import Body, Limits, fetch
 from agentflow.errors import BadInput, Transient
 
@@ -107,7 +108,7 @@ async def _fetched(address: str) -> Content:
     reply = await fetch("GET", address, {}, Body(), Limits.from_settings())
     parts = urlsplit(address)
     if reply.status >= 500 or reply.status == _TOO_MANY_REQUESTS:
-        raise Transient(f"{parts.hostname} answered {reply.status}")
+        raise Transient(f"{parts.hostname} answered {reply.status}", after=retry_after(reply.headers))
     if not 200 <= reply.status < 300:
         raise BadInput(f"the file cannot be had: {parts.hostname} answered {reply.status}")
     _, _, charset = reply.headers.get("content-type", "").partition("charset=")

@@ -19,6 +19,7 @@ from pydantic_ai.exceptions import (
     UserError,
 )
 
+from agentflow.blocks.answers import retry_after
 from agentflow.blocks.language_models import Endpoint, TooLong
 from agentflow.errors import BadInput, NodeFailure, Transient
 
@@ -45,7 +46,7 @@ def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
         return Transient(f"{who} did not answer in time")
     if isinstance(error, ModelHTTPError):
         text = f"{who} answered with status {error.status_code}: {_message(error, endpoint)}"
-        return Transient(text) if _passes(error) else BadInput(text)
+        return Transient(text, after=_after(error)) if _passes(error) else BadInput(text)
     if isinstance(error, ModelQuotaExceededError | ModelRequestRejectedError):
         return BadInput(f"{who} refuses the request: {_message(error, endpoint)}")
     if any(300 <= getattr(cause, "status_code", 0) < 400 for cause in _causes(error)):
@@ -64,6 +65,12 @@ def _passes(error: ModelHTTPError) -> bool:
     if isinstance(error, ModelQuotaExceededError):
         return False  # also a 429, but it stays until somebody pays
     return error.status_code in _TRANSIENT or error.status_code >= 500
+
+
+def _after(error: Exception) -> float | None:
+    """The seconds for which the provider asks to be left alone; the SDK's error below ours has its reply."""
+    replies = (getattr(cause, "response", None) for cause in _causes(error))
+    return next((retry_after(reply.headers) for reply in replies if isinstance(reply, httpx2.Response)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

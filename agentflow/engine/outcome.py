@@ -1,11 +1,11 @@
 """What did an attempt do? `perform` turns everything that a block can return or raise into one of these."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentflow.engine.codec import storable_text
 from agentflow.engine.waits import Asleep, Wait
-from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut
+from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,15 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The block raised, yielded `error`, or broke a rule. `reason` is the kind of failure, or `timeout`."""
+    """The block raised, yielded `error`, or broke a rule. `reason` is the kind of failure, or `timeout`.
+
+    `after`: seconds before which trying again is of no use, where somebody said so.
+    """
 
     kind: FailureKind
     reason: str
     message: str
+    after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ def failure(error: BaseException) -> Failed:
     doing, and may pass; everything else is the block's bug.
     """
     if isinstance(error, NodeFailure):
-        return _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, _words(error))
+        failed = _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, _words(error))
+        return replace(failed, after=error.after) if isinstance(error, Transient) else failed
     if isinstance(error, MemoryError):
         return _failed("block", "block", "the block used more memory than a worker process may have")
     if isinstance(error, EngineError):

@@ -275,7 +275,7 @@ def _change(attempt: Attempt, outcome: Outcome) -> Change:
         return Change(
             "QUEUED"
         )  # recorded as CANCELLED, as its run was stopped; if that were not so, it would run again
-    delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance)
+    delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance, outcome.after)
     if delay is None:
         return failed(attempt.run, attempt.node.number, Change("FAILED", outcome.reason, outcome.message))
     return Change("QUEUED", outcome.reason, outcome.message, delay.total_seconds())

@@ -24,6 +24,9 @@ __all__ = ["models"]
 
 BOTH = pytest.mark.parametrize("model", ["gpt-4o", "claude-next"])
 
+STREAMS_OR_NOT = ("AITextGenerator", "AIStructuredResponseGenerator")
+"""The one asks for a stream, the other for the whole answer at once."""
+
 
 @pytest.fixture
 def allow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -119,21 +122,24 @@ def test_a_provider_without_an_address_is_named(models: ModelServer) -> None:
 @BOTH
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
 def test_a_busy_or_broken_endpoint_may_work_the_next_time(models: ModelServer, model: str, status: int) -> None:
-    models.replies.append(Reply("later, please", status=status, headers={"retry-after": "1"}))
-    with pytest.raises(Transient, match=f"{status}.*later, please"):
-        write(models, model=model)
-    assert len(models.asked) == 1  # nobody but the engine tries again
+    for block in STREAMS_OR_NOT:
+        models.replies.append(Reply("later, please", status=status, headers={"retry-after": "17"}))
+        with pytest.raises(Transient, match=f"{status}.*later, please") as caught:
+            outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+        assert caught.value.after == 17
+    assert len(models.asked) == 2  # nobody but the engine tries again
 
 
 @BOTH
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refusal_is_final_and_does_not_tell_the_key(models: ModelServer, model: str, status: int) -> None:
-    models.replies.append(Reply(f"what is this: {KEY}?", status=status))
-    with pytest.raises(BadInput, match=r"what is this: …\?") as caught:
-        write(models, model=model)
-    assert KEY not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert len(models.asked) == 1
+    for block in STREAMS_OR_NOT:
+        models.replies.append(Reply(f"what is this: {KEY}?", status=status))
+        with pytest.raises(BadInput, match=r"what is this: …\?") as caught:
+            outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+        assert KEY not in str(caught.value)
+        assert caught.value.__cause__ is None
+    assert len(models.asked) == 2
 
 
 @BOTH
@@ -184,7 +190,7 @@ MALFORMED = [
 def test_nonsense_for_an_answer_may_not_come_the_next_time(
     models: ModelServer, model: str, media_type: str, raw: bytes
 ) -> None:
-    for block in ("AITextGenerator", "AIStructuredResponseGenerator"):  # the one streams, the other does not
+    for block in STREAMS_OR_NOT:
         models.replies.append(Reply(raw=raw, media_type=media_type))
         with pytest.raises(Transient):
             outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
@@ -192,7 +198,7 @@ def test_nonsense_for_an_answer_may_not_come_the_next_time(
 
 @BOTH
 def test_an_answer_that_breaks_off_is_no_answer(models: ModelServer, model: str) -> None:
-    for block in ("AITextGenerator", "AIStructuredResponseGenerator"):
+    for block in STREAMS_OR_NOT:
         models.replies.append(Reply("one two three four", cut=True))
         with pytest.raises(Transient):
             outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
@@ -212,15 +218,51 @@ def test_an_error_in_a_stream_is_told_apart(models: ModelServer, model: str) -> 
 @BOTH
 def test_silence_ends_after_a_while(models: ModelServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_client, "READ_SECONDS", 0.2)
-    models.replies.append(Reply(silent=True))
-    with pytest.raises(Transient, match="did not answer in time"):
+    for block in STREAMS_OR_NOT:
+        models.replies.append(Reply(silent=True))
+        with pytest.raises(Transient, match="did not answer in time"):
+            outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+
+
+@BOTH
+def test_a_stream_that_falls_silent_in_the_middle_is_given_up(
+    models: ModelServer, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_client, "READ_SECONDS", 0.2)
+    models.replies.append(Reply("one two three four", stalls=True))
+    with pytest.raises(Transient):
         write(models, model=model)
 
 
-def test_nobody_there_may_be_there_the_next_time(models: ModelServer) -> None:
+@BOTH
+def test_nobody_there_may_be_there_the_next_time(models: ModelServer, model: str) -> None:
     models.stop()
-    with pytest.raises(Transient, match="openai"):
-        write(models)
+    for block in STREAMS_OR_NOT:
+        with pytest.raises(Transient, match="openai" if model == "gpt-4o" else "anthropic"):
+            outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+
+
+@BOTH
+def test_a_wrong_key_is_refused_by_name_of_the_provider_and_asked_once(models: ModelServer, model: str) -> None:
+    models.key = "sk-of-somebody-else"
+    for block in STREAMS_OR_NOT:
+        with pytest.raises(BadInput, match="answered with status 401: the key … is wrong") as caught:
+            outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+        assert KEY not in str(caught.value)
+    models.key = KEY
+    assert write(models, model=model)[0] == ("response", "Say hello.")
+    assert len(models.asked) == 3
+
+
+@BOTH
+def test_an_answer_that_does_not_stream_is_counted_too(models: ModelServer, model: str) -> None:
+    models.replies.append(Reply("one two three"))
+    counts: Counter[str] = Counter()
+    given = {"prompt": "Count to three.", "expected_format": {}, "model": model}
+    [response, _] = outputs("AIStructuredResponseGenerator", models, given, counts=counts)
+    assert response == ("response", {"response": "one two three"})
+    assert counts == {"input_tokens": 3, "output_tokens": 3, "llm_calls": 1, "llm_retries": 0}
+    assert "stream" not in models.asked[0].body or models.asked[0].body["stream"] is False
 
 
 @BOTH

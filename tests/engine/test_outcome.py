@@ -29,6 +29,7 @@ class _Own(BadInput):
         (BadInput("wrong"), Failed("user", "user", "wrong")),
         (BlockBug("bug"), Failed("block", "block", "bug")),
         (Transient("503"), Failed("transient", "transient", "503")),
+        (Transient("429", after=7), Failed("transient", "transient", "429", 7)),
         (TimedOut("slow"), Failed("transient", "timeout", "slow")),
         (SystemFault("gone"), Failed("system", "system", "gone")),
         (_Own(), Failed("user", "user", "A block's own error says what its class says.")),

@@ -55,6 +55,21 @@ def test_only_the_kinds_of_failure_that_are_named_are_tried_again(
     assert (delay(policy(on=on), 0, kind) is not None) == (kind in on)
 
 
+@pytest.mark.parametrize(
+    ("keys", "after", "seconds"),
+    [({}, 20, 20), ({}, 0.5, 1), ({}, None, 1), ({}, 1e9, 300), ({"cap": 5}, 20, 5), ({"base": 0}, 3, 3)],
+)
+def test_who_asks_to_be_left_alone_is_left_alone_up_to_the_cap(
+    keys: dict[str, Any], after: float | None, seconds: float
+) -> None:
+    found = retry_delay(policy(**keys), "transient", 0, random.Random(0), after)
+    assert found == timedelta(seconds=seconds)
+
+
+def test_asking_to_be_left_alone_earns_no_attempt() -> None:
+    assert retry_delay(policy(max_failures=1), "transient", 1, random.Random(0), 5) is None
+
+
 def test_nothing_is_tried_again_unless_somebody_says_so() -> None:
     assert all(retry_delay(RetryPolicy(), kind, 0, random.Random(0)) is None for kind in KINDS)
 

@@ -25,6 +25,7 @@ class Reply:
         cut: the connection ends in the middle of the reply.
         ends: a stream is cut off cleanly instead: no finish reason, no end mark.
         silent: nothing is answered until the server stops.
+        stalls: a stream stops coming in its middle, and stays open until the server stops.
         finish: OpenAI's finish reason, where it is not `stop` or `tool_calls`.
         ids: of the tool calls, where they matter.
     """
@@ -38,6 +39,7 @@ class Reply:
     cut: bool = False
     ends: bool = False
     silent: bool = False
+    stalls: bool = False
     finish: str = ""
     ids: tuple[str, ...] = ()
 

@@ -83,6 +83,7 @@ class ModelServer:
         self.leave = Event()
         self.scheme = "http"
         self.choose = choose
+        self.key: str | None = None  # the only one that is let in; None: any is, and none at all
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.models = self
         self.port = self._server.server_address[1]
@@ -104,7 +105,10 @@ class ModelServer:
         self.scheme = "https"
         self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
-    def answer(self, body: Json) -> Reply:
+    def answer(self, body: Json, headers: dict[str, str]) -> Reply:
+        shown = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+        if self.key is not None and shown != self.key:
+            return Reply(f"the key {shown} is wrong", status=401)
         return self.replies.popleft() if self.replies else self.choose(body)
 
     def serve(self) -> None:
@@ -143,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.models.asked.append(Asked(self.path, headers, body))
         self.close_connection = True
-        reply = self.server.models.answer(body)
+        reply = self.server.models.answer(body, headers)
         speak = {"/v1/chat/completions": OpenAI(), "/v1/messages": Anthropic()}.get(self.path.partition("?")[0])
         if speak is None:
             self._send(404, b'{"error": {"message": "there is nothing here"}}', {})
@@ -172,10 +176,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        if reply.cut or reply.ends:
+        if reply.cut or reply.ends or reply.stalls:
             events = events[: len(events) // 2]
         for event in events:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        if reply.stalls:
+            self.server.models.leave.wait(60)
         if not reply.cut:
             self.wfile.write(b"0\r\n\r\n")
 
