@@ -81,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _status(self, rest: str, query: dict[str, str], body: bytes) -> None:
         self._json({"status": int(rest)}, int(rest))
 
+    def _busy(self, rest: str, query: dict[str, str], body: bytes) -> None:
+        self._reply(int(rest), b"not now", retry_after=query["after"])
+
     def _to(self, rest: str, query: dict[str, str], body: bytes) -> None:
         self._reply(int(query.get("status", 302)), b"elsewhere", location=query["url"], set_cookie="hop=1; Path=/")
 
