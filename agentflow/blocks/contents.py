@@ -81,6 +81,12 @@ async def content_of(file: str) -> Content:
     return Content(file.encode("utf-8", "replace"), "text/plain", charset="utf-8")
 
 
+def is_address(file: str) -> bool:
+    """Whether `file` says where the file is, or holds it as an address; else it is the content itself."""
+    address = file.strip()
+    return bool(_DATA.match(address) or _WEB.fullmatch(address))
+
+
 def _inline(head: re.Match[str], data: str) -> Content:
     given = [part.partition("=") for part in head["parameters"].split(";") if part]
     parameters = {key.strip().lower(): value for key, _, value in given}

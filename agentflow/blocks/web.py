@@ -10,17 +10,15 @@ A credential without `base_url` goes to its host over https on the usual port; a
 redirect to another site takes nothing of it along.
 """
 
-import base64
-import binascii
 import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
-from urllib.parse import unquote_to_bytes
 
 import httpx
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.contents import content_of, is_address
 from agentflow.blocks.credentials import Credential, credentials, provider_of
 from agentflow.blocks.fetching import Body, Limits, Reply, fetch
 from agentflow.blocks.ssrf import check_form, host_and_port
@@ -60,7 +58,9 @@ class SendWebRequest(Block):
         json_format: bool = Field(True, description="Send the body as JSON and read JSON; else a form, and text.")
         body: Any = Field(None, description="What to send: a JSON value, or text.")
         files_name: str = Field("file", description="The form field of the files.")
-        files: list[str] = Field([], description="Files to send with the body's fields as a form, as data: addresses.")
+        files: list[str] = Field(
+            [], description="Files to send with the body's fields as a form: data: or http(s) addresses."
+        )
 
     class Output(BlockOutput):
         response: Any = Field(description="The body of a reply with a status of 200 to 299.")
@@ -84,7 +84,8 @@ class SendWebRequest(Block):
         own = self._own_headers(inputs, context)
         taken = {name.lower() for name in own}
         headers = {name: value for name, value in headers.items() if name.strip().lower() not in taken} | own
-        reply = await fetch(inputs.method, inputs.url.strip(), headers, _body(inputs), Limits.from_settings())
+        body = await _body(inputs)
+        reply = await fetch(inputs.method, inputs.url.strip(), headers, body, Limits.from_settings())
         yield _pin(reply.status), _value(reply, inputs.json_format)
 
     def _own_headers(self, inputs: Input, context: Context) -> dict[str, str]:
@@ -165,13 +166,15 @@ def _pin(status: int) -> str:
     return "client_error" if 400 <= status < 500 else "server_error"
 
 
-def _body(inputs: SendWebRequest.Input) -> Body:
+async def _body(inputs: SendWebRequest.Input) -> Body:
     value = inputs.body
     if inputs.files:
         value = _json_or(value, value) if isinstance(value, str) else value
         if value is not None and not isinstance(value, dict):
             raise BadInput("with files, the body must be a dictionary of form fields")
-        return Body(fields=_fields(value or {}), files=[(inputs.files_name, _file(file)) for file in inputs.files])
+        return Body(
+            fields=_fields(value or {}), files=[(inputs.files_name, await _file(file)) for file in inputs.files]
+        )
     if value is None:
         return Body()
     if isinstance(value, str):
@@ -195,24 +198,17 @@ def _field(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value)
 
 
-def _file(address: str) -> tuple[str, bytes, str]:
-    """(file name, content, media type) of a data: address.
+async def _file(address: str) -> tuple[str, bytes, str]:
+    """(file name, content, media type) of a file.
 
     Raises:
-        BadInput: it is another kind of address, or broken.
+        BadInput: see `content_of`; or it is no address.
+        Transient: see there.
     """
-    head, comma, data = address.partition(",")
-    if not head.startswith("data:") or not comma:
-        raise BadInput("a file must be given as a data: address, such as data:text/plain;base64,SGVsbG8=")
-    media_type, *parameters = head.removeprefix("data:").split(";")
-    name = next((part.removeprefix("name=") for part in parameters if part.startswith("name=")), "file")
-    content = unquote_to_bytes(data)
-    if "base64" in parameters:
-        try:
-            content = base64.b64decode(content, validate=True)
-        except binascii.Error:
-            raise BadInput("a file's data: address is not valid base64") from None
-    return name, content, media_type or "text/plain"
+    if not is_address(address):
+        raise BadInput("a file must be a data: or an http(s) address, such as data:text/plain;base64,SGVsbG8=")
+    content = await content_of(address)
+    return content.name or "file", content.data, content.media_type
 
 
 def _value(reply: Reply, json_format: bool) -> Any:

@@ -40,12 +40,18 @@ def _mail(host: str, port: int) -> dict[str, Any]:
     return {"to_email": "c@d.test", "subject": "s", "body": "b", "config": server}
 
 
+def _upload(host: str, port: int) -> dict[str, Any]:
+    """The file is fetched before anything is sent to the public address."""
+    return {"url": "http://8.8.8.8/", "files": [f"http://{host}:{port}/x"]}
+
+
 def _query(host: str, port: int) -> dict[str, Any]:
     return {"query": "SELECT 1 AS a", "host": host, "port": port, "database": "x"}
 
 
 NAMED: dict[str, tuple[str, Inputs]] = {
     "SendWebRequest": ("SendWebRequest", _url("url")),
+    "SendWebRequest, files": ("SendWebRequest", _upload),
     "SendAuthenticatedWebRequest": ("SendAuthenticatedWebRequest", _url("url")),
     "ReadRSSFeed": ("ReadRSSFeed", _url("rss_url")),
     "FileRead": ("FileRead", _url("file_input")),

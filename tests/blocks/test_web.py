@@ -77,8 +77,16 @@ def test_files_go_as_a_form(site: "Site") -> None:
         assert part in seen.body
 
 
-@pytest.mark.parametrize("file", ["http://127.0.0.1/a", "/etc/passwd", "data:text/plain", "data:;base64,?"])
-def test_a_file_that_is_not_given_by_value_is_refused(site: "Site", file: str) -> None:
+def test_a_file_may_be_an_address_that_is_fetched_first(site: "Site") -> None:
+    send(site.url("/echo"), files=[site.url("/as?type=text/csv&body=1%2C2")])
+    fetched, sent = site.seen
+    assert (fetched.method, fetched.path.partition("?")[0]) == ("GET", "/as")
+    for part in (b'name="file"; filename="as"', b"text/csv", b"1,2"):
+        assert part in sent.body
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "file:///etc/passwd", "data:text/plain", "data:;base64,?", "a,b"])
+def test_a_file_that_is_no_address_is_refused(site: "Site", file: str) -> None:
     with pytest.raises(BadInput, match="file"):
         send(site.url(), files=[file])
     assert site.seen == []
