@@ -76,4 +76,15 @@ def test_blocks_are_described(api):
     assert "AgentInput" in found
     one = api.get(f"/api/v1/blocks/{found['AgentInput']['id']}").json
     assert one == found["AgentInput"]
-    assert {"inputSchema", "outputSchema", "uiType", "staticOutput"} <= one.keys()
+    assert set(one) == {
+        "id", "name", "inputSchema", "outputSchema", "costs", "description",
+        "categories", "contributors", "staticOutput", "uiType",
+    }  # fmt: skip
+    assert (one["uiType"], one["staticOutput"], one["costs"], one["contributors"]) == ("Input", True, [], [])
+    assert one["inputSchema"]["required"] == ["name"]
+    assert one["categories"] == [{"category": "INPUT", "description": ""}, {"category": "BASIC", "description": ""}]
+    assert "error" not in one["outputSchema"]["properties"]
+    assert "error" in found["TextSplit"]["outputSchema"]["properties"]
+    assert {block["uiType"] for block in found.values()} >= {
+        "Standard", "Input", "Output", "Note", "Agent", "AI", "Webhook (manual)", "Human In The Loop",
+    }  # fmt: skip
