@@ -40,6 +40,7 @@ class ExecuteCode(Block):
         "its last expression. The operator must have switched it on."
     )
     categories = ("DEVELOPER_TOOLS",)
+    lane = "cpu"
 
     class Input(BlockInput):
         code: str = Field(max_length=1_000_000, description="The code.")

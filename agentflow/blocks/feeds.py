@@ -51,6 +51,7 @@ class ReadRSSFeed(Block):
     name = "ReadRSSFeed"
     description = "Reads the entries of a news feed, once or again and again; then each entry is given out once."
     categories = ("INPUT",)
+    lane = "io"
     for_each = ("entry",)
 
     class Input(BlockInput):

@@ -72,6 +72,7 @@ class ModelBlock(Block):
 
     kind = BlockKind.AI
     categories: ClassVar[tuple[str, ...]] = ("AI",)
+    lane = "io"
     # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
     retry = RetryPolicy(max_failures=2)
 

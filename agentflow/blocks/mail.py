@@ -62,6 +62,7 @@ class SendEmail(Block):
     name = "SendEmail"
     description = "Sends a mail through an SMTP server."
     categories = ("OUTPUT",)
+    lane = "io"
     sensitive = True
 
     class Input(BlockInput):

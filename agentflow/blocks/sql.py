@@ -47,6 +47,7 @@ class SQLQuery(Block):
     name = "SQLQuery"
     description = "Asks a PostgreSQL database with a role that may read only."
     categories = ("DATA",)
+    lane = "io"
     timeout = 360
 
     class Input(BlockInput):

@@ -48,6 +48,7 @@ class SendWebRequest(Block):
         "Only public addresses can be reached."
     )
     categories = ("OUTPUT",)
+    lane = "io"
 
     class Input(BlockInput):
         url: str = Field(description="The address, http or https.")

@@ -32,6 +32,7 @@ class SearchTheWeb(Block):
     name = "SearchTheWeb"
     description = "Searches the web and gives the results as text."
     categories = ("SEARCH",)
+    lane = "io"
 
     class Input(BlockInput):
         credentials: _Credentials = Field(
@@ -63,6 +64,7 @@ class ExtractWebsiteContent(Block):
     name = "ExtractWebsiteContent"
     description = "Gives what a web page says: as text without the page's dress, or as it stands."
     categories = ("SEARCH",)
+    lane = "io"
 
     class Input(BlockInput):
         credentials: _Credentials = Field(

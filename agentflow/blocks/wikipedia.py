@@ -25,6 +25,7 @@ class GetWikipediaSummary(Block):
     name = "GetWikipediaSummary"
     description = "Gives the first paragraph of the Wikipedia page on a topic."
     categories = ("SEARCH",)
+    lane = "io"
 
     class Input(BlockInput):
         topic: str = Field(description="The page's title; Wikipedia follows its own redirects.")

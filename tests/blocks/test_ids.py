@@ -4,6 +4,7 @@ import pytest
 
 from agentflow.blocks import registry
 from agentflow.errors import NotFound
+from agentflow.graph.catalogue import BlockKind
 
 IDS = {
     "AgentInput": "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b",
@@ -123,6 +124,18 @@ def test_unknown_blocks_are_not_found() -> None:
 
 def test_exactly_these_blocks_have_static_outputs() -> None:
     assert {block.name for block in registry.every() if block.static_output} == STATIC
+
+
+IO = {
+    "SendWebRequest", "SendAuthenticatedWebRequest", "SearchTheWeb", "ExtractWebsiteContent", "GetWikipediaSummary",
+    "ReadRSSFeed", "SendEmail", "SQLQuery",
+}  # fmt: skip
+
+
+def test_blocks_that_ask_a_server_have_a_lane_of_their_own() -> None:
+    asks = {block.name for block in registry.every() if block.lane == "io"}
+    assert asks == IO | {block.name for block in registry.every() if block.kind is BlockKind.AI}
+    assert {block.name for block in registry.every() if block.lane == "cpu"} == {"ExecuteCode"}
 
 
 @pytest.mark.parametrize("name", IDS)
