@@ -11,6 +11,9 @@ from agentflow.errors import BadInput
 
 _MISSING = object()
 
+_LONGEST_INDEX = 18
+"""Digits of a text that is taken for an index: Python refuses to read thousands, and no list is so long."""
+
 
 class CreateDictionary(Block):
     id = "b924ddf4-de4f-4b56-9a85-358930dcbc91"
@@ -62,6 +65,7 @@ class FindInDictionary(Block):
         TestVector({"input": [{"k": 1}], "key": 0}, [("output", {"k": 1})]),
         TestVector({"input": [{"k": 1}], "key": "other"}, [("output", [])]),
         TestVector({"input": ["x"], "key": -1}, [("missing", ["x"])]),
+        TestVector({"input": ["x"], "key": "9" * 5000}, [("missing", ["x"])]),
         TestVector({"input": 5, "key": "a"}, [("missing", 5)]),
         TestVector({"input": {"a": 1}}, fails="key"),
     )
@@ -93,7 +97,7 @@ def _find(container: Any, key: str | int) -> Any:
         found = [item[key] for item in container if isinstance(item, dict) and key in item]
         if found or not container:
             return found
-        if not (key.isascii() and key.isdigit()):
+        if not (key.isascii() and key.isdigit() and len(key) <= _LONGEST_INDEX):
             return [] if any(isinstance(item, dict) for item in container) else _MISSING
     place = int(key)
     return container[place] if 0 <= place < len(container) else _MISSING
