@@ -67,21 +67,41 @@ async def send(endpoint: Endpoint, question: Question) -> Answer:
     try:
         async with _model(endpoint, question.model) as model:
             response = await _response(model, endpoint, question)
+        if response.finish_reason == "content_filter":
+            raise BadInput(f"{endpoint.provider} refused to answer: its content filter objects")
+        return _answer(response, question)
     # Beside the libraries' own errors stand those that a reply of the wrong shape causes inside them.
     except (
         AgentRunError, UserError, OpenAIError, AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError,
-        AttributeError, LookupError, RecursionError, TypeError, ValueError,
+        AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
     ) as error:  # fmt: skip
         raise model_failures.failure_of(error, endpoint, question.model) from None
-    if response.finish_reason == "content_filter":
-        raise BadInput(f"{endpoint.provider} refused to answer: its content filter objects")
+
+
+def _answer(response: ModelResponse, question: Question) -> Answer:
+    """The library's answer as ours.
+
+    Raises:
+        TypeError, ValueError: the endpoint wrote something of another type, which the library passes on unseen.
+    """
     return Answer(
-        response.text or "",
+        _text(response.text or ""),
         tuple(_calls(response, question.messages)),
         response.finish_reason == "length",
-        response.usage.input_tokens,
-        response.usage.output_tokens,
+        _count(response.usage.input_tokens),
+        _count(response.usage.output_tokens),
     )
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"a text was expected, not {type(given).__name__}")
+    return given
+
+
+def _count(given: Any) -> int:
+    """A count of tokens; 0 where the endpoint writes nonsense: the answer is good all the same."""
+    return given if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else 0
 
 
 async def _response(model: Model, endpoint: Endpoint, question: Question) -> ModelResponse:
@@ -213,12 +233,12 @@ def _calls(response: ModelResponse, messages: list[Message]) -> Iterator[ToolCal
     """The calls of an answer, each with an id that the conversation does not have yet: not all endpoints see to it."""
     taken: set[Any] = {call.id for message in messages for call in calls_of(message)}
     for part in response.tool_calls:
-        name = part.tool_call_id[:_LONGEST_ID] or "call"
+        name = _text(part.tool_call_id)[:_LONGEST_ID] or "call"
         unique = next(each for each in _numbered(name) if each not in taken)
         taken.add(unique)
         # Not `args_as_json_str`: it hides JSON that is broken.
         arguments = part.args if isinstance(part.args, str) else part.args_as_json_str()
-        yield ToolCall(unique, part.tool_name, arguments)
+        yield ToolCall(unique, _text(part.tool_name), arguments)
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -176,7 +176,16 @@ MALFORMED = [
     b'{"choices": 5}',
     b'{"choices": []}',
     b'{"choices": [{"message": 4, "finish_reason": "stop", "index": 0}]}',
+    b'{"choices": [{"message": {"role": "assistant", "content": 5}, "finish_reason": "stop", "index": 0}]}',
+    b'{"choices": [{"message": {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": '
+    b'{"name": "x", "arguments": 7}}]}, "finish_reason": "tool_calls", "index": 0}]}',
+    b'{"choices": [{"message": {"role": "assistant", "tool_calls": [{"id": [1], "type": "function", "function": '
+    b'{"name": {}, "arguments": "{}"}}]}, "finish_reason": "tool_calls", "index": 0}]}',
     b'{"type": "message", "content": 3}',
+    b'{"type": "message", "role": "assistant", "content": ["text", 5, []], "stop_reason": "end_turn"}',
+    b'{"type": "message", "role": "assistant", "content": [{"type": "text", "text": 5}], "stop_reason": "end_turn"}',
+    b'{"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": 5, "name": [], "input": 7}], '
+    b'"stop_reason": "tool_use"}',
     b"\xff\xfe",
     b"[" * 100_000,
     b'{"choices": ' + b"[" * 100_000,
@@ -194,6 +203,18 @@ def test_nonsense_for_an_answer_may_not_come_the_next_time(
         models.replies.append(Reply(raw=raw, media_type=media_type))
         with pytest.raises(Transient):
             outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+
+
+def test_an_endpoint_that_counts_no_tokens_is_taken_for_what_it_says(models: ModelServer) -> None:
+    body = b'{"choices": [{"message": {"role": "assistant", "content": "Fine."}, "finish_reason": "stop", "index": 0}]'
+    models.replies.append(Reply(raw=body + b', "id": "x", "object": "chat.completion", "created": 1, "model": "m"}'))
+    counts: Counter[str] = Counter()
+    given = {"prompt": "Hi", "expected_format": {}}
+    assert outputs("AIStructuredResponseGenerator", models, given, counts=counts)[0] == (
+        "response",
+        {"response": "Fine."},
+    )
+    assert (counts["input_tokens"], counts["output_tokens"], counts["llm_calls"]) == (0, 0, 1)
 
 
 @BOTH
