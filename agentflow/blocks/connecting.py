@@ -81,12 +81,16 @@ def hold_to_its_server(credential: Credential, host: str, port: int, example: st
     Raises:
         BadInput: the credential names no server, or another one.
     """
-    site = urlsplit(credential.base_url)
+    try:
+        site = urlsplit(credential.base_url)
+        own_port = site.port
+    except ValueError:
+        raise BadInput(f"the credential {credential.provider} has a base_url that is no address") from None
     if not site.hostname:
         raise BadInput(
             f"the credential {credential.provider} does not say for which server it is: "
             f"the operator sets its base_url, such as {example}"
         )
-    if site.hostname != host.lower() or (site.port or port) != port:
-        where = f"{site.hostname}:{site.port}" if site.port else site.hostname
+    if site.hostname != host.lower() or (own_port or port) != port:
+        where = f"{site.hostname}:{own_port}" if own_port else site.hostname
         raise BadInput(f"the credential {credential.provider} is for {where}, and goes nowhere else")

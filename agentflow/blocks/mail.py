@@ -94,6 +94,10 @@ class SendEmail(Block):
             fails="to_email: this is not one mail address",
         ),
         TestVector(
+            {"to_email": "\ud800@b.test", "subject": "s", "body": "b", "config": {"smtp_server": "m.test"}},
+            fails="to_email: this is not one mail address",
+        ),
+        TestVector(
             {"to_email": "a@b.test, c@d.test", "subject": "s", "body": "b", "config": {"smtp_server": "m.test"}},
             fails="to_email: this is not one mail address",
         ),
@@ -122,7 +126,10 @@ def _address(pin: str, given: str) -> Address:
         BadInput: it is not the address of one mailbox.
     """
     _refuse_lines(pin, given)
-    header = policy.SMTP.header_factory("to", given)
+    try:
+        header = policy.SMTP.header_factory("to", given)
+    except UnicodeError:  # half a surrogate pair
+        raise BadInput(f"{pin}: this is not one mail address") from None
     found = header.addresses
     if len(found) != 1 or header.defects or not found[0].username or not found[0].domain:
         raise BadInput(f"{pin}: this is not one mail address")

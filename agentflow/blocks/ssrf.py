@@ -131,7 +131,11 @@ def check_form(url: httpx.URL) -> None:
     """
     if url.scheme not in _SCHEMES:
         raise BadInput(f"only http and https addresses can be fetched, not {url.scheme or 'one without a scheme'}")
-    if not url.host:
+    try:
+        host = url.host  # is decoded only here, where it says that it is in another script
+    except UnicodeError:
+        raise BadInput(f"{url.raw_host.decode('ascii', 'replace')} is not a host name") from None
+    if not host:
         raise BadInput("the address has no host")
 
 

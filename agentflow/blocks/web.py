@@ -74,6 +74,7 @@ class SendWebRequest(Block):
         TestVector({"url": "http://[::ffff:169.254.169.254]/latest/meta-data"}, fails="may not be reached from here"),
         TestVector({"url": "file:///etc/passwd"}, fails="only http and https"),
         TestVector({"url": "http://"}, fails="no host"),
+        TestVector({"url": "http://xn--a/"}, fails="xn--a is not a host name"),
         TestVector({"url": "https://example.com:port/"}, fails="not an address that can be fetched"),
         TestVector({"url": "https://example.com/", "method": "BREW"}, fails="method"),
     )
@@ -118,6 +119,7 @@ class SendAuthenticatedWebRequest(SendWebRequest):
             {"url": "https://example.com/", "credentials": {"provider": "shop"}},
             fails="there is no credential for shop",
         ),
+        TestVector({"url": "http://xn--a/"}, fails="xn--a is not a host name"),
     )
 
     def _own_headers(self, inputs: SendWebRequest.Input, context: Context) -> dict[str, str]:

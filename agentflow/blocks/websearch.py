@@ -84,6 +84,7 @@ class ExtractWebsiteContent(Block):
         TestVector({"url": "file:///etc/passwd"}, fails="only http and https"),
         TestVector({"url": "file:///etc/passwd", "raw_content": True}, fails="only http and https"),
         TestVector({"url": "https://example.com:port/"}, fails="not an address that can be fetched"),
+        TestVector({"url": "http://xn--a/"}, fails="xn--a is not a host name"),
         TestVector({}, fails="url"),
     )
 

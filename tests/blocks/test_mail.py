@@ -244,6 +244,8 @@ def test_a_server_in_our_own_network_is_not_reached(monkeypatch: pytest.MonkeyPa
     ("base_url", "message"),
     [
         ("", "does not say for which server"),
+        ("smtp://[", "base_url that is no address"),
+        ("smtp://good.test:many", "base_url that is no address"),
         ("smtp://other.test:{port}", r"is for other\.test:\d+, and goes nowhere else"),
         ("smtp://good.test:1", r"is for good\.test:1, and goes nowhere else"),
     ],
