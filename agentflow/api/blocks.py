@@ -22,7 +22,7 @@ class BlockPath(BaseModel):
 
 @api.get("/blocks", responses={200: BlockList})
 def list_blocks() -> Response:
-    """List all blocks, by name."""
+    """List all blocks that graphs may use, by name."""
     return json_response({"items": blocks.every()})
 
 

@@ -6,8 +6,8 @@ from agentflow.blocks import registry
 
 
 def every() -> list[dict[str, Any]]:
-    """The public descriptions of all blocks, by name."""
-    return sorted((block.info() for block in registry.every()), key=lambda info: str(info["name"]))
+    """The public descriptions of all blocks that graphs may use, by name."""
+    return [block.info() for block in registry.every() if block.enabled]
 
 
 def get(block_id: str) -> dict[str, Any]:

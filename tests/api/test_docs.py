@@ -74,6 +74,8 @@ def test_the_page_gives_no_other_file_away(app):
 def test_blocks_are_described(api):
     found = {block["name"]: block for block in api.get("/api/v1/blocks").json["items"]}
     assert "AgentInput" in found
+    assert "PrintToConsole" not in found  # which no graph may use
+    assert list(found) == sorted(found)
     one = api.get(f"/api/v1/blocks/{found['AgentInput']['id']}").json
     assert one == found["AgentInput"]
     assert set(one) == {
