@@ -83,7 +83,8 @@ class ReadRSSFeed(Block):
             if not again or state.failures > MAX_FAILURES:
                 raise
             context.logger.warning("feed_unavailable", extra={"reason": error.message})
-            yield Timer(inputs.polling_rate, state.written())
+            pause = max(float(inputs.polling_rate), min(error.after or 0.0, _LONGEST_SECONDS))
+            yield Timer(pause, state.written())
             return
         fresh = [entry for name, at, entry in found if state.wants(name, at)]
         for entry in fresh:

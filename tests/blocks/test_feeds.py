@@ -24,6 +24,7 @@ class Paper:
 
     def __init__(self) -> None:
         self.status = 200
+        self.retry_after = ""
         self.body = b""
         self.media_type = "application/rss+xml"
         self.port = 0
@@ -44,6 +45,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Paper]:
         def do_GET(self) -> None:
             self.send_response(paper.status)
             self.send_header("content-type", paper.media_type)
+            self.send_header("retry-after", paper.retry_after)
             self.send_header("content-length", str(len(paper.body)))
             self.end_headers()
             self.wfile.write(paper.body)
@@ -203,6 +205,16 @@ def test_a_feed_that_is_away_for_a_while_is_looked_at_again(paper: Paper, caplog
     assert entries == ["b"]
     assert wait is not None
     assert wait.state["failures"] == 0
+
+
+@pytest.mark.parametrize(("asked", "pause"), [("900", 900), ("5", 30), ("", 30), ("1e12", 366 * 86_400)])
+def test_a_feed_that_asks_to_be_left_alone_is_left_alone(paper: Paper, asked: str, pause: float) -> None:
+    paper.print_rss(item("a"))
+    _, _, wait = look(paper)
+    paper.status, paper.retry_after = 429, asked
+    _, _, wait = look(paper, later(wait))
+    assert wait is not None
+    assert wait.seconds == pause
 
 
 def test_a_feed_that_stays_away_fails_in_the_end(paper: Paper) -> None:
