@@ -146,6 +146,8 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
             yield from _blocks_of(found)
         elif _is_block(found):
             yield found
+        elif _is_half_a_block(found):
+            raise EngineError(f"the block {found.__module__}.{found.__qualname__} has no run")
         else:
             raise EngineError(f"the entry point {point.name!r} ({point.value}) names neither a block nor a module")
 

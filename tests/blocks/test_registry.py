@@ -51,6 +51,20 @@ def test_a_broken_entry_point_is_named(package: ModuleType, value: str) -> None:
         list(load([point(value)]))
 
 
+class Idle(Block):
+    id = "id-4"
+    name = "Idle"
+
+
+def test_a_block_that_does_nothing_is_named(package: ModuleType) -> None:
+    package.Idle = Idle
+    with pytest.raises(EngineError, match=r"Idle has no run"):
+        list(load([point("someone.blocks:Idle")]))
+    Idle.__module__ = "someone.blocks"
+    with pytest.raises(EngineError, match=r"someone\.blocks\.Idle has no run"):
+        list(load([point("someone.blocks")]))
+
+
 @pytest.mark.parametrize(("other", "what"), [(made("Other", "id-1"), "id id-1"), (made("First", "id-9"), "name First")])
 def test_two_blocks_with_one_id_or_name_are_both_named(other: type[Block], what: str) -> None:
     with pytest.raises(EngineError, match=f"{what}: someone.blocks.First and someone.blocks.{other.__name__}"):
