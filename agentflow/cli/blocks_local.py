@@ -8,10 +8,12 @@ from pydantic import BaseModel
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
+from agentflow.blocks.code_execution import ExecuteCode
 from agentflow.blocks.feeds import ReadRSSFeed
 from agentflow.blocks.known import NAMES
 from agentflow.blocks.language_models import ModelBlock
 from agentflow.blocks.sql import SQLQuery
+from agentflow.settings import settings
 
 _EXTRAS: dict[type, tuple[str, str]] = {
     ModelBlock: ("ai", "pydantic_ai"),
@@ -100,6 +102,8 @@ def described(block: type[Block]) -> dict[str, Any]:
 def _status(block: type[Block]) -> tuple[str, str]:
     if not block.enabled:
         return "disabled", ""
+    if block is ExecuteCode and not settings().code_execution:
+        return "unavailable", "switched off here (AGENTFLOW_CODE_EXECUTION=true switches it on)"
     for base, (extra, module) in _EXTRAS.items():
         if issubclass(block, base) and find_spec(module) is None:
             return "unavailable", f"the extra {extra} is missing (pip install 'agentflow[{extra}]')"

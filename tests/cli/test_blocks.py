@@ -13,6 +13,7 @@ from agentflow.blocks.text import TextSplit
 from agentflow.cli import blocks_local, blocks_show
 from agentflow.cli.connect import Exit
 from agentflow.cli.main import agentflow
+from agentflow.settings import settings
 
 BROKEN = """
 from typing import Any
@@ -98,6 +99,14 @@ def test_a_block_whose_extra_is_missing_says_which(monkeypatch: pytest.MonkeyPat
     assert found["ReadRSSFeed"].reason == "the extra web is missing (pip install 'agentflow[web]')"
     assert found["SQLQuery"].reason == "the extra sql is missing (pip install 'agentflow[sql]')"
     assert found["TextSplit"].status == "available"
+
+
+@pytest.mark.parametrize(("switched", "status"), [(True, "available"), (False, "unavailable")])
+def test_whether_code_is_run_here_is_told(monkeypatch: pytest.MonkeyPatch, switched: bool, status: str):
+    monkeypatch.setattr(settings(), "code_execution", switched)
+    found = {line.name: line for line in blocks_local.lines()}
+    assert found["ExecuteCode"].status == status
+    assert ("AGENTFLOW_CODE_EXECUTION=true" in found["ExecuteCode"].reason) is not switched
 
 
 def test_the_list_can_be_cut_to_a_category():
