@@ -48,7 +48,7 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
     lines = _lines(session, run_id, plan, limit=MAX_OUTPUTS_SHOWN + 1)
     shown: dict[str, list[Any]] = {}
     for line in lines[:MAX_OUTPUTS_SHOWN]:
-        shown.setdefault(_name(plan, line), []).append(values.shown(line.value))
+        shown.setdefault(_name(plan, line), []).append(_value(plan, line))
     return RunView(
         **summary(run).model_dump(),
         inputs=secrecy.hide_run_inputs(plan, inputs),
@@ -83,7 +83,7 @@ def outputs(
         items=[
             OutputItem(
                 name=_name(plan, line),
-                value=values.shown(line.value),
+                value=_value(plan, line),
                 node_id=plan.nodes[line.node].id,
                 index=line.idx,
             )
@@ -118,6 +118,10 @@ def _lines(
     if name is not None:
         wanted = (dumps(name), [node.number for node in plan.outputs.get(name, ())])
     return node_views.run_outputs(session, run_id, nodes, name=wanted, after=after, limit=limit, budget=budget)
+
+
+def _value(plan: Plan, line: OutputLine) -> Any:
+    return secrecy.HIDDEN if secrecy.is_secret_output(plan.nodes[line.node]) else values.shown(line.value)
 
 
 def _name(plan: Plan, line: OutputLine) -> str:

@@ -1,4 +1,5 @@
-"""Which values must nobody see again? Those of pins that their block marks secret, and of input nodes marked secret.
+"""Which values must nobody see again? Those of pins that their block marks secret, and of input and output nodes that
+are marked so.
 
 They are stored, because blocks need them, and hidden in every view: runs, node executions, outputs and events.
 """
@@ -20,11 +21,16 @@ def is_secret_input(node: PlanNode) -> bool:
     return node.kind is BlockKind.INPUT and says_secret(node.input_default)
 
 
+def is_secret_output(node: PlanNode) -> bool:
+    """Whether the node takes a secret out of the graph: its value is for a parent's graph, and for nobody to see."""
+    return node.kind is BlockKind.OUTPUT and says_secret(node.input_default)
+
+
 def hide_inputs(node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:
     """`inputs` of a node by pin, as they may be shown."""
     spec = catalogue(node.block_id)
     secret = {name for name, pin in spec.inputs.items() if pin.secret} if spec else set()
-    if is_secret_input(node):
+    if is_secret_input(node) or is_secret_output(node):
         secret.add("value")
     if not secret:
         return inputs
@@ -39,7 +45,7 @@ def hide_run_inputs(plan: Plan, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def hides_output(node: PlanNode, pin: str) -> bool:
     """Whether what the node gives on `pin` is hidden."""
-    if is_secret_input(node):
+    if is_secret_input(node) or (is_secret_output(node) and pin != "name"):
         return True
     spec = catalogue(node.block_id)
     declared = spec.outputs.get(base_name(pin)) if spec else None

@@ -196,6 +196,18 @@ def test_secrets_are_shown_nowhere(api, submit, echo, work):
         assert "hunter2" not in reply.text
 
 
+def test_a_secret_that_leaves_the_graph_by_a_secret_output_is_shown_nowhere(api, submit, echo, work):
+    for node in echo["nodes"]:
+        node["input_default"]["secret"] = True
+    run = submit(echo, {"word": "hunter2"})
+    work(run)
+    assert list(api.get(f"/api/v1/runs/{run}").json["outputs"].values()) == [["**********"]]
+    for path in ("", "/nodes?values=full", "/outputs", "/events"):
+        reply = api.get(f"/api/v1/runs/{run}{path}")
+        assert reply.status_code == 200
+        assert "hunter2" not in reply.text
+
+
 def test_what_a_secret_is_delivered_to_does_not_show_it(api, submit, echo, work):
     echo["nodes"][0]["input_default"]["secret"] = True
     run = submit(echo, {"word": "hunter2"})
