@@ -10,7 +10,7 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
 from agentflow.graph.coercion import coercible, item_annotation
 from agentflow.graph.model import Node
-from agentflow.graph.pins import base_name, check_sink, split
+from agentflow.graph.pins import base_name, check_sink, merge, split
 from agentflow.graph.wiring import Wiring, input_pins
 
 _CHECKED_AT_SAVE = (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
@@ -76,7 +76,10 @@ def _given_names(node: Node, wiring: Wiring) -> set[str]:
 
 def _agent_inputs(node: Node) -> set[str]:
     """The inputs of its run that a sub-graph node carries as literals."""
-    inputs = node.input_default.get("inputs")
+    try:
+        inputs = merge(node.input_default).get("inputs")  # `inputs_#_name` gives one as well
+    except ValueError:  # reported with the literals
+        return set()
     return {name for name, value in inputs.items() if value is not None} if isinstance(inputs, dict) else set()
 
 

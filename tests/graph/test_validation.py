@@ -174,6 +174,7 @@ SELF: dict[str, Any] = {"a": "echo"}
             id="a sub-graph's input is required at save",
         ),
         pytest.param({"g": ("agent", {**SCHEMAS, "inputs": {"topic": "x"}})}, [], [], id="a sub-graph's literal"),
+        pytest.param({"g": ("agent", {**SCHEMAS, "inputs_#_topic": "x"})}, [], [], id="a sub-graph's dynamic literal"),
         pytest.param(
             {"s": "echo", "g": ("agent", SCHEMAS), "e": "echo"},
             ["s.output>g.topic", "g.text>e.input", "g.error>e.data"],
