@@ -54,7 +54,7 @@ def _make() -> Celery:
         sys.exit(f"agentflow: {error.message}")
     install()
     made = Celery("agentflow", set_as_current=True)
-    merged = {**_configuration(), **fixed}
+    merged = {"worker_pool": "agentflow.worker.pool:TaskPool", **_configuration(), **fixed}
     # Who publishes does not read this file: both must mean the same keys of the broker.
     merged["broker_transport_options"] = {**merged.get("broker_transport_options", {}), **WIRE_OPTIONS}
     made.config_from_object(merged)

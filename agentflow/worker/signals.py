@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from celery import signals
-from celery.concurrency import get_implementation
+from celery.concurrency import get_implementation, prefork, solo
 
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
@@ -45,11 +45,12 @@ def _before_forking(sender: Any, **_: Any) -> None:
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
     name_main_process(str(sender))
-    pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
-    if pool == "solo":
+    chosen = get_implementation(sender.pool_cls)
+    if issubclass(chosen, solo.TaskPool):
         interrupts().install()
-    elif pool != "prefork":
+    elif not issubclass(chosen, prefork.TaskPool):
         # Blocks are stopped by signals, which reach main threads only, and a thread cannot be killed.
+        pool = chosen.__module__.rpartition(".")[2]
         sys.exit(f"agentflow: this worker does not start: the pool {pool!r} cannot stop a block; use prefork or solo")
 
 
