@@ -5,7 +5,7 @@ from typing import Any
 
 from agentflow.engine.codec import storable_text
 from agentflow.engine.waits import Asleep, Wait
-from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient
+from agentflow.errors import AgentFlowError, EngineError, FailureKind, Interrupted, NodeFailure, TimedOut, Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ def _failed(kind: FailureKind, reason: str, message: str) -> Failed:
 
 def _words(thing: Any) -> str:
     try:
-        return str(thing).strip()
-    except Exception as error:  # the block's own __str__
+        return str.strip(str(thing))  # a text of the block's own class may have a strip of its own
+    except Interrupted:
+        raise
+    except BaseException as error:  # the block's own __str__
         return f"(its text cannot be had: {type(error).__name__})"

@@ -24,7 +24,7 @@ from agentflow.engine.inputs import collect, prepare
 from agentflow.engine.outcome import Completed, Outcome, Stopped, Waiting, failure, reported
 from agentflow.engine.retry import retry_delay
 from agentflow.engine.waits import Asleep, Resumed, Wait
-from agentflow.errors import AgentFlowError, BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
+from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
 from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
@@ -37,6 +37,7 @@ from agentflow.worker.follow import end_if_quiescent, failed
 from agentflow.worker.gathering import gather
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext, holder, process
+from agentflow.worker.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
 _END = object()
@@ -50,18 +51,26 @@ def interrupts() -> Interrupts:
 
 
 def execute(run_id: UUID, node: int, idx: int) -> None:
-    """Run one node execution, if it is still there to be run."""
+    """Run one node execution, if it is still there to be run.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+        SystemExit: this process was told to end.
+    """
     attempt = claim(process(), run_id, node, idx)
     if attempt is None:
         return
     try:
         outcome = perform(attempt)
     except SystemExit:
-        # The worker is being stopped. (After a timeout its main process is at it, and ends the attempt FAILED.)
-        if attempt.interrupts.cause is None:
+        # The process is told to end. (After a timeout its main process is at it, and ends the attempt FAILED.) If it
+        # is not its worker that stops, its main process counts this attempt as lost like any that died with a child.
+        if attempt.interrupts.cause is None and is_stopping():
             attempt.hand_back()
         raise
     settle(attempt, outcome)
+    if terminate_handler_fired():  # the block swallowed it; the process would take all later failures for losses
+        raise SystemExit
 
 
 def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt | None:
@@ -128,23 +137,37 @@ def perform(attempt: Attempt) -> Outcome:
         cached = caching.find(attempt, block, given) if resumed is None else None
     except Unavailable:
         raise
-    except Exception as error:  # the validators of a block's own input model may raise anything
+    except BaseException as error:  # the validators of a block's own input model may raise anything
+        if terminate_handler_fired():
+            raise
         return failure(error)
     alarm = attempt.interrupts
     with alarm.attempt(timeout, attempt.flush_in_background, lambda: is_stopped(attempt)):
         try:
-            if cached is not None:
-                return _repeat(attempt, block, cached)
-            return _drive(attempt, block, inputs, resumed)
+            return _outcome(attempt, block, inputs, resumed, cached)
         except Interrupted:
             if alarm.cause == "timeout":
                 return failure(TimedOut(f"the block ran longer than {timeout:g} s"))
             return Stopped() if alarm.cause == "stopped" else failure(BlockBug(f"{block.name} interrupted itself"))
-        except Unavailable:  # what it yielded cannot be stored: its lease is given back, and it runs again
+
+
+def _outcome(
+    attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None, cached: list[tuple[str, Any]] | None
+) -> Outcome:
+    """Run the block to its end, or give again what it gave for these inputs before.
+
+    Raises:
+        Interrupted: its time is over, or its run was stopped.
+        Unavailable: what it yielded cannot be stored: its lease is given back, and it runs again.
+    """
+    try:
+        return _drive(attempt, block, inputs, resumed) if cached is None else _repeat(attempt, block, cached)
+    except (Interrupted, Unavailable):
+        raise
+    except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
+        if terminate_handler_fired():  # it is not the block's: this process is told to end
             raise
-        except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
-            if terminate_handler_fired():  # it is not the block's: this process is told to end
-                raise
+        with attempt.interrupts.block():  # how it puts its errors into words is the block's code, too
             return failure(error)
 
 
@@ -170,7 +193,8 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
                 return Waiting(item)
             pin, value = _pair(item, block)
             if pin == ERROR_PIN:
-                return reported(value)
+                with alarm.block():
+                    return reported(value)
             attempt.emit(block, pin, value)
     finally:
         values.close()
@@ -269,7 +293,7 @@ def _change(attempt: Attempt, outcome: Outcome) -> Change:
             return Change("WAITING", wait=waiting.begin(attempt, outcome.wait))
         except Unavailable:
             raise
-        except AgentFlowError as error:
+        except Exception as error:  # a wait is what the block made of it
             outcome = failure(error)
     if isinstance(outcome, Stopped):
         return Change(

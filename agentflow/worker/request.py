@@ -4,17 +4,26 @@ The child cannot settle any more. The main process gives the lease back at once,
 (or, after an overrun, ends FAILED) without waiting for the lease to run out. Giving back what was settled does nothing.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request
 
 from agentflow.worker.keeper import keeper
+from agentflow.worker.shutdown import say_stopping
+
+_UNTIL_DEAD: Final = 30.0
+"""Seconds in which a child takes notice of the signal that ends it."""
 
 
 class NodeRequest(Request):  # type: ignore[misc]
     """Celery's record of one delivered message, in the main process."""
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> Any:
+        """The worker stops without waiting for it."""
+        say_stopping(_UNTIL_DEAD)
+        return super().cancel(pool, signal=signal, emit_retry=emit_retry)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = exc_info.exception

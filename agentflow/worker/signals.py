@@ -18,6 +18,7 @@ from agentflow.storage.connect import after_fork
 from agentflow.worker.execute import interrupts
 from agentflow.worker.keeper import keeper
 from agentflow.worker.process import name_main_process, process
+from agentflow.worker.shutdown import say_stopping
 
 _MIB = 1024 * 1024
 
@@ -29,6 +30,7 @@ def connect() -> None:
     signals.worker_init.connect(_before_forking, weak=False)
     signals.worker_process_init.connect(_in_child, weak=False)
     signals.worker_ready.connect(_when_ready, weak=False)
+    signals.worker_shutting_down.connect(_when_told_to_stop, weak=False)
     signals.worker_shutdown.connect(_when_stopping, weak=False)
 
 
@@ -66,6 +68,10 @@ def _in_child(**_: Any) -> None:
 
 def _when_ready(**_: Any) -> None:
     keeper().start()
+
+
+def _when_told_to_stop(**_: Any) -> None:
+    say_stopping()
 
 
 def _when_stopping(**_: Any) -> None:

@@ -90,6 +90,24 @@ def test_a_child_that_dies_is_replaced_and_its_work_runs_again_at_once(fleet: Fl
     assert time.monotonic() - started < 20
 
 
+def test_a_child_is_missed_as_soon_as_it_is_gone(fleet: Fleet, log: Path) -> None:
+    """Celery by itself looks for children that are gone every five seconds: the fourth would take fifteen at least."""
+    fleet.have_workers(1)
+    started = time.monotonic()
+    run = fleet.run(graph([node("die", "TestDie", {"max_losses": 4}, times=4, log=str(log))], []))
+    assert (run.status, len(noted(log))) == ("COMPLETED", 5)
+    assert time.monotonic() - started < 12
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_block_that_ends_its_process_as_its_worker_would_is_not_run_for_ever(
+    fleet: Fleet, log: Path, how: signal.Signals
+) -> None:
+    run = fleet.run(graph([node("die", "TestDie", {"max_losses": 1}, times=99, signal=how, log=str(log))], []))
+    assert (run.status, run.reason) == ("FAILED", "worker_lost")
+    assert len(noted(log)) == 2
+
+
 def test_a_block_that_always_kills_its_process_ends_failed(fleet: Fleet, log: Path) -> None:
     document = graph(
         [node("die", "TestDie", {"max_losses": 1}, times=99, log=str(log)), node("out", "AgentOutput", name="why")],
@@ -206,8 +224,13 @@ def test_a_restart_of_all_workers_loses_nothing(fleet: Fleet, log: Path) -> None
 def test_a_worker_that_is_stopped_gives_its_work_to_another_and_fails_nothing(
     fleet: Fleet, log: Path, how: signal.Signals
 ) -> None:
-    """SIGQUIT: the worker stops without waiting. SIGTERM to the child, as service managers send it to a whole group."""
-    run_id = fleet.submit(sleeper(8.0, log))
+    """SIGQUIT: the worker stops without waiting. SIGTERM to it and its children, as service managers send it.
+
+    Neither is a loss, of which none is borne here.
+    """
+    document = sleeper(8.0, log)
+    document["settings"] = {"max_losses": 0}
+    run_id = fleet.submit(document)
     _, _, _, pid = until(lambda: noted(log), "the block runs")[0]
     name, process = next(
         (name, process)
@@ -216,10 +239,10 @@ def test_a_worker_that_is_stopped_gives_its_work_to_another_and_fails_nothing(
     )
     if how is signal.SIGQUIT:
         process.send_signal(how)
-        until(lambda: process.poll() is not None, "the worker ends")
-        del fleet.workers[name]
     else:
-        os.kill(pid, how)
+        os.killpg(process.pid, how)
+    until(lambda: process.poll() is not None, "the worker ends")
+    del fleet.workers[name]
     run = fleet.ended(run_id, seconds=60)
     assert (run.status, run.outputs) == ("COMPLETED", {"v": ["done"]})
     assert [attempt for _, _, attempt, _ in noted(log)] == [1, 2]

@@ -274,6 +274,7 @@ def test_a_masked_pin_is_not_waited_for(fleet: Fleet) -> None:
         ("large", "larger than"),
         ("many", "more than"),
         ("coroutine", "not a generator"),
+        ("words that exit", "its text cannot be had"),
     ],
 )
 def test_what_a_block_can_do_wrong_ends_as_its_failure_and_the_worker_goes_on(
@@ -302,6 +303,22 @@ def test_a_block_that_blocks_signals_does_not_keep_the_next_one_from_its_timeout
     assert (run.status, run.stats["node_error_count"]) == ("FAILED", 4)
     assert {item.reason for item in fleet.client.nodes(run.id) if item.status == "FAILED"} == {"timeout"}
     assert all(item.stats["duration"] < 5 for item in fleet.client.nodes(run.id))
+
+
+def test_the_time_of_a_block_covers_how_it_words_its_errors(fleet: Fleet) -> None:
+    run = fleet.run(graph([node("odd", "TestOdd", {"timeout": 0.5}, how="words without end")], []))
+    assert run.status == "FAILED"
+    assert [item.reason for item in fleet.client.nodes(run.id)] == ["timeout"]
+
+
+@pytest.mark.parametrize("how", ["swallows its end", "logging"])
+def test_a_process_that_a_block_has_spoilt_is_replaced_before_long(fleet: Fleet, how: str) -> None:
+    odd = node("odd", "TestOdd", {"max_losses": 0}, how=how)
+    later = [node(f"later{n}", "TestFail", kind="user") for n in range(4)]
+    assert fleet.run(graph([odd], [])).status == "COMPLETED"
+    for _ in range(2):
+        run = fleet.run(graph(later, []))
+        assert {item.reason for item in fleet.client.nodes(run.id)} == {"user"}, "failures are told as what they are"
 
 
 def test_a_block_that_yields_nothing_completes(fleet: Fleet) -> None:

@@ -1,6 +1,8 @@
 """Blocks that misbehave on purpose; the scenarios' workers find them by an entry point, like anybody's."""
 
 import asyncio
+import contextlib
+import logging
 import os
 import re
 import signal
@@ -101,13 +103,14 @@ class Fail(Block):
 
 
 class Die(Block):
-    """Kills its own process while its attempt is not above `times`."""
+    """Kills its own process with a signal while its attempt is not above `times`."""
 
     id = "5ce0a001-0000-4000-8000-000000000005"
     name = "TestDie"
 
     class Input(_Logged):
         times: int = 1
+        signal: int = signal.SIGKILL
 
     class Output(BlockOutput):
         value: Any
@@ -115,7 +118,7 @@ class Die(Block):
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         note(inputs, context)
         if context.attempt <= inputs.times:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), inputs.signal)
         yield "value", inputs.value
 
 
@@ -142,6 +145,19 @@ class Stubborn(Block):
             except BaseException:
                 if inputs.how != "swallow":
                     raise
+
+
+class _Unspeakable(Exception):
+    def __str__(self) -> str:
+        if self.args == ("words that exit",):
+            raise SystemExit(1)
+        while True:
+            pass
+
+
+class _BrokenHandler(logging.Handler):
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise RuntimeError("this handler breaks whoever logs")
 
 
 class Odd(Block):
@@ -192,6 +208,16 @@ class Odd(Block):
             signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
             yield "value", "quiet"
+        elif inputs.how in ("words that exit", "words without end"):
+            raise _Unspeakable(inputs.how)
+        elif inputs.how == "swallows its end":
+            with contextlib.suppress(SystemExit):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            yield "value", "alive"
+        elif inputs.how == "logging":
+            logging.getLogger().addHandler(_BrokenHandler())
+            yield "value", "logged"
         elif inputs.how == "nothing":
             return
         elif inputs.how == "many":

@@ -1,0 +1,32 @@
+"""Was this child process told to end because its worker stops, or by somebody else: by the block that it runs?
+
+Both reach the child as the same signal. Work that a stopping worker gives back is no loss and may be given back any
+number of times; a block that ends its own process would run for ever if that were no loss either, one fork after the
+other. So the main process says so, in memory that it shares with its children, before it ends one.
+"""
+
+import math
+import mmap
+import time
+from typing import Final
+
+from agentflow.clock import monotonic
+
+_PATIENCE: Final = 1.0
+"""Seconds in which the main process says so: a service manager signals it and its children at the same moment."""
+
+_shared = memoryview(mmap.mmap(-1, 8)).cast("d")
+"""Until when, on the monotonic clock, a child that is told to end is told so by its main process. Shared over forks."""
+
+
+def say_stopping(seconds: float = math.inf) -> None:
+    """In the main process: children that are told to end within so many seconds are told so by their worker."""
+    _shared[0] = max(_shared[0], monotonic() + seconds)
+
+
+def is_stopping() -> bool:
+    """In a child that was told to end: whether its worker wants that."""
+    give_up_at = monotonic() + _PATIENCE
+    while not (said := monotonic() <= _shared[0]) and monotonic() < give_up_at:
+        time.sleep(0.02)
+    return said
