@@ -177,12 +177,13 @@ class Attempt:
             return self._settle(change), change
         except Unavailable:
             raise
-        except EngineError as error:
+        except Exception as error:
             logger.exception("settle_refused", extra={"run": str(self.run.run_id), "node": self.node.id})
             self._batch = Batch(first=self._batch.first)
-            message = f"what the block yielded cannot be stored: {error.message}"
+            why = error.message if isinstance(error, EngineError) else type(error).__name__
+            message = f"what the block yielded cannot be stored: {why}"
             self.kept = None
-            refused = replace(change, status="FAILED", reason="system", error=message, wait=None)
+            refused = replace(change, status="FAILED", reason="system", error=message, wait=None, stats=None)
             refused = failed(self.run, self.node.number, refused)
             return self._settle(refused), refused
 

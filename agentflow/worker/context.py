@@ -21,6 +21,9 @@ from agentflow.worker.attempt import Attempt
 
 _TOOL_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_TOOL_NAME: Final = 64  # what the providers of models take
+_COUNT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_MOST_COUNTS: Final = 100  # that one attempt may report: they are a row's stats, shown with it
+_HIGHEST_COUNT: Final = 10**15  # so that a run of many still fits the database's integers
 
 
 def context(attempt: Attempt, resumed: Resumed | None) -> Context:
@@ -65,9 +68,14 @@ class _Memory:
 def _checked(attempt: Attempt) -> Callable[..., None]:
     def report(**counts: float) -> None:
         for name, count in counts.items():
-            if isinstance(count, bool) or not isinstance(count, int | float) or not math.isfinite(count) or count < 0:
-                raise BlockBug(f"the block reported {name} = {count!r}, which is no count")
+            if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < math.inf:
+                raise BlockBug(f"the block reported {name[:64]} = {count!r:.64}, which is no count")
+            if not _COUNT.fullmatch(name):
+                raise BlockBug(f"the block reported {name[:64]!r}: a count is named by up to 64 letters, digits and _")
         attempt.report(**counts)
+        if len(attempt.stats) > _MOST_COUNTS or max(attempt.stats.values(), default=0) > _HIGHEST_COUNT:
+            attempt.stats.clear()
+            raise BlockBug(f"the block reported more than {_MOST_COUNTS} counts, or one above {_HIGHEST_COUNT}")
 
     return report
 

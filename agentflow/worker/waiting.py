@@ -7,7 +7,7 @@ child run is started just before: if the worker dies in between, the next attemp
 import math
 from typing import Any, Final
 
-from agentflow.engine.codec import dumps, loads
+from agentflow.engine.codec import dumps, loads, storable_text
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput, BlockBug
 from agentflow.ids import new_id
@@ -44,7 +44,7 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
         case Event():
             return WaitFor("event", _name(wait.name), _timeout(wait.timeout), state)
         case Review():
-            name = wait.name or attempt.node.title
+            name = storable_text(wait.name or attempt.node.title)
             return WaitFor(
                 "review",
                 str(new_id()),
@@ -123,7 +123,7 @@ def _timeout(seconds: float | None) -> float | None:
 
 
 def _name(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\x00" in name:
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or storable_text(name) != name:
         raise BlockBug(f"an event's name is a text of 1 to {_MAX_NAME} characters, not {name!r:.100}")
     return name
 

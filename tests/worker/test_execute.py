@@ -18,6 +18,7 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import BlockInput, Context
 from agentflow.blocks.registry import Registry
 from agentflow.engine.statuses import RunStatus
+from agentflow.engine.waits import ChildRun
 from agentflow.errors import BadInput, BlockBug, SystemFault, Transient, Unavailable
 from agentflow.ids import new_id, new_token
 from agentflow.settings import Settings, settings
@@ -143,6 +144,35 @@ def unspeakable(inputs: Any, context: Context) -> Yields:
     yield
 
 
+class _LeavesWhenAsked(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def leaves_when_asked(inputs: Any, context: Context) -> Yields:
+    raise _LeavesWhenAsked
+    yield
+
+
+def counts_by_names_nobody_can_store(inputs: Any, context: Context) -> Yields:
+    context.report(**{"\udcff": 1})
+    yield "value", 1
+
+
+def counts_too_many_things(inputs: Any, context: Context) -> Yields:
+    context.report(**{f"count_{number}": 1 for number in range(101)})
+    yield "value", 1
+
+
+def counts_too_much(inputs: Any, context: Context) -> Yields:
+    context.report(cost=1e300)
+    yield "value", 1
+
+
+def waits_for_nonsense(inputs: Any, context: Context) -> Any:
+    yield ChildRun(UUID(int=1), 1, 5)  # type: ignore[arg-type]
+
+
 def reports(inputs: Any, context: Context) -> Yields:
     yield "error", "it is \x00 wrong"
     pytest.fail("a block ends where it yields an error")
@@ -192,6 +222,11 @@ async def async_failure(inputs: Any, context: Context) -> AsyncIterator[tuple[st
         (interrupts_itself, "block", "interrupted itself"),
         (too_much_memory, "block", "more memory"),
         (unspeakable, "block", "ValueError: NUL \ufffd and \ufffd"),
+        (leaves_when_asked, "block", "_LeavesWhenAsked: (its text cannot be had: SystemExit)"),
+        (counts_by_names_nobody_can_store, "block", "letters, digits and _"),
+        (counts_too_many_things, "block", "more than 100 counts"),
+        (counts_too_much, "block", "or one above"),
+        (waits_for_nonsense, "block", "AttributeError"),
         (reports, "block", "it is \ufffd wrong"),
         (reports_at_length, "block", "'much'"),
         (bad_input, "user", "not so"),
@@ -250,14 +285,17 @@ def test_inputs_that_do_not_fit_are_the_users_mistake(probe: Probe, chain: Chain
     assert statuses(run_id)["1/1"] == "FAILED user"
 
 
-def test_a_blocks_own_validator_that_breaks_is_the_blocks_bug(probe: Probe, chain: Chain, statuses: Statuses) -> None:
+@pytest.mark.parametrize("error", [KeyError("its own"), SystemExit(1)])
+def test_a_blocks_own_validator_that_breaks_is_the_blocks_bug(
+    probe: Probe, chain: Chain, statuses: Statuses, error: BaseException
+) -> None:
     class Input(BlockInput):
         value: Any = None
 
         @field_validator("value")
         @classmethod
         def _break(cls, value: Any) -> Any:
-            raise KeyError("its own")
+            raise error
 
     run_id = chain(probe(takes, Input=Input), value=1)
     execute(run_id, 0, 1)
