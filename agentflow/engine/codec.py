@@ -14,6 +14,7 @@ from agentflow.errors import BlockBug
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode  # bound here: a block's library that replaces `json.loads` changes nothing for us
 
 _CONTAINERS = (dict, list, tuple)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -45,7 +46,7 @@ def loads(text: str) -> Any:
     Raises:
         ValueError: `text` is not JSON.
     """
-    return json.loads(text)
+    return _decode(text)
 
 
 def storable_text(text: str) -> str:

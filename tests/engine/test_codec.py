@@ -132,3 +132,9 @@ def test_two_keys_never_become_one() -> None:
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(json.JSONDecodeError):
         loads("{")
+
+
+def test_what_a_block_does_to_the_json_module_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("loads", "dumps"):
+        monkeypatch.setattr(json, name, lambda *_: "patched")
+    assert loads(dumps({"a": [1]})) == {"a": [1]}
