@@ -102,6 +102,22 @@ def test_an_export_of_2024_does_what_it_did(take, outcome):
     assert run["outputs"] == {"sum": [41]}, run
 
 
+def test_an_export_that_gathers_what_a_for_each_made_does_what_it_did(take, outcome):
+    """The gathering list feeds itself; a stored number, static behind a block that is not, lets the full list pass."""
+    saved = take(export_of("collects"))
+    assert saved["valid"] is True
+    assert [one["pin"] for one in saved["warnings"]] == ["placeholder_values"], "what 2025 knew and we do not"
+    run = outcome(saved["id"], {"topics": ["rain", "sun", "wind"]})
+    assert run["status"] == "COMPLETED", run
+    assert run["outputs"] == {"headlines": [["Breaking: rain (calm)", "Breaking: sun (calm)", "Breaking: wind (calm)"]]}
+    assert [one["missing"] for one in run["stats"]["leftovers"]] == [{"entry": 1}], "the last list waits for no more"
+
+
+def test_an_export_with_stored_constants_around_a_loop_does_what_it_did(take, outcome):
+    run = outcome(take(export_of("counts"))["id"])
+    assert run["outputs"] == {"seen": [1.0, 2.0, 3.0, 4.0, 5.0], "final": [5]}, run
+
+
 def test_links_out_of_static_blocks_become_static(take, read):
     links = {link["source_name"]: link["is_static"] for link in read(take(export_of("of_2024"))["id"])["links"]}
     assert links["result"] is False, "the last one of that name leaves a block that is not static"
