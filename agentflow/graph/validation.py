@@ -239,21 +239,26 @@ def _check_starts(wiring: Wiring) -> Iterator[Problem]:
     if not starting:
         yield Problem("the graph has no starting node: there is none without a link into it, and no input node")
         return
-    reached = _reached(starting, wiring)
-    for id in wiring.nodes:
-        if id not in reached and wiring.kind(id) is not BlockKind.NOTE:
-            yield Problem("this node can never run: no path leads to it from a starting node", id, severity="warning")
+    for id, pins in _unfed(starting, wiring).items():
+        if wiring.kind(id) is not BlockKind.NOTE:
+            yield Problem(f"this node can never run: nothing can come to its pin '{pins[0]}'", id, pins[0], "warning")
 
 
-def _reached(starting: list[str], wiring: Wiring) -> set[str]:
-    """The nodes to which a path leads from `starting`, these included."""
-    sinks = defaultdict(list)
+def _unfed(starting: list[str], wiring: Wiring) -> dict[str, list[str]]:
+    """The nodes that can never run, each with those of its pins, sorted, that no node leads to which can run before."""
+    unfed = {
+        id: set() if wiring.starts(id) else pins - set(wiring.feedback.get(id, ()))
+        for id, pins in wiring.linked.items()
+    }
+    links = defaultdict(list)
     for link in wiring.links:
-        sinks[link.source_id].append(link.sink_id)
-    reached, waiting = set(starting), list(starting)
+        links[link.source_id].append(link)
+    waiting = list(starting)
     while waiting:
-        for sink in sinks[waiting.pop()]:
-            if sink not in reached:
-                reached.add(sink)
-                waiting.append(sink)
-    return reached
+        for link in links[waiting.pop()]:
+            pins = unfed[link.sink_id]
+            if link.sink_name in pins:
+                pins.remove(link.sink_name)
+                if not pins:
+                    waiting.append(link.sink_id)
+    return {id: sorted(pins) for id, pins in unfed.items() if pins}

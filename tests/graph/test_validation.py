@@ -103,8 +103,14 @@ SELF: dict[str, Any] = {"a": "echo"}
         pytest.param(
             {"s": "echo", "a": "echo", "b": "echo", "n": "note"},
             ["a.output>a.input", "a.output>b.input"],
-            [("never run", "a", None, "warning"), ("never run", "b", None, "warning")],
+            [("never run", "a", "input", "warning"), ("never run", "b", "input", "warning")],
             id="unreachable",
+        ),
+        pytest.param(
+            {"s": "echo", "a": "adder", "b": "echo"},
+            ["s.output>a.a", "a.result>a.items", "a.result>b.input"],
+            [("never run", "a", "items", "warning"), ("never run", "b", "input", "warning")],
+            id="waits for itself",
         ),
         pytest.param(
             {"i": "input", "o": ("output", {"name": " "}), "p": ("output", {"name": 3})},
