@@ -9,6 +9,7 @@ import click
 from agentflow.cli.connect import Exit, connected, tell_places
 from agentflow.cli.run import read_document
 from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table
+from agentflow.schemas.graphs import GraphSaved
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,8 +33,7 @@ def push(file: Path, graph_id: UUID | None, as_json: bool) -> None:
         echo_json(saved)
         return
     click.echo(saved.id)
-    told = f"version {saved.version}" if saved.created else f"version {saved.version} says the same: nothing stored"
-    click.echo(f"{saved.name or 'graph'}, {told}", err=True)
+    _tell(saved)
 
 
 @graphs.command("list")
@@ -76,8 +76,7 @@ def import_graph(file: Path, as_json: bool) -> None:
         echo_json(saved)
         return
     click.echo(saved.id)
-    told = "" if saved.valid else ": it cannot run, because blocks of it are missing here"
-    click.echo(f"{saved.name or 'graph'}, version {saved.version}{told}", err=True)
+    _tell(saved)
 
 
 @graphs.command()
@@ -111,3 +110,10 @@ def delete(graph_id: UUID) -> None:
     with connected() as client:
         client.graphs.delete(graph_id)
     click.echo(f"Deleted {graph_id}.", err=True)
+
+
+def _tell(saved: GraphSaved) -> None:
+    told = "" if saved.created else " says the same: nothing stored"
+    if not saved.valid:
+        told += f"{':' if saved.created else ';'} it cannot run, because blocks of it are missing here"
+    click.echo(f"{saved.name or 'graph'}, version {saved.version}{told}", err=True)

@@ -7,12 +7,20 @@ from uuid import UUID
 
 from agentflow.blocks import registry
 from agentflow.engine.statuses import RUN_TERMINAL
+from agentflow.graph.catalogue import BlockKind
 from agentflow.schemas.blocks import BlockResult
 from agentflow.services import child_runs, submissions
 from agentflow.services.child_runs import LONE_NODE, lone_node
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import transaction
 from agentflow.storage import children
+
+_SHAPING: Final = {
+    BlockKind.INPUT: ("name",),
+    BlockKind.OUTPUT: ("name",),
+    BlockKind.AGENT: ("graph_id", "graph_version", "input_schema", "output_schema"),
+}
+"""The input pins that say what a node is, and so cannot come with a run."""
 
 _ASKED_EVERY: Final = 0.05
 """Seconds between looks at the run; longer and longer, up to half a second."""
@@ -26,9 +34,11 @@ def execute(owner_id: UUID, block_id: str, inputs: Mapping[str, Any], patience: 
         GraphInvalid: it cannot run with these inputs; names the pins.
     """
     block = registry.get(block_id)
+    # What shapes the node is part of its graph. All else is not: one stored graph serves all runs of a block.
+    literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
     with transaction() as session:
-        wanted = Wanted(masks={LONE_NODE: dict(inputs)})
-        run_id = submissions.submit_inline(session, owner_id, lone_node(block.id, {}), wanted).run_id
+        wanted = Wanted(masks={LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}})
+        run_id = submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
     give_up_at = time.monotonic() + patience
     pause = _ASKED_EVERY
     while (result := _look(run_id)).status not in RUN_TERMINAL and time.monotonic() < give_up_at:

@@ -4,6 +4,7 @@ Child runs follow their parents, each in a transaction of its own (`cancellation
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -94,7 +95,7 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
     Raises:
         NotFound: the owner has no such run.
         Conflict: it has not ended, or the node is part of a cycle.
-        GraphInvalid: the graph has no such node, or cannot run with these inputs.
+        GraphInvalid: the graph has no such node, the node no such pin, or it cannot run with these inputs.
     """
     with transaction(STATEMENT_SECONDS) as session:
         run = views.find(session, owner_id, run_id)
@@ -107,7 +108,10 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
             masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
         given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
         graph = document_of(session, run.graph_id, run.graph_version)
-        problems = documents.problems_of_run(graph, given, masks)
+        problems = [
+            replace(problem, severity="error") if problem.node == from_node and problem.pin in inputs else problem
+            for problem in documents.problems_of_run(graph, given, masks)
+        ]  # a pin that the node has not is most likely misspelt, and the reply has no place for a warning
         if any(problem.severity == "error" for problem in problems):
             raise GraphInvalid("the graph cannot run with these inputs", problems)
         limit = plan.settings.deadline

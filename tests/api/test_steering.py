@@ -58,6 +58,10 @@ def test_a_run_is_forked_with_other_inputs(api, failed, work):
     assert api.get(forked.headers["Location"]).json["status"] == "COMPLETED"
     unknown = api.post(f"/api/v1/runs/{failed}/fork", json={"from_node": "nowhere"})
     assert (unknown.status_code, unknown.json["errors"][0]["node"]) == (422, "nowhere")
+    misspelt = api.post(f"/api/v1/runs/{failed}/fork", json={"from_node": "get", "inputs": {"indx": 0}})
+    assert misspelt.status_code == 422
+    (error,) = misspelt.json["errors"]
+    assert (error["node"], error["pin"], error["severity"]) == ("get", "indx", "error")
 
 
 def test_runs_are_cancelled_in_bulk_only_where_it_is_said_which(api, stranger, echo):
@@ -108,3 +112,29 @@ def test_one_block_is_run_by_itself(api, work):
     assert wrong.status_code == 422
     assert {one["pin"] for one in wrong.json["errors"]} == {"a", "b"}
     assert api.post(f"/api/v1/blocks/{uuid4()}/execute", json={}).status_code == 404
+
+
+@pytest.mark.parametrize(("name", "pin"), [("AgentInput", "result"), ("AgentOutput", "output")])
+def test_an_input_or_output_node_is_run_by_itself_under_the_name_it_is_given(api, work, name, pin):
+    path = f"/api/v1/blocks/{registry.by_name(name).id}/execute"
+    asked = api.post(path, json={"inputs": {"name": "word", "value": "hi"}, "wait": 0})
+    assert asked.status_code == 202, asked.json
+    work(asked.json["run_id"])
+    (node,) = api.get(f"/api/v1/runs/{asked.json['run_id']}/nodes").json["items"]
+    assert node["outputs"][pin] == ["hi"]
+    assert api.post(path, json={"inputs": {"value": "hi"}}).status_code == 422
+
+
+def test_a_sub_graph_is_run_by_itself(api, push, work):
+    graph = push()
+    inputs = {"graph_id": str(graph), "inputs": {"word": "hi"}}
+    inputs["input_schema"] = {"type": "object", "properties": {"word": {}}}
+    inputs["output_schema"] = {"type": "object", "properties": {"said": {}}}
+    path = f"/api/v1/blocks/{registry.by_name('AgentExecutor').id}/execute"
+    run = api.post(path, json={"inputs": inputs, "wait": 0}).json["run_id"]
+    work(run)
+    (child,) = api.get(f"/api/v1/runs?parent={run}").json["items"]
+    for one in (child["id"], run):
+        work(one)
+    (node,) = api.get(f"/api/v1/runs/{run}/nodes").json["items"]
+    assert (node["status"], node["outputs"]) == ("COMPLETED", {"said": ["hi"]})

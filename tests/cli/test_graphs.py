@@ -36,6 +36,9 @@ def test_an_export_with_a_missing_block_is_imported_and_listed_as_such(command, 
     assert imported.exit_code == Exit.OK
     assert "node odd: there is no block TranscribeYoutubeVideo here" in imported.stderr
     assert "it cannot run, because blocks of it are missing here" in imported.stderr
+    file.write_text(json.dumps({**echo, "user_id": ""}))
+    pushed = command("graphs", "push", str(file))
+    assert "it cannot run, because blocks of it are missing here" in pushed.stderr, "what looks like an export is one"
     assert imported.stdout.strip() in command("graphs", "list").stdout
     assert "blocks are missing" in command("graphs", "list").stdout
     assert json.loads(command("graphs", "import", str(file), "--json").stdout)["valid"] is False
