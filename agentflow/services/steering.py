@@ -3,7 +3,7 @@
 Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,12 +20,13 @@ from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Pro
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
-from agentflow.services import documents
+from agentflow.services import documents, submissions
 from agentflow.services import runs as views
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.transaction import after_commit, transaction
-from agentflow.storage import run_views, runs, steering
+from agentflow.storage import children, run_views, runs, steering
 from agentflow.storage.run_views import AnyRow
+from agentflow.storage.runs import Parent
 from agentflow.storage.steering import Resumption
 
 STATEMENT_SECONDS = 120.0
@@ -74,13 +75,25 @@ def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
         if run.status not in RUN_TERMINAL:  # before its children run again for nothing
             raise _not_retried(run_id, "open")
         tree = _to_retry(session, run)
-    for child, unhandled in reversed(tree[1:]):  # the deepest first: a parent looks at its child when it runs again
-        _retry(child, unhandled)
-    root, unhandled = tree[0]
-    verdict = _retry(root, unhandled)
+    verdict = _retry_tree(tree)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
     return _summary(owner_id, run_id)
+
+
+def retry_child(parent: Parent) -> bool:
+    """A child run that ended FAILED or CANCELLED goes on, as the node execution that waits for it is tried again.
+
+    Returns:
+        whether there was anything in it to run again.
+    """
+    with transaction() as session:
+        child = children.find(session, parent)
+        run = run_views.find_any(session, child.id) if child is not None else None
+        if run is None:
+            return False
+        tree = _to_retry(session, run)
+    return _retry_tree(tree) == "retried"
 
 
 def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
@@ -96,7 +109,9 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         NotFound: the owner has no such run.
         Conflict: it has not ended, or the node is part of a cycle.
         GraphInvalid: the graph has no such node, the node no such pin, or it cannot run with these inputs.
+        TooLarge: an input is larger than a value may be.
     """
+    submissions.refuse_large({}, {from_node: inputs or {}})
     with transaction(STATEMENT_SECONDS) as session:
         run = views.find(session, owner_id, run_id)
         if run.status not in RUN_TERMINAL:
@@ -158,6 +173,17 @@ def _resume(owner_id: UUID, run_id: UUID) -> None:
         if outcome.verdict == "ended":
             raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
         _publish_after(session, run, outcome)
+
+
+def _retry_tree(tree: Sequence[tuple[UUID, list[int]]]) -> str:
+    """Retry the runs of a tree, the deepest first: a parent looks at its child when it runs again.
+
+    Returns:
+        the verdict on the first, their root.
+    """
+    for run_id, unhandled in reversed(tree):
+        verdict = _retry(run_id, unhandled)
+    return verdict
 
 
 def _retry(run_id: UUID, unhandled: list[int]) -> str:

@@ -7,7 +7,7 @@ transaction, so that a submission that is sent again finds the run of the first 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -124,11 +124,10 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
 
 def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     """Whether the run can start; returns the warnings."""
-    for name, value in wanted.inputs.items():
+    for name in wanted.inputs:
         if "\x00" in name:
             raise Malformed("the name of an input contains a NUL character")
-        if _length(name, value) > settings().max_value_bytes:
-            raise TooLarge(f"the input {name!r} is larger than a value may be ({settings().max_value_bytes} bytes)")
+    refuse_large(wanted.inputs, wanted.masks)
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
         problems = documents.problems_of_run(graph, wanted.inputs, wanted.masks)
@@ -143,12 +142,25 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     return problems
 
 
-def _length(name: str, value: Any) -> int:
-    """Characters of its JSON text, which are never more than its bytes."""
-    try:
-        return len(dumps(value))
-    except BlockBug as error:
-        raise Malformed(f"the input {name!r} is {error}") from None
+def refuse_large(inputs: Mapping[str, Any], masks: Mapping[str, Mapping[str, Any]]) -> None:
+    """See to it that each value for a run is one.
+
+    Raises:
+        TooLarge: one is larger than a value may be.
+        Malformed: one is nothing that can be stored.
+    """
+    _refuse_large((f"the input {name!r}", value) for name, value in inputs.items())
+    _refuse_large((f"the mask {node!r}.{pin!r}", value) for node, pins in masks.items() for pin, value in pins.items())
+
+
+def _refuse_large(named: Iterable[tuple[str, Any]]) -> None:
+    for name, value in named:
+        try:
+            length = len(dumps(value))  # characters, which are never more than bytes
+        except BlockBug as error:
+            raise Malformed(f"{name} is {error}") from None
+        if length > settings().max_value_bytes:
+            raise TooLarge(f"{name} is larger than a value may be ({settings().max_value_bytes} bytes)")
 
 
 def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:

@@ -1,29 +1,22 @@
 """How is a node execution claimed, settled, renewed and lost? Each is one call of a database function: one round trip.
 
-`HotConnection` is what a worker child, and a worker's main process, use for these; see `connect.py` for why it is not
-SQLAlchemy's. What the functions do stands in `sql/*.sql`.
+`HotConnection` is what a worker child, and a worker's main process, use for these. What the functions do stands in
+`sql/*.sql`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
-
-import psycopg2
-import psycopg2.errors
-import psycopg2.extras
 
 from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, route_columns
 from agentflow.engine.statuses import FailureReason
 from agentflow.engine.waits import WaitKind
-from agentflow.errors import EngineError, Unavailable
 from agentflow.graph.plan import Plan
 from agentflow.settings import settings
-from agentflow.storage.connect import connect_hot
+from agentflow.storage.prepared import PreparedConnection
 from agentflow.storage.runs import Ready
-
-psycopg2.extras.register_uuid()  # uuid, and arrays of it
 
 _SETTLE_TYPES = (
     "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
@@ -92,17 +85,6 @@ _STATEMENTS = {
     "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
     "owners_in_line": ("int", "SELECT agentflow_owners_in_line($1)"),
 }
-
-_TRIED_AGAIN = (
-    psycopg2.errors.DeadlockDetected,
-    psycopg2.errors.LockNotAvailable,
-    psycopg2.errors.SerializationFailure,
-)
-_TRIES = 5
-
-_AWAY = ("08", "53", "57", "25006", "40", "55P03")
-"""SQLSTATEs, or their beginnings, with which a server says: not now. Connection, resources (a full disk too), shutdown,
-a standby that was promoted elsewhere, conflicts that did not resolve. The same call may work later."""
 
 
 class RunHeader(NamedTuple):
@@ -238,57 +220,17 @@ def _ready_of(runs: list[UUID] | None, nodes: list[int] | None, indexes: list[in
     return [ReadyOf(*key) for key in zip(runs or (), nodes or (), indexes or (), strict=True)]
 
 
-class HotConnection:
-    """One autocommit connection with the hot statements prepared; opened at the first call, and again after it broke.
+class HotConnection(PreparedConnection):
+    """One connection for these statements; opened at the first call, and again after it broke.
 
     Not for several threads at once: the caller holds a lock where there are any.
     """
 
+    statements = _STATEMENTS
+
     def __init__(self, url: str | None = None) -> None:
-        self._url = url
-        self._connection: Any = None
-        self._cursor: Any = None
-        self._prepared: set[str] = set()
+        super().__init__(url)
         self._window = settings().ready_window
-
-    def close(self) -> None:
-        """Close it; the next call opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._cursor = None
-        self._prepared = set()
-
-    def _rows(self, name: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        if self._cursor is None:
-            self._connection = connect_hot(self._url)
-            self._cursor = self._connection.cursor()
-        if name not in self._prepared:
-            types, statement = _STATEMENTS[name]
-            self._cursor.execute(f"PREPARE {name} ({types}) AS {statement}")
-            self._prepared.add(name)
-        self._cursor.execute(f"EXECUTE {name} ({', '.join(['%s'] * len(values))})", values)
-        rows: list[tuple[Any, ...]] = self._cursor.fetchall()
-        return rows
-
-    def _call(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Call a prepared statement; lock conflicts are tried again, as the whole call is one transaction.
-
-        Raises:
-            Unavailable: the server is away or overloaded. Whether the call was carried out is not known.
-            EngineError: the server refuses the call as it is; calling again is useless.
-        """
-        for remaining in reversed(range(_TRIES)):
-            try:
-                return self._rows(name, values)
-            except psycopg2.Error as error:
-                if isinstance(error, _TRIED_AGAIN) and remaining:
-                    continue
-                reason = str(error).strip()
-                if error.pgcode is None or error.pgcode.startswith(_AWAY):
-                    self.close()
-                    raise Unavailable(f"PostgreSQL is away: {reason}") from error
-                raise EngineError(f"PostgreSQL refuses to {name}: {reason}") from error
-        raise AssertionError("unreachable")
 
     def run_header(self, run_id: UUID) -> RunHeader | None:
         """The run's header, or None if there is no such run."""

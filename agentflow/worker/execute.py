@@ -4,12 +4,11 @@ Each step is one function; what a block can do wrong is turned into an Outcome i
 node execution in `_change`.
 """
 
-import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -35,6 +34,7 @@ from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
 from agentflow.worker.follow import end_if_quiescent, failed
 from agentflow.worker.gathering import gather
+from agentflow.worker.generators import iterate
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext, holder, process
 from agentflow.worker.shutdown import is_stopping
@@ -181,7 +181,7 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
     """Take the block's values one by one until it ends, waits, or yields `error`."""
     alarm, own = attempt.interrupts, os.getpid()
     with alarm.block(), _alone(own):
-        values = _iterate(block.run(inputs, context(attempt, resumed)), block)
+        values = iterate(block.run(inputs, context(attempt, resumed)), block)
     try:
         while True:
             with alarm.block(), _alone(own):
@@ -214,49 +214,6 @@ def _pair(item: Any, block: Block) -> tuple[str, Any]:
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
         return item
     raise BlockBug(f"{block.name} yielded {type(item).__name__}, not a pair of pin and value, or a wait")
-
-
-def _iterate(running: Any, block: Block) -> Any:
-    """What `run` returned as a plain generator."""
-    if isinstance(running, AsyncIterator):
-        return _from_async(running)
-    if isinstance(running, Iterator):
-        return (item for item in running)
-    if asyncio.iscoroutine(running):
-        running.close()
-    raise BlockBug(f"{block.name}.run returned {type(running).__name__}, not a generator")
-
-
-def _from_async(running: AsyncIterator[Any]) -> Iterator[Any]:
-    loop = asyncio.new_event_loop()
-    step: asyncio.Task[Any] | None = None
-    try:
-        while True:
-            step = loop.create_task(_step(running))
-            try:
-                yield loop.run_until_complete(step)
-            except StopAsyncIteration:
-                return
-    finally:
-        _wind_up(loop, running, step)
-
-
-async def _step(running: AsyncIterator[Any]) -> Any:
-    return await anext(running)
-
-
-def _wind_up(loop: asyncio.AbstractEventLoop, running: AsyncIterator[Any], step: asyncio.Task[Any] | None) -> None:
-    """Close the generator and its loop; a step that was interrupted in its midst is cancelled first."""
-    try:
-        if step is not None and not step.done():
-            step.cancel()
-            with suppress(asyncio.CancelledError, StopAsyncIteration):
-                loop.run_until_complete(step)
-        if hasattr(running, "aclose"):
-            loop.run_until_complete(running.aclose())
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
 
 
 def is_stopped(attempt: Attempt) -> bool:

@@ -5,13 +5,15 @@ child run is started just before: if the worker dies in between, the next attemp
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from agentflow.engine.codec import dumps, loads, storable_text
+from agentflow.engine.statuses import RunStatus
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput, BlockBug
 from agentflow.ids import new_id
-from agentflow.services import child_runs
+from agentflow.services import child_runs, steering
 from agentflow.services.child_runs import Caller
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
@@ -23,6 +25,8 @@ _LONGEST: Final = 10 * 366 * 86_400.0
 """Seconds that a wait may be given: ten years."""
 
 _MAX_NAME: Final = 200
+
+_FAILED: Final = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
@@ -60,7 +64,7 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
     caller = _caller(attempt, wait.key)
     content: dict[str, Any] = {"state": wait.state, "node": isinstance(wait, NodeCall)}
     if isinstance(wait, ChildRun):
-        content["cursor"] = wait.cursor
+        content |= {"cursor": wait.cursor, "failures": attempt.claim.failures}
         if attempt.claim.wait is None or wait.cursor is None:
             with transaction() as session:
                 child_runs.start_graph(session, caller, wait.graph_id, wait.graph_version, wait.inputs)
@@ -107,9 +111,19 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
                 return Asleep(key, state_text)
         else:
             outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
-    if not content.get("node") and outcome["status"] == "RUNNING" and not outcome["outputs"]:
+    if content.get("node"):
+        return Resumed("child", outcome, content.get("state"))
+    if outcome["status"] == "RUNNING" and not outcome["outputs"]:
         return Asleep(key, state_text)
+    if _failed_before(attempt, content, outcome) and steering.retry_child(parent):
+        return Asleep(key, _text({**content, "failures": attempt.claim.failures}))
     return Resumed("child", outcome, content.get("state"))
+
+
+def _failed_before(attempt: Attempt, content: Mapping[str, Any], outcome: Mapping[str, Any]) -> bool:
+    """Whether the node execution has failed since it waited for this child and is tried again: then so is the child."""
+    again = attempt.claim.failures > content.get("failures", 0)
+    return again and outcome["status"] in _FAILED and not outcome["outputs"] and not outcome["missing"]
 
 
 def _seconds(seconds: float) -> float:

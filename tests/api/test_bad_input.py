@@ -267,6 +267,17 @@ def test_too_many_nodes_and_too_large_an_input(environment, refused, echo, monke
     monkeypatch.setattr(environment, "max_value_bytes", 10)
     body = {"graph": echo, "inputs": {"word": "x" * 10}}
     assert "'word'" in refused("/api/v1/runs", 413, "too-large", json=body)["detail"]
+    body = {"graph": echo, "nodes_input_masks": {"out": {"value": "x" * 10}}}
+    assert "'out'.'value'" in refused("/api/v1/runs", 413, "too-large", json=body)["detail"]
+
+
+def test_too_large_an_input_of_a_fork_is_refused(environment, api, echo, submit, work, monkeypatch):
+    run = submit(echo, {"word": "hi"})
+    work(run)
+    monkeypatch.setattr(environment, "max_value_bytes", 10)
+    reply = api.post(f"/api/v1/runs/{run}/fork", json={"from_node": "out", "inputs": {"value": "x" * 10}})
+    assert (reply.status_code, "'out'.'value'" in reply.json["detail"]) == (413, True)
+    assert api.get("/api/v1/runs").json["items"][0]["id"] == str(run), "nothing was forked"
 
 
 def test_an_invalid_graph_inline_stores_neither_graph_nor_run(refused, echo):

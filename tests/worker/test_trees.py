@@ -9,9 +9,11 @@ from uuid import UUID
 
 import pytest
 
+from agentflow.blocks import registry
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import Conflict
+from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import cancellation, child_runs, graphs, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
@@ -388,6 +390,57 @@ def test_a_retry_that_is_refused_because_its_run_goes_on_leaves_the_children_alo
     with pytest.raises(Conflict, match="has not ended"):
         steering.retry(owner, run_id)
     assert rows("SELECT status, retry_no FROM runs WHERE id = :run", run=child_id) == [("FAILED", 0)]
+
+
+def test_a_retry_of_the_node_that_waits_for_a_child_runs_again_what_failed_in_the_child(
+    probe: Probe, stored: Callable[..., str], submit: Submit, rows: Rows
+) -> None:
+    ran: list[str] = []
+
+    def first(inputs: Any, context: Context) -> Yields:
+        ran.append("first")
+        yield "value", 1
+
+    def fails_twice(inputs: Any, context: Context) -> Yields:
+        ran.append("second")
+        if ran.count("second") < 3:
+            raise RuntimeError("not yet")
+        yield "value", inputs.value + 1
+
+    nodes = [
+        {"id": "a", "block_id": probe(first), "input_default": {}},
+        {"id": "b", "block_id": probe(fails_twice), "input_default": {}},
+        *(
+            {"id": f"out {id}", "block_id": registry.by_name("AgentOutput").id, "input_default": {"name": id}}
+            for id in ("a", "b")
+        ),
+    ]
+    links = [
+        {"source_id": source, "source_name": "value", "sink_id": sink, "sink_name": "value"}
+        for source, sink in (("a", "b"), ("a", "out a"), ("b", "out b"))
+    ]
+    graph_id = stored({"name": "child", "nodes": nodes, "links": links})
+    retry = {"retry": {"max_failures": 2, "base": 0, "on": ["block"]}}
+    sub = {"id": "sub", "block_id": AGENT_BLOCK, "settings": retry}
+    sub["input_default"] = {
+        "graph_id": graph_id,
+        "graph_version": 1,
+        "inputs": {},
+        "input_schema": {},
+        "output_schema": {},
+    }
+    run_id = submit({"name": "root", "nodes": [sub], "links": []})
+    some = "SELECT run_id, node, idx FROM node_executions WHERE status = 'QUEUED' ORDER BY run_id DESC, node"
+    opened = "SELECT id FROM runs WHERE ended_at IS NULL ORDER BY id DESC"
+    while rows(opened):
+        for one in rows(some):
+            execute(*one)
+        for one in rows(opened):
+            finalise(one)
+    assert rows("SELECT status FROM runs WHERE root_id = :run", run=run_id) == ["COMPLETED", "COMPLETED"]
+    assert ran == ["first", "second", "second", "second"], "what completed in the child does not run twice"
+    given = rows("SELECT pin, value FROM outputs WHERE run_id = :run ORDER BY ordinal", run=run_id)
+    assert [one for one in given if one[0] != "error"] == [("a", "1"), ("b", "2")], "each once"
 
 
 def test_what_is_done_to_a_run_and_set_for_it_reaches_all_levels_below(
