@@ -24,9 +24,11 @@ def flush(
     """Make executions of the gathering nodes with a remainder, the most upstream first: what they give may feed others.
 
     One that got nothing gives an empty list where a for-each has run through its items and none of them reached it; in
-    a branch that was not taken it gives nothing. `counts`: the run's node executions. The run's gate is held alone,
-    and nothing of it is open.
+    a branch that was not taken it gives nothing. `counts`: the run's node executions. Takes the run's gate alone, and
+    does nothing where something of it is open again.
     """
+    if not plan.gathering or not session.scalar(text("SELECT agentflow_over(:run)"), {"run": run_id}):
+        return []
     held_up: set[int] = set()
     ready: list[Ready] = []
     for node in plan.gathering:

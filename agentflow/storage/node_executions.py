@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from agentflow.engine.codec import dumps
+from agentflow.engine.codec import dumps, loads
 from agentflow.engine.routing import Batch, route_columns
-from agentflow.engine.statuses import FailureReason
+from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
+from agentflow.engine.verdict import NodeCount, Verdict
 from agentflow.engine.waits import WaitKind
 from agentflow.graph.plan import Plan
 from agentflow.settings import settings
 from agentflow.storage.prepared import PreparedConnection
-from agentflow.storage.runs import Ready
+from agentflow.storage.runs import Census, Ready, Rest
 
 _SETTLE_TYPES = (
     "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
@@ -79,6 +80,15 @@ _STATEMENTS = {
     "recall": ("int", "SELECT agentflow_recall($1)"),
     "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
+    "rest": ("uuid, int", "SELECT * FROM agentflow_rest($1, $2)"),
+    "finish": (
+        "uuid, text, bigint, text, text, text, jsonb",
+        "SELECT * FROM agentflow_finish($1, $2, $3, $4, $5, $6, $7)",
+    ),
+    "in_line": (
+        "uuid",
+        "SELECT EXISTS (SELECT FROM runs WHERE owner_id = $1 AND ended_at IS NULL AND admitted_at IS NULL)",
+    ),
     "overdue_runs": ("int", "SELECT * FROM agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
     "orphans": ("int", "SELECT agentflow_orphans($1)"),
@@ -137,6 +147,13 @@ class Settled(NamedTuple):
     crowded: bool
     others: list[ReadyOf] = []
     total_cost: int | None = None
+
+
+class Finished(NamedTuple):
+    """Whether the end of a run was written down, and the node execution that waited for it and goes on now."""
+
+    done: bool
+    woken: ReadyOf | None
 
 
 class Overdue(NamedTuple):
@@ -321,6 +338,31 @@ class HotConnection(PreparedConnection):
     def quiescent(self, run_id: UUID) -> bool:
         """Whether nothing of the run is busy. Ask after the commit: else two last settles see each other."""
         return bool(self._call("quiescent", run_id)[0][0])
+
+    def rest(self, run_id: UUID) -> Rest:
+        """Take the run's gate alone, and see whether it rests, goes on or is over."""
+        verdict, nodes, indexes, stop_as, why, counts, reported = self._call("rest", run_id, self._window)[0]
+        census = None
+        if verdict == "over":
+            stop = (RunStatus(stop_as), why) if stop_as else None
+            found = [
+                NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in loads(counts)
+            ]
+            census = Census(stop, found, loads(reported))
+        return Rest(verdict, _ready(nodes, indexes), census)
+
+    def finish(self, run_id: UUID, census: Census, verdict: Verdict, *, may_grow: bool) -> Finished:
+        """Write down how the run ended, if it still is as `census` says. `may_grow`: a gather might have gone on."""
+        stop_as = census.stop[0] if census.stop else None
+        made = sum(count.count for count in census.counts) if may_grow else None
+        done, *woken = self._call(
+            "finish", run_id, stop_as, made, verdict.status, verdict.reason, verdict.error, dumps(dict(verdict.stats))
+        )[0]
+        return Finished(done, None if woken[0] is None else ReadyOf(*woken))
+
+    def in_line(self, owner_id: UUID) -> bool:
+        """Whether some runs of that owner are not admitted yet."""
+        return bool(self._call("in_line", owner_id)[0][0])
 
     def stop_flag(self, run_id: UUID) -> bool:
         """Whether the run was stopped (or is gone)."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import NodeStatus, RunStatus
-from agentflow.engine.verdict import FirstFailure, NodeCount, Verdict, failure_is_unhandled
+from agentflow.engine.verdict import FirstFailure, NodeCount, failure_is_unhandled
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.settings import settings
@@ -140,44 +140,20 @@ def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> Sto
     return StopOutcome(row.verdict, row.running)
 
 
-class Rest(NamedTuple):
-    """What is to be done with a run in which nothing is busy; see `sql/08_finalise.sql`."""
-
-    verdict: Literal["busy", "released", "resting", "over"]
-    ready: list[Ready]
-
-
-def rest(session: Session, run_id: UUID) -> Rest:
-    """Take the run's gate alone, and see whether it rests, goes on or is over."""
-    row = session.execute(
-        text("SELECT * FROM agentflow_rest(:run, :window)"), {"run": run_id, "window": settings().ready_window}
-    ).one()
-    return Rest(row.verdict, _ready(row))
-
-
-def _ready(row: Any) -> list[Ready]:
-    return [Ready(node, idx) for node, idx in zip(row.q_node or (), row.q_idx or (), strict=True)]
-
-
 class Census(NamedTuple):
-    """What a run that is to be ended has come to."""
+    """What a run that is over has come to."""
 
-    graph_id: UUID
-    graph_version: int
-    masks: str | None
     stop: tuple[RunStatus, str] | None  # as what, and why, it was stopped
     counts: Sequence[NodeCount]
     reported: Mapping[str, Any]  # counts that its blocks and its child runs reported, added up
 
 
-def take_census(session: Session, run_id: UUID) -> Census | None:
-    """Take the run's gate alone and count its node executions; None if it has ended or something of it is open."""
-    row = session.execute(text("SELECT * FROM agentflow_census(:run)"), {"run": run_id}).one_or_none()
-    if row is None:
-        return None
-    stop = (RunStatus(row.stop_as), row.stop_reason) if row.stop_as else None
-    counts = [NodeCount(node, NodeStatus(status), count, started) for node, status, count, started in row.counts]
-    return Census(row.graph_id, row.graph_version, row.masks, stop, counts, row.reported)
+class Rest(NamedTuple):
+    """What is to be done with a run in which nothing is busy: see `sql/08_finalise.sql`. `census`: if it is over."""
+
+    verdict: Literal["busy", "released", "resting", "over"]
+    ready: list[Ready]
+    census: Census | None
 
 
 def missing_values(session: Session, run_id: UUID, plan: Plan, census: Census) -> dict[int, dict[str, int]]:
@@ -231,25 +207,6 @@ def static_values(session: Session, run_id: UUID, nodes: Sequence[int]) -> Mappi
     ):
         found.setdefault(node, set()).add(pin)
     return found
-
-
-def finish(session: Session, run_id: UUID, verdict: Verdict) -> tuple[UUID, Ready] | None:
-    """Write down how the run ended, with its duration; the gate is held, and nothing is open.
-
-    Returns:
-        the node execution that waited for this run and goes on now: its run, and itself.
-    """
-    row = session.execute(
-        text("SELECT * FROM agentflow_finish(:run, :status, :reason, :error, cast(:stats AS jsonb))"),
-        {
-            "run": run_id,
-            "status": verdict.status,
-            "reason": verdict.reason,
-            "error": verdict.error,
-            "stats": dumps(dict(verdict.stats)),
-        },
-    ).one()
-    return None if row.x_run is None else (row.x_run, Ready(row.x_node, row.x_idx))
 
 
 def open_children(session: Session, run_id: UUID) -> Sequence[UUID]:

@@ -5,29 +5,23 @@ that finds something busy, or the run ended, does nothing.
 """
 
 import logging
-from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from agentflow.dispatch import publish, ring_finaliser
+from agentflow.engine.statuses import NodeStatus
 from agentflow.engine.verdict import judge
 from agentflow.services import admission
 from agentflow.storage import gathering, runs
 from agentflow.storage.connect import session
-from agentflow.storage.runs import Ready
+from agentflow.storage.runs import Census
+from agentflow.worker.follow import publish_others
 from agentflow.worker.process import Process, RunContext, process
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class _Result:
-    """What was decided, and what must be published for it."""
-
-    verdict: str
-    ready: list[Ready] = field(default_factory=list)
-    woken: tuple[UUID, Ready] | None = None  # of the parent's run
+_LOOKED_INTO: Final = frozenset({NodeStatus.INCOMPLETE, NodeStatus.FAILED})
+"""Executions of which the summary of a run tells more than how many they are."""
 
 
 def finalise(run_id: UUID, state: Process | None = None) -> bool:
@@ -36,33 +30,43 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     run = state.run(run_id)
     if run is None:
         return False
-    with session() as opened:
-        result = _decide(opened, run)
-    publish(run.plan, run_id, run.priority, result.ready)
-    if result.woken is not None:
-        parent_id, ready = result.woken
-        if (parent := state.run(parent_id)) is not None:
-            publish(parent.plan, parent_id, parent.priority, [ready])
-    if result.verdict == "over" and run.parent_run_id is not None:
+    with state.lock:
+        rest = state.hot.rest(run_id)
+    publish(run.plan, run_id, run.priority, rest.ready)
+    ended = rest.census is not None and _end(state, run, rest.census)
+    if ended and run.parent_run_id is not None:
         ring_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only
-    if result.verdict in ("over", "resting") and run.parent_run_id is None:
-        admission.admit(run.owner_id)
-    return result.verdict == "over"
+    if (ended or rest.verdict == "resting") and run.parent_run_id is None:
+        _make_room(state, run)
+    return ended
 
 
-def _decide(opened: Session, run: RunContext) -> _Result:
-    run_id, plan = run.run_id, run.plan
-    rest = runs.rest(opened, run_id)
-    if rest.verdict != "over":
-        return _Result(rest.verdict, rest.ready)
-    census = runs.take_census(opened, run_id)
-    if census is None:
-        return _Result("busy")
-    if census.stop is None and (flushed := gathering.flush(opened, run_id, plan, run.masks, census.counts)):
-        return _Result("released", flushed)
-    missing = runs.missing_values(opened, run_id, plan, census)
-    failure = runs.first_failure(opened, run_id, plan, census)
+def _end(state: Process, run: RunContext, census: Census) -> bool:
+    """End a run that is over, unless a gather has something left to hand on; whether it ended."""
+    plan, gathers = run.plan, bool(run.plan.gathering) and census.stop is None
+    missing, failure = {}, None
+    if gathers or any(count.status in _LOOKED_INTO for count in census.counts):
+        with session() as opened:
+            flushed = gathering.flush(opened, run.run_id, plan, run.masks, census.counts) if gathers else []
+            missing = runs.missing_values(opened, run.run_id, plan, census)
+            failure = runs.first_failure(opened, run.run_id, plan, census)
+        if flushed:
+            publish(plan, run.run_id, run.priority, flushed)
+            return False
     verdict = judge(plan, census.counts, missing, census.stop, failure, census.reported)
-    woken = runs.finish(opened, run_id, verdict)
-    logger.info("run_ended", extra={"run": str(run_id), "status": verdict.status, "reason": verdict.reason})
-    return _Result("over", woken=woken)
+    with state.lock:
+        finished = state.hot.finish(run.run_id, census, verdict, may_grow=gathers)
+    if finished.woken is not None:
+        publish_others(state, [finished.woken])
+    if finished.done:
+        fields = {"run": str(run.run_id), "status": verdict.status, "reason": verdict.reason}
+        logger.info("run_ended", extra=fields)
+    return finished.done
+
+
+def _make_room(state: Process, run: RunContext) -> None:
+    """Another run of its owner may have its place among the active ones."""
+    with state.lock:
+        in_line = state.hot.in_line(run.owner_id)
+    if in_line:
+        admission.admit(run.owner_id)

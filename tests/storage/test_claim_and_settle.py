@@ -241,14 +241,30 @@ def test_what_was_put_back_after_a_stop_is_closed_by_the_next_claim(
     assert (claimed.verdict, claimed.last) == ("stopped", True)
 
 
+def test_a_stop_between_the_look_and_the_end_is_heeded(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
+    driver = drive(plan_of(nodes=1))
+    driver.run(0, 1)
+    census = driver.hot.rest(driver.run_id).census
+    assert census is not None
+    with session_of() as session, session.begin():
+        runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
+    completed = Verdict(RunStatus.COMPLETED, None, None, {})
+    assert not driver.hot.finish(driver.run_id, census, completed, may_grow=False).done
+    stopped = driver.hot.rest(driver.run_id).census
+    assert stopped is not None
+    assert stopped.stop == (RunStatus.CANCELLED, "user")
+
+
 def test_an_ended_or_unknown_run_cannot_be_stopped(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(plan_of(nodes=1))
     driver.run(0, 1)
+    census = driver.hot.rest(driver.run_id).census
+    assert census is not None
+    completed = Verdict(RunStatus.COMPLETED, None, None, {})
+    assert driver.hot.finish(driver.run_id, census, completed, may_grow=False).done
+    assert not driver.hot.finish(driver.run_id, census, completed, may_grow=False).done, "a run ends once"
+    assert driver.hot.rest(driver.run_id).verdict == "busy"
     with session_of() as session, session.begin():
-        assert runs.take_census(session, driver.run_id) is not None
-        runs.finish(session, driver.run_id, Verdict(RunStatus.COMPLETED, None, None, {}))
-    with session_of() as session, session.begin():
-        assert runs.take_census(session, driver.run_id) is None, "a run ends once"
         with pytest.raises(AlreadyEnded):
             runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
         with pytest.raises(NotFound):

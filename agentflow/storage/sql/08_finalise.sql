@@ -1,25 +1,28 @@
--- When nothing of a run is busy: does it rest, go on or end? One transaction, the gate held alone; the verdict on a run
--- that ends is made between census and finish (engine/verdict.py).
+-- When nothing of a run is busy: does it rest, go on or end? Each is one round trip, the gate held alone; between the two the
+-- verdict on a run that is over is made (engine/verdict.py). Nothing can make it go on meanwhile but what `finish` looks for.
 --
 -- agentflow_rest     busy      something of it is worked on (or a child run of a stopped one); or it has ended: nothing to do
 --                    released  what its window held back is let out now: q_*
 --                    resting   something of it waits for the outside, for a slot, for a place, or for resume
---                    over      nothing of it is open
--- agentflow_census   what has it come to? counts: [[node, status, how many, how many of them were ever claimed], ...]
--- agentflow_finish   write the end down; x_*: the node execution that waits for this run
+--                    over      nothing of it is open. What it has come to: whether it was stopped, and
+--                              counts: [[node, status, how many, how many of them were ever claimed], ...]
+-- agentflow_over     whether nothing of it is open, and it was not stopped; the gate stays with the caller
+-- agentflow_finish   write the end down. done: false, where it has ended, was stopped since, or something of it is open again
+--                    (p_made: or it has more node executions by now; null: it cannot). x_*: who waits for this run
 
 CREATE OR REPLACE FUNCTION agentflow_rest(
-    p_run uuid, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+    p_run uuid, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[],
+    OUT stop_as text, OUT stop_reason text, OUT counts text, OUT reported text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_status text;
+    v_run record;
     v_now timestamptz;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
     verdict := 'busy';
-    SELECT r.status INTO v_status FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL FOR NO KEY UPDATE;
+    SELECT r.status, r.stop_as, r.stop_reason INTO v_run FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL) THEN
         RETURN;
     END IF;
@@ -37,7 +40,23 @@ BEGIN
         END IF;
     ELSIF NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
         verdict := 'over';
+        stop_as := v_run.stop_as;
+        stop_reason := v_run.stop_reason;
+        SELECT coalesce(json_agg(json_build_array(c.node, c.status, c.n, c.started) ORDER BY c.node, c.status), '[]')::text
+        INTO counts
+        FROM (SELECT e.node, e.status, count(*) AS n, count(*) FILTER (WHERE e.attempt > 0) AS started
+              FROM node_executions e
+              WHERE e.run_id = p_run AND (e.status <> 'INCOMPLETE' OR e.have > 0)  -- one that nothing has reached is no leftover
+              GROUP BY e.node, e.status) c;
+        reported := agentflow_reported(p_run)::text;
     END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_over(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    RETURN EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL AND r.stop_as IS NULL)
+       AND NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open);
 END $$;
 
 -- Lets out, in the order of the graph, up to p_limit of the node executions that are held for this reason.
@@ -61,39 +80,29 @@ BEGIN
     SELECT array_agg(l.node ORDER BY l.node, l.idx), array_agg(l.idx ORDER BY l.node, l.idx) INTO q_node, q_idx FROM let_out l;
 END $$;
 
-CREATE OR REPLACE FUNCTION agentflow_census(
-    p_run uuid, OUT graph_id uuid, OUT graph_version int, OUT masks text, OUT stop_as text, OUT stop_reason text, OUT counts json,
-    OUT reported jsonb
-) RETURNS SETOF record LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-BEGIN
-    PERFORM agentflow_gate_alone(p_run);
-    SELECT r.graph_id, r.graph_version, r.masks, r.stop_as, r.stop_reason
-    INTO graph_id, graph_version, masks, stop_as, stop_reason
-    FROM runs r WHERE r.id = p_run AND r.ended_at IS NULL FOR NO KEY UPDATE;
-    IF NOT FOUND OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open) THEN
-        RETURN;
-    END IF;
-    SELECT coalesce(json_agg(json_build_array(c.node, c.status, c.n, c.started) ORDER BY c.node, c.status), '[]') INTO counts
-    FROM (SELECT e.node, e.status, count(*) AS n, count(*) FILTER (WHERE e.attempt > 0) AS started
-          FROM node_executions e
-          WHERE e.run_id = p_run AND (e.status <> 'INCOMPLETE' OR e.have > 0)  -- one that nothing has reached is no leftover
-          GROUP BY e.node, e.status) c;
-    reported := agentflow_reported(p_run);
-    RETURN NEXT;
-END $$;
-
 CREATE OR REPLACE FUNCTION agentflow_finish(
-    p_run uuid, p_status text, p_reason text, p_error text, p_stats jsonb,
-    OUT x_run uuid, OUT x_node int, OUT x_idx int
+    p_run uuid, p_stop_as text, p_made bigint, p_status text, p_reason text, p_error text, p_stats jsonb,
+    OUT done boolean, OUT x_run uuid, OUT x_node int, OUT x_idx int
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_now timestamptz := agentflow_now();
+    v_now timestamptz;
 BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    v_now := agentflow_now();
+    done := false;
+    IF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open)
+       OR (p_made IS NOT NULL AND p_made <> (SELECT count(*) FROM node_executions e WHERE e.run_id = p_run
+                                             AND (e.status <> 'INCOMPLETE' OR e.have > 0))) THEN
+        RETURN;
+    END IF;
     UPDATE runs r SET status = p_status, reason = p_reason, error = p_error, ended_at = v_now,
         stats = p_stats || jsonb_build_object(
             'duration', round(coalesce(extract(epoch FROM v_now - r.started_at), 0)::numeric, 6))
-    WHERE r.id = p_run;
+    WHERE r.id = p_run AND r.ended_at IS NULL AND r.stop_as IS NOT DISTINCT FROM p_stop_as;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    done := true;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', p_status, p_reason);
     SELECT w.run_id, w.node, w.idx INTO x_run, x_node, x_idx FROM agentflow_wake_parent(p_run) w;
 END $$;
