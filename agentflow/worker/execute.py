@@ -5,10 +5,8 @@ node execution in `_change`.
 """
 
 import logging
-import os
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -179,12 +177,12 @@ def _repeat(attempt: Attempt, block: Block, cached: list[tuple[str, Any]]) -> Ou
 
 def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None) -> Outcome:
     """Take the block's values one by one until it ends, waits, or yields `error`."""
-    alarm, own = attempt.interrupts, os.getpid()
-    with alarm.block(), _alone(own):
+    alarm = attempt.interrupts
+    with alarm.block():
         values = iterate(block.run(inputs, context(attempt, resumed)), block)
     try:
         while True:
-            with alarm.block(), _alone(own):
+            with alarm.block():
                 item = next(values, _END)
             if item is _END:
                 attempt.report(cost=block.cost)
@@ -198,16 +196,6 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
             attempt.emit(block, pin, value)
     finally:
         values.close()
-
-
-@contextmanager
-def _alone(own: int) -> Iterator[None]:
-    """A block that forks comes back twice: its child ends here, before it touches what it shares with this process."""
-    try:
-        yield
-    finally:
-        if os.getpid() != own:
-            os._exit(0)
 
 
 def _pair(item: Any, block: Block) -> tuple[str, Any]:
@@ -233,13 +221,11 @@ def settle(attempt: Attempt, outcome: Outcome) -> None:
 
 def _with_all(attempt: Attempt, change: Change) -> Change:
     """`change`, with what else happens when this node execution settles so."""
-    node = attempt.node
-    return replace(
-        change,
-        stats=attempt.stats or None,
-        wakes=attempt.run.parent_run_id is not None and node.kind is BlockKind.OUTPUT,
-        frees=node.settings.concurrency is not None,
-    )
+    wakes = attempt.run.parent_run_id is not None and attempt.node.kind is BlockKind.OUTPUT
+    frees = attempt.node.settings.concurrency is not None
+    if not (attempt.stats or wakes or frees):
+        return change
+    return replace(change, stats=attempt.stats or None, wakes=wakes, frees=frees)
 
 
 def _change(attempt: Attempt, outcome: Outcome) -> Change:

@@ -13,6 +13,7 @@ a settle. A block that does not let go (a C function that never returns) loses i
 So a worker's pool is prefork or solo: threads get no signals, and one cannot be killed without the others.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from agentflow.clock import monotonic
 from agentflow.errors import Interrupted, Unavailable
 
 Cause = Literal["timeout", "stopped"]
+
+# What stands below the library's functions: those make an enumeration of what they return, 2 µs a call, each attempt.
+_getsignal = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
 
 _INSIST = 1.0  # seconds after which a block that swallowed its timeout is interrupted again
 
@@ -40,6 +45,7 @@ class Interrupts:
         self._wanted = threading.Event()
         self._flusher: threading.Thread | None = None
         self._signals = False
+        self._pid = os.getpid()
 
     def install(self) -> None:
         """Take the signals; in the main thread of a process that runs blocks."""
@@ -50,9 +56,9 @@ class Interrupts:
 
     def _take_back(self) -> None:
         """A block before this one may have blocked the signals, or put handlers of its own in the place of ours."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR2))
+        _sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR2))
         for number, handler in ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_stop)):
-            if signal.getsignal(number) != handler:
+            if _getsignal(number) != handler:
                 signal.signal(number, handler)
 
     @contextmanager
@@ -69,6 +75,7 @@ class Interrupts:
             self._take_back()
         self.cause, self._flush, self._is_stopped = None, flush, is_stopped
         self._timeout_at, self._flush_at = monotonic() + timeout, None
+        self._pid = os.getpid()
         self._arm()
         try:
             yield
@@ -78,22 +85,27 @@ class Interrupts:
             self._inside = False  # still True where a signal came just as the block was entered or left
             self._flush, self._is_stopped, self._flush_at = _nothing, _never, None
 
-    @contextmanager
-    def block(self) -> Iterator[None]:
-        """The block's own code runs in here, and may be interrupted.
+    def block(self) -> "Interrupts":
+        """`with interrupts.block():` the block's own code runs, and may be interrupted.
+
+        A block that forks comes back twice: its child ends here, before it touches what it shares with this process.
 
         Raises:
             Interrupted: `cause` says why.
         """
+        return self
+
+    def __enter__(self) -> None:  # no generator: it is entered for each value of a block
         if self.cause is not None:
             raise Interrupted
         if not self._signals and monotonic() >= self._timeout_at:
             self._interrupt("timeout")
         self._inside = True
-        try:
-            yield
-        finally:
-            self._inside = False
+
+    def __exit__(self, *_error: object) -> None:
+        self._inside = False
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def stop(self) -> None:
         """The run was stopped, as a settle was told: the block ends where it enters next."""
