@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Chain, Outputs, Probe, Rows, Statuses, Yields
 from pydantic import field_validator
 
 from agentflow.blocks import registry
@@ -31,13 +32,6 @@ from agentflow.worker.process import process
 
 # pytest-timeout's other method is SIGALRM, which blocks are stopped by.
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[tuple[str, Any]]
 
 
 def takes(inputs: Any, context: Context) -> Yields:

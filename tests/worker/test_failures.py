@@ -1,10 +1,9 @@
 """What a failure means for its node, its run and the other branches: `on_node_failure` of the graph and of the node."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 import pytest
+from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, passes
 
 from agentflow.blocks.base import BlockInput, Context
 from agentflow.errors import BadInput, SystemFault, Transient
@@ -12,18 +11,6 @@ from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[tuple[str, Any]]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def fails(inputs: Any, context: Context) -> Yields:

@@ -1,10 +1,11 @@
 """A gather makes lists of what arrives: in order, in groups, and of nothing where a for-each had no items."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Outputs, Probe, Rows, Submit, Yields, passes
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Context
@@ -13,17 +14,8 @@ from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
-Probe = Callable[..., str]
-Submit = Callable[..., UUID]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[Any]
 
 LISTS = 3  # the node that takes the lists
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def only_odd(inputs: Any, context: Context) -> Yields:

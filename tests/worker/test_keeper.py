@@ -12,6 +12,7 @@ import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state as celery_state
+from probes import Chain, Probe, Rows, Statuses
 
 from agentflow.blocks.base import Context
 from agentflow.dispatch.publish import EXECUTE, FINALISE
@@ -27,11 +28,7 @@ from agentflow.worker.keeper import Keeper
 from agentflow.worker.process import holder, process
 from agentflow.worker.request import NodeRequest
 
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
 Eventually = Callable[..., None]
-Statuses = Callable[[UUID], dict[str, str]]
-Rows = Callable[..., Any]
 
 DEAD = 4_194_305  # no process has this id
 

@@ -1,10 +1,11 @@
 """Limits over all workers park what is over them; caches and budgets do what a graph's author set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, passes
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
@@ -19,18 +20,6 @@ from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[Any]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def several(count: int) -> Callable[[Any, Context], Yields]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from probes import Chain, Probe, Rows, Statuses
 
 from agentflow.blocks.base import Context
 from agentflow.dispatch.lanes import LANES, queue_name
@@ -22,11 +23,6 @@ from agentflow.worker.execute import claim, execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process, holder, process
 from agentflow.worker.recovery import Recovery
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Rows = Callable[..., Any]
 
 DEAD = 4_194_305  # no process has this id
 LEASE = 15.0

@@ -1,10 +1,11 @@
 """What a run reads while it goes on: QUEUED, RUNNING, WAITING, and paused beside these."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Probe, Rows, Statuses, Submit, Yields, passes
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
@@ -13,16 +14,6 @@ from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Rows = Callable[..., Any]
-Yields = Iterator[Any]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def sleeps(inputs: Any, context: Context) -> Yields:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from probes import Probe, Rows, Statuses, Submit, Yields, passes
 
 from agentflow.blocks.base import BlockOutput, Context
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name
@@ -23,18 +24,9 @@ from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
-Probe = Callable[..., str]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Rows = Callable[..., Any]
-Yields = Iterator[tuple[str, Any]]
 Settings = dict[str, Any]
 
 DEAD = 4_194_305  # no process has this id
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """A run is paused, goes on, is retried and forked: what completed stays, and nothing runs twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun
@@ -20,23 +21,6 @@ from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[tuple[str, Any]]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
-
-
-def owner_of(rows: Rows, run_id: UUID) -> UUID:
-    (found,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
-    return UUID(str(found))
 
 
 def status_of(rows: Rows, run_id: UUID) -> str:

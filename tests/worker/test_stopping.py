@@ -2,11 +2,12 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Probe, Rows, Statuses, Submit, Yields, passes
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
@@ -20,16 +21,6 @@ from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Submit = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Rows = Callable[..., Any]
-Yields = Iterator[Any]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def fails(inputs: Any, context: Context) -> Yields:

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Probe, Rows, Submit, Yields, passes
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Context
@@ -24,15 +25,6 @@ from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Submit = Callable[..., UUID]
-Rows = Callable[..., Any]
-Yields = Iterator[Any]
-
-
-def passes(inputs: Any, context: Context) -> Yields:
-    yield "value", inputs.value
 
 
 def waits_for(graph_id: str) -> Callable[[Any, Context], Yields]:

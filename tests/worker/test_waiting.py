@@ -1,11 +1,12 @@
 """Waiting without a worker: a node execution goes to sleep as a row, and goes on where it stopped."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from probes import Chain, Outputs, Probe, Rows, Statuses, Yields, owner_of
 
 from agentflow.blocks.base import Context
 from agentflow.engine.statuses import ReviewStatus
@@ -21,13 +22,6 @@ from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
-
-Probe = Callable[..., str]
-Chain = Callable[..., UUID]
-Statuses = Callable[[UUID], dict[str, str]]
-Outputs = Callable[..., list[Any]]
-Rows = Callable[..., Any]
-Yields = Iterator[tuple[str, Any] | Wait]
 
 
 def sleeper(*waits: Wait, seen: list[Resumed | None] | None = None) -> Callable[[Any, Context], Yields]:
@@ -59,11 +53,6 @@ def hurry(rows: Rows) -> None:
 def run_status(rows: Rows, run_id: UUID) -> str:
     (found,) = rows("SELECT status || coalesce(' ' || reason, '') FROM runs WHERE id = :run", run=run_id)
     return str(found)
-
-
-def owner_of(rows: Rows, run_id: UUID) -> UUID:
-    (found,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
-    return UUID(str(found))
 
 
 def test_a_timer_is_a_row_and_the_outputs_go_on_where_they_stopped(
