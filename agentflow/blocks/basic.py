@@ -58,6 +58,12 @@ class Note(Block):
     class Output(BlockOutput):
         output: str = Field(description="The remark.")
 
+    # A node of it never runs; tried by itself, it gives its remark.
+    vectors = (
+        TestVector({"text": "See to the costs."}, [("output", "See to the costs.")]),
+        TestVector({}, [("output", "")]),
+    )
+
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         yield "output", inputs.text
 

@@ -23,6 +23,7 @@ NOT_SO_IN_A_RUN = {
     "Gather",  # the engine fills in what it gathers
     "GenericWebhookTrigger",  # is not let run without a payload
     "Orchestrator",  # nor this one without a credential
+    "Note",  # never runs
 }
 
 
