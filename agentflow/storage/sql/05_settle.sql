@@ -63,24 +63,34 @@ BEGIN
         END IF;
     END IF;
 
-    -- 2. The fence.
-    UPDATE node_executions e SET
-        status = coalesce(p_status, 'RUNNING'), reason = p_reason, error = p_error, emitted = p_first + p_count,
-        open = NOT (v_closes IS TRUE AND v_turn),
-        ended_at = CASE WHEN v_closes THEN v_now END,
-        failures = e.failures + CASE WHEN p_status = 'QUEUED' OR p_status = 'FAILED' THEN 1 ELSE 0 END,
-        hold = CASE WHEN p_status = 'WAITING' THEN 'waiting' END,
-        waited = e.waited + CASE WHEN p_status = 'WAITING' THEN 1 ELSE 0 END,
-        resumed_from = CASE WHEN p_status = 'WAITING' THEN p_first + p_count ELSE e.resumed_from END,
-        lease_until = CASE WHEN p_status IS NULL THEN v_now + make_interval(secs => p_lease) ELSE e.lease_until END,
-        due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
-        queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
-        check_at = CASE p_status WHEN 'QUEUED' THEN v_now + make_interval(secs => p_delay)
-                                 WHEN 'WAITING' THEN 'infinity' ELSE e.check_at END,
-        rings = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.rings END
-    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
-      AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
-    RETURNING e.attempt INTO v_attempt;
+    -- 2. The fence. (Twice: each column that is set costs every settle, and few of them wait.)
+    IF p_status = 'WAITING' THEN
+        UPDATE node_executions e SET
+            status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'waiting',
+            waited = e.waited + 1, resumed_from = p_first + p_count, due_at = NULL, check_at = 'infinity'
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+          AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
+        RETURNING e.attempt INTO v_attempt;
+    ELSIF v_closes THEN
+        UPDATE node_executions e SET
+            status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, open = NOT v_turn,
+            ended_at = v_now, failures = e.failures + CASE p_status WHEN 'FAILED' THEN 1 ELSE 0 END
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+          AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
+        RETURNING e.attempt INTO v_attempt;
+    ELSE
+        UPDATE node_executions e SET
+            status = coalesce(p_status, 'RUNNING'), reason = p_reason, error = p_error, emitted = p_first + p_count,
+            failures = e.failures + CASE p_status WHEN 'QUEUED' THEN 1 ELSE 0 END,
+            lease_until = CASE WHEN p_status IS NULL THEN v_now + make_interval(secs => p_lease) ELSE e.lease_until END,
+            due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
+            queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
+            check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END,
+            rings = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.rings END
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+          AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
+        RETURNING e.attempt INTO v_attempt;
+    END IF;
     IF NOT FOUND THEN
         -- The same call again, its reply having been lost: it landed, and what it made QUEUED is found by recovery.
         verdict := CASE WHEN EXISTS (
