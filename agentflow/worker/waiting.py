@@ -106,13 +106,9 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
     parent = Parent(attempt.run.run_id, attempt.node.number, attempt.idx, key)
     with transaction() as session:
         if content.get("node"):
-            outcome = child_runs.node_outcome(session, parent)
-            if outcome is None:
-                return Asleep(key, state_text)
-        else:
-            outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
-    if content.get("node"):
-        return Resumed("child", outcome, content.get("state"))
+            called = child_runs.node_outcome(session, parent)
+            return Asleep(key, state_text) if called is None else Resumed("child", called, content.get("state"))
+        outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
     if outcome["status"] == "RUNNING" and not outcome["outputs"]:
         return Asleep(key, state_text)
     if _failed_before(attempt, content, outcome) and steering.retry_child(parent):

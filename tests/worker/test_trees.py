@@ -302,17 +302,16 @@ def test_what_a_child_came_to_is_added_to_its_parent(
     assert counted == {"node_count": 3, "node_error_count": 1, "cost": 4, "input_tokens": 5, "child_runs": 1}
 
 
-def test_ten_levels_lie_below_a_run_and_no_more(probe: Probe, submit: Submit, rows: Rows) -> None:
+def test_ten_levels_lie_below_a_run_and_no_more(
+    probe: Probe, stored: Callable[..., str], submit: Submit, rows: Rows
+) -> None:
     known: dict[str, str] = {}
 
     def itself(inputs: Any, context: Context) -> Yields:
         yield ChildRun(known["graph"])
 
-    submit()  # makes the owner
-    (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
     document = {"name": "self", "nodes": [{"id": "x", "block_id": probe(itself)}], "links": []}
-    with transaction() as session:
-        known["graph"] = str(graphs.create(session, owner, document).id)
+    known["graph"] = stored(document)
     run_id = submit(document)
     ready = (
         "SELECT e.run_id FROM node_executions e JOIN runs ON id = run_id WHERE e.status = 'QUEUED' AND root_id = :run"
@@ -323,7 +322,9 @@ def test_ten_levels_lie_below_a_run_and_no_more(probe: Probe, submit: Submit, ro
     assert rows(depths, run=run_id) == [*((depth, "WAITING") for depth in range(10)), (10, "FAILED")]
 
 
-def test_a_graph_may_run_itself_to_its_end(probe: Probe, submit: Submit, rows: Rows) -> None:
+def test_a_graph_may_run_itself_to_its_end(
+    probe: Probe, stored: Callable[..., str], submit: Submit, rows: Rows
+) -> None:
     known: dict[str, str] = {}
     levels: list[UUID] = []
 
@@ -336,11 +337,8 @@ def test_a_graph_may_run_itself_to_its_end(probe: Probe, submit: Submit, rows: R
         else:
             yield "value", "the bottom"
 
-    submit()  # makes the owner
-    (owner,) = rows("SELECT owner_id FROM runs LIMIT 1")
     document = {"name": "self", "nodes": [{"id": "x", "block_id": probe(itself)}], "links": []}
-    with transaction() as session:
-        known["graph"] = str(graphs.create(session, owner, document).id)
+    known["graph"] = stored(document)
     run_id = submit(document)
     tree = "SELECT id FROM runs WHERE root_id = :run AND ended_at IS NULL ORDER BY depth DESC LIMIT 1"
     while deepest := rows(tree, run=run_id):

@@ -63,7 +63,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- 2. The fence. (Twice: each column that is set costs every settle, and few of them wait.)
+    -- 2. The fence. (Three times: each column that is set costs every settle, and few wait or go on.)
     IF p_status = 'WAITING' THEN
         UPDATE node_executions e SET
             status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'waiting',
