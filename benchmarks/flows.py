@@ -7,17 +7,24 @@ takes the time when it hears of it, so its durations are a little too long rathe
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from agentflow.engine.statuses import RunStatus
 from agentflow.services import graphs, runs, submissions
 from agentflow.services.transaction import transaction
-from agentflow.storage.connect import connect_hot
+from agentflow.storage.prepared import PreparedConnection
 from benchmarks.graphs import OUTPUT, Document
 
 _ASK_EVERY: Final = 0.01  # seconds; costs under 1 % of one core
 _TIMEOUT: Final = 300.0  # seconds until a run that does not end ends the benchmark
+
+
+class _Asking(PreparedConnection):
+    statements: ClassVar = {"ended": ("uuid", "SELECT ended_at IS NOT NULL FROM runs WHERE id = $1")}
+
+    def has_ended(self, run_id: UUID) -> bool:
+        return bool(self._call("ended", run_id)[0][0])
 
 
 class Flows:
@@ -25,9 +32,7 @@ class Flows:
 
     def __init__(self, owner_id: UUID, database_url: str) -> None:
         self._owner_id = owner_id
-        self._asking = connect_hot(database_url, application_name="bench")
-        self._cursor = self._asking.cursor()
-        self._cursor.execute("PREPARE ended (uuid) AS SELECT ended_at IS NOT NULL FROM runs WHERE id = $1")
+        self._asking = _Asking(database_url)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -61,14 +66,10 @@ class Flows:
         """Until all of them have ended."""
         deadline = time.monotonic() + _TIMEOUT
         for run_id in run_ids:
-            while not self._has_ended(run_id):
+            while not self._asking.has_ended(run_id):
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"run {run_id} did not end within {_TIMEOUT:.0f} s")
                 time.sleep(_ASK_EVERY)
-
-    def _has_ended(self, run_id: UUID) -> bool:
-        self._cursor.execute("EXECUTE ended (%s)", [str(run_id)])
-        return bool(self._cursor.fetchone()[0])
 
     def check(self, run_id: UUID, expected: Any) -> None:
         """Hold the run's end against what it must be."""

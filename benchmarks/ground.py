@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import psycopg2
-from psycopg2 import sql
+import psycopg
+from psycopg import sql
 from sqlalchemy.orm import Session
 
 from agentflow.embedded.postgres import DATABASE
@@ -55,7 +55,7 @@ class Ground:
         """A further, migrated database without any rows; its address."""
         postgres = self.stack.postgres
         assert postgres is not None
-        with closing(psycopg2.connect(postgres.superuser_url)) as connection:
+        with closing(psycopg.connect(postgres.superuser_url)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 statement = sql.SQL("create database {} owner {}")

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from typing import Any, Final
 
-import psycopg2
+import psycopg
 
 from agentflow.graph.plan import Plan
 from benchmarks import graphs
@@ -93,7 +93,9 @@ def measure(ground: Ground, *, quick: bool) -> Part:
 def _fill(path: HotPath, plan: Plan, from_run: int, executions: int) -> int:
     """Store ended runs until there are so many node executions of them; returns the number of runs."""
     runs = executions // _NODES
-    with closing(psycopg2.connect(path.url)) as connection:
+    with closing(
+        psycopg.connect(path.url, cursor_factory=psycopg.ClientCursor)
+    ) as connection:  # _FILL is many statements
         with connection.cursor() as cursor:
             cursor.execute("SELECT owner_id FROM graphs WHERE id = %s", [str(plan.graph_id)])
             values = {"owner": cursor.fetchone()[0], "graph": str(plan.graph_id), "nodes": _NODES}

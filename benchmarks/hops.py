@@ -7,7 +7,7 @@ Between a settle and the next claim lie the commit, the message and Celery on bo
 from contextlib import closing
 from typing import Final
 
-import psycopg2
+import psycopg
 
 from benchmarks import graphs
 from benchmarks.fleet import Layout
@@ -36,7 +36,7 @@ def measure(ground: Ground) -> Part:
     with (
         closing(Flows(ground.owner_id, ground.database_url)) as flows,
         Side.agentflow(ground, flows, {}).workers(ground, _WORKERS, ()),
-        closing(psycopg2.connect(ground.database_url)) as connection,
+        closing(psycopg.connect(ground.database_url)) as connection,
         connection.cursor() as cursor,
     ):
         graph_id = flows.store(graphs.chain(_LENGTH))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg2
+import psycopg
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
@@ -141,7 +141,7 @@ class HotPath:
 
 
 def _read_counters(database_url: str) -> Counters:
-    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT sum(seq_scan)::bigint, sum(coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables "
             "WHERE relname = ANY (%s)",

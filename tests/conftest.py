@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 import redis
-from psycopg2 import sql
+from psycopg import sql
 
 from agentflow.embedded.postgres import DATABASE, Postgres
 from agentflow.embedded.stack import Stack
@@ -79,7 +79,7 @@ def _migrated(postgres: Postgres) -> str:
 
     _execute(postgres, sql.SQL("create database {} owner {}"), _TEMPLATE, DATABASE)
     upgrade(postgres.url_of(_TEMPLATE))
-    with closing(psycopg2.connect(postgres.url_of(_TEMPLATE))) as connection, connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(postgres.url_of(_TEMPLATE))) as connection, connection, connection.cursor() as cursor:
         cursor.execute(trigger())
     return _TEMPLATE
 
@@ -116,7 +116,7 @@ def broker_url(stack: Stack) -> str:
 
 
 def _execute(postgres: Postgres, statement: sql.SQL, *names: str) -> None:
-    with closing(psycopg2.connect(postgres.superuser_url)) as connection:
+    with closing(psycopg.connect(postgres.superuser_url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(statement.format(*map(sql.Identifier, names)))

@@ -8,7 +8,7 @@ inside a SELECT, so it is one that gives rows; parameters are bound, never writt
 AgentFlow's own database is refused, by whatever name it is reached: the server is asked which tables are in it. The
 password goes to the server that the credential names, and only by SCRAM, which does not show it; whoever wants TLS to
 be certain says so there: postgresql://db.example.com:5432?sslmode=verify-full. Nothing secret that the worker's account
-keeps for PostgreSQL goes along, such as a password file. Needs the extra `sql` (psycopg).
+keeps for PostgreSQL goes along, such as a password file.
 """
 
 import math
@@ -20,6 +20,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
+from psycopg.types.json import Jsonb
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
@@ -30,7 +32,6 @@ from agentflow.errors import BadInput, Transient
 from agentflow.settings import settings
 
 _PROVIDER: Final = "database"
-_EXTRA: Final = "asking databases needs the extra `sql`: pip install 'agentflow[sql]'"
 _EXAMPLE: Final = "postgresql://db.example.com:5432"
 _PORT: Final = 5432
 _MOST_ROWS: Final = 10_000
@@ -105,10 +106,6 @@ def _ask(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """The columns, and up to `max_rows` + 1 rows."""
     try:
-        import psycopg  # here, because it needs the extra
-    except ImportError:
-        raise BadInput(_EXTRA) from None
-    try:
         with closing(psycopg.connect(**_connection(inputs, credential, addresses))) as connection:
             connection.read_only = True
             with connection.transaction(force_rollback=True):
@@ -174,7 +171,6 @@ def _rows(connection: Any, inputs: SQLQuery.Input) -> tuple[list[str], list[tupl
 
 def _bound(parameters: list[Any] | dict[str, Any] | None) -> list[Any] | dict[str, Any] | None:
     """As psycopg binds them: a dictionary as a JSON value, a list as an array."""
-    from psycopg.types.json import Jsonb
 
     def bound(value: Any) -> Any:
         return Jsonb(value) if isinstance(value, dict) else value

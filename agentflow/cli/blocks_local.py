@@ -12,13 +12,11 @@ from agentflow.blocks.code_execution import ExecuteCode
 from agentflow.blocks.feeds import ReadRSSFeed
 from agentflow.blocks.known import NAMES
 from agentflow.blocks.language_models import ModelBlock
-from agentflow.blocks.sql import SQLQuery
 from agentflow.settings import settings
 
 _EXTRAS: dict[type, tuple[str, str]] = {
     ModelBlock: ("ai", "pydantic_ai"),
     ReadRSSFeed: ("web", "feedparser"),
-    SQLQuery: ("sql", "psycopg"),
 }
 """Blocks that need an extra: their base class → (the extra, a module that it brings)."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import psycopg2
+import psycopg
 import redis
 from celery import Celery
 from kombu import Connection
@@ -109,20 +109,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
         url = settings.database()
         address = make_url(url).set(drivername="postgresql")
         dsn = address.render_as_string(hide_password=False)
-        with closing(psycopg2.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection:
+        with closing(psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection:
             yield from _server(connection, address.render_as_string(hide_password=True))
         check_schema(url)
     except EngineError as error:
         remedy = "agentflow db upgrade" if "schema" in error.message else "see the message"
         yield Finding("database", "fail", error.message, remedy)
-    except psycopg2.OperationalError as error:
+    except psycopg.OperationalError as error:
         yield Finding("database", "fail", str(error).strip(), "start PostgreSQL, or correct AGENTFLOW_DATABASE_URL")
     else:
         yield Finding("schema", "ok", "this version's")
 
 
-def _server(connection: "psycopg2.extensions.connection", address: str) -> Iterator[Finding]:
-    major = connection.server_version // 10_000
+def _server(connection: psycopg.Connection, address: str) -> Iterator[Finding]:
+    major = connection.info.server_version // 10_000
     level: Literal["ok", "fail"] = "ok" if major >= OLDEST_POSTGRES else "fail"
     remedy = "" if level == "ok" else f"AgentFlow needs PostgreSQL {OLDEST_POSTGRES} or later"
     yield Finding("database", level, f"PostgreSQL {major} at {address}", remedy)

@@ -1,6 +1,6 @@
 """How does a process reach PostgreSQL? Through one small SQLAlchemy pool, and one hot connection.
 
-The pool serves plain queries in transactions. The hot connection serves claim and settle: psycopg2 in autocommit (BEGIN
+The pool serves plain queries in transactions. The hot connection serves claim and settle: in autocommit (BEGIN
 and COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither survives a fork: a
 child that inherited a connection would share its parent's socket, so `after_fork` lets go of both without a word to
 the server.
@@ -9,9 +9,9 @@ the server.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-import psycopg2
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,7 +25,12 @@ MAX_OVERFLOW = 15
 """Further ones under load. Budget of an installation: (POOL_SIZE + MAX_OVERFLOW) a web process; 2 a worker child (the
 hot one, and one for plans and the finaliser); 3 a worker's main process (the same, and the keeper's)."""
 
-_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}  # seconds
+_KEEPALIVE: Final[dict[str, Any]] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}  # seconds
 
 _HOT_OPTIONS = (
     # A generic plan made while a table was empty would otherwise stay a sequential scan, or a bitmap scan of a run's
@@ -36,8 +41,8 @@ _HOT_OPTIONS = (
 
 
 def sqlalchemy_url(url: str) -> URL:
-    """`url` as SQLAlchemy wants it, with the psycopg2 driver."""
-    return make_url(url).set(drivername="postgresql+psycopg2")
+    """`url` as SQLAlchemy wants it, with the psycopg driver."""
+    return make_url(url).set(drivername="postgresql+psycopg")
 
 
 @cache
@@ -65,25 +70,25 @@ def session() -> Iterator[Session]:
         yield opened
 
 
-def connect_hot(url: str | None = None, *, application_name: str = "agentflow hot") -> Any:
-    """A new autocommit psycopg2 connection for hot statements.
+def connect_hot(url: str | None = None, *, application_name: str = "agentflow hot") -> psycopg.Connection:
+    """A new autocommit connection for hot statements.
 
     Raises:
         Unavailable: the server cannot be reached.
     """
     address = make_url(url or settings().database()).set(drivername="postgresql")
     try:
-        connection = psycopg2.connect(
+        return psycopg.connect(
             address.render_as_string(hide_password=False),
+            autocommit=True,
             options=_HOT_OPTIONS,
+            client_encoding="UTF8",
             connect_timeout=5,
             application_name=application_name,
             **_KEEPALIVE,
         )
-    except psycopg2.OperationalError as error:
+    except psycopg.OperationalError as error:
         raise Unavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from None
-    connection.autocommit = True
-    return connection
 
 
 def after_fork() -> None:

@@ -221,14 +221,6 @@ class Change:
         return not (self.stats or self.wait or self.wakes or self.frees or self.stops)
 
 
-def _array(values: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, values)) + "}"
-
-
-def _flags(values: Sequence[bool]) -> str:
-    return "{" + ",".join("t" if value else "f" for value in values) + "}"
-
-
 def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
     return [Ready(node, idx) for node, idx in zip(nodes or (), indexes or (), strict=True)]
 
@@ -298,18 +290,18 @@ class HotConnection(PreparedConnection):
             change.delay,
             lease,
             ordered,
-            _array(batch.ordinals),
-            _array(batch.parts),
+            batch.ordinals,
+            batch.parts,
             batch.pins,
             batch.values,
-            _array(routes["ordinals"]),
-            _array(routes["parts"]),
-            _array(routes["sinks"]),
+            routes["ordinals"],
+            routes["parts"],
+            routes["sinks"],
             routes["pins"],
-            _flags(routes["statics"]),
-            _array(routes["needs"]),
-            _array(routes["bases"]),
-            _flags(routes["sticky_sinks"]),
+            routes["statics"],
+            routes["needs"],
+            routes["bases"],
+            routes["sticky_sinks"],
             self._window,
         )
         if change.plain:
@@ -404,7 +396,7 @@ class HotConnection(PreparedConnection):
     def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
         """Extend the leases of `held` (holder, run, node, index), in seconds; whether the run of each was stopped."""
         holders, runs, nodes, indexes = zip(*held, strict=True)
-        rows = self._call("renew", list(holders), list(runs), _array(nodes), _array(indexes), lease)
+        rows = self._call("renew", list(holders), list(runs), nodes, indexes, lease)
         return [(run_id, node, idx, stop) for run_id, node, idx, stop in rows]
 
     def lease_of(self, run_id: UUID, node: int, idx: int, holder: str) -> UUID | None:

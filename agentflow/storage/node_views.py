@@ -17,6 +17,9 @@ from agentflow.storage.tables import Delivery, NodeExecution, Output, Wait
 
 AnyRow = Row[*tuple[Any, ...]]
 
+_COLUMNS = [column for column in NodeExecution.__table__.columns if column.name != "check_at"]
+"""`check_at` is recovery's alone, and may be infinity, for which Python has no time."""
+
 PREVIEW = 200
 """Characters of a value that is too long, which are shown all the same."""
 
@@ -65,7 +68,7 @@ def page(
     limit: int,
 ) -> Sequence[AnyRow]:
     """Node executions by (node, idx), above `after`."""
-    query = select(NodeExecution.__table__).where(NodeExecution.run_id == run_id)
+    query = select(*_COLUMNS).where(NodeExecution.run_id == run_id)
     if node is not None:
         query = query.where(NodeExecution.node == node)
     if idx is not None:

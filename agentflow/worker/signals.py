@@ -1,5 +1,6 @@
 """What happens when a worker starts, forks a child, and stops?"""
 
+import gc
 import logging
 import resource
 import sys
@@ -46,6 +47,9 @@ def _before_forking(sender: Any, **_: Any) -> None:
         registry.every()
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
+    # What is loaded by now stays for good: no collection shall go through it again, nor copy its pages into a child.
+    gc.collect()
+    gc.freeze()
     name_main_process(str(sender))
     chosen = get_implementation(sender.pool_cls)
     if issubclass(chosen, solo.TaskPool):

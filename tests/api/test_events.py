@@ -5,7 +5,7 @@ import logging
 import threading
 from contextlib import closing
 
-import psycopg2
+import psycopg
 import pytest
 from installation import ECHO, _caller, _key
 
@@ -98,7 +98,7 @@ def test_a_stream_follows_a_run_live_and_ends_with_it(app, api, submit, work):
 @pytest.fixture
 def bystander(environment):
     """Somebody's transaction that has written, has nothing to do with any run, and never ends by itself."""
-    with closing(psycopg2.connect(environment.database())) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(environment.database())) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO users (id, name) VALUES (gen_random_uuid(), 'bystander')")
         yield connection
 

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import psycopg2
+import psycopg
 import pytest
 
 from agentflow.blocks import registry
@@ -85,7 +85,7 @@ def shop(postgres: Postgres, empty_database_url: str) -> Iterator[str]:
     """The name of a database with goods in it, and roles that may do this or that there."""
     name = urlsplit(empty_database_url).path[1:]
     url = postgres.superuser_url.replace("/postgres?", f"/{name}?")
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute(SETUP)
         for role, grant in ROLES.items():
@@ -301,7 +301,7 @@ def test_an_interruption_ends_the_query_on_the_server_too(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - began < 10
-    with closing(psycopg2.connect(postgres.superuser_url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(postgres.superuser_url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
 
         def is_over() -> bool:

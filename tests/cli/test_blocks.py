@@ -97,7 +97,6 @@ def test_a_block_whose_extra_is_missing_says_which(monkeypatch: pytest.MonkeyPat
     found = {line.name: line for line in blocks_local.lines()}
     assert found["AITextGenerator"].told == ("unavailable: the extra ai is missing (pip install 'agentflow[ai]')")
     assert found["ReadRSSFeed"].reason == "the extra web is missing (pip install 'agentflow[web]')"
-    assert found["SQLQuery"].reason == "the extra sql is missing (pip install 'agentflow[sql]')"
     assert found["TextSplit"].status == "available"
 
 

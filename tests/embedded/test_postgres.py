@@ -5,7 +5,7 @@ import signal
 import stat
 from contextlib import closing
 
-import psycopg2
+import psycopg
 import pytest
 
 from agentflow.embedded.keys import Secrets
@@ -15,7 +15,7 @@ from agentflow.errors import Unavailable
 
 
 def _ask(url, question):
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(question)
         return cursor.fetchone()[0]
 
@@ -39,7 +39,7 @@ def test_agentflows_role_owns_its_database_and_is_no_superuser(postgres):
     assert _ask(postgres.url, "select rolsuper or rolcreatedb from pg_roles where rolname = current_user") is False
     owner = "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
     assert _ask(postgres.url, owner) == "agentflow"
-    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
         _ask(postgres.url, "select pg_read_file('/etc/passwd')")
 
 
@@ -51,8 +51,8 @@ def test_nothing_listens_on_a_network_address(postgres):
 @pytest.mark.parametrize("password", ["wrong", ""])
 def test_both_roles_need_their_password(postgres, role, password):
     _, _, rest = postgres.url.partition("@")
-    with pytest.raises(psycopg2.OperationalError, match="password"):
-        psycopg2.connect(f"postgresql://{role}:{password}@{rest}")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://{role}:{password}@{rest}")
 
 
 def test_the_socket_and_the_data_are_their_owners_alone(postgres, stack):
@@ -77,7 +77,7 @@ def test_upper_and_lower_case_are_known_beyond_ascii(postgres):
 def test_a_killed_server_starts_again_with_what_was_committed(make):
     server = make(durable=True)
     server.start()
-    with closing(psycopg2.connect(server.url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(server.url)) as connection, connection.cursor() as cursor:
         cursor.execute("create table kept as select 42 as answer")
         connection.commit()
     os.kill(server.child.pid, signal.SIGKILL)

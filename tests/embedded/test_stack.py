@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 import redis
 
@@ -30,7 +30,7 @@ with Halt() as halt, Stack(pathlib.Path(sys.argv[1]), durable=False) as stack:
 
 
 def _works(stack):
-    with closing(psycopg2.connect(stack.database_url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg.connect(stack.database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("select 1")
     with redis.Redis.from_url(stack.broker_url) as client:
         client.ping()

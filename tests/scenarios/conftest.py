@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg2
+import psycopg
 import pytest
 import redis
 from fleet import Fleet
-from psycopg2 import sql
+from psycopg import sql
 
 from agentflow.embedded.postgres import DATABASE, Postgres
 from agentflow.embedded.stack import Stack
@@ -19,7 +19,7 @@ WORKERS = int(os.environ.get("AGENTFLOW_TEST_WORKERS", "2"))
 
 
 def _execute(postgres: Postgres, statement: sql.Composed) -> None:
-    connection = psycopg2.connect(postgres.superuser_url)
+    connection = psycopg.connect(postgres.superuser_url)
     try:
         connection.autocommit = True
         connection.cursor().execute(statement)

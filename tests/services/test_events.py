@@ -1,6 +1,6 @@
 """A reader of events misses none and gets none twice, whoever has a transaction open."""
 
-import psycopg2
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -18,7 +18,7 @@ def connect(environment):
     opened = []
 
     def open_one():
-        opened.append(psycopg2.connect(environment.database()))
+        opened.append(psycopg.connect(environment.database()))
         return opened[-1]
 
     yield open_one

@@ -288,7 +288,7 @@ def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Dri
     driver.claim(0, 1, lease=1)
     driver.claim(1, 1, lease=3600)
     assert hot.overdue(15, 100, False, True) == []
-    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     found = {(item.action, item.node) for item in hot.overdue(15, 100, False, True)}
     assert found == {("lose", 0), ("ring", 2)}
     assert hot.overdue(15, 100, False, True) == [], "what was found is put off"
@@ -299,13 +299,13 @@ def test_what_waits_behind_others_at_the_broker_is_not_rung_before_long(
 ) -> None:
     drive(plan_of(nodes=1))
     hot._rows("stop_flag", [new_id()])  # opens the connection
-    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     assert hot.overdue(15, 100, True, True) == []
     assert hot.overdue(15, 100, False, True) == [], "it is put off"
     assert hot.recall(100) == 1
     assert [item.action for item in hot.overdue(15, 100, False, True)] == ["ring"], "the broker's queues are empty"
     assert hot.recall(100) == 0, "it was rung"
-    hot._cursor.execute("SET agentflow.clock_offset = '200 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '200 seconds'")
     assert [item.action for item in hot.overdue(15, 100, True, True)] == ["ring"], "it has waited for long"
 
 
@@ -374,9 +374,9 @@ def test_a_lease_that_is_given_back_in_order_is_no_loss(drive: Callable[[Plan], 
 def test_no_lease_counts_as_lost_while_nobody_could_renew(drive: Callable[[Plan], Driver], hot: HotConnection) -> None:
     driver = drive(plan_of(nodes=1))
     driver.claim(0, 1, lease=1)
-    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     assert hot.overdue(15, 100, False, False) == []
-    hot._cursor.execute("SET agentflow.clock_offset = '12 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '12 seconds'")
     assert [item.action for item in hot.overdue(15, 100, False, True)] == ["lose"], "it was put off for a second only"
 
 
@@ -385,10 +385,10 @@ def test_what_was_put_off_is_looked_at_when_its_lease_has_run_out(
 ) -> None:
     driver = drive(plan_of(nodes=1))
     hot._rows("stop_flag", [driver.run_id])  # opens the connection
-    hot._cursor.execute("SET agentflow.clock_offset = '6 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '6 seconds'")
     assert hot.overdue(15, 100, True, True) == [], "put off for a minute or two, behind a queue"
     driver.claim(0, 1, lease=5)
-    hot._cursor.execute("SET agentflow.clock_offset = '12 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '12 seconds'")
     assert [item.action for item in hot.overdue(15, 100, True, True)] == ["lose"]
 
 
@@ -399,7 +399,7 @@ def test_held_back_outputs_are_no_work_for_recovery_while_their_turn_has_not_com
     driver.run(0, 1, ("x", 1), ("x", 2))
     driver.claim(1, 1, lease=600)
     driver.run(1, 2, ("x", "2a"))
-    hot._cursor.execute("SET agentflow.clock_offset = '10 seconds'")
+    hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     assert hot.overdue(15, 100, False, True) == []
 
 

@@ -49,8 +49,7 @@ class Meter:
         self.hot, self.plan, self.run_id = hot, plan, run_id
 
     def _counters(self) -> Cost:
-        self.hot._cursor.execute(COUNTERS)
-        return Counter(dict(self.hot._cursor.fetchall()))
+        return Counter(dict(self.hot._connection.execute(COUNTERS).fetchall()))
 
     @contextmanager
     def _counting(self) -> Iterator[Cost]:
@@ -58,12 +57,12 @@ class Meter:
         cost: Cost = Counter()
         self.hot.stop_flag(self.run_id)  # opens the connection
         # As in production; the tests' server does without, and then index entries of what has ended go a little later.
-        self.hot._cursor.execute("SET synchronous_commit = on")
-        self.hot._cursor.execute("BEGIN")
+        self.hot._connection.execute("SET synchronous_commit = on")
+        self.hot._connection.execute("BEGIN")
         before = self._counters()
         yield cost
         cost.update(self._counters() - before)
-        self.hot._cursor.execute("COMMIT")
+        self.hot._connection.execute("COMMIT")
 
     def run(self, node: int, idx: int, *outputs: tuple[str, object]) -> tuple[Cost, Cost]:
         """What the claim and the settle of a node execution read, which yields these outputs."""
@@ -154,9 +153,8 @@ def test_a_step_of_a_chain_costs_the_same_in_a_large_graph_beside_many_runs(
 
 def looks_are_bounded(meter: Meter, costs: list[Cost]) -> bool:
     """Takes the looks at what is open out of `costs`; whether each was bounded."""
-    meter.hot._cursor.execute("SHOW max_connections")
     # Twice: when the scan goes on to an index page that it has not come to before, dead entries may stand there.
-    most = 2 * int(meter.hot._cursor.fetchone()[0]) + 20
+    most = 2 * int(meter.hot._connection.execute("SHOW max_connections").fetchone()[0]) + 20
     looks = [cost.pop(OPEN, 0) for cost in costs]
     return max(looks) <= most
 

@@ -11,11 +11,11 @@ from copy import deepcopy
 from typing import Any
 from uuid import UUID
 
-import psycopg2
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from psycopg2 import sql
+from psycopg import sql
 from sqlalchemy import delete, text
 from werkzeug.serving import make_server
 
@@ -57,7 +57,7 @@ def echo() -> dict[str, Any]:
 def shared_database(postgres: Postgres, _migrated: str) -> Iterator[str]:
     """One database for the tests of a module: they are many, and each leaves few rows."""
     name = f"shared_{next(_numbers)}"
-    with closing(psycopg2.connect(postgres.superuser_url)) as connection:
+    with closing(psycopg.connect(postgres.superuser_url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             statement = sql.SQL("create database {} owner {} template {} strategy file_copy")

@@ -42,7 +42,7 @@ class Clock:
     def forward(self, seconds: float) -> None:
         self._ahead += seconds
         self._process.hot.stop_flag(UUID(int=0))  # opens the connection
-        self._process.hot._cursor.execute(f"SET agentflow.clock_offset = '{self._ahead} seconds'")
+        self._process.hot._connection.execute(f"SET agentflow.clock_offset = '{self._ahead} seconds'")
 
 
 @pytest.fixture
