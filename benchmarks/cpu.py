@@ -42,6 +42,19 @@ def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
     return part
 
 
+def of_tree(root: int) -> float:
+    """CPU milliseconds so far of a process and of all that descend from it. 0 without /proc."""
+    if not _PROC.joinpath("self/stat").is_file():
+        return 0.0
+    parents, own, reaped = _table()
+    members, grown = {root}, True
+    while grown:
+        below = {pid for pid, parent in parents.items() if parent in members} - members
+        members |= below
+        grown = bool(below)
+    return sum(own[pid] + reaped[pid] for pid in members)
+
+
 def _of(ground: Ground, side: Side, shape: Shape, workers: Sequence[int], runs: int) -> dict[str, float]:
     before = _used(ground, side, workers)
     for _ in range(runs):
