@@ -9,15 +9,15 @@ This module must be importable without the extra `ai`: what needs it stands in `
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, Context, Tool
-from agentflow.blocks.conversation import Message, ToolCall, answered, shortened
-from agentflow.blocks.credentials import Credential, credentials, provider_of
+from agentflow.blocks.conversation import Message, shortened
+from agentflow.blocks.credentials import credentials, provider_of
+from agentflow.blocks.model_requests import Answer, Endpoint, Question, TooLong
 from agentflow.blocks.ssrf import check_form
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import BlockKind
@@ -52,10 +52,6 @@ _SHORTENINGS: Final = 12
 _EXTRA: Final = "AI blocks need the extra `ai`: pip install 'agentflow[ai]'"
 
 
-class TooLong(BadInput):
-    """The prompt is longer than the model can read."""
-
-
 class ModelInput(BlockInput):
     """The pins by which every AI block chooses its model."""
 
@@ -82,71 +78,6 @@ class ModelBlock(Block):
             return None
         model, host = given.get("model"), given.get("ollama_host")
         return _provider_by_name(DEFAULT_MODEL if model is None else str(model), str(host or ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Who is asked.
-
-    Attributes:
-        provider: in lower case.
-        address: the API's base address.
-        credential: None where no key must go along: a user named the address, and it must pass the guard.
-    """
-
-    provider: str
-    address: str
-    credential: Credential | None
-
-    @property
-    def guarded(self) -> bool:
-        """Whether a user named the address."""
-        return self.credential is None
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request to a model.
-
-    Attributes:
-        model: the model's name.
-        messages: the conversation so far.
-        max_tokens: how many tokens the answer may have.
-        tools: what the model may call.
-        json_object: the endpoint is told to write nothing but one JSON object, where it can be told so.
-        stream: the answer comes in pieces: none of them is long in coming, however long the text is.
-    """
-
-    model: str
-    messages: list[Message]
-    max_tokens: int | None = None
-    tools: tuple[Tool, ...] = ()
-    json_object: bool = False
-    stream: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model said.
-
-    Attributes:
-        text: what it wrote.
-        calls: the tools that it wants called.
-        cut_off: it came to the limit of tokens before it was done.
-        input_tokens: as the endpoint counts them; 0 where it does not.
-        output_tokens: likewise.
-    """
-
-    text: str
-    calls: tuple[ToolCall, ...] = ()
-    cut_off: bool = False
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    @property
-    def message(self) -> Message:
-        """It as a message of the conversation."""
-        return answered(self.text, self.calls)
 
 
 async def ask(

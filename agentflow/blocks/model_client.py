@@ -40,7 +40,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from agentflow.blocks import model_failures
 from agentflow.blocks.conversation import Message, ToolCall, calls_of, text_of
-from agentflow.blocks.language_models import Answer, Endpoint, Question
+from agentflow.blocks.model_requests import Answer, Endpoint, Question
 from agentflow.blocks.model_transport import GuardedTransport
 from agentflow.errors import BadInput
 from agentflow.settings import settings

@@ -20,7 +20,7 @@ from pydantic_ai.exceptions import (
 )
 
 from agentflow.blocks.answers import retry_after
-from agentflow.blocks.language_models import Endpoint, TooLong
+from agentflow.blocks.model_requests import Endpoint, TooLong
 from agentflow.errors import BadInput, NodeFailure, Transient
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})

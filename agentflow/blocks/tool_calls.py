@@ -14,7 +14,8 @@ from typing import Any, Final
 from agentflow.blocks.base import Context, Tool
 from agentflow.blocks.comparing import number_if_numeric
 from agentflow.blocks.conversation import Message, ToolCall, answered, result_of, said
-from agentflow.blocks.language_models import Answer, ModelInput, ask
+from agentflow.blocks.language_models import ModelInput, ask
+from agentflow.blocks.model_requests import Answer
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
 

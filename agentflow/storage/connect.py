@@ -54,7 +54,8 @@ def engine(url: str | None = None) -> Engine:
         max_overflow=MAX_OVERFLOW,
         pool_pre_ping=True,
         pool_timeout=10,
-        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow"},
+        # Never prepared: a list's plan depends on whose rows it lists, and a generic one would be kept for everybody.
+        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow", "prepare_threshold": None},
     )
 
 
