@@ -52,7 +52,7 @@ def of_tree(root: int) -> float:
         below = {pid for pid, parent in parents.items() if parent in members} - members
         members |= below
         grown = bool(below)
-    return sum(own[pid] + reaped[pid] for pid in members)
+    return sum(own[pid] + reaped[pid] for pid in members & own.keys())
 
 
 def _of(ground: Ground, side: Side, shape: Shape, workers: Sequence[int], runs: int) -> dict[str, float]:

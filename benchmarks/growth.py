@@ -93,9 +93,8 @@ def measure(ground: Ground, *, quick: bool) -> Part:
 def _fill(path: HotPath, plan: Plan, from_run: int, executions: int) -> int:
     """Store ended runs until there are so many node executions of them; returns the number of runs."""
     runs = executions // _NODES
-    with closing(
-        psycopg.connect(path.url, cursor_factory=psycopg.ClientCursor)
-    ) as connection:  # _FILL is many statements
+    # The cursor that binds by itself: _FILL is several statements, which the server does not bind.
+    with closing(psycopg.connect(path.url, cursor_factory=psycopg.ClientCursor)) as connection:
         with connection.cursor() as cursor:
             cursor.execute("SELECT owner_id FROM graphs WHERE id = %s", [str(plan.graph_id)])
             values = {"owner": cursor.fetchone()[0], "graph": str(plan.graph_id), "nodes": _NODES}

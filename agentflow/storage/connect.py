@@ -1,7 +1,7 @@
 """How does a process reach PostgreSQL? Through one small SQLAlchemy pool, and one hot connection.
 
-The pool serves plain queries in transactions. The hot connection serves claim and settle: in autocommit (BEGIN
-and COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither survives a fork: a
+The pool serves plain queries in transactions. The hot connection serves claim and settle: in autocommit (BEGIN and
+COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither survives a fork: a
 child that inherited a connection would share its parent's socket, so `after_fork` lets go of both without a word to
 the server.
 """
