@@ -4,6 +4,7 @@ On a machine where everything shares few cores this is what throughput is made o
 depends on what else the machine does. Linux only: it is read from /proc.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,9 +44,9 @@ def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
 
 
 def of_tree(root: int) -> float:
-    """CPU milliseconds so far of a process and of all that descend from it. 0 without /proc."""
+    """CPU milliseconds so far of a process and of all that descend from it; NaN without /proc."""
     if not _PROC.joinpath("self/stat").is_file():
-        return 0.0
+        return math.nan
     parents, own, reaped = _table()
     members, grown = {root}, True
     while grown:

@@ -146,8 +146,6 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
             yield from _blocks_of(found)
         elif _is_block(found):
             yield found
-        elif _is_half_a_block(found):
-            raise EngineError(f"the block {found.__module__}.{found.__qualname__} has no run")
         else:
             raise EngineError(f"the entry point {point.name!r} ({point.value}) names neither a block nor a module")
 
@@ -163,24 +161,24 @@ def _ours() -> Iterator[type[Block]]:
 
 
 def _blocks_of(module: ModuleType) -> Iterator[type[Block]]:
-    """Those that are defined in the module, not those that it imports; a class that says no id is a base of others.
-
-    Raises:
-        EngineError: one with an id has no `run`; names it.
-    """
+    """Those that are defined in the module, not those that it imports."""
     for thing in list(vars(module).values()):
-        if _is_block(thing) and thing.__module__ == module.__name__:
+        if getattr(thing, "__module__", None) == module.__name__ and _is_block(thing):
             yield thing
-        elif _is_half_a_block(thing) and thing.__module__ == module.__name__:
-            raise EngineError(f"the block {module.__name__}.{thing.__qualname__} has no run")
 
 
 def _is_block(thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Block) and not inspect.isabstract(thing)
+    """Whether it is a block; a class that has neither an id nor a `run` is a base of others.
 
-
-def _is_half_a_block(thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Block) and inspect.isabstract(thing) and "id" in vars(thing)
+    Raises:
+        EngineError: it has an id and no `run`; names it.
+    """
+    if not isinstance(thing, type) or not issubclass(thing, Block):
+        return False
+    unfinished = inspect.isabstract(thing)
+    if unfinished and "id" in vars(thing):
+        raise EngineError(f"the block {thing.__module__}.{thing.__qualname__} has no run")
+    return not unfinished
 
 
 def _enter(table: dict[str, type[Block]], attribute: str, block: type[Block]) -> None:

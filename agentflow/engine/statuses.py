@@ -58,6 +58,7 @@ class ReviewStatus(StrEnum):
 
 RUN_TERMINAL: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 RUN_OPEN: Final = frozenset(RunStatus) - RUN_TERMINAL
+RUN_RETRIABLE: Final = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 NODE_TERMINAL: Final = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED})
 NODE_OPEN: Final = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.WAITING})
 """What keeps its run from ending. INCOMPLETE ones do not: at the end they are leftovers."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from agentflow import clock
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.codec import loads
-from agentflow.engine.statuses import RUN_TERMINAL, RunStatus
+from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.plan import Plan
@@ -221,7 +221,7 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
         tree.append((run.id, unhandled))
         for child in steering.children_to_retry(session, run.id, unhandled):
             found = run_views.find_any(session, child)
-            if found is not None and found.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+            if found is not None and found.status in RUN_RETRIABLE:
                 waiting.append(found)
     return tree
 

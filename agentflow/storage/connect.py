@@ -71,7 +71,7 @@ def session() -> Iterator[Session]:
         yield opened
 
 
-def connect_hot(url: str | None = None, *, application_name: str = "agentflow hot") -> psycopg.Connection:
+def connect_hot(url: str | None = None) -> psycopg.Connection:
     """A new autocommit connection for hot statements.
 
     Raises:
@@ -85,7 +85,7 @@ def connect_hot(url: str | None = None, *, application_name: str = "agentflow ho
             options=_HOT_OPTIONS,
             client_encoding="UTF8",
             connect_timeout=5,
-            application_name=application_name,
+            application_name="agentflow hot",
             **_KEEPALIVE,
         )
     except psycopg.OperationalError as error:

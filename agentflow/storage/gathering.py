@@ -27,7 +27,7 @@ def flush(
     a branch that was not taken it gives nothing. `counts`: the run's node executions. Takes the run's gate alone, and
     does nothing where something of it is open again.
     """
-    if not plan.gathering or not session.scalar(text("SELECT agentflow_over(:run)"), {"run": run_id}):
+    if not session.scalar(text("SELECT agentflow_over(:run)"), {"run": run_id}):
         return []
     held_up: set[int] = set()
     ready: list[Ready] = []

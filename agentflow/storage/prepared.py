@@ -62,9 +62,8 @@ class PreparedConnection:
     def _rows(self, name: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         prepared = self._prepared.get(name) or self._prepare(name)
         assert self._connection is not None
-        result = self._connection.pgconn.exec_prepared(prepared, [_WRITERS[type(value)](value) for value in values])
-        if result.status not in _DONE:
-            raise _refusal(result)
+        texts = [_WRITERS[type(value)](value) for value in values]
+        result = _checked(self._connection.pgconn.exec_prepared(prepared, texts))
         self._reading.set_pgresult(result)
         rows: list[tuple[Any, ...]] = self._reading.load_rows(0, result.ntuples, tuple)
         return rows
@@ -74,9 +73,7 @@ class PreparedConnection:
             self._connection = connect_hot(self._url)
             self._reading = Transformer(self._connection)
         parameters, statement = self.statements[name]
-        result = self._connection.pgconn.exec_(f"PREPARE {name} ({parameters}) AS {statement}".encode())
-        if result.status not in _DONE:
-            raise _refusal(result)
+        _checked(self._connection.pgconn.exec_(f"PREPARE {name} ({parameters}) AS {statement}".encode()))
         self._prepared[name] = name.encode()
         return self._prepared[name]
 
@@ -103,10 +100,17 @@ class PreparedConnection:
         raise AssertionError("unreachable")
 
 
-def _refusal(result: PGresult) -> _Refused:
+def _checked(result: PGresult) -> PGresult:
+    """`result`, if the server has done what it was told.
+
+    Raises:
+        _Refused: it has not, or does not answer.
+    """
+    if result.status in _DONE:
+        return result
     sqlstate = result.error_field(DiagnosticField.SQLSTATE)
     reason = result.error_message.decode(errors="replace").strip()
-    return _Refused(sqlstate.decode() if sqlstate else None, reason)
+    raise _Refused(sqlstate.decode() if sqlstate else None, reason)
 
 
 class _Writers(dict[type, Callable[[Any], Any]]):

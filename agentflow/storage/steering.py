@@ -12,14 +12,12 @@ from uuid import UUID
 from sqlalchemy import exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from agentflow.engine.statuses import Hold, NodeStatus, RunStatus
+from agentflow.engine.statuses import RUN_RETRIABLE, Hold, NodeStatus
 from agentflow.graph.plan import Plan
 from agentflow.settings import settings
 from agentflow.storage import runs
 from agentflow.storage.runs import NewRun, Ready
 from agentflow.storage.tables import Delivery, NodeExecution, ParkedRoutes, Run
-
-_AGAIN = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 _COPIES = (
     "INSERT INTO node_executions (run_id, node, idx, status, reason, open, have, need, attempt, failures, losses, "
@@ -100,7 +98,7 @@ def children_to_retry(session: Session, run_id: UUID, unhandled: Sequence[int]) 
             & (NodeExecution.node == Run.parent_node)
             & (NodeExecution.idx == Run.parent_idx),
         )
-        .where(Run.parent_run_id == run_id, Run.status.in_(_AGAIN), again)
+        .where(Run.parent_run_id == run_id, Run.status.in_(RUN_RETRIABLE), again)
     ).all()
 
 

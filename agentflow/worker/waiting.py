@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agentflow.engine.codec import dumps, loads, storable_text
-from agentflow.engine.statuses import RunStatus
+from agentflow.engine.statuses import RUN_RETRIABLE
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput, BlockBug
 from agentflow.ids import new_id
@@ -25,8 +25,6 @@ _LONGEST: Final = 10 * 366 * 86_400.0
 """Seconds that a wait may be given: ten years."""
 
 _MAX_NAME: Final = 200
-
-_FAILED: Final = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
@@ -119,7 +117,7 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
 def _failed_before(attempt: Attempt, content: Mapping[str, Any], outcome: Mapping[str, Any]) -> bool:
     """Whether the node execution has failed since it waited for this child and is tried again: then so is the child."""
     again = attempt.claim.failures > content.get("failures", 0)
-    return again and outcome["status"] in _FAILED and not outcome["outputs"] and not outcome["missing"]
+    return again and outcome["status"] in RUN_RETRIABLE and not outcome["outputs"] and not outcome["missing"]
 
 
 def _seconds(seconds: float) -> float:
