@@ -7,6 +7,9 @@ ARGS :=
 # `make conformance TIMES=10 WORKERS=4`: how often in a row, and with how many worker processes.
 TIMES := 1
 WORKERS := 2
+# `make chaos MINUTES=30 SEED=7 WORKERS=4`: how long; the seed of graphs and faults (left out: a new one).
+MINUTES := 5
+SEED :=
 
 # A virtual environment knows its own path: in a folder that was moved or copied its stages do not count.
 MADE_IN := $(shell cat .venv/made-in 2>/dev/null)
@@ -16,7 +19,7 @@ $(shell rm -f .venv/ready-to-run .venv/ready-to-develop)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance check up bench clean
+.PHONY: help demo test conformance chaos check up bench clean
 
 help: ## Say what there is (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +39,9 @@ conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIM
 		echo "round $$round of $(TIMES), $(WORKERS) worker processes"; \
 		AGENTFLOW_TEST_WORKERS=$(WORKERS) $(PY) -m pytest -q $(ARGS) $$tests || exit 1; \
 	done
+
+chaos: .venv/ready-to-develop ## Run random graphs for MINUTES while everything dies (SEED, WORKERS)
+	@PYTHONPATH=tests/scenarios $(PY) tests/chaos --minutes $(MINUTES) --workers $(WORKERS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: .venv/ready-to-develop ## Check format, style, types, who imports whom, and the migrations
 	@.venv/bin/ruff format --check .

@@ -94,7 +94,7 @@ def _make(bare_checkout, target="demo"):
 
 def test_make_alone_says_what_there_is(bare_checkout):
     told = _make(bare_checkout, "help").stdout
-    targets = ["help", "demo", "up", "test", "conformance", "check", "bench", "clean"]
+    targets = ["help", "demo", "up", "test", "conformance", "chaos", "check", "bench", "clean"]
     assert [line.split()[1] for line in told.splitlines()] == targets
 
 

@@ -72,8 +72,18 @@ def graph(nodes: list[dict[str, Any]], links: list[dict[str, Any]], **settings: 
 class Fleet:
     """The processes of one installation."""
 
-    def __init__(self, database_url: str, broker_url: str, logs: Path) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        broker_url: str,
+        logs: Path,
+        *,
+        children: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`children`: of each worker process. `environment`: further variables of all processes."""
         self.database_url, self.broker_url, self._logs = database_url, broker_url, logs
+        self._children, self._environment = children, dict(environment or {})
         with Session(engine(database_url)) as session, session.begin():
             key = ensure_first_key(session)
         engine(database_url).dispose()
@@ -95,6 +105,7 @@ class Fleet:
             "AGENTFLOW_DATABASE_URL": self.database_url,
             "AGENTFLOW_BROKER_URL": self.broker_url,
             "AGENTFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
+            **self._environment,
         }
         with (self._logs / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -122,11 +133,11 @@ class Fleet:
         until(answers, "the API answers")
 
     def start_worker(self) -> str:
-        """Start one worker process with one child, and wait until it consumes; its name."""
+        """Start one worker process, and wait until it consumes; its name."""
         self._number += 1
         name = f"w{self._number}"
         self.workers[name] = self._start(
-            name, "celery", "-A", "agentflow", "worker", "-c", "1", "-n", f"{name}@%h", "-l", "INFO",
+            name, "celery", "-A", "agentflow", "worker", "-c", str(self._children), "-n", f"{name}@%h", "-l", "INFO",
             "--without-gossip", "--without-mingle",
         )  # fmt: skip
         until(lambda: b"ready." in (self._logs / f"{name}.log").read_bytes(), f"{name} is ready")
@@ -156,6 +167,14 @@ class Fleet:
         """Kill the API and all workers, as when the power goes."""
         for name in list(self.workers):
             self.kill(name)
+        self.kill_web()
+
+    def web_ended(self) -> int | None:
+        """The API's exit code; None while it runs."""
+        return self._web.poll() if self._web is not None else None
+
+    def kill_web(self) -> None:
+        """Kill the API with all its processes."""
         if self._web is not None:
             os.killpg(self._web.pid, signal.SIGKILL)
             self._web.wait(timeout=10)
