@@ -15,7 +15,7 @@ Four things differ, and nothing that is seen from outside:
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import time
 from typing import Any, Final
 
@@ -61,10 +61,20 @@ class QoS(redis.QoS):  # type: ignore[misc]
         super().restore_unacked(client)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        # At the channel's end: what is done must leave the book even where there is nothing to restore.
-        with suppress(*self.channel.connection_errors):
-            self.write()
-        super().restore_unacked_once(stderr)
+        """At the channel's end, or the process's: give back what is not done, if the broker is still there to take it.
+
+        It raises nothing: who closes a channel because its broker is gone has the other channels to close yet.
+        """
+        try:
+            self.write()  # what is done must leave the book even where there is nothing to give back
+            super().restore_unacked_once(stderr)
+        except (*self.channel.connection_errors, redis_client.RedisError) as error:
+            logger.info("unacknowledged_not_given_back", extra={"error": repr(error)})
+        finally:
+            self._on_collect.cancel()
+            self._delivered.clear()
+            self._delivered.restored = True
+            self._unwritten, self._done = {}, set()
 
     def write(self) -> None:
         """Bring the book up to date, in one round trip."""
@@ -100,8 +110,13 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     QoS = QoS
     _kept: Any = None
-    _pusher: Any = None
+    _pushing: tuple[Any, Any] | None = None  # the connection for single messages, and the pool that it is of
     _takes_many = True
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        if self.connection is None or self.connection.client is None:
+            raise redis_client.ConnectionError("the channel is closed")  # kombu would stumble over the missing client
+        return super()._get_pool(asynchronous)
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -112,24 +127,40 @@ class Channel(redis.Channel):  # type: ignore[misc]
         yield client
 
     def _disconnect_pools(self) -> None:
-        self._kept = self._pusher = None  # their pool is gone
+        self._kept = self._pushing = None  # their pool is gone
         super()._disconnect_pools()
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         if kwargs.get("_publish_batch") is not None or self._expires or self.global_keyprefix:
             super()._put(queue, message, **kwargs)
             return
-        if self._pusher is None:
-            self._pusher = self.pool.get_connection()
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        pusher = self._pusher()
         try:
-            self._pusher.send_command("LPUSH", key, dumps(message))
-            self._pusher.read_response()
+            pusher.send_command("LPUSH", key, dumps(message))
+            pusher.read_response()
         except BaseException:  # what is left unread on it would be taken for the next command's reply
-            pusher, self._pusher = self._pusher, None
-            pusher.disconnect()
-            self.pool.release(pusher)
+            self._give_up_pusher()
             raise
+
+    def _pusher(self) -> Any:
+        """The connection for single messages: a new one if the broker has closed the former."""
+        if self._pushing is not None:
+            try:
+                if not self._pushing[0].can_read():
+                    return self._pushing[0]
+            except (OSError, redis_client.RedisError):
+                pass
+            self._give_up_pusher()
+        pool = self.pool
+        self._pushing = pool.get_connection(), pool
+        return self._pushing[0]
+
+    def _give_up_pusher(self) -> None:
+        if self._pushing is not None:
+            (pusher, pool), self._pushing = self._pushing, None
+            pusher.disconnect()
+            pool.release(pusher)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         if not self._takes_many:
