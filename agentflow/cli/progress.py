@@ -25,6 +25,8 @@ MAX_LINES: Final = 15
 
 _STYLES = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
+_LOST = {"worker_lost": "its worker died; it runs again", "worker_stopped": "its worker stops; it runs elsewhere"}
+
 
 @dataclass(frozen=True, slots=True)
 class _Running:
@@ -78,6 +80,11 @@ class Progress:
         elif event.kind == "settled":
             self._running.pop(key, None)
             self._settled(event)
+        elif event.kind == "lost":
+            self._running.pop(key, None)
+            self._say("lost", _name(event), _LOST.get(event.reason or "", ""), "yellow")
+        elif event.kind == "woken":
+            self._say("goes on", _name(event), "its time to wait is over" if event.reason else "", "blue")
         if event.is_output:
             self._show_outputs(event)
 
@@ -87,8 +94,10 @@ class Progress:
             self.counts[status] += 1
             if self._live is None or status == "FAILED":
                 self._say(status.lower(), _name(event), event.error or "", _STYLES[status])
-        else:  # QUEUED again: it is going to be tried once more
-            self._say("again", _name(event), event.error or event.reason or "", "yellow")
+        elif status == "WAITING":
+            self._say("waits", _name(event), "", "blue")
+        else:  # QUEUED: its attempt failed, and there is going to be another
+            self._say("retries", _name(event), event.error or event.reason or "", "yellow")
 
     def _show_outputs(self, event: RunEvent) -> None:
         """Tell each output when it comes: on the pin `output`, and its name on the pin `name` right after it."""

@@ -123,10 +123,22 @@ def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everyt
             echo_json_lines(found)
             return
         rows = [
-            (one.id, one.title, one.status, one.attempt, one.stats.get("duration"), one.error or _waits_for(one))
+            (
+                one.id,
+                one.title,
+                one.status,
+                one.attempt,
+                one.stats.get("duration"),
+                one.stats.get("waited"),
+                _remark(one),
+            )
             for one in found
         ]
-    echo_table(("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "ERROR / WAITS FOR"), rows, empty="None.")
+    echo_table(
+        ("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "WAITED", "ERROR / WAITS FOR / CHILD RUN"),
+        rows,
+        empty="None.",
+    )
 
 
 @runs.command()
@@ -228,11 +240,12 @@ def _status(run: RunView) -> str:
     return run.status + (", being cancelled" if run.cancel_requested_at else ", paused" if run.paused_at else "")
 
 
-def _waits_for(one: NodeExecutionView) -> str:
-    """What a node execution waits for, in a word or two."""
+def _remark(one: NodeExecutionView) -> str:
+    """What went wrong with a node execution, or what it waits for; and the runs that it started."""
+    waits = one.hold or ", ".join(one.waiting_for)
     if one.wait is not None:
-        return " ".join(filter(None, (one.wait.kind, one.wait.key)))
-    return one.hold or ", ".join(one.waiting_for)
+        waits = one.wait.kind if one.child_runs else " ".join(filter(None, (one.wait.kind, one.wait.key)))
+    return " ".join(filter(None, (one.error or waits, *map(str, one.child_runs[:3]))))
 
 
 def _say(what: Any, words: str, as_json: bool) -> None:

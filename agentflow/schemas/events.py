@@ -19,8 +19,9 @@ class RunEvent(Reply):
     """Something that happened in a run.
 
     `kind` is `run` (its status changed), `claimed` (a worker took a node execution), `flushed` (it gave outputs and
-    goes on), `settled` (its attempt is over) or `woken` (what it waited for has come). `id` is what `Last-Event-ID`
-    takes.
+    goes on), `settled` (its attempt is over, and there is another one if `status` is QUEUED; or it waits: WAITING),
+    `woken` (what it waited for has come) or `lost` (its worker died or was stopped; it runs again). `id` is what
+    `Last-Event-ID` takes.
     """
 
     id: str

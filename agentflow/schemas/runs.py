@@ -51,7 +51,7 @@ class ParentRun(Reply):
     """The node execution that started this run."""
 
     run_id: UUID
-    node: int
+    node_id: str
     index: int
 
 
@@ -165,19 +165,22 @@ class NodeExecutionView(Reply):
     index: int
     status: NodeStatus
     reason: str | None = None
-    attempt: int
+    attempt: int = Field(description="Tries so far. To go on after a wait is none.")
     inputs: dict[str, Any] = {}
     outputs: dict[str, list[Any]] = {}
     outputs_truncated: bool = False
     waiting_for: list[str] = Field([], description="Linked pins with no value yet.")
     wait: WaitView | None = Field(None, description="What it waits for on the outside, while it is WAITING.")
+    child_runs: list[UUID] = Field([], description="The runs that it started; one of a sub-graph node.")
     hold: str | None = Field(None, description="Why nobody works on it although it is QUEUED: limit, rate, paused, …")
     error: str | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     worker: str | None = None
-    stats: dict[str, Any] = {}
+    stats: dict[str, Any] = Field(
+        {}, description="Counts, and in seconds `duration` (without its waits) and `waited` (in waits that are over)."
+    )
 
 
 class NodeExecutionList(Page):

@@ -87,8 +87,9 @@ def _views(
     pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
     delivered = node_views.delivered(session, run_id, pins, budget)
     given = node_views.outputs(session, run_id, keys, budget)
-    asleep = [key for row, key in zip(rows, keys, strict=True) if row.status == NodeStatus.WAITING]
-    waits = node_views.waits(session, run_id, asleep)
+    waited = [key for row, key in zip(rows, keys, strict=True) if row.waited]
+    waits = node_views.waits(session, run_id, waited)
+    children = node_views.child_runs(session, run_id, waited)
     incomplete = {row.node for row in rows if row.status == NodeStatus.INCOMPLETE}
     stays = static_values(session, run_id, list(incomplete)) if incomplete else {}
     return [
@@ -103,6 +104,7 @@ def _views(
                 if pin not in delivered.get(key, {}) and pin not in stays.get(row.node, ())
             ],
             waits.get(key),
+            children.get(key, []),
         )
         for row, key in zip(rows, keys, strict=True)
     ]
@@ -133,6 +135,7 @@ def _view(
     given: list[tuple[str, Value]],
     lacking: list[str],
     wait: AnyRow | None,
+    child_runs: list[UUID],
 ) -> NodeExecutionView:
     node = plan.nodes[row.node]
     outputs: dict[str, list[Any]] = {}
@@ -151,20 +154,25 @@ def _view(
         outputs=outputs,
         outputs_truncated=len(given) < row.emitted or any(value.text is None for _, value in given),
         waiting_for=lacking if row.status == NodeStatus.INCOMPLETE else [],
-        wait=WaitView.model_validate(wait._mapping) if wait is not None else None,
+        wait=WaitView.model_validate(wait._mapping) if wait is not None and row.status == NodeStatus.WAITING else None,
+        child_runs=child_runs,
         hold=row.hold if row.status == NodeStatus.QUEUED else None,
         error=row.error,
         queued_at=row.queued_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         worker=row.holder,
-        stats=_stats(row),
+        stats=_stats(row, wait),
     )
 
 
-def _stats(row: AnyRow) -> dict[str, Any]:
+def _stats(row: AnyRow, wait: AnyRow | None) -> dict[str, Any]:
+    """`waited`: seconds of the waits that are over. `duration`: seconds from first start to end without them."""
     counted = {"outputs": row.emitted, "failures": row.failures, "losses": row.losses}
     stats: dict[str, Any] = {**(row.stats or {}), **counted}
+    if wait is not None:
+        stats["waited"] = round(wait.seconds, 6)
     if row.started_at is not None and row.ended_at is not None:
-        stats["duration"] = round((row.ended_at - row.started_at).total_seconds(), 6)
+        whole = (row.ended_at - row.started_at).total_seconds()
+        stats["duration"] = round(max(whole - stats.get("waited", 0.0), 0.0), 6)
     return stats

@@ -50,7 +50,7 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
     for line in lines[:MAX_OUTPUTS_SHOWN]:
         shown.setdefault(_name(plan, line), []).append(_value(plan, line))
     return RunView(
-        **summary(run).model_dump(),
+        **summary(session, run).model_dump(),
         inputs=secrecy.hide_run_inputs(plan, inputs),
         outputs=shown,
         outputs_truncated=len(lines) > MAX_OUTPUTS_SHOWN or any(line.value.text is None for line in lines),
@@ -61,7 +61,7 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
 def page(session: Session, owner_id: UUID, wanted: RunFilter, after: str | None, limit: int) -> RunList:
     """One page of the owner's runs, the newest first."""
     found = run_views.page(session, owner_id, wanted, cursors.identifier(after), limit + 1)
-    items = [summary(run) for run in found[:limit]]
+    items = [summary(session, run) for run in found[:limit]]
     return RunList(items=items, next_cursor=cursors.cursor(items[-1].id) if len(found) > limit else None)
 
 
@@ -93,11 +93,12 @@ def outputs(
     )
 
 
-def summary(run: AnyRow) -> RunSummary:
+def summary(session: Session, run: AnyRow) -> RunSummary:
     """One line of a list."""
     parent = None
     if run.parent_run_id is not None:
-        parent = ParentRun(run_id=run.parent_run_id, node=run.parent_node, index=run.parent_idx)
+        node = plan_of(session, run.parent_graph_id, run.parent_graph_version).nodes[run.parent_node]
+        parent = ParentRun(run_id=run.parent_run_id, node_id=node.id, index=run.parent_idx)
     return RunSummary.model_validate({**run._mapping, "parent": parent, "retries": run.retry_no})
 
 

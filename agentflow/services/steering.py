@@ -246,4 +246,4 @@ def _or_ended(act: Any) -> None:
 
 def _summary(owner_id: UUID, run_id: UUID) -> RunSummary:
     with transaction() as session:
-        return views.summary(views.find(session, owner_id, run_id))
+        return views.summary(session, views.find(session, owner_id, run_id))

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
 from agentflow.engine.routing import ERROR_ORDINALS
-from agentflow.storage.tables import Delivery, NodeExecution, Output, Wait
+from agentflow.storage.tables import Delivery, NodeExecution, Output, Run, Wait
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -22,6 +22,9 @@ _COLUMNS = [column for column in NodeExecution.__table__.columns if column.name 
 
 PREVIEW = 200
 """Characters of a value that is too long, which are shown all the same."""
+
+CHILD_RUNS = 1000
+"""Child runs that are named on a page of node executions, at most; `GET /runs?parent=…` lists them all."""
 
 
 class Budget(NamedTuple):
@@ -95,15 +98,31 @@ def _within(budget: Budget, value: Any, *order: Any) -> tuple[Any, Any, Any]:
 
 
 def waits(session: Session, run_id: UUID, keys: Sequence[Key]) -> dict[Key, AnyRow]:
-    """What those of the node executions that are WAITING wait for."""
+    """What the node executions wait for, or waited for last, and how long they did before this wait (`seconds`)."""
     if not keys:
         return {}
     rows = session.execute(
-        select(Wait.node, Wait.idx, Wait.kind, Wait.key, Wait.since, Wait.until).where(
-            Wait.run_id == run_id, Wait.open, tuple_(Wait.node, Wait.idx).in_(keys)
+        select(Wait.node, Wait.idx, Wait.kind, Wait.key, Wait.open, Wait.since, Wait.until, Wait.seconds).where(
+            Wait.run_id == run_id, tuple_(Wait.node, Wait.idx).in_(keys)
         )
     )
     return {Key(row.node, row.idx): row for row in rows}
+
+
+def child_runs(session: Session, run_id: UUID, keys: Sequence[Key]) -> dict[Key, list[UUID]]:
+    """The child runs that each of the node executions started, the oldest first, up to `CHILD_RUNS` in all."""
+    if not keys:
+        return {}
+    rows = session.execute(
+        select(Run.id, Run.parent_node, Run.parent_idx)
+        .where(Run.parent_run_id == run_id, tuple_(Run.parent_node, Run.parent_idx).in_(keys))
+        .order_by(Run.parent_node, Run.parent_idx, Run.id)
+        .limit(CHILD_RUNS)
+    )
+    found: dict[Key, list[UUID]] = {}
+    for row in rows:
+        found.setdefault(Key(row.parent_node, row.parent_idx), []).append(row.id)
+    return found
 
 
 def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget) -> dict[Key, list[tuple[str, Value]]]:

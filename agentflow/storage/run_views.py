@@ -10,11 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from agentflow.storage.tables import RUN_INPUTS_NODE, NodeExecution, Output, Run
 
 AnyRow = Row[*tuple[Any, ...]]
+
+_parent = aliased(Run)
 
 _COLUMNS = (
     Run.id,
@@ -40,7 +42,11 @@ _COLUMNS = (
     Run.created_at,
     Run.started_at,
     Run.ended_at,
+    _parent.graph_id.label("parent_graph_id"),
+    _parent.graph_version.label("parent_graph_version"),
 )
+
+_RUNS = select(*_COLUMNS).join(_parent, _parent.id == Run.parent_run_id, isouter=True)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND = 2**48 - 1  # that a UUIDv7 can hold
@@ -87,17 +93,17 @@ def _id_at(moment: datetime, skew: timedelta) -> UUID:
 
 def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow | None:
     """The run's row, if it is the owner's."""
-    return session.execute(select(*_COLUMNS).where(Run.id == run_id, Run.owner_id == owner_id)).one_or_none()
+    return session.execute(_RUNS.where(Run.id == run_id, Run.owner_id == owner_id)).one_or_none()
 
 
 def find_any(session: Session, run_id: UUID) -> AnyRow | None:
     """The run's row, whosever it is: for what the engine does by itself."""
-    return session.execute(select(*_COLUMNS).where(Run.id == run_id)).one_or_none()
+    return session.execute(_RUNS.where(Run.id == run_id)).one_or_none()
 
 
 def page(session: Session, owner_id: UUID, wanted: RunFilter, before: UUID | None, limit: int) -> Sequence[AnyRow]:
     """Runs, the newest first, below the id `before`."""
-    query = select(*_COLUMNS).where(Run.owner_id == owner_id, *wanted.conditions())
+    query = _RUNS.where(Run.owner_id == owner_id, *wanted.conditions())
     if before is not None:
         query = query.where(Run.id < before)
     return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()

@@ -32,6 +32,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -308,7 +309,7 @@ class NodeExecution(Table):
     hold: Mapped[str | None]  # Hold
     have: Mapped[int]  # linked pins that have a value
     need: Mapped[int]  # linked pins
-    attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far
+    attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far; going on after a wait is none
     failures: Mapped[int] = mapped_column(server_default="0")  # of these, how many failed
     losses: Mapped[int] = mapped_column(server_default="0")  # of these, how many lost their lease
     emitted: Mapped[int] = mapped_column(server_default="0")  # outputs stored; the next ordinal
@@ -319,7 +320,7 @@ class NodeExecution(Table):
     stats: Mapped[dict[str, Any] | None]  # counts that its block reported, over all attempts: cost, tokens, …
     token: Mapped[UUID | None]  # the lease's; kept after the end, so that a repeated settle is recognised
     holder: Mapped[str | None]  # the worker process that holds, or held, the lease
-    lease_until: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]  # null again while it waits
     check_at: Mapped[datetime]  # when recovery shall look at it, while it is open
     rings: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times that recovery published it again
     due_at: Mapped[datetime | None]  # a QUEUED one is not claimed before (retries)
@@ -417,6 +418,7 @@ class Wait(Table):
     timed_out: Mapped[bool] = mapped_column(server_default=text("false"))
     nudged: Mapped[bool] = mapped_column(server_default=text("false"))  # its child did something since it was claimed
     since: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
+    seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))  # that waits of it took which are over
 
 
 class Signal(Table):

@@ -209,7 +209,10 @@ def test_a_sub_graph_node_as_it_is_exported_runs_the_graph_as_its_submitter(
     work(run_id)
     [child] = children(run_id)
     listed: Any = api.get(f"/api/v1/runs/{child}").json
-    assert (listed["parent"]["run_id"], listed["inputs"]) == (str(run_id), {"word": "hi"})
+    assert listed["inputs"] == {"word": "hi"}
+    assert listed["parent"] == {"run_id": str(run_id), "node_id": "it", "index": 1}
+    (line,) = (one for one in api.get("/api/v1/runs").json["items"] if one["id"] == str(child))
+    assert line["parent"] == listed["parent"]
     work(child)
     work(run_id)
     assert result(api, run_id) == ("COMPLETED", {"said": ["hi"]})
@@ -229,6 +232,7 @@ def test_a_child_that_is_cancelled_by_itself_ends_the_node_failed_on_its_error_p
     assert result(api, run_id) == ("COMPLETED", {"error": ["the run of Echo was cancelled: not now"]})
     shown: Any = api.get(f"/api/v1/runs/{run_id}/nodes?node=it").json
     assert shown["items"][0]["status"] == "FAILED"
+    assert shown["items"][0]["child_runs"] == [str(child)], "so that one finds what failed in it"
 
 
 def failing_child() -> dict[str, Any]:

@@ -71,11 +71,14 @@ def test_without_a_terminal_each_end_is_a_line():
         shown.see(event("settled", "COMPLETED", "A"))
         shown.see(event("settled", "FAILED", "B", error="no\nsuch thing"))
         shown.see(event("settled", "QUEUED", "C", reason="transient"))
+        shown.see(event("lost", "QUEUED", "C", reason="worker_lost"))
+        shown.see(event("settled", "WAITING", "D"))
+        shown.see(event("woken", "QUEUED", "D"))
         shown.see(event("run", "FAILED"))
     lines = [line.split(None, 1) for line in text.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["completed", "failed", "again", "FAILED"]
+    assert [line[0] for line in lines] == ["completed", "failed", "retries", "lost", "waits", "goes", "FAILED"]
     assert lines[1][1] == "B  no such thing"
-    assert "1 done, 1 failed" in lines[3][1]
+    assert "1 done, 1 failed" in lines[-1][1]
 
 
 def test_outputs_are_told_by_name_when_they_come():

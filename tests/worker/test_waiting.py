@@ -12,7 +12,7 @@ from agentflow.blocks.base import Context
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.engine.waits import ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import AlreadyEnded, Conflict, NotFound, TooMany, Transient
-from agentflow.ids import new_id
+from agentflow.ids import new_id, new_token
 from agentflow.services import graphs, reviews, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
@@ -601,3 +601,52 @@ def test_what_a_block_reports_is_shown_and_adds_up_over_attempts(
     assert (shown["stats"]["input_tokens"], shown["stats"]["llm_calls"], shown["stats"]["cost"]) == (20, 2, 2)
     assert finalise(run_id)
     assert api.get(f"/api/v1/runs/{run_id}").json["stats"]["input_tokens"] == 20
+
+
+def test_attempts_count_tries_and_not_waits(probe: Probe, chain: Chain, api: Any, rows: Rows) -> None:
+    """A failure, a lost lease and a retry by hand begin new attempts; to go on after a wait begins none."""
+    attempts: list[int] = []
+
+    def run(inputs: Any, context: Context) -> Yields:
+        attempts.append(context.attempt)
+        done = context.resumed.state if context.resumed else 0
+        if done == 1 and len(attempts) == 2:
+            raise Transient("again")
+        if done < 3:
+            yield Timer(60, state=done + 1)
+
+    run_id = chain(probe(run), settings={"retry": {"max_failures": 1, "base": 0}})
+    shown = lambda: api.get(f"/api/v1/runs/{run_id}/nodes").json["items"][0]  # noqa: E731
+    execute(run_id, 0, 1)
+    assert (shown()["status"], shown()["attempt"]) == ("WAITING", 1)
+    hurry(rows)
+    assert due(run_id)
+    execute(run_id, 0, 1)  # goes on, and fails
+    execute(run_id, 0, 1)  # tries again, and waits
+    assert (shown()["status"], shown()["attempt"], attempts) == ("WAITING", 2, [1, 1, 2])
+    hurry(rows)
+    assert due(run_id)
+    token = new_token()
+    assert process().hot.claim(run_id, 0, 1, [], token, "somebody", 15.0).attempt == 2
+    process().hot.lose(run_id, 0, 1, token, expired=False, bearable=3, new_token=new_token(), holder="test", lease=60)
+    execute(run_id, 0, 1)
+    assert (shown()["status"], shown()["attempt"], attempts) == ("WAITING", 3, [1, 1, 2, 3])
+    assert finalise(run_id) is False
+    api.post(f"/api/v1/runs/{run_id}/cancel")
+    assert shown()["attempt"] == 3
+
+
+def test_the_time_that_was_waited_is_told_apart_from_the_time_worked(
+    probe: Probe, chain: Chain, api: Any, rows: Rows
+) -> None:
+    run_id = chain(probe(sleeper(Timer(3600, state=1), Timer(7200, state=2))))
+    execute(run_id, 0, 1)
+    for hours in (1, 2):
+        rows(f"UPDATE waits SET since = since - interval '{hours} hours' RETURNING 1")
+        rows(f"UPDATE node_executions SET started_at = started_at - interval '{hours} hours' RETURNING 1")
+        hurry(rows)
+        assert due(run_id)
+        execute(run_id, 0, 1)
+    (shown,) = api.get(f"/api/v1/runs/{run_id}/nodes").json["items"]
+    assert 3 * 3600 <= shown["stats"]["waited"] < 3 * 3600 + 60
+    assert 0 <= shown["stats"]["duration"] < 60

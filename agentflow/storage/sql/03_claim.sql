@@ -53,7 +53,8 @@ BEGIN
 
     v_now := agentflow_now();
     UPDATE node_executions e
-    SET status = 'RUNNING', attempt = e.attempt + 1, token = p_token, holder = p_holder,
+    SET attempt = e.attempt + CASE WHEN e.lease_until IS NULL AND e.attempt > 0 THEN 0 ELSE 1 END,  -- 0: it goes on after a wait
+        status = 'RUNNING', token = p_token, holder = p_holder,
         lease_until = v_now + make_interval(secs => p_lease), started_at = coalesce(e.started_at, v_now),
         -- Unaltered, as a rule, and the update stays a heap-only one; but what was put off must be looked at in time.
         check_at = least(e.check_at, v_now + make_interval(secs => p_lease))

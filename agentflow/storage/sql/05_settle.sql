@@ -67,6 +67,7 @@ BEGIN
     IF p_status = 'WAITING' THEN
         UPDATE node_executions e SET
             status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'waiting',
+            lease_until = NULL,  -- so that the claim after the wait goes on with this attempt
             waited = e.waited + 1, resumed_from = p_first + p_count, due_at = NULL, check_at = 'infinity'
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
           AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first

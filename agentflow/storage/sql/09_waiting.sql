@@ -26,7 +26,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    UPDATE waits w SET open = false, result = p_result, timed_out = p_timed_out
+    UPDATE waits w SET open = false, result = p_result, timed_out = p_timed_out,
+        seconds = w.seconds + greatest(extract(epoch FROM v_now - w.since), 0)
     WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx;
     INSERT INTO events (run_id, kind, status, reason, node, idx, attempt)
     VALUES (p_run, 'woken', 'QUEUED', CASE WHEN p_timed_out THEN 'timeout' END, p_node, p_idx, v_attempt);

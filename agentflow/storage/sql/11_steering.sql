@@ -87,7 +87,8 @@ BEGIN
     UPDATE node_executions e SET status = 'INCOMPLETE', ended_at = NULL
     WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
     UPDATE node_executions e SET status = 'QUEUED', open = true, hold = 'window', ended_at = NULL, reason = NULL, error = NULL,
-        failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity'
+        failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
+        lease_until = v_now  -- a new attempt, though it may have waited
     WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));
     SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
 END $$;
