@@ -21,6 +21,7 @@
     └── EngineError                 our side is not in order: a 5xx
         ├── IllegalTransition       a status move that the state diagram does not have
         ├── WrongSchema             the database's schema is not this version's
+        ├── Refused                 PostgreSQL is there and does not let us in; waiting does not help
         ├── AlreadyRunning          another process runs a local stack from this data directory
         └── Unavailable             PostgreSQL or the broker cannot be reached
             └── Busy                all places for this are taken: nothing is out of order
@@ -167,6 +168,10 @@ class IllegalTransition(EngineError):
 
 class WrongSchema(EngineError):
     """The database's schema is not the one that this version of AgentFlow needs."""
+
+
+class Refused(EngineError):
+    """PostgreSQL does not let us in."""
 
 
 class AlreadyRunning(EngineError):

@@ -4,7 +4,10 @@ Events are logged with their fields as `extra`; this formatter puts them behind 
 """
 
 import logging
-from typing import Final
+import threading
+from typing import Any, Final
+
+from agentflow.clock import monotonic
 
 FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 
@@ -23,3 +26,38 @@ class FieldsFormatter(logging.Formatter):
 def _shown(value: object) -> str:
     text = str(value)
     return repr(text) if not text or any(char.isspace() for char in text) else text
+
+
+OUTAGE_EVERY: Final = 30.0
+"""Seconds between two lines of one event of an outage, in one process."""
+
+
+class _Outages:
+    """When each event was last said, and how often it has been left out since."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def left_out(self, event: str) -> int | None:
+        """How often `event` was left out before this time, if it may be said now; else None."""
+        with self._lock:
+            said_at, left_out = self._said.get(event, (-OUTAGE_EVERY, 0))
+            if monotonic() - said_at < OUTAGE_EVERY:
+                self._said[event] = said_at, left_out + 1
+                return None
+            self._said[event] = monotonic(), 0
+            return left_out
+
+
+_outages = _Outages()
+
+
+def log_outage(logger: logging.Logger, event: str, error: BaseException, **fields: Any) -> None:
+    """Say that something could not be done because PostgreSQL or the broker is away: expected, and mended by itself.
+
+    One line without a traceback, and no more than one each `OUTAGE_EVERY` seconds, because every request and every task
+    would say it; `left_out` tells how many others there were since the last line.
+    """
+    if (left_out := _outages.left_out(event)) is not None:
+        logger.warning(event, extra={"error": str(error) or repr(error), **fields, "left_out": left_out})

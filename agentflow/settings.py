@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".agentflow"), description="The local stack's data, logs and addresses.")
     database_url: str | None = Field(None, description="PostgreSQL ≥ 14, as postgresql://…; unset: the local stack.")
     broker_url: str | None = Field(None, description="redis://… or amqp://…; unset: the local stack.")
+    database_patience: float | None = Field(
+        None, ge=0, description="Seconds a process that starts waits for PostgreSQL; unset: for ever."
+    )
     url: str = Field("http://127.0.0.1:8080", description="The API's address, for the client and the command line.")
     api_key: str | None = Field(None, description="The API key that the command line uses; unset: the local stack's.")
 

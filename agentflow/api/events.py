@@ -18,7 +18,8 @@ from agentflow import clock
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import json_text
 from agentflow.api.runs import RunPath
-from agentflow.errors import AgentFlowError, Busy, TooMany
+from agentflow.errors import AgentFlowError, Busy, TooMany, Unavailable
+from agentflow.logs import log_outage
 from agentflow.schemas.base import Request
 from agentflow.schemas.events import RunEvent
 from agentflow.services import events
@@ -119,6 +120,8 @@ def _stream(subject: Subject, batch: Batch) -> Iterator[str]:
                 wait = min(wait * _GROWTH, _IDLE_SECONDS)
             with transaction() as session:
                 batch = events.read(session, subject, batch.position, batch.held_since)
+    except Unavailable as error:
+        log_outage(logger, "event_stream_interrupted", error, run=str(subject.run_id))
     except AgentFlowError as error:
         # The client has had its headers; it sees a stream that ends, and comes back.
         logger.warning("event_stream_broken", extra={"run": str(subject.run_id), "error": str(error)})

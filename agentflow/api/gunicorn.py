@@ -1,14 +1,14 @@
 """How does gunicorn serve the API? `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
 
 Threads, because requests wait for PostgreSQL and event streams wait for events. The address comes from the command
-line (`--bind`). A wrong schema stops it before the first request.
+line (`--bind`). It serves once the database is there; one that is not in order stops it before the first request.
 """
 
 import sys
 from typing import Any
 
-from agentflow.errors import Unavailable, WrongSchema
-from agentflow.services.readiness import refuse_wrong_schema
+from agentflow.errors import EngineError
+from agentflow.services.readiness import await_database
 from agentflow.settings import settings
 
 worker_class = "gthread"
@@ -20,10 +20,12 @@ timeout = 60  # seconds after which a silent worker process is replaced; a reque
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to start on a schema that is not this version's."""
+    """Wait for the database; refuse to start on one that is not in order."""
     try:
-        refuse_wrong_schema()
-    except WrongSchema as error:
-        sys.exit(f"agentflow: {error}")
-    except Unavailable as error:  # it may come; until then requests get a 503, and /readyz says so
-        print(f"agentflow: {error}", file=sys.stderr)  # noqa: T201
+        await_database(_say)
+    except EngineError as error:
+        sys.exit(f"agentflow: the API does not start: {error.message}")
+
+
+def _say(line: str) -> None:
+    print(f"agentflow: the API is {line}", file=sys.stderr, flush=True)  # noqa: T201

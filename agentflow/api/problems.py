@@ -18,6 +18,7 @@ from agentflow import errors
 from agentflow.api.replies import json_text
 from agentflow.api.requests import malformed
 from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
+from agentflow.logs import log_outage
 from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, ProblemPlace
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.EngineError: Kind(500, "engine", "AgentFlow is not in order"),
     errors.IllegalTransition: Kind(500, "illegal-transition", "AgentFlow is not in order"),
     errors.WrongSchema: Kind(503, "wrong-schema", "The database has another version's schema"),
+    errors.Refused: Kind(503, "refused", "The database does not let AgentFlow in"),
     errors.AlreadyRunning: Kind(500, "already-running", "AgentFlow is running there already"),
     errors.Unavailable: Kind(503, "unavailable", "A part of AgentFlow cannot be reached"),
     errors.Busy: Kind(503, "busy", "All places are taken"),
@@ -90,6 +92,11 @@ def of_error(error: AgentFlowError) -> Response:
     if isinstance(error, errors.Busy):  # nothing is wrong, and there may be many of them: no trace
         logger.info("request_refused", extra={"request_id": g.get("request_id"), "reason": error.message})
         return problem(kind, error.message)
+    if isinstance(
+        error, errors.Unavailable | errors.Refused | errors.WrongSchema
+    ):  # expected, and the same for everybody
+        log_outage(logger, "request_refused_for_now", error, request_id=g.get("request_id"))
+        return problem(kind, _default_message(type(error)))
     if kind.status >= 500:
         logger.error("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
         return problem(kind, _default_message(type(error)))

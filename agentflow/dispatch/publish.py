@@ -24,6 +24,7 @@ from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue_nam
 from agentflow.dispatch.transport import install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
+from agentflow.logs import log_outage
 from agentflow.settings import settings
 from agentflow.storage.runs import Ready
 
@@ -84,7 +85,7 @@ class Publisher:
             try:
                 self._publish(messages)
             except Exception as error:  # whatever the broker's client raises: the rows stay QUEUED, recovery rings
-                logger.warning("publish_failed", extra={"messages": len(messages), "error": repr(error)})
+                log_outage(logger, "publish_failed", error)
                 self._forget()
                 return False
         return True
@@ -99,7 +100,7 @@ class Publisher:
                     self._connect()
                 return sum(self._declare(lane) for lane in lanes)
             except Exception as error:  # as in `send`
-                logger.warning("broker_not_asked", extra={"error": repr(error)})
+                log_outage(logger, "broker_not_asked", error)
                 self._forget()
                 return None
 

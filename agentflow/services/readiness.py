@@ -1,6 +1,7 @@
 """Can this installation serve requests? The database is there, its schema is right, and the broker is there."""
 
 import logging
+from collections.abc import Callable
 from threading import Lock
 
 from kombu.connection import Connection
@@ -8,9 +9,11 @@ from sqlalchemy import select
 
 from agentflow import clock
 from agentflow.errors import AgentFlowError
+from agentflow.logs import log_outage
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.migrate import check
+from agentflow.storage.starting import await_schema
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +30,16 @@ class _Last:
     checks: dict[str, str] = {}
 
 
-def refuse_wrong_schema() -> None:
-    """Make sure, before anything is served, that the schema is this version's.
+def await_database(say: Callable[[str], object]) -> None:
+    """Wait, before anything is served, for a database that may be starting too, and make sure that it is in order.
+
+    Args:
+        say: is given a line to show, now and then, while it waits.
 
     Raises:
-        WrongSchema: it is not; the message says what to do.
-        Unavailable: the database cannot be reached.
+        EngineError: it is not, or not within `database_patience`; the message says what to do.
     """
-    check(settings().database())
+    await_schema(settings().database(), settings().database_patience, say)
 
 
 def checks() -> dict[str, str]:
@@ -50,9 +55,9 @@ def _database() -> str:
     try:
         with transaction() as session:
             session.execute(select(1))
-        refuse_wrong_schema()
+        check(settings().database())
     except AgentFlowError as error:
-        logger.warning("database_not_ready", extra={"error": str(error)})
+        log_outage(logger, "database_not_ready", error)
         return type(error).__doc__ or "not ready"
     return OK
 
@@ -63,6 +68,6 @@ def _broker() -> str:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER_SECONDS)
             connection.default_channel.close()
     except Exception as error:  # whatever the broker's client raises
-        logger.warning("broker_not_ready", extra={"error": repr(error)})
+        log_outage(logger, "broker_not_ready", error)
         return "The broker cannot be reached."
     return OK

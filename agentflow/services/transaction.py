@@ -7,11 +7,9 @@ process does not live to publish is found by recovery, because the rows are thei
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from agentflow.errors import EngineError, Unavailable
+from agentflow.errors import EngineError
 from agentflow.storage.connect import engine, session
 from agentflow.storage.statement_limits import limit_connections, limit_transaction
 
@@ -30,16 +28,11 @@ def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
     """
     limit_connections(engine())
     following: list[Callable[[], object]] = []
-    try:
-        with session() as opened:
-            opened.info[_FOLLOWING] = following
-            if statement_seconds is not None:
-                limit_transaction(opened, statement_seconds)
-            yield opened
-    except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
-    except PoolTimeout as error:
-        raise Unavailable("all database connections of this process are in use") from error
+    with session() as opened:
+        opened.info[_FOLLOWING] = following
+        if statement_seconds is not None:
+            limit_transaction(opened, statement_seconds)
+        yield opened
     for act in following:
         act()
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from agentflow.errors import Unavailable
@@ -31,6 +33,10 @@ _KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }  # seconds
+
+AWAY: Final = ("08", "53", "57", "25006", "40", "55P03")
+"""SQLSTATEs, or their beginnings, with which a server says: not now. Connection, resources (a full disk too), shutdown,
+a standby that was promoted elsewhere, conflicts that did not resolve. The same call may work later."""
 
 _HOT_OPTIONS = (
     # A generic plan made while a table was empty would otherwise stay a sequential scan, or a bitmap scan of a run's
@@ -66,9 +72,27 @@ def _sessions() -> sessionmaker[Session]:
 
 @contextmanager
 def session() -> Iterator[Session]:
-    """A session in a transaction that is committed at the end, or rolled back when something is raised."""
-    with _sessions().begin() as opened:
-        yield opened
+    """A session in a transaction that is committed at the end, or rolled back when something is raised.
+
+    Raises:
+        Unavailable: PostgreSQL cannot be reached, or is too busy.
+    """
+    try:
+        with _sessions().begin() as opened:
+            yield opened
+    except DBAPIError as error:
+        if error.orig is None or not is_away(error.orig):
+            raise
+        raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
+    except PoolTimeout as error:
+        raise Unavailable("all database connections of this process are in use") from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error of the driver says that the server cannot answer now, and not that a statement is wrong."""
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(AWAY)
 
 
 def connect_hot(url: str | None = None) -> psycopg.Connection:

@@ -6,23 +6,31 @@ number of processes may try at once and a failure leaves nothing half done.
 """
 
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.exc import OperationalError
+from psycopg.pq import PGconn, Ping
+from sqlalchemy import Connection, create_engine, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from agentflow.errors import Unavailable, WrongSchema
+from agentflow.errors import Refused, Unavailable, WrongSchema
 from agentflow.shipped import shipped
-from agentflow.storage.connect import sqlalchemy_url
+from agentflow.storage.connect import is_away, sqlalchemy_url
 
 _LOCK = 0x41464C57  # "AFLW": one migration at a time
 _LOCK_TIMEOUT = "10s"  # a migration that waits for a table's lock blocks everybody behind it
 _STATEMENT_TIMEOUT = "15min"
+
+_FULL: Final = re.compile("too many|connection slots|slots are reserved")
+"""How a server, a role or a pooler says that all connections are taken: it lets us in when others have gone."""
 
 
 def _functions() -> str:
@@ -46,11 +54,47 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _connect(url: str) -> Connection:
+@contextmanager
+def _connect(url: str) -> Iterator[Connection]:
+    """A connection for migrations.
+
+    Raises:
+        Unavailable: the server cannot be reached, or goes away meanwhile.
+        Refused: it does not let us in.
+    """
     try:
-        return create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}).connect()
+        with create_engine(
+            sqlalchemy_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}
+        ).connect() as one:
+            yield one
+    except DBAPIError as error:
+        if error.orig is None or not is_away(error.orig):
+            raise
+        reason = str(error.orig).strip()
+        if _refuses(url, reason):
+            raise Refused(f"PostgreSQL does not let us in: {reason}") from None
+        raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from None
+
+
+def _refuses(url: str, reason: str) -> bool:
+    """Whether a server is there and serves others, but turned us away for `reason`: a name, a password, its own rules.
+
+    The driver gives no SQLSTATE for what happens before there is a connection, so the server is asked whether it takes
+    connections at all. Between the two it may have come up: so only what it says again counts.
+    """
+    if _FULL.search(reason):
+        return False
+    address = make_url(url).set(drivername="postgresql").update_query_dict({"connect_timeout": "5"})
+    told = PGconn.ping(address.render_as_string(hide_password=False).encode())
+    if told == Ping.NO_ATTEMPT:
+        return True
+    if told != Ping.OK:
+        return False
+    try:
+        create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}).connect().close()
     except OperationalError as error:
-        raise Unavailable(f"PostgreSQL cannot be reached: {str(error.orig).strip()}") from None
+        return not _FULL.search(str(error.orig))
+    return False
 
 
 def upgrade(url: str) -> None:
@@ -58,6 +102,7 @@ def upgrade(url: str) -> None:
 
     Raises:
         Unavailable: the server cannot be reached.
+        Refused: it does not let us in.
         WrongSchema: the database was written by a later version.
     """
     with _connect(url) as connection, connection.begin():
@@ -103,6 +148,7 @@ def check(url: str) -> None:
 
     Raises:
         Unavailable: the server cannot be reached.
+        Refused: it does not let us in.
         WrongSchema: it has another schema, or none; the message says what to do.
     """
     with _connect(url) as connection:

@@ -15,16 +15,12 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from agentflow.errors import EngineError, Unavailable
-from agentflow.storage.connect import connect_hot
+from agentflow.storage.connect import AWAY, connect_hot
 
 _TRIED_AGAIN: Final = frozenset(
     error.sqlstate for error in (errors.DeadlockDetected, errors.LockNotAvailable, errors.SerializationFailure)
 )
 _TRIES: Final = 5
-
-_AWAY: Final = ("08", "53", "57", "25006", "40", "55P03")
-"""SQLSTATEs, or their beginnings, with which a server says: not now. Connection, resources (a full disk too), shutdown,
-a standby that was promoted elsewhere, conflicts that did not resolve. The same call may work later."""
 
 _DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
@@ -93,7 +89,7 @@ class PreparedConnection:
             except _Refused as refused:
                 if refused.sqlstate in _TRIED_AGAIN and remaining:
                     continue
-                if refused.sqlstate is None or refused.sqlstate.startswith(_AWAY):
+                if refused.sqlstate is None or refused.sqlstate.startswith(AWAY):
                     self.close()
                     raise Unavailable(f"PostgreSQL is away: {refused}") from None
                 raise EngineError(f"PostgreSQL refuses to {name}: {refused}") from None

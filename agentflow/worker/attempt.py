@@ -17,6 +17,7 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.routing import Batch, Router
 from agentflow.errors import BlockBug, EngineError, Unavailable
 from agentflow.graph.plan import PlanNode
+from agentflow.logs import log_outage
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Claim, Settled
 from agentflow.storage.runs import Ready
@@ -108,6 +109,8 @@ class Attempt:
         """`flush` for the flusher's thread: what fails there is tried again by the next settle."""
         try:
             self.flush()
+        except Unavailable as error:
+            log_outage(logger, "flush_postponed", error, run=str(self.run.run_id))
         except Exception:
             logger.exception("flush_failed", extra={"run": str(self.run.run_id), "node": self.node.id})
 
@@ -207,6 +210,6 @@ class Attempt:
                 # The work is done; it is worth waiting for. If the lease runs out meanwhile, the settle does not land.
                 if time.monotonic() > give_up_at:
                     raise
-                logger.warning("settle_postponed", extra={"run": str(self.run.run_id), "error": error.message})
+                log_outage(logger, "settle_postponed", error, run=str(self.run.run_id))
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)

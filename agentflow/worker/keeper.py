@@ -25,6 +25,7 @@ from celery.worker import state as celery_state
 from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE
 from agentflow.errors import AgentFlowError, Unavailable
+from agentflow.logs import log_outage
 from agentflow.settings import settings
 from agentflow.storage.node_executions import HotConnection
 from agentflow.worker.process import Process, holder
@@ -85,7 +86,7 @@ class Keeper:
             try:
                 self._renew()
             except AgentFlowError as error:
-                logger.warning("renewal_postponed", extra={"error": error.message})
+                log_outage(logger, "renewal_postponed", error)
             except Exception:
                 logger.exception("renewal_failed")
         self._hot.close()
@@ -101,7 +102,7 @@ class Keeper:
                 else:
                     self._recovery.run_pass()
             except Unavailable as error:
-                logger.warning("recovery_postponed", extra={"error": error.message})
+                log_outage(logger, "recovery_postponed", error)
                 self._recovery.was_interrupted()
                 self._stopping.wait(TICK)
             except Exception:

@@ -14,8 +14,8 @@ from agentflow.dispatch.publish import publisher
 from agentflow.errors import EngineError
 from agentflow.logs import FORMAT, FieldsFormatter
 from agentflow.settings import settings
-from agentflow.storage import migrate
 from agentflow.storage.connect import after_fork
+from agentflow.storage.starting import await_schema
 from agentflow.worker.execute import interrupts
 from agentflow.worker.keeper import keeper
 from agentflow.worker.process import name_main_process, process
@@ -41,9 +41,9 @@ def _show_fields(logger: logging.Logger, **_: Any) -> None:
 
 
 def _before_forking(sender: Any, **_: Any) -> None:
-    """Refuse a database that is not ours; load what the children shall share."""
+    """Wait for the database, and refuse one that is not ours; load what the children shall share."""
     try:
-        migrate.check(settings().database())
+        await_schema(settings().database(), settings().database_patience, _say)
         registry.every()
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
@@ -58,6 +58,10 @@ def _before_forking(sender: Any, **_: Any) -> None:
         # Blocks are stopped by signals, which reach main threads only, and a thread cannot be killed.
         pool = chosen.__module__.rpartition(".")[2]
         sys.exit(f"agentflow: this worker does not start: the pool {pool!r} cannot stop a block; use prefork or solo")
+
+
+def _say(line: str) -> None:
+    print(f"agentflow: this worker is {line}", file=sys.stderr, flush=True)  # noqa: T201 - nothing is set up to log yet
 
 
 def _in_child(**_: Any) -> None:
