@@ -43,7 +43,7 @@ class Problem:
         node: the id of the node, or None where it concerns the whole graph.
         pin: the pin's name, or None where it concerns the whole node.
         severity: "error" stops a save or a submission, "warning" does not.
-        missing: the block is not there: a graph that is imported is stored all the same.
+        missing: what the graph needs is not there, a block or a pin: one that is imported is stored all the same.
     """
 
     message: str

@@ -191,6 +191,8 @@ class Block(ABC):
             behind them gives an empty list.
         feedback: input pins that bring back, in a loop, what an earlier execution of the node set in motion; where
             nothing else feeds them, its first execution does not wait for them.
+        former_inputs: what input pins were called once → what they are called now; graphs that say so are renamed.
+        former_outputs: likewise of output pins.
         cost: credits that a node execution costs when it has COMPLETED.
         sensitive: it acts on the outside world in a way that a person may want to approve.
         open_outputs: its output pins are not all declared; any name goes, with any value.
@@ -211,6 +213,8 @@ class Block(ABC):
     gathers: ClassVar[str | None] = None
     for_each: ClassVar[tuple[str, ...]] = ()
     feedback: ClassVar[tuple[str, ...]] = ()
+    former_inputs: ClassVar[Mapping[str, str]] = {}
+    former_outputs: ClassVar[Mapping[str, str]] = {}
     cost: ClassVar[int] = 0
     sensitive: ClassVar[bool] = False
     open_outputs: ClassVar[bool] = False
@@ -327,6 +331,8 @@ def _spec(cls: type[Block]) -> BlockSpec:
         gathers=cls.gathers,
         for_each=cls.for_each,
         feedback=cls.feedback,
+        former_inputs=cls.former_inputs,
+        former_outputs=cls.former_outputs,
         provider=cls.provider,
         categories=cls.categories,
         description=cls.description,

@@ -7,7 +7,7 @@ until the first look-up. This module must not run a block.
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
@@ -109,6 +109,17 @@ def get(block_id: str) -> Block:
         NotFound: there is no block of that id.
     """
     return _registry().get(block_id)
+
+
+def id_of(name: str) -> str | None:
+    """The id of the block of that name; None: there is none."""
+    block = _registry().by_name.get(name)
+    return None if block is None else block.id
+
+
+def names() -> Collection[str]:
+    """The names of all blocks."""
+    return _registry().by_name.keys()
 
 
 def by_name(name: str) -> Block:

@@ -26,6 +26,7 @@ class ReadSpreadsheet(Block):
     description = "Reads a table, from CSV text or the first sheet of an .xlsx workbook: each row becomes a dictionary."
     categories = ("TEXT", "DATA")
     for_each = ("row",)
+    former_outputs = {"all_data": "rows"}
 
     class Input(BlockInput):
         contents: str | None = Field(None, description="The table as CSV text, if it is in no file.")

@@ -52,6 +52,7 @@ class CombineTexts(Block):
     name = "CombineTexts"
     description = "Joins several texts into one, with a delimiter between them."
     categories = ("TEXT",)
+    former_inputs = {f"input{place + 1}": f"input_$_{place}" for place in range(10)}
 
     class Input(BlockInput):
         input: list[str] = Field(description="The texts.")

@@ -101,6 +101,7 @@ class HumanInTheLoop(Block):
     description = "Waits until a person has approved or rejected a value; who approves it may edit it, where allowed."
     categories = ("BASIC",)
     kind = BlockKind.HUMAN_IN_THE_LOOP
+    former_outputs = {"reviewed_data": "approved_data"}
 
     class Input(BlockInput):
         data: Any = Field(description="What the person is shown.")

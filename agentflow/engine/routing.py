@@ -62,14 +62,22 @@ class Router:
         batch.count += 1
         self._add(batch, ordinal, pin, value, text)
 
-    def add_error(self, batch: Batch, message: str, attempt: int) -> None:
+    @property
+    def selects_from_error(self) -> bool:
+        """Whether a link takes something else from the `error` pin than the message."""
+        return not self._plain.get(ERROR_PIN, True)
+
+    def add_error(self, batch: Batch, message: str, attempt: int, facts: Mapping[str, Any] | None = None) -> None:
         """Put the engine's message on the `error` pin into `batch`, behind all that the block yields.
 
         It has a number of its own kind: if the run is retried, the block goes on where its own outputs stopped.
+        `facts`: what links may select besides the message (`ERROR_FACTS`); needed where `selects_from_error`.
         """
-        self._add(batch, ERROR_ORDINALS + attempt, ERROR_PIN, message, dumps(message))
+        selectable = {**(facts or {}), "message": message}
+        self._add(batch, ERROR_ORDINALS + attempt, ERROR_PIN, selectable, dumps(message))
 
     def _add(self, batch: Batch, ordinal: int, pin: str, value: Any, text: str) -> None:
+        """`value`: what links with a selector look into; `text`: what the others carry."""
         batch._store(ordinal, 0, pin, text)
         links = self._by_base.get(pin) or self._by_base.get(base_name(pin))
         if links is None:

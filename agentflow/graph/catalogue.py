@@ -15,6 +15,10 @@ ERROR_PIN: Final = "error"
 """The output pin that every block has, declared or not: the message of a failure goes out on it."""
 
 
+ERROR_FACTS: Final = ("message", "node", "title", "block", "index", "attempt", "reason", "inputs")
+"""What links may select from the error pin (`error_#_inputs`). The pin itself gives the message, a text."""
+
+
 class BlockKind(StrEnum):
     """What sort of block it is: the values are those of `uiType` in a block's public description."""
 
@@ -83,6 +87,8 @@ class BlockSpec:
         for_each: output pins on which it gives any number of values, one an item. Where there is no item, a gather
             behind them gives an empty list.
         feedback: input pins that bring back, in a loop, what an earlier execution set in motion (`graph/feedback.py`).
+        former_inputs: what its input pins were called in earlier versions → what they are called now.
+        former_outputs: likewise of its output pins.
         provider: whose credential it asks for, where its credentials pin names nobody.
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
@@ -102,6 +108,8 @@ class BlockSpec:
     gathers: str | None = None
     for_each: tuple[str, ...] = ()
     feedback: tuple[str, ...] = ()
+    former_inputs: Mapping[str, str] = field(default_factory=dict)
+    former_outputs: Mapping[str, str] = field(default_factory=dict)
     provider: Provider = any_provider
     categories: tuple[str, ...] = ()
     description: str = ""

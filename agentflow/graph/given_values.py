@@ -5,6 +5,7 @@ Messages never repeat a value: it may be a secret.
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
+from uuid import UUID
 
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
@@ -61,10 +62,22 @@ def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Pro
         if pin.required and pin.name not in given and not _is_credentials(pin):
             yield Problem(f"{spec.name} needs '{pin.name}': link it or give a value", node.id, pin.name)
     if spec.kind is BlockKind.AGENT:
+        yield from _check_graph_id(node)
         given |= _agent_inputs(node)
         for pin in input_pins(node, spec).values():
             if pin.required and pin.name not in given:
-                yield Problem(f"the sub-graph needs '{pin.name}': link it or give a value", node.id, pin.name)
+                told = f"the sub-graph needs '{pin.name}': link it or give a value"
+                yield Problem(told, node.id, pin.name, missing=True)
+
+
+def _check_graph_id(node: Node) -> Iterator[Problem]:
+    graph_id = node.input_default.get("graph_id")
+    if isinstance(graph_id, str) and graph_id:
+        try:
+            UUID(graph_id)
+        except ValueError:
+            told = f"'{graph_id[:100]}' is neither the id of a graph nor that of a sub-graph of this document"
+            yield Problem(told, node.id, "graph_id")
 
 
 def _given_names(node: Node, wiring: Wiring) -> set[str]:

@@ -6,15 +6,16 @@ checks what its nodes are given. Every check is linear in nodes and links.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agentflow.errors import Problem
-from agentflow.graph.catalogue import BlockKind, Catalogue
+from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalogue
 from agentflow.graph.given_values import check_run_inputs, check_values
-from agentflow.graph.model import Graph, Link
-from agentflow.graph.pins import base_name, check_sink, is_tool_pin
+from agentflow.graph.model import Graph, Link, Node
+from agentflow.graph.nearly import hint, meant
+from agentflow.graph.pins import base_name, check_sink, is_tool_pin, split
 from agentflow.graph.plan import Plan
 from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins
@@ -22,6 +23,9 @@ from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins
 MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
 """Bytes in UTF-8. Both are parts of keys, and an entry of a PostgreSQL index holds 2,700 bytes in all."""
+
+FOREIGN_KEYS: Final = ("webhook", "subgraphs", "$schema")
+"""Keys that others write, and that only look like a misspelt one of ours."""
 
 WITHOUT_EFFECT: Final = ("compensate_with",)
 """Settings that a graph may carry and that nothing heeds in this version."""
@@ -36,6 +40,7 @@ def validate(
     masks: Masks | None = None,
     imported: bool = False,
     names: Mapping[str, str] | None = None,
+    block_names: Collection[str] = (),
 ) -> list[Problem]:
     """All problems of `graph`, errors and warnings, in the order of the document.
 
@@ -46,8 +51,9 @@ def validate(
         masks: the run's input masks; likewise.
         imported: the graph comes from elsewhere: literals that do not fit their pins are only warned about.
         names: id → name of blocks that are known, though they may be missing here: to tell people which.
+        block_names: the names of the blocks that are here, to tell people which they meant.
     """
-    check = _Check(catalogue, for_run, inputs or {}, masks or {}, imported, names or {})
+    check = _Check(catalogue, for_run, inputs or {}, masks or {}, imported, names or {}, block_names)
     problems = list(_check_one(graph, check))
     if not for_run:
         problems += _check_sub_graphs(graph, check)
@@ -64,6 +70,7 @@ class _Check:
     masks: Masks
     imported: bool
     names: Mapping[str, str]
+    block_names: Collection[str]
 
 
 def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
@@ -84,13 +91,16 @@ def unknown_inputs(plan: Plan, inputs: Mapping[str, Any]) -> list[Problem]:
 
 def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
     wiring = Wiring.of(graph, check.catalogue, check.masks if check.for_run else None)
-    yield from _check_nodes(graph, wiring, check.names)
+    yield from _check_keys(graph)
+    yield from _check_nodes(graph, wiring, check)
     yield from _check_names(wiring)
     for link in graph.links:
         yield from _check_link(link, wiring)
     yield from check_values(wiring, for_run=check.for_run, imported=check.imported)
     if check.for_run:
-        known = {name: [(id, wiring.specs[id]) for id in ids] for name, ids in _input_nodes(wiring).items()}
+        known = {
+            name: [(id, wiring.specs[id]) for id in ids] for name, ids in _named_nodes(wiring, BlockKind.INPUT).items()
+        }
         yield from check_run_inputs(known, check.inputs)
     yield from _check_settings(graph, wiring)
     yield from _check_starts(wiring)
@@ -107,7 +117,30 @@ def _check_sub_graphs(graph: Graph, check: _Check) -> Iterator[Problem]:
             yield Problem(f"two different graphs of this document are version {part.version} of graph {part.id}")
 
 
-def _check_nodes(graph: Graph, wiring: Wiring, names: Mapping[str, str]) -> Iterator[Problem]:
+def _check_keys(graph: Graph) -> Iterator[Problem]:
+    """Unknown keys are kept and mean nothing: one that is nearly a known one was most likely meant to be it."""
+    for key, known in _misspelt(graph):
+        yield Problem(f"a graph has no key '{key}', it is ignored; did you mean '{known}'?", severity="warning")
+    for node in graph.nodes:
+        for key, known in _misspelt(node):
+            told = f"a node has no key '{key}', it is ignored; did you mean '{known}'?"
+            yield Problem(told, node.id, severity="warning")
+    for link in graph.links:
+        for key, known in _misspelt(link):
+            told = f"link {link.id}: a link has no key '{key}', it is ignored; did you mean '{known}'?"
+            yield Problem(told, severity="warning")
+
+
+def _misspelt(part: Graph | Node | Link) -> Iterator[tuple[str, str]]:
+    """Each unknown key that is nearly a known one which is not given, and that one."""
+    unknown = [key for key in part.model_extra or () if key not in FOREIGN_KEYS]
+    if unknown:
+        absent = type(part).model_fields.keys() - part.model_fields_set
+        found = ((key, meant(key, absent)) for key in unknown)
+        yield from ((key, known) for key, known in found if known is not None)
+
+
+def _check_nodes(graph: Graph, wiring: Wiring, check: _Check) -> Iterator[Problem]:
     for node in graph.nodes:
         if wiring.nodes[node.id] is not node:
             yield Problem(f"node id '{node.id}' is used more than once", node.id)
@@ -116,18 +149,23 @@ def _check_nodes(graph: Graph, wiring: Wiring, names: Mapping[str, str]) -> Iter
             yield Problem(f"a node id is at most {MAX_NODE_ID} bytes long", node.id)
         spec = wiring.specs.get(node.id)
         if spec is None:
-            name = names.get(node.block_id)
-            told = (
-                f"there is no block {name} here ('{node.block_id}')" if name else f"there is no block '{node.block_id}'"
-            )
-            yield Problem(told, node.id, missing=True)
+            yield Problem(_no_block(node.block_id, check), node.id, missing=True)
         elif not spec.enabled:
             yield Problem(f"block {spec.name} is disabled", node.id, missing=True)
 
 
+def _no_block(block_id: str, check: _Check) -> str:
+    name = check.names.get(block_id)
+    return (
+        f"there is no block {name} here ('{block_id}')"
+        if name
+        else (f"there is no block '{block_id}'{hint(block_id, check.block_names)}")
+    )
+
+
 def _check_names(wiring: Wiring) -> Iterator[Problem]:
     """Input and output nodes are known outside by their names."""
-    input_nodes = _input_nodes(wiring)
+    first_of = {kind: _named_nodes(wiring, kind) for kind in (BlockKind.INPUT, BlockKind.OUTPUT)}
     for id, node in wiring.nodes.items():
         kind = wiring.kind(id)
         if kind not in (BlockKind.INPUT, BlockKind.OUTPUT):
@@ -137,8 +175,9 @@ def _check_names(wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"an {kind.value.lower()} node needs a name", id, "name")
         elif not _is_storable(name):
             yield Problem("a name cannot contain NUL or half a surrogate pair", id, "name")
-        elif kind is BlockKind.INPUT and (first := input_nodes[name][0]) != id:
-            told = f"the input node '{first}' has the name '{name}' too: both get the run's input of that name"
+        elif (first := first_of[kind][name][0]) != id:
+            told = "both get the run's input of that name" if kind is BlockKind.INPUT else "their values are one list"
+            told = f"the {kind.value.lower()} node '{first}' has the name '{name}' too: {told}"
             yield Problem(told, id, "name", severity="warning")
 
 
@@ -150,12 +189,12 @@ def _is_storable(name: str) -> bool:
         return False
 
 
-def _input_nodes(wiring: Wiring) -> dict[str, list[str]]:
-    """Name → ids of the input nodes, in the order of the document."""
+def _named_nodes(wiring: Wiring, kind: BlockKind) -> dict[str, list[str]]:
+    """Name → ids of the input or output nodes, in the order of the document."""
     found: dict[str, list[str]] = {}
     for id, node in wiring.nodes.items():
         name = node.input_default.get("name")
-        if wiring.kind(id) is BlockKind.INPUT and isinstance(name, str):
+        if wiring.kind(id) is kind and isinstance(name, str):
             found.setdefault(name, []).append(id)
     return found
 
@@ -184,8 +223,18 @@ def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
     elif not is_tool_pin(link.source_name):
         pin, declared = base_name(link.source_name), output_pins(wiring.nodes[link.source_id], spec)
         if pin not in declared:
-            message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared)})"
-            yield Problem(message, link.source_id, link.source_name)
+            message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared, pin)})"
+            yield Problem(message, link.source_id, link.source_name, missing=True)
+        elif pin == ERROR_PIN:
+            yield from _check_error_selector(link)
+
+
+def _check_error_selector(link: Link) -> Iterator[Problem]:
+    """A text has no entries: what can be selected from the error pin is what the engine knows of the failure."""
+    steps = split(link.source_name)[1]
+    if steps and (steps[0].kind == "$" or steps[0].part not in ERROR_FACTS):
+        told = f"link {link.id}: nothing of that name can be selected from 'error': {', '.join(ERROR_FACTS)}"
+        yield Problem(told, link.source_id, link.source_name, "warning")
 
 
 def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
@@ -198,8 +247,8 @@ def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
     elif not is_tool_pin(link.sink_name):
         pin, declared = base_name(link.sink_name), input_pins(wiring.nodes[link.sink_id], spec)
         if pin not in declared:
-            message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared)})"
-            yield Problem(message, link.sink_id, link.sink_name)
+            message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared, pin)})"
+            yield Problem(message, link.sink_id, link.sink_name, missing=True)
         try:
             check_sink(link.sink_name)
         except ValueError as error:
@@ -211,8 +260,8 @@ def _check_length(link: Link, node_id: str, pin: str) -> Iterator[Problem]:
         yield Problem(f"link {link.id}: the name of a pin is at most {MAX_PIN} bytes long", node_id, pin)
 
 
-def _listed(pins: Mapping[str, Any]) -> str:
-    return f"it has: {', '.join(list(pins)[:20])}" if pins else "it has none"
+def _listed(pins: Mapping[str, Any], wanted: str) -> str:
+    return f"it has: {', '.join(list(pins)[:20])}{hint(wanted, pins)}" if pins else "it has none"
 
 
 def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
@@ -226,7 +275,8 @@ def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
 
 def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None) -> Iterator[Problem]:
     for key in unknown_settings(settings):
-        yield Problem(f"there is no setting '{key}'", node_id, severity="warning")
+        told = f"there is no setting '{key}'{hint(key, type(settings).model_fields)}"
+        yield Problem(told, node_id, severity="warning")
     for key in WITHOUT_EFFECT:
         if (
             key in type(settings).model_fields and getattr(settings, key) is not None

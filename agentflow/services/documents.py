@@ -7,17 +7,20 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from agentflow.blocks import known
+from agentflow.blocks import known, registry
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import GraphInvalid, Problem, TooLarge
 from agentflow.graph.exchange import modernised, normalised
+from agentflow.graph.former_pins import with_present_pins
 from agentflow.graph.model import Graph
+from agentflow.graph.shorthand import with_ids, with_schemas
 from agentflow.graph.validation import validate
 from agentflow.graph.wiring import Masks, with_static_links
 from agentflow.settings import settings
@@ -39,8 +42,22 @@ MAX_KNOWN: Final = 1000
 """Documents whose fingerprint this process remembers."""
 
 
-def read(document: Mapping[str, Any]) -> Graph:
-    """The graph that `document` describes, in today's form: links that are static by nature are marked so.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A document that was read.
+
+    Attributes:
+        graph: what it says, in today's form.
+        warnings: what had to be changed for that.
+    """
+
+    graph: Graph
+    warnings: tuple[Problem, ...]
+
+
+def read(document: Mapping[str, Any]) -> Given:
+    """The graph that `document` describes, in today's form: pins have their present names, links that are static by
+    nature are marked so, and what its author wrote shorter is spelled out.
 
     Only its shape is checked.
 
@@ -50,29 +67,31 @@ def read(document: Mapping[str, Any]) -> Graph:
     """
     _refuse_too_many(document)
     try:
-        return brought_up_to_date(Graph.model_validate(document))
+        graph = Graph.model_validate(with_ids(document, registry.id_of))
     except ValidationError as error:
         problems = [_problem(document, entry["loc"], entry["msg"]) for entry in error.errors(include_url=False)]
         raise GraphInvalid("the document has not the shape of a graph", problems) from None
+    return brought_up_to_date(graph)
 
 
-def brought_up_to_date(graph: Graph) -> Graph:
+def brought_up_to_date(graph: Graph) -> Given:
     """`graph` in today's form, as far as its blocks are here to tell."""
-    return with_static_links(modernised(graph), catalogue)
+    present, warnings = with_present_pins(modernised(graph), catalogue)
+    return Given(with_static_links(with_schemas(present, catalogue), catalogue), tuple(warnings))
 
 
-def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
+def check(given: Given, *, imported: bool = False) -> tuple[Problem, ...]:
     """Hold the graph against the rules for saving it; returns the warnings.
 
     Args:
-        graph: the graph.
-        imported: it comes from elsewhere: literals that do not fit are warned about, and blocks may be missing (then
-            the problems hold errors, which `is_complete` finds).
+        given: the document that was read.
+        imported: it comes from elsewhere: literals that do not fit are warned about, and blocks and pins may be missing
+            (then the problems hold errors, which `is_complete` finds).
 
     Raises:
         GraphInvalid: it breaks some; holds all problems, warnings too.
     """
-    problems = problems_of(graph, imported=imported)
+    problems = (*given.warnings, *problems_of(given.graph, imported=imported))
     if any(problem.severity == "error" and not (imported and problem.missing) for problem in problems):
         raise GraphInvalid("the graph is not valid", problems)
     return problems
@@ -80,7 +99,7 @@ def check(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
 
 def problems_of(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     """All that is wrong with saving the graph; see `check`."""
-    return tuple(validate(graph, catalogue, imported=imported, names=known.NAMES))
+    return tuple(validate(graph, catalogue, imported=imported, names=known.NAMES, block_names=registry.names()))
 
 
 def problems_of_run(
@@ -95,7 +114,7 @@ def problems_of_run(
 
 
 def is_complete(problems: Sequence[Problem]) -> bool:
-    """Whether the graph that has these problems can run: no block of it is missing."""
+    """Whether the graph that has these problems can run: no block and no pin of it is missing."""
     return all(problem.severity == "warning" for problem in problems)
 
 

@@ -50,8 +50,8 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
         session: the transaction.
         owner_id: whose it is.
         document: what it says.
-        imported: it comes from elsewhere; None: as the document looks. Then it is stored even if blocks are missing
-            (`valid` is false, and it cannot run), and literals that do not fit are only warned about.
+        imported: it comes from elsewhere; None: as the document looks. Then it is stored even if blocks or pins are
+            missing (`valid` is false, and it cannot run), and literals that do not fit are only warned about.
 
     Raises:
         GraphInvalid: with all problems, and their places.
@@ -60,10 +60,10 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
     given = documents.read(document)
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
     valid = documents.is_complete(problems)
-    problems += sub_graphs.missing(session, owner_id, given, "warning", with_parts=True)
-    placed = sub_graphs.placed(given, new_id(), 1)
+    problems += sub_graphs.missing(session, owner_id, given.graph, "warning", with_parts=True)
+    placed = sub_graphs.placed(given.graph, new_id(), 1)
     graph = placed.graph
-    new = _new_version(graph, documents.fingerprint(given), valid)
+    new = _new_version(graph, documents.fingerprint(given.graph), valid)
     stored.create(session, owner_id, graph.id, graph.name, graph.description, new)
     _store_parts(session, owner_id, placed)
     return Saved(graph.id, 1, graph.name, True, problems, valid)
@@ -99,14 +99,14 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], im
     if digest is not None and (found := stored.find_inline(session, owner_id, digest)) is not None:
         return found
     given = documents.read(document)
-    digest = documents.fingerprint(given)
+    digest = documents.fingerprint(given.graph)
     _known.keep(document, digest)
     if (found := stored.find_inline(session, owner_id, digest)) is not None:
         return found
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
     if not documents.is_complete(problems):
-        raise GraphInvalid("blocks of this graph are missing here", problems)
-    placed = sub_graphs.placed(given, new_id(), 1)
+        raise GraphInvalid("blocks or pins of this graph are missing here", problems)
+    placed = sub_graphs.placed(given.graph, new_id(), 1)
     graph = placed.graph
     plan = compile_plan(graph, catalogue)
     new = NewVersion(graph.to_json(), plan.to_json(), digest)
@@ -134,13 +134,13 @@ def replace(
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
     valid = documents.is_complete(problems)
     head = _own_head(session, owner_id, graph_id)
-    problems += sub_graphs.missing(session, owner_id, given, "warning", with_parts=True)
-    digest = documents.fingerprint(given)
+    problems += sub_graphs.missing(session, owner_id, given.graph, "warning", with_parts=True)
+    digest = documents.fingerprint(given.graph)
     if digest == head.digest or (valid and not head.valid and _says(session, head, digest)):
         if valid and not head.valid:  # what was missing has been installed
             _complete(session, graph_id, head.latest_version, digest)
         return Saved(graph_id, head.latest_version, head.name, False, problems, valid)
-    placed = sub_graphs.placed(given, graph_id, head.latest_version + 1)
+    placed = sub_graphs.placed(given.graph, graph_id, head.latest_version + 1)
     graph = placed.graph
     new = _new_version(graph, digest, valid)
     stored.add_version(session, graph_id, graph.version, graph.name, graph.description, new)
@@ -151,12 +151,12 @@ def replace(
 def _says(session: Session, head: Head, digest: str) -> bool:
     """Whether an incomplete graph, read with the blocks that are here today, has this fingerprint."""
     graph = document_of(session, head.id, head.latest_version)
-    return documents.fingerprint(documents.brought_up_to_date(graph)) == digest
+    return documents.fingerprint(documents.brought_up_to_date(graph).graph) == digest
 
 
 def _complete(session: Session, graph_id: UUID, version: int, digest: str) -> None:
     """Give a version, and its parts, the plans that they could not have when they were stored."""
-    graph = documents.brought_up_to_date(document_of(session, graph_id, version))
+    graph = documents.brought_up_to_date(document_of(session, graph_id, version)).graph
     for one in (graph, *graph.parts()):
         own = digest if one is graph else documents.fingerprint(one)
         stored.complete(session, one.id, one.version, compile_plan(one, catalogue).to_json(), own)
@@ -228,7 +228,8 @@ def problems(document: dict[str, Any]) -> list[Problem]:
         TooLarge: too many nodes.
     """
     try:
-        return list(documents.problems_of(documents.read(document), imported=is_export(document)))
+        given = documents.read(document)
+        return [*given.warnings, *documents.problems_of(given.graph, imported=is_export(document))]
     except GraphInvalid as invalid:
         return list(invalid.problems)
 

@@ -83,7 +83,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
         graph = document_of(session, graph_id, version)
         problems = documents.problems_of(graph, imported=True) if text is None else ()
         if any(problem.severity == "error" for problem in problems):
-            raise GraphInvalid("blocks of this graph are missing here", problems) from None
+            raise GraphInvalid("blocks or pins of this graph are missing here", problems) from None
         plan = compile_plan(graph, catalogue)
     _plans.put(key, plan, len(plan.nodes))
     return plan

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from agentflow.blocks.base import Block, check_output
 from agentflow.dispatch import publish
-from agentflow.engine.codec import dumps
+from agentflow.engine.codec import dumps, loads
 from agentflow.engine.routing import Batch, Router
 from agentflow.errors import BlockBug, EngineError, Unavailable
 from agentflow.graph.plan import PlanNode
@@ -21,6 +21,7 @@ from agentflow.logs import log_outage
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Claim, Settled
 from agentflow.storage.runs import Ready
+from agentflow.worker.error_facts import error_facts
 from agentflow.worker.follow import failed, follow
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext
@@ -143,7 +144,7 @@ class Attempt:
             if self._atomic and change.status not in ("COMPLETED", "WAITING"):
                 self._batch = Batch(first=self.claim.emitted)
             if error is not None:
-                self._router.add_error(self._batch, error, self.claim.attempt)
+                self._router.add_error(self._batch, error, self.claim.attempt, self._facts(change.reason))
             settled, change = self._settle_or_fail(change)
             follow(
                 self.process,
@@ -154,6 +155,12 @@ class Attempt:
                 stops=change.stops,
             )
             return settled
+
+    def _facts(self, reason: str | None) -> dict[str, Any] | None:
+        if not self._router.selects_from_error:
+            return None
+        delivered = loads(self.claim.inputs) if self.claim.inputs else {}
+        return error_facts(self.run, self.node, self.idx, self.claim.attempt, reason, delivered)
 
     def hand_back(self) -> None:
         """This process is being stopped: another shall make a new attempt. What was stored stays stored."""

@@ -21,6 +21,7 @@ from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Overdue
 from agentflow.storage.runs import Ready
+from agentflow.worker.error_facts import error_facts, stored_inputs
 from agentflow.worker.finalise import finalise
 from agentflow.worker.follow import (
     end_if_quiescent,
@@ -193,7 +194,11 @@ class Recovery:
         node, idx = key
         batch = Batch(first=emitted)
         own = run.plan.nodes[node]
-        Router(own).add_error(batch, message, attempt)
+        router = Router(own)
+        facts = None
+        if router.selects_from_error:
+            facts = error_facts(run, own, idx, attempt, reason, stored_inputs(run, own, idx))
+        router.add_error(batch, message, attempt, facts)
         change = failed(run, node, Change("FAILED", reason, message, frees=own.settings.concurrency is not None))
         settled = self._process.hot.settle(
             run.plan,

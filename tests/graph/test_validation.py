@@ -70,6 +70,30 @@ SELF: dict[str, Any] = {"a": "echo"}
             id="bad index",
         ),
         pytest.param({"a": "echo", "b": "echo"}, ["a.error>b.input"], [], id="every block has an error pin"),
+        pytest.param(
+            {"a": "echo", "b": "echo"},
+            ["a.error_#_inputs_#_input>b.input", "a.error_#_nod>b.data", "a.error_$_0>b.data_#_x"],
+            [
+                ("message, node, title, block, index", "a", "error_#_nod", "warning"),
+                ("nothing of that name", "a", "error_$_0", "warning"),
+            ],
+            id="what can be selected from a failure",
+        ),
+        pytest.param(
+            {"a": "echo", "b": "adder"},
+            ["a.outptu>b.valuse"],
+            [
+                ("it has: output, error; did you mean 'output'?", "a", "outptu", "error"),
+                ("did you mean 'values'?", "b", "valuse", "error"),
+            ],
+            id="pins that are nearly right",
+        ),
+        pytest.param(
+            {"g": ("agent", {**SCHEMAS, "graph_id": "child", "topic": 1})},
+            [],
+            [("'child' is neither the id of a graph", "g", "graph_id", "error")],
+            id="a sub-graph that is not in the document",
+        ),
         pytest.param({"t": "tooler", "b": "echo"}, ["t.tools_^_b_~_input>b.input"], [], id="tool pin"),
         pytest.param({"t": "tooler", "b": "echo"}, ["t.tools>b.input"], [], id="the pin tools"),
         pytest.param({"a": "echo", "b": "echo"}, ["a.tools>b.tools_^_b_~_x"], [], id="tool pins of any block"),
@@ -129,7 +153,10 @@ SELF: dict[str, Any] = {"a": "echo"}
             id="two inputs of one name",
         ),
         pytest.param(
-            {"o": ("output", {"name": "x"}), "p": ("output", {"name": "x"})}, [], [], id="two outputs of one name"
+            {"o": ("output", {"name": "x"}), "p": ("output", {"name": "x"})},
+            [],
+            [("'o' has the name 'x' too: their values are one list", "p", "name", "warning")],
+            id="two outputs of one name",
         ),
         pytest.param(
             {"a": ("adder", {"a": "one", "b": "2", "items": ["x"], "values": 5, "flag": "maybe", "text": {}})},

@@ -10,7 +10,7 @@ from agentflow.services import documents
 
 
 def fingerprint(document) -> str:
-    return documents.fingerprint(documents.read(document))
+    return documents.fingerprint(documents.read(document).graph)
 
 
 def test_copies_of_a_graph_say_the_same(echo):

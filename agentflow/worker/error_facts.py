@@ -1,0 +1,54 @@
+"""What a failed node execution tells on its error pin besides its message: which item it was, and what it was given.
+
+Links select from it (`error_#_inputs_#_url`); the pin itself gives the message, a text. Secrets stay hidden.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentflow.engine.codec import loads
+from agentflow.engine.inputs import collect
+from agentflow.errors import BadInput
+from agentflow.graph.plan import PlanNode
+from agentflow.services import secrecy
+from agentflow.settings import settings
+from agentflow.storage.connect import session
+from agentflow.storage.node_views import Budget, Key, delivered
+from agentflow.worker.process import RunContext
+
+
+def error_facts(
+    run: RunContext, node: PlanNode, idx: int, attempt: int, reason: str | None, delivered: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What links may select (`graph.catalogue.ERROR_FACTS`), but for the message.
+
+    Args:
+        run: the run.
+        node: the node.
+        idx: its execution.
+        attempt: the attempt that failed.
+        reason: why: the kind of failure, or `timeout`, `worker_lost`.
+        delivered: what links brought to it, {pin: value}.
+    """
+    mask = run.masks.get(node.id, {})
+    try:
+        inputs = collect(node, delivered, mask)
+    except BadInput:  # for this it has failed
+        inputs = {**node.input_default, **delivered, **mask}
+    return {
+        "node": node.id,
+        "title": node.title,
+        "block": node.block_name,
+        "index": idx,
+        "attempt": attempt,
+        "reason": reason,
+        "inputs": secrecy.hide_inputs(node, inputs),
+    }
+
+
+def stored_inputs(run: RunContext, node: PlanNode, idx: int) -> dict[str, Any]:
+    """What links brought to a node execution whose worker is gone, {pin: value}."""
+    most = settings().max_value_bytes
+    with session() as opened:
+        found = delivered(opened, run.run_id, [(node.number, pin, idx) for pin in node.pins], Budget(most, most, 0))
+    return {pin: loads(value.text or "null") for pin, (_, value) in found.get(Key(node.number, idx), {}).items()}
