@@ -8,7 +8,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import blocks, events, graphs, health, problems, reviews, runs
+from agentflow.api import blocks, events, graphs, health, problems, reviews, runs, schemas
 from agentflow.api.auth import Doorkeeper
 from agentflow.api.docs import docs
 from agentflow.api.events import StreamSlots
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.before_request(_number)
     app.after_request(_harden)
     problems.register(app)
-    for module in (graphs, runs, reviews, events, blocks, health):
+    for module in (graphs, runs, reviews, events, blocks, schemas, health):
         app.register_api(module.api)
     app.register_blueprint(docs)
     return app

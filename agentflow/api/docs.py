@@ -9,7 +9,6 @@ from pathlib import Path
 from flask import Blueprint, Response, current_app, send_from_directory
 
 from agentflow.api.replies import json_response
-from agentflow.graph.document_schema import document_schema
 
 _OURS = Path(__file__).parent / "static"
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
@@ -21,12 +20,6 @@ docs = Blueprint("docs", __name__)
 def openapi() -> Response:
     """The OpenAPI document."""
     return json_response(current_app.api_doc)  # type: ignore[attr-defined]  # the app is a flask_openapi3.OpenAPI
-
-
-@docs.get("/api/v1/schemas/graph")
-def graph_schema() -> Response:
-    """The JSON Schema of a graph's document, for editors. It belongs to nobody, so no key is needed."""
-    return json_response(document_schema())
 
 
 @docs.get("/docs")

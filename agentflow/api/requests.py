@@ -58,7 +58,7 @@ def malformed(error: ValidationError) -> Malformed:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body.decode())
+        return json.loads(body.decode("utf-8-sig"))  # RFC 8259 lets a reader pass over a byte order mark
     except UnicodeDecodeError:
         raise Malformed("the body is not JSON: it is not UTF-8") from None
     except json.JSONDecodeError as error:

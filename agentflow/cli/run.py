@@ -17,11 +17,18 @@ from agentflow.cli.tables import echo_json
 from agentflow.client import Client
 from agentflow.schemas.runs import RunAccepted
 
+_JSON_FILE = click.File(encoding="utf-8-sig")  # a byte order mark, as some editors write it, is passed over
+
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("graph", metavar="FILE")
 @click.option("-i", "--input", "pairs", multiple=True, metavar="NAME=VALUE", help="An input: JSON, else text.")
-@click.option("--input-json", type=click.File(), metavar="FILE", help="All inputs, as a JSON object; - reads stdin.")
+@click.option(
+    "--input-json",
+    type=_JSON_FILE,
+    metavar="FILE",
+    help="All inputs, as a JSON object; - reads stdin.",
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label to find the run by.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--version", "graph_version", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
@@ -104,7 +111,7 @@ def read_document(path: Path) -> dict[str, Any]:
         click.BadParameter: it cannot be read, or is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{path}: {error}", param_hint="FILE") from None
     if not isinstance(content, dict):

@@ -175,6 +175,11 @@ class Graph(_Document):
             yield inner
             waiting.extend(reversed(inner.sub_graphs))
 
+    def block_ids(self) -> list[str]:
+        """The ids of the blocks of its nodes and those of its parts, each once; of those that can be a block's."""
+        found = {node.block_id for graph in (self, *self.parts()) for node in graph.nodes}
+        return sorted(filter(str.isprintable, found))
+
     def to_json(self) -> str:
         """The document as JSON text in ASCII, which PostgreSQL's `json` type takes whatever it contains."""
         return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))

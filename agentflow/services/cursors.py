@@ -1,4 +1,8 @@
-"""How does a list say where its next page begins? By an opaque text that holds the key of the last thing shown."""
+"""Says where the next page of a list begins: an opaque text that holds the list's name and the key of the last thing.
+
+The name is that of one list, with the run or graph that it belongs to: a cursor of another list is refused, and never
+read as a place in this one.
+"""
 
 import binascii
 import json
@@ -9,36 +13,36 @@ from uuid import UUID
 from agentflow.errors import Malformed
 
 
-def cursor(*key: int | str | UUID) -> str:
-    """The cursor that stands for `key`."""
-    text = json.dumps([part if isinstance(part, int) else str(part) for part in key], separators=(",", ":"))
+def cursor(of: str, *key: int | str | UUID) -> str:
+    """The cursor that stands for `key` in the list `of`."""
+    text = json.dumps([of, *(part if isinstance(part, int) else str(part) for part in key)], separators=(",", ":"))
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def integers(text: str | None, length: int) -> tuple[int, ...] | None:
-    """The `length` integers in a cursor; None for no cursor.
+def integers(of: str, text: str | None, length: int) -> tuple[int, ...] | None:
+    """The `length` integers in a cursor of the list `of`; None for no cursor.
 
     Raises:
         Malformed: it is no cursor of this list.
     """
     if text is None:
         return None
-    key = _decode(text)
+    key = _decode(of, text)
     limit = 2**31
     if len(key) != length or not all(type(part) is int and -limit <= part < limit for part in key):
         raise Malformed(f"{text!r} is no cursor of this list")
     return tuple(key)
 
 
-def identifier(text: str | None) -> UUID | None:
-    """The id in a cursor; None for no cursor.
+def identifier(of: str, text: str | None) -> UUID | None:
+    """The id in a cursor of the list `of`; None for no cursor.
 
     Raises:
         Malformed: it is no cursor of this list.
     """
     if text is None:
         return None
-    key = _decode(text)
+    key = _decode(of, text)
     try:
         (only,) = key
         return UUID(only)
@@ -46,9 +50,9 @@ def identifier(text: str | None) -> UUID | None:
         raise Malformed(f"{text!r} is no cursor of this list") from None
 
 
-def _decode(text: str) -> list[Any]:  # what is inside is checked by the caller
+def _decode(of: str, text: str) -> list[Any]:  # what else is inside is checked by the caller
     try:
         key = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         raise Malformed(f"{text!r} is no cursor of this list") from None
-    return key if isinstance(key, list) else []
+    return key[1:] if isinstance(key, list) and key[:1] == [of] else []

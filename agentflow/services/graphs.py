@@ -78,7 +78,8 @@ def _store_parts(session: Session, owner_id: UUID, placed: Placed) -> None:
 
 def _new_version(graph: Graph, digest: str, valid: bool) -> NewVersion:
     """What is stored of a graph that was checked; without a plan where blocks of it, or of its parts, are missing."""
-    return NewVersion(graph.to_json(), compile_plan(graph, catalogue).to_json() if valid else None, digest)
+    plan = compile_plan(graph, catalogue).to_json() if valid else None
+    return NewVersion(graph.to_json(), plan, digest, graph.block_ids())
 
 
 def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Problem, ...]:
@@ -109,7 +110,7 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], im
     placed = sub_graphs.placed(given.graph, new_id(), 1)
     graph = placed.graph
     plan = compile_plan(graph, catalogue)
-    new = NewVersion(graph.to_json(), plan.to_json(), digest)
+    new = NewVersion(graph.to_json(), plan.to_json(), digest, graph.block_ids())
     if stored.create_inline(session, owner_id, graph.id, graph.name, new):
         _store_parts(session, owner_id, placed)
         plans.keep(graph, plan)
@@ -189,8 +190,14 @@ def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -
 
 def page(session: Session, owner_id: UUID, after: str | None, limit: int) -> tuple[list[Head], str | None]:
     """One page of the owner's graphs, the newest first, and the cursor of the next page."""
-    found = stored.page(session, owner_id, cursors.identifier(after), limit + 1)
-    return list(found[:limit]), cursors.cursor(found[limit - 1].id) if len(found) > limit else None
+    found = stored.page(session, owner_id, cursors.identifier("graphs", after), limit + 1)
+    heads = [head._replace(valid=head.valid and all(map(_is_here, head.blocks))) for head in found[:limit]]
+    return heads, cursors.cursor("graphs", found[limit - 1].id) if len(found) > limit else None
+
+
+def _is_here(block_id: str) -> bool:
+    spec = catalogue(block_id)
+    return spec is not None and spec.enabled
 
 
 def versions(
@@ -202,9 +209,11 @@ def versions(
         NotFound: the owner has no such graph.
     """
     _head(session, owner_id, graph_id)
-    key = cursors.integers(after, 1)
+    key = cursors.integers(f"versions/{graph_id}", after, 1)
     found = stored.page_of_versions(session, graph_id, key[0] if key else None, limit + 1)
-    return list(found[:limit]), cursors.cursor(found[limit - 1].version) if len(found) > limit else None
+    return list(found[:limit]), cursors.cursor(f"versions/{graph_id}", found[limit - 1].version) if len(
+        found
+    ) > limit else None
 
 
 def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:

@@ -51,7 +51,7 @@ def page(
     plan = plan_of(session, run.graph_id, run.graph_version)
     masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
     number = _number(plan, wanted.node_id)
-    key = cursors.integers(after, 2)
+    key = cursors.integers(f"nodes/{run_id}", after, 2)
     rows = node_views.page(
         session,
         run_id,
@@ -63,7 +63,9 @@ def page(
     )
     items = _views(session, run_id, plan.masked(masks) if masks else plan, masks, list(rows[:limit]), budget)
     last = rows[limit - 1] if len(rows) > limit else None
-    return NodeExecutionList(items=items, next_cursor=cursors.cursor(last.node, last.idx) if last else None)
+    return NodeExecutionList(
+        items=items, next_cursor=cursors.cursor(f"nodes/{run_id}", last.node, last.idx) if last else None
+    )
 
 
 def _number(plan: Plan, node_id: str | None) -> int | None:

@@ -26,9 +26,9 @@ def page(
     session: Session, owner_id: UUID, status: ReviewStatus | None, run_id: UUID | None, after: str | None, limit: int
 ) -> ReviewList:
     """One page of the owner's reviews, the newest first."""
-    found = reviews.page(session, owner_id, status, run_id, cursors.identifier(after), limit + 1)
+    found = reviews.page(session, owner_id, status, run_id, cursors.identifier("reviews", after), limit + 1)
     items = [_view(session, row) for row in found[:limit]]
-    return ReviewList(items=items, next_cursor=cursors.cursor(items[-1].id) if len(found) > limit else None)
+    return ReviewList(items=items, next_cursor=cursors.cursor("reviews", items[-1].id) if len(found) > limit else None)
 
 
 def get(session: Session, owner_id: UUID, review_id: UUID) -> ReviewView:

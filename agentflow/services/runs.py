@@ -60,9 +60,9 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
 
 def page(session: Session, owner_id: UUID, wanted: RunFilter, after: str | None, limit: int) -> RunList:
     """One page of the owner's runs, the newest first."""
-    found = run_views.page(session, owner_id, wanted, cursors.identifier(after), limit + 1)
+    found = run_views.page(session, owner_id, wanted, cursors.identifier("runs", after), limit + 1)
     items = [summary(session, run) for run in found[:limit]]
-    return RunList(items=items, next_cursor=cursors.cursor(items[-1].id) if len(found) > limit else None)
+    return RunList(items=items, next_cursor=cursors.cursor("runs", items[-1].id) if len(found) > limit else None)
 
 
 def outputs(
@@ -75,7 +75,7 @@ def outputs(
     """
     run = find(session, owner_id, run_id)
     plan = plan_of(session, run.graph_id, run.graph_version)
-    key = cursors.integers(after, 3)
+    key = cursors.integers(f"outputs/{run_id}", after, 3)
     place = (key[0], key[1], key[2]) if key else None
     lines = _lines(session, run_id, plan, limit=limit + 1, name=name, after=place, budget=values.FULL)
     last = lines[limit - 1] if len(lines) > limit else None
@@ -89,7 +89,7 @@ def outputs(
             )
             for line in lines[:limit]
         ],
-        next_cursor=cursors.cursor(last.node, last.idx, last.ordinal) if last else None,
+        next_cursor=cursors.cursor(f"outputs/{run_id}", last.node, last.idx, last.ordinal) if last else None,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, text, update
+from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,11 +17,12 @@ from agentflow.storage.tables import GraphHead, GraphVersion, Run
 
 
 class NewVersion(NamedTuple):
-    """A version to be written: document and plan as JSON text. No plan: a block of it is missing."""
+    """A version to be written: document and plan as JSON text, and the ids of its blocks. No plan: one is missing."""
 
     document: str
     plan: str | None
     digest: str
+    blocks: list[str]
 
     @property
     def valid(self) -> bool:
@@ -41,6 +42,7 @@ class Head(NamedTuple):
     updated_at: datetime
     valid: bool
     part_of: UUID | None
+    blocks: list[str]
 
 
 class VersionLine(NamedTuple):
@@ -61,11 +63,15 @@ _HEAD = (
     GraphHead.updated_at,
     GraphHead.valid,
     GraphHead.part_of,
+    GraphVersion.blocks,
 )
 
 
 def _heads(owner_id: UUID) -> Select[*tuple[Any, ...]]:
-    return select(*_HEAD).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
+    latest = and_(GraphVersion.graph_id == GraphHead.id, GraphVersion.version == GraphHead.latest_version)
+    return (
+        select(*_HEAD).join(GraphVersion, latest).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
+    )
 
 
 def create(
@@ -126,7 +132,7 @@ def find_inline(session: Session, owner_id: UUID, digest: str) -> UUID | None:
 def find(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False) -> Head | None:
     """The graph's head. `lock`: nobody else adds a version or deletes it until this transaction ends."""
     query = _heads(owner_id).where(GraphHead.id == graph_id)
-    row = session.execute(query.with_for_update() if lock else query).one_or_none()
+    row = session.execute(query.with_for_update(of=GraphHead) if lock else query).one_or_none()
     return Head(*row) if row else None
 
 
@@ -149,7 +155,14 @@ def add_version(session: Session, graph_id: UUID, number: int, name: str, descri
 
 def _add_version(session: Session, graph_id: UUID, number: int, new: NewVersion) -> None:
     session.add(
-        GraphVersion(graph_id=graph_id, version=number, document=new.document, plan=new.plan, digest=new.digest)
+        GraphVersion(
+            graph_id=graph_id,
+            version=number,
+            document=new.document,
+            plan=new.plan,
+            digest=new.digest,
+            blocks=new.blocks,
+        )
     )
     session.flush()
 

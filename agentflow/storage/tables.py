@@ -162,6 +162,9 @@ class GraphVersion(Table):
     ]  # its compiled plan as JSON text: node, pin and link numbers are frozen here; None: a block
     # of it was missing
     digest: Mapped[str]  # SHA-256 of the document, in hex
+    blocks: Mapped[list[str]] = mapped_column(  # ids of the blocks that it and its parts are made of, each once
+        ARRAY(Text), server_default=text("'{}'")
+    )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -303,3 +303,19 @@ def test_a_graph_of_ten_thousand_nodes_works(api, rows):
     assert reply.status_code == 202
     assert rows()["node_executions"] == 1
     assert len(api.get(saved.headers["Location"]).json["nodes"]) == 10_000
+
+
+def test_a_byte_order_mark_before_a_document_is_passed_over(api, echo):
+    saved = api.post("/api/v1/graphs", data=b"\xef\xbb\xbf" + json.dumps(echo).encode())
+    assert saved.status_code == 201, saved.json
+
+
+def test_a_cursor_belongs_to_one_list(api, push, submit):
+    runs = [submit() for _ in range(2)]
+    of = {path: api.get(f"/api/v1{path}?limit=1").json["next_cursor"] for path in ("/runs", f"/runs/{runs[0]}/nodes")}
+    assert api.get(f"/api/v1/runs?after={of['/runs']}").status_code == 200
+    for path in ("/graphs", "/reviews", f"/runs/{runs[1]}/nodes", f"/runs/{runs[0]}/outputs"):
+        for cursor in filter(None, of.values()):
+            refused = api.get(f"/api/v1{path}?after={cursor}")
+            assert refused.status_code == 400, path
+            assert "no cursor of this list" in refused.json["detail"]

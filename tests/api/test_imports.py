@@ -212,6 +212,21 @@ def test_an_incomplete_graph_runs_once_its_blocks_are_installed(api, take, echo,
     assert outcome(saved["id"], {"word": "hi"})["outputs"] == {"said": ["hi"]}
 
 
+def test_a_graph_whose_block_is_gone_is_not_called_valid(api, take, echo, monkeypatch):
+    """Nor one whose sub-graph needs it."""
+    part = {**echo, "id": str(uuid4()), "nodes": [{**echo["nodes"][0], "block_id": "AgentNumberInput"}], "links": []}
+    saved = [take(echo, "")["id"], take({**echo, "sub_graphs": [part]}, "")["id"]]
+    gone = registry.id_of("AgentNumberInput")
+    look = registry.Registry.catalogue
+
+    def listed():
+        return {one["id"]: one["valid"] for one in api.get("/api/v1/graphs").json["items"]}
+
+    assert listed() == dict.fromkeys(saved, True)
+    monkeypatch.setattr(registry.Registry, "catalogue", lambda self, id: None if id == gone else look(self, id))
+    assert listed() == dict(zip(saved, (True, False), strict=True))
+
+
 def test_a_document_of_ones_own_must_be_whole(api, echo):
     echo["nodes"][0]["block_id"] = LOST
     refused = api.post("/api/v1/graphs", json=echo)
