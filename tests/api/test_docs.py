@@ -52,7 +52,8 @@ def test_the_openapi_document_names_every_route(app):
     assert routes <= described
     for path in routes:
         for operation in document["paths"][path].values():
-            assert operation["security"] == [{"key": []}]
+            needs_key = path not in ("/api/v1/schemas/graph",)  # which holds nothing of anybody's
+            assert operation.get("security") == ([{"key": []}] if needs_key else None)
             assert operation["summary"]
 
 
