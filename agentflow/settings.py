@@ -39,8 +39,11 @@ class Settings(BaseSettings):
     # The API
     max_body_bytes: int = Field(16 * _MEBIBYTE, gt=0, description="A larger request body is refused (413).")
     max_nodes: int = Field(20_000, gt=0, description="A graph with more nodes is refused.")
-    web_threads: int = Field(16, gt=1, description="Threads of the API's server process.")
-    max_event_streams: int = Field(8, gt=0, description="Event streams at once; an owner gets half of them.")
+    header_seconds: float = Field(10.0, gt=0, description="Seconds in which a request's headers must come; else 408.")
+    body_seconds: float = Field(60.0, gt=0, description="Seconds in which a request's headers and body must come.")
+    web_threads: int = Field(16, gt=0, description="Threads that serve requests in an API process; none of them waits.")
+    max_event_streams: int = Field(8, gt=0, description="Event streams of an API process; an owner gets half of them.")
+    max_block_waits: int = Field(8, gt=0, description="Requests that wait for a block, likewise; further ones get 202.")
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
 
     # Node executions

@@ -1,6 +1,5 @@
 """What does the web application consist of? The factory that puts its parts together."""
 
-from threading import BoundedSemaphore
 from uuid import UUID
 
 from flask import Response, g, request
@@ -11,7 +10,7 @@ from agentflow import __version__
 from agentflow.api import blocks, events, graphs, health, problems, reviews, runs, schemas
 from agentflow.api.auth import Doorkeeper
 from agentflow.api.docs import docs
-from agentflow.api.events import StreamSlots
+from agentflow.api.places import Places
 from agentflow.api.rate import RateLimit
 from agentflow.api.requests import JsonRequest
 from agentflow.ids import new_id
@@ -51,8 +50,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["doorkeeper"] = Doorkeeper()
     app.extensions["rate"] = RateLimit(limits.request_rate)
-    app.extensions["event_streams"] = StreamSlots(min(limits.max_event_streams, limits.web_threads - 1))
-    app.extensions["block_waits"] = BoundedSemaphore(max(limits.web_threads // 2, 1))
+    app.extensions["event_streams"] = Places("event streams", limits.max_event_streams)
+    app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
     app.before_request(_number)
     app.after_request(_harden)
     problems.register(app)

@@ -1,13 +1,13 @@
 """`/api/v1/blocks`: what graphs can be made of."""
 
-from threading import BoundedSemaphore
-
 from flask import Response, current_app, url_for
 from pydantic import BaseModel
 
 from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.places import Places, client_gone, closing
 from agentflow.api.replies import json_response, reply
 from agentflow.engine.statuses import RUN_TERMINAL
+from agentflow.errors import Busy, TooMany
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult, ExecuteBlock
 from agentflow.services import block_runs, blocks
 
@@ -39,13 +39,18 @@ def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
     200 when it has ended, however it did; 202 when that takes longer than `wait` seconds, or when too many requests
     wait for blocks already: then `Location` is the run to ask for.
     """
-    places: BoundedSemaphore = current_app.extensions["block_waits"]
-    waits = places.acquire(blocking=False)
+    places: Places = current_app.extensions["block_waits"]
+    run_id = block_runs.start(owner_id(), path.block_id, body.inputs)
     try:
-        result = block_runs.execute(owner_id(), path.block_id, body.inputs, body.wait if waits else 0)
-    finally:
-        if waits:
-            places.release()
+        places.take(owner_id())
+    except (Busy, TooMany):
+        result = block_runs.look(run_id)
+    else:
+        gone = client_gone()
+        try:
+            result = block_runs.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
+        finally:
+            places.give_back(owner_id())
     response = reply(result, 200 if result.status in RUN_TERMINAL else 202)
     response.headers["Location"] = url_for("runs.get_run", run_id=result.run_id)
     return response

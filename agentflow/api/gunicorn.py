@@ -1,7 +1,9 @@
 """How does gunicorn serve the API? `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
 
-Threads, because requests wait for PostgreSQL and event streams wait for events. The address comes from the command
-line (`--bind`). It serves once the database is there; one that is not in order stops it before the first request.
+It binds the address (`--bind`), looks after the processes, and stops them in order; in each of them waitress serves
+(`server.py`). None of gunicorn's own kinds of worker reads a request whole before it gives it a thread, or has a
+deadline for headers. It serves once the database is there; one that is not in order stops it
+before the first request.
 """
 
 import sys
@@ -9,12 +11,9 @@ from typing import Any
 
 from agentflow.errors import EngineError
 from agentflow.services.readiness import await_database
-from agentflow.settings import settings
 
-worker_class = "gthread"
+worker_class = "agentflow.api.server.WaitressWorker"
 workers = 1  # raise it (--workers) for more than one core; rate limits and event streams are counted per process
-threads = settings().web_threads
-keepalive = 75  # seconds; longer than load balancers keep idle connections
 graceful_timeout = 10  # seconds in which running requests may end
 timeout = 60  # seconds after which a silent worker process is replaced; a request may take longer
 

@@ -7,9 +7,10 @@ only the id: a message of ours may name hosts and files.
 
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, g, has_app_context
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -66,6 +67,16 @@ TABLE: dict[type[AgentFlowError], Kind] = {
 }
 
 
+_BY_STATUS: dict[int, type[AgentFlowError]] = {
+    400: Malformed,
+    401: errors.Unauthenticated,
+    404: errors.NotFound,
+    413: errors.TooLarge,
+    500: AgentFlowError,
+    503: errors.Busy,
+}
+
+
 def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Response:
     """The problem document as a response."""
     document = ProblemDocument(
@@ -74,7 +85,7 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
         status=kind.status,
         detail=detail,
         errors=[ProblemPlace(**each.as_dict()) for each in problems[:MAX_PLACES]],
-        instance=f"urn:uuid:{g.request_id}" if "request_id" in g else None,
+        instance=f"urn:uuid:{g.request_id}" if has_app_context() and "request_id" in g else None,
     )
     if len(problems) > MAX_PLACES:
         document.errors.append(ProblemPlace(message=f"and {len(problems) - MAX_PLACES} more"))
@@ -83,6 +94,14 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
         response.headers["Retry-After"] = str(RETRY_AFTER)
     if kind.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def refusal(status: int, detail: str) -> Response:
+    """What the server answers by itself, before the application has seen the request."""
+    response = problem(_of_status(status), detail)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 
@@ -113,11 +132,7 @@ def of_http(error: HTTPException) -> ResponseReturnValue:
     if error.response is not None:  # a finished response that was raised
         return error.get_response()
     status = error.code or 500
-    names = {404: errors.NotFound, 413: errors.TooLarge, 401: errors.Unauthenticated, 400: Malformed}
-    if status in names:
-        kind = TABLE[names[status]]
-    else:
-        kind = Kind(status, error.name.lower().replace(" ", "-"), error.name)
+    kind = _of_status(status)
     detail = error.description or error.name
     if status == 413:
         detail = f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes, the limit here"
@@ -145,6 +160,14 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(RecursionError, of_depth)
     app.register_error_handler(Exception, of_bug)
+
+
+def _of_status(status: int) -> Kind:
+    """The kind for an error that is known by its status alone."""
+    if status in _BY_STATUS:
+        return TABLE[_BY_STATUS[status]]
+    name = HTTPStatus(status).phrase
+    return Kind(status, name.lower().replace(" ", "-"), name)
 
 
 def _default_message(cls: type[Exception]) -> str:

@@ -1,6 +1,7 @@
 """The application as a WSGI server loads it: `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
 
-Event streams end as soon as the process is told to stop: the server would wait for them until its patience ends.
+Event streams end, and what waits for a block is answered, as soon as the process is told to stop: the server would
+wait for them until its patience ends.
 """
 
 import signal
@@ -8,11 +9,11 @@ import threading
 from typing import Any
 
 from agentflow.api.app import create_app
-from agentflow.api.events import closing
+from agentflow.api.places import closing
 
 
-def _end_streams_on(number: int) -> None:
-    """Before what the server does on that signal, end the event streams."""
+def _end_waiting_on(number: int) -> None:
+    """Before what the server does on that signal, answer who waits."""
     before = signal.getsignal(number)
 
     def stop(received: int, frame: Any) -> None:
@@ -27,4 +28,4 @@ app = create_app()
 
 if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
     for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        _end_streams_on(_number)
+        _end_waiting_on(_number)

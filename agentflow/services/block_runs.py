@@ -1,10 +1,10 @@
 """What does one block give for these inputs? It runs on a worker, as the only node of a run of its own."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from agentflow import clock
 from agentflow.blocks import registry
 from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.graph.catalogue import BlockKind
@@ -26,8 +26,8 @@ _ASKED_EVERY: Final = 0.05
 """Seconds between looks at the run; longer and longer, up to half a second."""
 
 
-def execute(owner_id: UUID, block_id: str, inputs: Mapping[str, Any], patience: float) -> BlockResult:
-    """Run a block, and wait up to `patience` seconds for its end. What has not ended by then is found by its run's id.
+def start(owner_id: UUID, block_id: str, inputs: Mapping[str, Any]) -> UUID:
+    """Run a block; the id of its run.
 
     Raises:
         NotFound: there is no such block.
@@ -38,16 +38,26 @@ def execute(owner_id: UUID, block_id: str, inputs: Mapping[str, Any], patience: 
     literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
     with transaction() as session:
         wanted = Wanted(masks={LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}})
-        run_id = submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
-    give_up_at = time.monotonic() + patience
-    pause = _ASKED_EVERY
-    while (result := _look(run_id)).status not in RUN_TERMINAL and time.monotonic() < give_up_at:
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.5)
+        return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
+
+
+def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> BlockResult:
+    """What a block's run came to, or how it stands after `patience` seconds.
+
+    Args:
+        pause: waits for so many seconds; true: nobody waits for the result any more.
+    """
+    give_up_at = clock.monotonic() + patience
+    seconds = _ASKED_EVERY
+    while (result := look(run_id)).status not in RUN_TERMINAL and clock.monotonic() < give_up_at:
+        if pause(seconds):
+            break
+        seconds = min(seconds * 1.5, 0.5)
     return result
 
 
-def _look(run_id: UUID) -> BlockResult:
+def look(run_id: UUID) -> BlockResult:
+    """How a block's run stands."""
     with transaction() as session:
         run = children.get(session, run_id)
         assert run is not None

@@ -1,0 +1,276 @@
+"""Serves the API: waitress's event loop and threads, in the worker processes that gunicorn looks after.
+
+One loop reads all requests, whole, before a thread sees any: a client that sends slowly, or not at all, costs a
+connection and never a thread. Replies are sent by the loop as well. What a client may take its time for has a deadline:
+the headers of a request, its body, and taking in the reply. Where the connections become few, those that have nothing
+to say go first. What is refused before the application sees it (too large, malformed, too late) is answered with a
+problem document; then the connection is closed, and not drained.
+
+Waiting (event streams, calls that wait for a block) holds threads of its own, beside those that serve: see `places.py`.
+"""
+
+import logging
+import os
+import resource
+import socket
+import time
+from typing import Any, Final
+
+from gunicorn.workers.base import Worker
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import Error
+
+from agentflow.api.problems import refusal
+from agentflow.settings import Settings, settings
+
+MAX_CONNECTIONS: Final = 1000
+"""Of one process. When there are more, those that nothing was asked on are closed to make room."""
+
+MAX_FILES: Final = 8192
+"""Files that the process opens at most, if it may: sockets, and bodies and replies too long for memory."""
+
+MAX_URL: Final = 16 * 1024
+"""Bytes of a request's first line."""
+
+MAX_HEADERS: Final = 64 * 1024
+"""Bytes of a request's headers."""
+
+IDLE_SECONDS: Final = 75
+"""A connection is kept for so long after a reply: longer than load balancers do."""
+
+READ_SECONDS: Final = 60
+"""A client that takes in nothing of its reply for so long is cut off."""
+
+HURRIED_SECONDS: Final = 1
+"""The patience with those who have asked nothing yet, while there are too many connections."""
+
+LINGER_SECONDS: Final = 2
+"""What still comes after a refusal is thrown away for so long. A close with bytes unread would be a reset, over which
+the client may miss its answer."""
+
+_KEPT_IN_MEMORY = 128 * 1024  # bytes of a body; more goes to a temporary file
+_REPLY_IN_MEMORY = 1024 * 1024
+
+
+class _Refused(Error):  # type: ignore[misc]  # waitress has no types
+    """What the server itself answers with."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(body)
+        self.code = code
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if len(self.first_line) > MAX_URL:
+            self.error = _Refused(414, f"the address is longer than {MAX_URL} bytes")
+            self.body_rcv = None  # nothing more is read
+
+
+class _Refusal(ErrorTask):  # type: ignore[misc]
+    """Answers with a problem document, and closes."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        limit = self.channel.adj.max_request_body_size - 1
+        detail = f"the body is larger than {limit} bytes, the limit here" if error.code == 413 else error.body
+        reply = refusal(error.code, detail)
+        self.status = reply.status
+        body = reply.get_data()
+        self.response_headers.extend((name, value) for name, value in reply.headers if name != "Content-Length")
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection with deadlines."""
+
+    request: _Parser | None
+    requests: list[_Parser]
+    connected: bool
+
+    parser_class = _Parser
+    error_task_class = _Refusal
+    asked = False  # whether a request came whole
+    refused = False
+    half_closed: float | None = None  # since when this side is closed
+
+    def __init__(self, server: "_Server", *args: Any, **more: Any) -> None:
+        super().__init__(server, *args, **more)
+        self.began = time.monotonic()  # when the request that is being read began to come, or the connection
+
+    def received(self, data: bytes) -> bool:
+        if self.half_closed is not None:
+            return False
+        before = self.request
+        if before is None:
+            self.began = time.monotonic()
+        read = super().received(data)
+        if self.request is not before:
+            self.began = time.monotonic()
+        self.asked = self.asked or bool(self.requests)
+        return bool(read)
+
+    def mind_the_time(self, hurried: bool) -> None:
+        """Do what is due: refuse what comes too slowly, close what is idle, give up who does not take in a reply."""
+        now, server = time.monotonic(), self.server
+        if self.half_closed is not None:
+            if now - self.half_closed > LINGER_SECONDS:
+                self.handle_close()
+        elif self.total_outbufs_len:
+            if time.time() - self.last_activity > READ_SECONDS:
+                self.handle_close()
+        elif self.requests:
+            self.began = now  # while it is served, nothing further is read
+        elif self.request is None:
+            idle = now - max(self.began, now - (time.time() - self.last_activity))
+            if idle > (HURRIED_SECONDS if hurried else IDLE_SECONDS if self.asked else server.limits.header_seconds):
+                self.handle_close()
+        elif hurried and now - self.began > HURRIED_SECONDS:
+            self._refuse(503, "there are too many connections; try again in a moment")
+        elif not self.request.headers_finished:
+            if now - self.began > server.limits.header_seconds:
+                self._refuse(408, f"the headers did not come within {server.limits.header_seconds:g} seconds")
+        elif now - self.began > server.limits.body_seconds:
+            self._refuse(408, f"the body did not come within {server.limits.body_seconds:g} seconds")
+
+    def _refuse(self, code: int, why: str) -> None:
+        with self.requests_lock:
+            request, self.request = self.request, None
+            assert request is not None
+            request.error = _Refused(code, why)
+            request.completed = True
+            self.requests.append(request)
+            self.server.add_task(self)
+
+    def check_client_disconnected(self) -> bool:
+        """Whether the client has gone. The loop does not read while a request is served, so it is asked here."""
+        if not self.connected:
+            return True
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def service(self) -> None:
+        self.refused = self.requests[0].error is not None
+        super().service()
+
+    def handle_close(self) -> None:
+        """Close; after a refusal this side first."""
+        if self.refused and self.connected and self.half_closed is None:
+            self.half_closed, self.will_close = time.monotonic(), False
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                super().handle_close()
+        else:
+            super().handle_close()
+
+    def handle_read(self) -> None:
+        super().handle_read()
+        if self.half_closed is not None and not self.connected:
+            super().handle_close()
+
+
+class _Server(BaseWSGIServer):  # type: ignore[misc]
+    """A listening socket."""
+
+    channel_class = _Channel
+
+    def __init__(self, application: Any, limits: Settings, **more: Any) -> None:
+        self.limits = limits
+        super().__init__(application, bind_socket=False, **more)
+
+    def getsockname(self) -> tuple[str, int]:
+        name = self.socket.getsockname()
+        return (name[0], name[1]) if isinstance(name, tuple) else ("localhost", 0)
+
+    def fix_addr(self, addr: Any) -> Any:
+        return addr if isinstance(addr, tuple) else ("localhost", None)
+
+    def set_socket_options(self, conn: socket.socket) -> None:
+        if conn.family != socket.AF_UNIX:
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def maintenance(self, now: float) -> None:
+        for channel in list(self.active_channels.values()):
+            channel.mind_the_time(self.in_connection_overflow)
+
+
+class WaitressWorker(Worker):  # type: ignore[misc]
+    """One process of gunicorn's, in which waitress serves."""
+
+    alive: bool
+
+    def run(self) -> None:
+        """Serve until told to stop; then answer what was asked, and end."""
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        limits = settings()
+        _allow_many_files()
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(limits.web_threads + limits.max_event_streams + limits.max_block_waits)
+        channels: dict[int, Any] = {}
+        adjustments = Adjustments(
+            sockets=[listener.sock for listener in self.sockets],
+            connection_limit=MAX_CONNECTIONS,
+            cleanup_interval=1,
+            max_request_header_size=MAX_HEADERS,
+            max_request_body_size=limits.max_body_bytes + 1,  # waitress refuses this size and above
+            inbuf_overflow=_KEPT_IN_MEMORY,
+            outbuf_overflow=_REPLY_IN_MEMORY,
+            ident=None,
+        )
+        self._servers = [
+            _Server(
+                self.wsgi,
+                limits,
+                map=channels,
+                _sock=listener,
+                dispatcher=dispatcher,
+                adj=adjustments,
+                sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            )
+            for listener in adjustments.sockets
+        ]
+        while self.alive:
+            self._turn(channels)
+            if self.ppid != os.getppid():
+                self.alive = False
+        for server in self._servers:
+            server.accepting = False
+        give_up_at = time.monotonic() + self.cfg.graceful_timeout
+        while any(map(_busy, channels.values())) and time.monotonic() < give_up_at:
+            self._turn(channels)
+        dispatcher.shutdown(timeout=1)
+
+    def _turn(self, channels: dict[int, Any]) -> None:
+        self.notify()
+        wasyncore.loop(timeout=1.0, use_poll=True, map=channels, count=1)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop in order, and at once: the loop may be waiting."""
+        super().handle_exit(sig, frame)
+        for server in getattr(self, "_servers", ()):
+            server.pull_trigger()
+
+
+def _busy(channel: Any) -> bool:
+    """Whether somebody is being served on it."""
+    return isinstance(channel, _Channel) and bool(channel.requests or channel.total_outbufs_len)
+
+
+def _allow_many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
