@@ -2,8 +2,8 @@
 
 It binds the address (`--bind`), looks after the processes, and stops them in order; in each of them waitress serves
 (`server.py`). None of gunicorn's own kinds of worker reads a request whole before it gives it a thread, or has a
-deadline for headers. It serves once the database is there; one that is not in order stops it
-before the first request.
+deadline for headers. It serves once the database is there; one that is not in order
+stops it before the first request.
 """
 
 import sys
