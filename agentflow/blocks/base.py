@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from agentflow.blocks.credentials import Credential
 from agentflow.blocks.description import block_info, pins_of
@@ -353,9 +354,16 @@ def _adapter(cls: type[Block], pin: str) -> TypeAdapter[Any] | None:
 
 def _sentence(name: str, error: ValidationError) -> str:
     """Every wrong input in one message, without the values: they may be secret."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = problems[:_SHOWN_PROBLEMS]
-    parts = [f"{'.'.join(map(str, problem['loc'])) or 'inputs'}: {problem['msg']}" for problem in shown]
+    problems = error.errors(include_url=False, include_context=False)
+    parts = [
+        f"{'.'.join(map(str, problem['loc'])) or 'inputs'}: {_told(problem)}" for problem in problems[:_SHOWN_PROBLEMS]
+    ]
     if len(problems) > _SHOWN_PROBLEMS:
         parts.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
     return f"{name} cannot work with its inputs: {'; '.join(parts)}"
+
+
+def _told(problem: ErrorDetails) -> str:
+    """What is wrong with one input. That null came is said, because it looks like nothing at all."""
+    came_null = problem["input"] is None and problem["type"] != "missing"
+    return f"null came. {problem['msg']}" if came_null else problem["msg"]

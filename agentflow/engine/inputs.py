@@ -35,9 +35,11 @@ def collect(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[str, Any
 def prepare(collected: Mapping[str, Any], spec: BlockSpec) -> dict[str, Any]:
     """`collected` with each declared pin's value coerced to the pin's type, lossy as semantics.md §6 says.
 
-    Values that are None are dropped: the model's own default counts, and a required pin is missing. A sub-graph node
-    keeps what is on no declared pin: those are the pins of its graph, which the block cannot declare.
+    A null counts as not given where the pin has a default: that counts instead. A required pin keeps its null, and the
+    block's model judges it: a type that admits it takes it. A sub-graph node keeps what is on no declared pin: those
+    are the pins of its graph, which the block cannot declare.
     """
-    given = {name: value for name, value in collected.items() if value is not None}
-    declared = {name: coerce(given[name], pin.annotation) for name, pin in spec.inputs.items() if name in given}
-    return {**given, **declared} if spec.kind is BlockKind.AGENT else declared
+    declared = {name: coerce(collected[name], pin.annotation) for name, pin in spec.inputs.items() if name in collected}
+    given = {**collected, **declared} if spec.kind is BlockKind.AGENT else declared
+    required = {name for name, pin in spec.inputs.items() if pin.required}
+    return {name: value for name, value in given.items() if value is not None or name in required}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from standalone import STAND_ALONE
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
@@ -14,18 +15,7 @@ from agentflow.blocks.trial import collect
 from agentflow.engine.codec import dumps
 from agentflow.engine.inputs import prepare
 from agentflow.errors import BadInput
-from agentflow.graph.catalogue import BlockKind, PinSpec
-
-FROM_OUTSIDE = {
-    "ExecuteCode", "ExtractWebsiteContent", "GetWikipediaSummary", "ReadRSSFeed", "SQLQuery", "SearchTheWeb",
-    "SendAuthenticatedWebRequest", "SendEmail", "SendWebRequest",
-}  # fmt: skip
-
-HERE = [
-    block
-    for block in registry.every()
-    if block.kind not in (BlockKind.AI, BlockKind.NOTE) and block.name not in FROM_OUTSIDE
-]
+from agentflow.graph.catalogue import PinSpec
 
 TEXTS = st.sampled_from(
     ["", "0", "1", "-1", "true", "NaN", "Infinity", "9" * 5000, "[1, 2]", '{"a": 1}', "a,b\n1,2", "data:,x",
@@ -52,7 +42,7 @@ def _values(pin: PinSpec) -> st.SearchStrategy[Any]:
     return st.sampled_from(choices) | VALUES if choices else VALUES
 
 
-@pytest.mark.parametrize("block", HERE, ids=lambda block: block.name)
+@pytest.mark.parametrize("block", STAND_ALONE, ids=lambda block: block.name)
 @examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_block_never_breaks(block: type[Block], data: st.DataObject) -> None:

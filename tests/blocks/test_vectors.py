@@ -1,6 +1,7 @@
 """Every block does what its own examples say, and bears the id by which graphs in the wild name it."""
 
 import pytest
+from standalone import STAND_ALONE
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block, TestVector
@@ -19,17 +20,10 @@ def test_a_block_does_what_its_example_says(block: type[Block], vector: TestVect
     try_vector(registry.get(block.id), vector)
 
 
-NEEDS_A_SERVER = {
-    "ExecuteCode", "ExtractWebsiteContent", "GetWikipediaSummary", "ReadRSSFeed", "SQLQuery", "SearchTheWeb",
-    "SendAuthenticatedWebRequest", "SendEmail", "SendWebRequest",
-}  # fmt: skip
-"""Or a sandbox: what these do when all goes well stands in tests of their own, as for the blocks that ask models."""
-
 FOR_PEOPLE = {"title", "description", "advanced", "secret"}
 """Pins of inputs and outputs of graphs: the engine and its clients read them, the block does not."""
 
 RUNS = [block for block in registry.every() if block.kind is not BlockKind.NOTE]
-STANDS_ALONE = [block for block in RUNS if block.kind is not BlockKind.AI and block.name not in NEEDS_A_SERVER]
 
 
 @pytest.mark.parametrize("block", RUNS, ids=lambda block: block.name)
@@ -37,7 +31,7 @@ def test_every_block_that_runs_has_an_example_of_a_failure(block: type[Block]) -
     assert any(vector.fails is not None for vector in block.vectors)
 
 
-@pytest.mark.parametrize("block", STANDS_ALONE, ids=lambda block: block.name)
+@pytest.mark.parametrize("block", STAND_ALONE, ids=lambda block: block.name)
 def test_every_pin_of_a_block_that_needs_nobody_is_in_an_example(block: type[Block]) -> None:
     spec, filled = block.spec(), {block.gathers, *FOR_PEOPLE}  # what is gathered, the engine fills in
     given = {pin for vector in block.vectors for pin in vector.inputs}

@@ -15,8 +15,8 @@ def node(**defaults: object) -> PlanNode:
     return plan_of(nodes=1, defaults={0: defaults}).nodes[0]
 
 
-def spec(**annotations: Any) -> BlockSpec:
-    return BlockSpec("id", "Test", BlockKind.STANDARD, {n: PinSpec(n, a) for n, a in annotations.items()}, {})
+def spec(kind: BlockKind = BlockKind.STANDARD, required: bool = False, **annotations: Any) -> BlockSpec:
+    return BlockSpec("id", "Test", kind, {n: PinSpec(n, a, required) for n, a in annotations.items()}, {})
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,17 @@ def test_declared_pins_get_their_types_and_null_counts_as_nothing(
     collected: dict[str, Any], pins: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert prepare(collected, spec(**pins)) == expected
+
+
+@pytest.mark.parametrize("annotation", [Any, int, int | None, list[int]])
+def test_a_null_that_a_required_pin_got_reaches_the_block(annotation: Any) -> None:
+    assert prepare({"a": None}, spec(required=True, a=annotation)) == {"a": None}
+    assert prepare({}, spec(required=True, a=annotation)) == {}
+
+
+def test_a_sub_graphs_input_that_got_null_counts_as_not_given() -> None:
+    agent = spec(BlockKind.AGENT, required=True, graph_id=str)
+    assert prepare({"graph_id": "g", "own": None, "other": 0}, agent) == {"graph_id": "g", "other": 0}
 
 
 def test_infinities_come_back_as_numbers_where_numbers_are_wanted() -> None:
