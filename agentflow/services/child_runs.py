@@ -16,6 +16,7 @@ from agentflow import clock
 from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
+from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BadInput, GraphInvalid, NotFound
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
@@ -24,15 +25,19 @@ from agentflow.ids import new_id
 from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
 from agentflow.services.plans import document_of, plan_of
+from agentflow.services.runs import output_name
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
 from agentflow.storage import children, runs
 from agentflow.storage import graphs as stored_graphs
-from agentflow.storage.children import Child
+from agentflow.storage.children import Child, Found, Taken
 from agentflow.storage.runs import Parent
 
 MOST_OUTPUTS: Final = 1_000
 """Outputs of a child that its parent takes at once; it is called again for the rest."""
+
+MOST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
+"""Bytes in these outputs, as JSON; a larger value comes by itself."""
 
 LONE_NODE: Final = "node"
 """The id of the node in a graph that was made for it alone."""
@@ -123,25 +128,51 @@ def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> N
         raise GraphInvalid("it lacks credentials", problems)
 
 
-def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, int] | None) -> dict[str, Any]:
+def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a child run of a graph gave since `cursor`, and how it stands: `Resumed.value` of a `ChildRun`."""
     child = children.find(session, parent)
     if child is None:
         return {"outputs": [], "cursor": cursor, "status": "FAILED", "error": "its run was deleted", "missing": True}
     plan = plan_of(session, child.graph_id, child.graph_version)
-    nodes = {node.number: node for node in plan.nodes if node.kind is BlockKind.OUTPUT}
-    past = {int(node): idx for node, idx in (cursor or {}).items()}
-    found = children.outputs(session, child.id, list(nodes), past, MOST_OUTPUTS)
-    outputs = [[_name(nodes[line.node], line.name), loads(line.value)] for line in found.lines]
+    found = _outputs(session, child, plan, _taken(cursor))
     ended = child.ended and not found.more
     return {
-        "outputs": outputs,
-        "cursor": {str(node): idx for node, idx in found.past.items()},
-        "status": child.status if ended else "RUNNING",
+        "outputs": [[output_name(plan.nodes[line.node], line.name), loads(line.value)] for line in found.lines],
+        "cursor": _cursor(found),
+        "status": child.status if ended else RunStatus.RUNNING,
         "error": child.error or child.stop_reason if ended else None,
         "missing": False,
-        "more": found.more,
     }
+
+
+def _outputs(session: Session, child: Child, plan: Plan, taken: Mapping[int, Taken]) -> Found:
+    """The next page of what the child's output nodes gave that has anything in it, or the last."""
+    nodes = [node.number for node in plan.nodes if node.kind is BlockKind.OUTPUT]
+    while True:
+        found = children.outputs(
+            session, child.id, nodes, taken, ended=child.ended, most=MOST_OUTPUTS, most_bytes=MOST_OUTPUT_BYTES
+        )
+        if found.lines or not found.more:
+            return found
+        taken = found.taken
+
+
+def _cursor(found: Found) -> dict[str, Any]:
+    nodes = {
+        str(node): [taken.upto, [list(one) for one in sorted(taken.unfinished.items())]]
+        for node, taken in found.taken.items()
+    }
+    return {"nodes": nodes, "more": found.more}
+
+
+def _taken(cursor: Mapping[str, Any] | None) -> dict[int, Taken]:
+    nodes = (cursor or {}).get("nodes", {})
+    return {int(node): Taken(upto, dict(unfinished)) for node, (upto, unfinished) in nodes.items()}
+
+
+def has_more(cursor: Mapping[str, Any] | None) -> bool:
+    """Whether the child had given more than was taken with this cursor."""
+    return bool((cursor or {}).get("more"))
 
 
 def node_outcome(session: Session, parent: Parent) -> dict[str, Any] | None:
@@ -157,7 +188,7 @@ def node_outcome(session: Session, parent: Parent) -> dict[str, Any] | None:
 def lone_outputs(session: Session, child: Child) -> dict[str, list[Any]]:
     """What the node of a run of one node gave, by pin."""
     outputs: dict[str, list[Any]] = {}
-    for pin, text in children.node_outputs(session, child.id, 0, settings().max_outputs):
+    for pin, text in children.node_outputs(session, child.id, 0):
         outputs.setdefault(pin, []).append(loads(text))
     return outputs
 
@@ -165,11 +196,6 @@ def lone_outputs(session: Session, child: Child) -> dict[str, list[Any]]:
 def _refuse_too_deep(caller: Caller) -> None:
     if caller.depth + 1 > settings().max_depth:
         raise BadInput(f"runs are nested deeper than {settings().max_depth} levels: most likely a graph runs itself")
-
-
-def _name(node: PlanNode, text: str | None) -> str:
-    given = loads(text) if text is not None else node.name
-    return given if isinstance(given, str) else str(node.name)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -9,7 +9,7 @@ from agentflow.engine.codec import dumps, loads
 from agentflow.engine.statuses import NodeStatus
 from agentflow.errors import NotFound
 from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.plan import Plan
+from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
 from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
@@ -126,10 +126,14 @@ def _value(plan: Plan, line: OutputLine) -> Any:
 
 
 def _name(plan: Plan, line: OutputLine) -> str:
-    """The name that came with the value, else the node's."""
-    given = loads(line.name) if line.name is not None else plan.nodes[line.node].name
-    text = given if isinstance(given, str) else dumps(given)
-    return text.encode(errors="replace").decode()  # a name is part of the reply, which is UTF-8
+    return output_name(plan.nodes[line.node], line.name)
+
+
+def output_name(node: PlanNode, given: str | None) -> str:
+    """The name of an output: what came with the value (`given`, JSON text), else the output node's own."""
+    name = loads(given) if given is not None else node.name
+    text = name if isinstance(name, str) else dumps(name)
+    return text.encode(errors="replace").decode()  # a name is part of replies, which are UTF-8
 
 
 def _present_stats(session: Session, run_id: UUID) -> dict[str, Any]:

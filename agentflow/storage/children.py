@@ -1,15 +1,17 @@
 """What has come of a child run, for the node execution that waits for it?"""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from heapq import merge
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, column, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
-from agentflow.engine.statuses import NODE_TERMINAL
+from agentflow.engine.statuses import NODE_TERMINAL, NodeStatus
 from agentflow.storage.runs import Parent
 from agentflow.storage.tables import NodeExecution, Output, Run
 
@@ -38,12 +40,37 @@ class OutputLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """How far a reader has come with the executions of one node.
+
+    Attributes:
+        upto: the executions up to this index were looked at.
+        unfinished: of these, the ones that had failed or were cancelled → how many of their ordinals were taken. They
+            give the rest if they run again.
+    """
+
+    upto: int = 0
+    unfinished: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """Outputs in the order in which their node executions ended, and up to which execution of each node they go."""
+    """Outputs in the order in which they became final, how far they go in each node, and whether there are more now."""
 
     lines: Sequence[OutputLine]
-    past: Mapping[int, int]
+    taken: Mapping[int, Taken]
     more: bool
+
+
+class _Closed(NamedTuple):
+    """An execution of an output node that will not change unless its run is retried."""
+
+    final_at: datetime  # since when neither it nor one before it was open
+    node: int
+    idx: int
+    first: int  # the ordinal from which on its outputs were not taken yet
+    emitted: int
+    completed: bool
 
 
 def find(session: Session, parent: Parent) -> Child | None:
@@ -75,63 +102,134 @@ def _child(session: Session, *which: ColumnElement[bool]) -> Child | None:
     )
 
 
-def outputs(session: Session, run_id: UUID, nodes: Sequence[int], past: Mapping[int, int], limit: int) -> Found:
-    """What the output nodes gave behind execution `past[node]` of each: only what no later one can come before."""
-    ended: list[tuple[datetime, int, int]] = []
-    more = False
-    for node in nodes:
-        rows = session.execute(
-            select(NodeExecution.idx, NodeExecution.status, NodeExecution.ended_at)
-            .where(NodeExecution.run_id == run_id, NodeExecution.node == node, NodeExecution.idx > past.get(node, 0))
-            .order_by(NodeExecution.idx)
-            .limit(limit)
+def outputs(
+    session: Session,
+    run_id: UUID,
+    nodes: Sequence[int],
+    taken: Mapping[int, Taken],
+    *,
+    ended: bool,
+    most: int,
+    most_bytes: int,
+) -> Found:
+    """What the output nodes `nodes` gave beyond `taken`: of each node in the order of its executions.
+
+    Between nodes it is the order in which their outputs became final: an execution's did when the last of it and those
+    before it ended. So a node's outputs are taken up to its first execution that is open, and resuming behind the last
+    one taken of each node misses none and repeats none, wherever a page is cut.
+
+    Args:
+        ended: the run has ended: nothing in it is waited for.
+        most, most_bytes: of values in one page, and of bytes in them; one execution's are taken together.
+    """
+    closed = list(merge(*(_closed(session, run_id, node, taken.get(node, Taken()), ended, most + 1) for node in nodes)))
+    fitting = _fitting(session, run_id, closed[:most], most, most_bytes)
+    reached = dict(taken)
+    for one in fitting:
+        before = reached.get(one.node, Taken())
+        unfinished = {idx: first for idx, first in before.unfinished.items() if idx != one.idx}
+        if not one.completed:
+            unfinished[one.idx] = one.emitted
+        reached[one.node] = Taken(max(before.upto, one.idx), unfinished)
+    return Found(_lines(session, run_id, fitting), reached, len(closed) > len(fitting))
+
+
+def _closed(session: Session, run_id: UUID, node: int, taken: Taken, ended: bool, limit: int) -> Iterator[_Closed]:
+    """The node's executions that are new, or were unfinished and were run again, up to the first that is open."""
+    of_node = (NodeExecution.run_id == run_id, NodeExecution.node == node)
+    columns = select(NodeExecution.idx, NodeExecution.status, NodeExecution.ended_at, NodeExecution.emitted)
+    again: Sequence[Row[int, str, datetime | None, int]] = ()
+    if taken.unfinished:
+        again = session.execute(
+            columns.where(*of_node, NodeExecution.idx.in_(taken.unfinished)).order_by(NodeExecution.idx)
         ).all()
-        more = more or len(rows) == limit
-        for row in rows:
-            if row.status not in NODE_TERMINAL:
-                break
-            ended.append((row.ended_at, node, row.idx))
-    ended.sort()
-    more = more or len(ended) > limit
-    taken = ended[:limit]
-    reached = {**past}
-    for _, node, idx in taken:
-        reached[node] = max(reached.get(node, 0), idx)
-    lines = [line for _, node, idx in taken for line in _lines(session, run_id, node, idx)]
-    return Found(lines, reached, more)
+    new = session.execute(
+        columns.where(*of_node, NodeExecution.idx > taken.upto).order_by(NodeExecution.idx).limit(limit)
+    ).all()
+    final_at = datetime.min.replace(tzinfo=UTC)
+    for row in (*again, *new):
+        if row.status not in NODE_TERMINAL and not ended:
+            return
+        first = taken.unfinished.get(row.idx, 0)
+        completed = row.status == NodeStatus.COMPLETED
+        if row.idx <= taken.upto and not completed and row.emitted == first:
+            continue  # nothing has come of it since
+        final_at = max(final_at, row.ended_at or final_at)
+        yield _Closed(final_at, node, row.idx, first, row.emitted, completed)
 
 
-def _lines(session: Session, run_id: UUID, node: int, idx: int) -> list[OutputLine]:
+def _fitting(
+    session: Session, run_id: UUID, closed: Sequence[_Closed], most: int, most_bytes: int
+) -> Sequence[_Closed]:
+    """As many of `closed` as make a page; one at least."""
+    sizes = {
+        (row.node, row.idx): (row.values, row.bytes)
+        for row in session.execute(
+            _of(
+                run_id,
+                closed,
+                Output.node,
+                Output.idx,
+                func.count().label("values"),
+                func.sum(func.octet_length(Output.value)).label("bytes"),
+            ).group_by(Output.node, Output.idx)
+        )
+    }
+    values = size = 0
+    for number, one in enumerate(closed):
+        more = sizes.get((one.node, one.idx), (0, 0))
+        values, size = values + more[0], size + more[1]
+        if number and (values > most or size > most_bytes):
+            return closed[:number]
+    return closed
+
+
+def _lines(session: Session, run_id: UUID, closed: Sequence[_Closed]) -> list[OutputLine]:
     named = aliased(Output)
-    rows = session.execute(
-        select(Output.value, named.value.label("name"))
-        .outerjoin(
-            named,
-            (named.run_id == run_id)
-            & (named.node == node)
-            & (named.idx == idx)
-            & (named.ordinal == Output.ordinal + 1)
-            & (named.part == 0)
-            & (named.pin == NAME_PIN),
-        )
-        .where(
-            Output.run_id == run_id,
-            Output.node == node,
-            Output.idx == idx,
-            Output.part == 0,
-            Output.pin == OUTPUT_PIN,
-        )
-        .order_by(Output.ordinal)
+    query = _of(run_id, closed, Output.node, Output.value, named.value.label("name")).outerjoin(
+        named,
+        (named.run_id == run_id)
+        & (named.node == Output.node)
+        & (named.idx == Output.idx)
+        & (named.ordinal == Output.ordinal + 1)
+        & (named.part == 0)
+        & (named.pin == NAME_PIN),
     )
-    return [OutputLine(node, row.name, row.value) for row in rows]
+    rows = session.execute(query.order_by(column("place"), Output.ordinal))
+    return [OutputLine(row.node, row.name, row.value) for row in rows]
 
 
-def node_outputs(session: Session, run_id: UUID, node: int, limit: int) -> Sequence[tuple[str, str]]:
+def _of(run_id: UUID, closed: Sequence[_Closed], *columns: Any) -> Select[*tuple[Any, ...]]:
+    """Those `columns` of the values that `closed` have to give; `place` is the place of their execution among them."""
+    asked = (
+        func.unnest(
+            literal([one.node for one in closed], ARRAY(Integer)),
+            literal([one.idx for one in closed], ARRAY(Integer)),
+            literal([one.first for one in closed], ARRAY(Integer)),
+        )
+        .table_valued("node", "idx", "first", with_ordinality="place", name="asked")
+        .render_derived()
+    )
+    return (
+        select(*columns)
+        .select_from(asked)
+        .join(
+            Output,
+            (Output.run_id == run_id)
+            & (Output.node == asked.c.node)
+            & (Output.idx == asked.c.idx)
+            & (Output.ordinal >= asked.c.first)
+            & (Output.part == 0)
+            & (Output.pin == OUTPUT_PIN),
+        )
+    )
+
+
+def node_outputs(session: Session, run_id: UUID, node: int) -> Sequence[tuple[str, str]]:
     """(pin, value as JSON text) of all that a node's first execution gave, in order."""
     rows = session.execute(
         select(Output.pin, Output.value)
         .where(Output.run_id == run_id, Output.node == node, Output.idx == 1, Output.part == 0)
         .order_by(Output.ordinal)
-        .limit(limit)
     )
     return [(row.pin, row.value) for row in rows]

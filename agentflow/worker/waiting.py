@@ -76,7 +76,9 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
                 child_runs.start_node(session, caller, node, wait.inputs)
         except BadInput as error:  # who called the node is told, as if the call had failed
             return WaitFor("child", wait.key, 0, _text({**content, "refused": error.message}))
-    return WaitFor("child", wait.key, None, _text(content))
+    # What the child has given already is fetched page by page: it may be long until it does something again.
+    at_once = isinstance(wait, ChildRun) and child_runs.has_more(wait.cursor)
+    return WaitFor("child", wait.key, 0 if at_once else None, _text(content))
 
 
 def _caller(attempt: Attempt, call: str) -> Caller:
@@ -108,7 +110,7 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
             return Asleep(key, state_text) if called is None else Resumed("child", called, content.get("state"))
         outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
     if outcome["status"] == "RUNNING" and not outcome["outputs"]:
-        return Asleep(key, state_text)
+        return Asleep(key, _text({**content, "cursor": outcome["cursor"]}))
     if _failed_before(attempt, content, outcome) and steering.retry_child(parent):
         return Asleep(key, _text({**content, "failures": attempt.claim.failures}))
     return Resumed("child", outcome, content.get("state"))

@@ -543,8 +543,7 @@ def test_a_call_that_cannot_be_made_is_told_as_one_that_failed(
     links = [{"source_id": "n0", "source_name": "value", "sink_id": "n1", "sink_name": "a"}]
     run_id = submit({"name": "call", "nodes": nodes, "links": links})
     execute(run_id, 0, 1)
-    assert statuses(run_id) == {"0/1": "WAITING"}
-    assert due(run_id)
+    assert statuses(run_id) == {"0/1": "QUEUED"}, "it is told at once"
     execute(run_id, 0, 1)
     assert (seen[0]["status"], "a text is given" in seen[0]["error"]) == ("FAILED", True)
     assert rows("SELECT count(*) FROM runs WHERE parent_run_id IS NOT NULL") == [0]

@@ -44,7 +44,8 @@ CREATE OR REPLACE FUNCTION agentflow_wait(
     p_run uuid, p_node int, p_idx int, p_kind text, p_key text, p_seconds float8, p_state text,
     p_name text, p_data text, p_editable boolean
 ) RETURNS boolean LANGUAGE plpgsql AS $$
--- The node execution is WAITING since a moment ago: for this. Whether it goes on at once.
+-- The node execution is WAITING since a moment ago: for this. Whether it goes on at once. (A wait for a child has no end;
+-- seconds say that there is something to be taken already.)
 DECLARE
     v_now timestamptz := agentflow_now();
     v_until timestamptz := v_now + make_interval(secs => p_seconds);
@@ -76,7 +77,7 @@ BEGIN
     ELSIF p_kind = 'timer' THEN
         v_came := p_seconds <= 0;
     ELSIF p_kind = 'child' THEN
-        v_came := v_nudged IS TRUE OR EXISTS (
+        v_came := p_seconds IS NOT NULL OR v_nudged IS TRUE OR EXISTS (
             SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.parent_node = p_node AND c.parent_idx = p_idx
             AND c.parent_call = p_key AND c.ended_at IS NOT NULL);
     END IF;
