@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, current_app, send_from_directory
 
+from agentflow.api.document import complete
 from agentflow.api.replies import json_response
 
 _OURS = Path(__file__).parent / "static"
@@ -19,7 +20,7 @@ docs = Blueprint("docs", __name__)
 @docs.get("/openapi.json")
 def openapi() -> Response:
     """The OpenAPI document."""
-    return json_response(current_app.api_doc)  # type: ignore[attr-defined]  # the app is a flask_openapi3.OpenAPI
+    return json_response(complete(current_app.api_doc))  # type: ignore[attr-defined]  # a flask_openapi3.OpenAPI
 
 
 @docs.get("/docs")

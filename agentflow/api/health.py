@@ -5,11 +5,17 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from agentflow import __version__
+from agentflow.api.blueprint import name_of_the_view
 from agentflow.api.replies import reply
 from agentflow.schemas.health import Health, Readiness
 from agentflow.services import readiness
 
-api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="For load balancers.")])
+api = APIBlueprint(
+    "health",
+    __name__,
+    abp_tags=[Tag(name="health", description="For load balancers.")],
+    operation_id_callback=name_of_the_view,
+)
 
 
 @api.get("/healthz", responses={200: Health})

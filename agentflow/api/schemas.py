@@ -4,12 +4,16 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from agentflow.api.blueprint import PREFIX
+from agentflow.api.blueprint import PREFIX, name_of_the_view
 from agentflow.api.replies import json_response
 from agentflow.graph.document_schema import document_schema
 
 api = APIBlueprint(
-    "schemas", __name__, url_prefix=PREFIX, abp_tags=[Tag(name="schemas", description="JSON Schemas, for editors.")]
+    "schemas",
+    __name__,
+    url_prefix=PREFIX,
+    abp_tags=[Tag(name="schemas", description="JSON Schemas, for editors.")],
+    operation_id_callback=name_of_the_view,
 )
 
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue, RootModel
 from agentflow.schemas.base import Page, Reply, Request
 from agentflow.schemas.problems import ProblemPlace
 
-_EXAMPLE: dict[str, JsonValue] = {
+EXAMPLE: dict[str, JsonValue] = {
     "name": "Greet",
     "nodes": [
         {"id": "who", "block_id": "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b", "input_default": {"name": "who"}},
@@ -23,7 +23,7 @@ class GraphDocument(RootModel[dict[str, Any]]):
     """A graph: `name`, `description`, `nodes` (`id`, `block_id`, `input_default`), `links` (`source_id`,
     `source_name`, `sink_id`, `sink_name`), `settings`. Exports of AutoGPT are taken as they are."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
 class GraphQuery(Request):

@@ -1,0 +1,195 @@
+"""Writes the OpenAPI document: what can be asked here, as a client generator needs it.
+
+flask-openapi3 collects the routes, their parameters and the names of their models. What it leaves out or gets wrong is
+set right here: the schemas come from pydantic whole; every route lists the errors that it can answer with and no
+others; bodies that may be left out, headers and event streams are described.
+"""
+
+import json
+from copy import deepcopy
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
+from agentflow.schemas.base import Request
+from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
+
+_SCHEMAS: Final = "#/components/schemas/"
+
+ERRORS: Final = {
+    400: "The request is malformed.",
+    401: "An API key is needed.",
+    404: "There is no such thing, or it is someone else's.",
+    405: "There is no such method here; `Allow` names those there are.",
+    408: "The request came too slowly.",
+    409: "The state of the thing does not allow this.",
+    413: "The body, the graph or a value is too large.",
+    414: "The address is too long.",
+    422: "The graph or its inputs are not valid: `errors` names every place.",
+    429: "Too many requests, or too many of these things.",
+    431: "The headers are too long.",
+    503: "A part of AgentFlow cannot be reached, or all places are taken; try again.",
+}
+
+_OF_EVERY_ROUTE: Final = (400, 405, 408, 413, 414, 431)
+_OF_ROUTES_WITH_A_KEY: Final = (401, 429, 503)
+_OF_ROUTES_WITH_A_BODY: Final = (413, 422)
+
+CONFLICTS: Final = frozenset({
+    "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
+    "reject_review", "send_signal",
+})  # fmt: skip
+"""Operations that the state of a thing can forbid."""
+
+OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
+    "cancel_run": runs.CancelRun,
+    "approve_review": reviews.Approval,
+    "reject_review": reviews.Decision,
+    "send_signal": reviews.Signal,
+}
+"""What these operations take if there is a body."""
+
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sending the same request with the same key again gives the same run.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    "example": "order-4711",
+}
+
+HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
+    "submit_run": [_IDEMPOTENCY_KEY],
+    "submit_inline": [_IDEMPOTENCY_KEY],
+    "stream_events": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "The id of the last event that was seen: the stream goes on after it.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+            "example": "1042-17",
+        }
+    ],
+}
+"""Headers that operations take."""
+
+_LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
+_WITH_LOCATION: Final = ("create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block")
+_EXAMPLE_GRAPH: Final = graphs.EXAMPLE
+
+EXAMPLES: Final[dict[str, Any]] = {
+    "create_graph": _EXAMPLE_GRAPH,
+    "replace_graph": _EXAMPLE_GRAPH,
+    "validate_graph": _EXAMPLE_GRAPH,
+    "submit_run": {"inputs": {"who": "Ann"}, "labels": {"order": "4711"}},
+    "submit_inline": {"graph": _EXAMPLE_GRAPH, "inputs": {"who": "Ann"}},
+    "fork_run": {"from_node": "out", "inputs": {"value": "Bob"}},
+    "cancel_run": {"reason": "no longer needed"},
+    "cancel_runs": {"labels": {"order": "4711"}},
+    "approve_review": {"message": "fine"},
+    "reject_review": {"message": "the sum is wrong"},
+    "send_signal": {"payload": {"paid": True}},
+    "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
+}
+"""A body for each operation that takes one."""
+
+
+def complete(found: dict[str, Any]) -> dict[str, Any]:
+    """The document, from what flask-openapi3 has collected."""
+    document = deepcopy(found)
+    document["servers"] = [{"url": "/", "description": "Where this document comes from."}]
+    document["info"]["license"] = {"name": "MIT", "identifier": "MIT"}
+    document["components"]["schemas"] = _schemas()
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            _complete(path, operation)
+    return document
+
+
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    name = operation["operationId"]
+    if description := operation.get("description"):
+        operation["description"] = description.replace("<br/>", "\n").strip()
+    operation.setdefault("parameters", []).extend(HEADERS.get(name, []))
+    if name in OPTIONAL_BODIES:
+        schema = {"$ref": _SCHEMAS + OPTIONAL_BODIES[name].__name__}
+        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
+    elif "requestBody" in operation:
+        operation["requestBody"]["required"] = True
+    if "requestBody" in operation:
+        operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[name]
+    operation["responses"] = _responses(name, path, operation)
+
+
+def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
+    given = {status: reply for status, reply in operation["responses"].items() if _ours(reply)}
+    if name == "stream_events":
+        event = {"$ref": _SCHEMAS + events.RunEvent.__name__}
+        text = {
+            "type": "string",
+            "description": "Server-sent events; the data of each is a RunEvent.",
+            "contentMediaType": "application/json",
+            "contentSchema": event,
+        }
+        given["200"] = {"description": "The events.", "content": {"text/event-stream": {"schema": text}}}
+        given["204"] = {"description": "The run has ended, and every event was seen."}
+    if name == "graph_schema":
+        given["200"]["content"] = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}
+    for status, reply in given.items():
+        if name in _WITH_LOCATION and status.startswith("2"):
+            reply["headers"] = {"Location": _LOCATION}
+    errors = set(_OF_EVERY_ROUTE)
+    if operation.get("security"):
+        errors.update(_OF_ROUTES_WITH_A_KEY)
+    if "requestBody" in operation:
+        errors.update(_OF_ROUTES_WITH_A_BODY)
+    if "{" in path:
+        errors.add(404)
+    if name in CONFLICTS:
+        errors.add(409)
+    problems = {str(status): _problem(status) for status in sorted(errors) if str(status) not in given}
+    return dict(sorted((given | problems).items()))
+
+
+def _ours(reply: dict[str, Any]) -> bool:
+    """Whether a view declared it; flask-openapi3 adds what it takes for a reply to bad requests."""
+    schema = reply.get("content", {}).get("application/json", {}).get("schema", {})
+    return bool(schema.get("type") != "array")
+
+
+def _problem(status: int) -> dict[str, Any]:
+    reply: dict[str, Any] = {
+        "description": ERRORS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + ProblemDocument.__name__}}},
+    }
+    if status in (429, 503):
+        seconds = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
+        reply["headers"] = {"Retry-After": seconds}
+    return reply
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    """Every public model: requests as they may come, replies as they are sent."""
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
+    for module in (blocks, events, graphs, health, problems, reviews, runs):
+        for name, model in vars(module).items():
+            if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
+                continue
+            if name.isidentifier() and not name.startswith("_") and not name.endswith("Query"):
+                wanted.append(
+                    (model, "validation" if issubclass(model, (Request, graphs.GraphDocument)) else "serialization")
+                )
+    _, content = models_json_schema(wanted, ref_template=_SCHEMAS + "{model}")
+    found: dict[str, Any] = content["$defs"]
+    return found
+
+
+if __name__ == "__main__":  # `make check` validates what this prints
+    from agentflow.api.app import create_app
+
+    print(json.dumps(complete(create_app().api_doc)))  # noqa: T201
