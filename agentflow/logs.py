@@ -11,8 +11,11 @@ from agentflow.clock import monotonic
 
 FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
-"""What every record has (and `data`, which Celery adds to its own)."""
+TRACE: Final = "trace"
+"""The field with a traceback, as text: it stands in lines of its own below the others."""
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data", TRACE}
+"""What every record has (and `data`, which Celery adds to its own), and what is not shown in the line."""
 
 
 class FieldsFormatter(logging.Formatter):
@@ -21,6 +24,10 @@ class FieldsFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
         fields = [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in _STANDARD]
         return " ".join([super().formatMessage(record), *fields])
+
+    def format(self, record: logging.LogRecord) -> str:
+        trace = getattr(record, TRACE, None)
+        return super().format(record) if trace is None else f"{super().format(record)}\n{trace}"
 
 
 def _shown(value: object) -> str:

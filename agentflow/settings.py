@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
         repr=False,
     )
+    show_tracebacks: bool = Field(
+        False, description="Keep and show the traceback of a block's bug, for who writes blocks; `agentflow up`: true."
+    )
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
 

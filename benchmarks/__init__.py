@@ -14,6 +14,7 @@ runs on this machine is touched.
     shapes.py      calibration, then paired rounds in turns: the ratios
     cpu.py         whose CPU time a step costs, on both sides
     versus.py      two checkouts side by side, in turns;  turn_taker.py  the process that measures one of them
+    soak.py        what each process remembers of very many node executions
     hops.py        what one step of a chain costs on the idle machine
     hot_path.py    claim and settle called by themselves;  fan_in.py, growth.py  what they cost as things get larger
     report.py      percentiles and tables

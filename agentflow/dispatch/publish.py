@@ -34,6 +34,9 @@ EXECUTE: Final = "agentflow.execute"
 FINALISE: Final = "agentflow.finalise_run"
 """The names of the two Celery tasks (`worker/tasks.py`)."""
 
+KILL_AFTER: Final = "kill_after"
+"""The header that tells a worker's main process when to kill a child that is at the task, in seconds."""
+
 KILL_GRACE = 10.0
 """Seconds after its timeout in which a block may still end by itself; then its process is killed."""
 
@@ -54,14 +57,14 @@ _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class TaskMessage(NamedTuple):
-    """One message to Celery. `priority`: 9 is most urgent; `time_limit`: seconds after which the process is killed."""
+    """One message to Celery. `priority`: 9 is most urgent; `kill_after`: seconds after which its process is killed."""
 
     task: str
     lane: str
     args: list[Any]
     shadow: str
     priority: int
-    time_limit: float | None
+    kill_after: float | None
 
 
 class Publisher:
@@ -174,7 +177,9 @@ def _headers(message: TaskMessage) -> dict[str, Any]:
         "retries": 0,
         "eta": None,
         "expires": None,
-        "timelimit": [message.time_limit, None],
+        # None of Celery's: for each it would set a timer, and a timer that is cancelled stays until it would have rung.
+        "timelimit": [None, None],
+        KILL_AFTER: message.kill_after,
         "argsrepr": repr(tuple(message.args)),
         "kwargsrepr": "{}",
         "origin": "agentflow",

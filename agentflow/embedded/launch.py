@@ -217,7 +217,8 @@ class Launch:
             "FLOWER_BASIC_AUTH": self._flower_auth(),
             "CELERY_WORKER_CONCURRENCY": str(self._wanted.concurrency),
         }
-        return {**os.environ, **own, **self._wanted.environment}
+        shown = {"AGENTFLOW_SHOW_TRACEBACKS": "true"}  # who runs it here most likely writes blocks
+        return {**shown, **os.environ, **own, **self._wanted.environment}
 
     def _await_api(self) -> None:
         """Wait until our API answers.

@@ -1,5 +1,6 @@
 """What did an attempt do? `perform` turns everything that a block can return or raise into one of these."""
 
+import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +18,14 @@ class Completed:
 class Failed:
     """The block raised, yielded `error`, or broke a rule. `reason` is the kind of failure, or `timeout`.
 
-    `after`: seconds before which trying again is of no use, where somebody said so.
+    `after`: seconds before which trying again is of no use, where somebody said so. `trace`: where the block's bug is.
     """
 
     kind: FailureKind
     reason: str
     message: str
     after: float | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ Outcome = Completed | Failed | Stopped | Waiting
 _MESSAGE_LIMIT = 10_000
 """Characters of an error message that are kept."""
 
+_TRACE_LIMIT = 20_000
+"""Characters of a traceback that are kept: its end."""
+
+_TRACE_FRAMES = 50
+"""Calls that a traceback shows, the innermost."""
+
+_ENGINE = "agentflow.worker."
+"""Modules whose calls stand above the block's in every traceback, and say nothing about it."""
+
 
 def failure(error: BaseException) -> Failed:
     """The outcome for what a block raised.
@@ -61,7 +72,8 @@ def failure(error: BaseException) -> Failed:
         return _failed("user", "user", _words(error))
     text, name = _words(error), type(error).__name__
     kind: FailureKind = "transient" if isinstance(error, ConnectionError | TimeoutError) else "block"
-    return _failed(kind, kind, f"{name}: {text}" if text else name)
+    failed = _failed(kind, kind, f"{name}: {text}" if text else name)
+    return replace(failed, trace=_trace(error)) if kind == "block" else failed
 
 
 def reported(value: Any) -> Failed:
@@ -71,6 +83,15 @@ def reported(value: Any) -> Failed:
 
 def _failed(kind: FailureKind, reason: str, message: str) -> Failed:
     return Failed(kind, reason, storable_text(message[:_MESSAGE_LIMIT]))
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback of what a block raised, from the block's own first call on."""
+    first = error.__traceback__
+    while first is not None and str(first.tb_frame.f_globals.get("__name__")).startswith(_ENGINE):
+        first = first.tb_next
+    lines = traceback.format_exception(type(error), error, first or error.__traceback__, limit=-_TRACE_FRAMES)
+    return storable_text("".join(lines).rstrip()[-_TRACE_LIMIT:])
 
 
 def _words(thing: Any) -> str:

@@ -174,6 +174,7 @@ class NodeExecutionView(Reply):
     child_runs: list[UUID] = Field([], description="The runs that it started; one of a sub-graph node.")
     hold: str | None = Field(None, description="Why nobody works on it although it is QUEUED: limit, rate, paused, …")
     error: str | None = None
+    traceback: str | None = Field(None, description="Of a block's bug, where the installation shows it.")
     queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -16,6 +16,7 @@ from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitVie
 from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.services.runs import find
+from agentflow.settings import settings
 from agentflow.storage import node_views
 from agentflow.storage.node_views import Budget, Key, Value
 from agentflow.storage.run_views import AnyRow
@@ -160,6 +161,7 @@ def _view(
         child_runs=child_runs,
         hold=row.hold if row.status == NodeStatus.QUEUED else None,
         error=row.error,
+        traceback=row.trace if settings().show_tracebacks else None,
         queued_at=row.queued_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -76,6 +76,11 @@ _STATEMENTS = {
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
         "AND status = 'RUNNING' AND holder = $4",
     ),
+    "keep_trace": (
+        "uuid, int, int, int, text",
+        "UPDATE node_executions SET trace = $5 "
+        "WHERE run_id = $1 AND node = $2 AND idx = $3 AND attempt = $4 AND status = 'FAILED'",
+    ),
     "overdue": ("float8, int, boolean, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3, $4)"),
     "recall": ("int", "SELECT agentflow_recall($1)"),
     "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
@@ -439,6 +444,10 @@ class HotConnection(PreparedConnection):
     def owners_in_line(self, limit: int) -> list[UUID]:
         """At most `limit` users some of whose runs are not admitted yet."""
         return [row[0] for row in self._call("owners_in_line", limit)]
+
+    def keep_trace(self, run_id: UUID, node: int, idx: int, attempt: int, trace: str) -> None:
+        """Keep the traceback of the attempt with which a node execution ended FAILED."""
+        self._call("keep_trace", run_id, node, idx, attempt, trace)
 
     def try_lock(self, key: int) -> bool:
         """Take the session's advisory lock `key` if it is free; it goes with the connection."""

@@ -331,6 +331,7 @@ class NodeExecution(Table):
     started_at: Mapped[datetime | None]  # of the first attempt
     ended_at: Mapped[datetime | None]
     error: Mapped[str | None]
+    trace: Mapped[str | None]  # where in its block the bug is with which it FAILED, if it is to be kept
 
 
 class Output(Table):

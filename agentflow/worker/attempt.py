@@ -131,15 +131,16 @@ class Attempt:
                     self.interrupts.stop()
             self.interrupts.flushed()
 
-    def settle(self, change: Change, error: str | None = None) -> Settled | None:
+    def settle(self, change: Change, error: str | None = None) -> tuple[Change, Settled | None]:
         """Record how the attempt ended; `error` goes out on the error pin behind everything else.
 
         Returns:
-            what came of it; None if the lease was lost before.
+            what was recorded: `change`, unless PostgreSQL refuses that; and what came of it, None if the lease was lost
+            before.
         """
         with self.process.lock:
             if self._closed:
-                return None
+                return change, None
             self._closed = True
             if self._atomic and change.status not in ("COMPLETED", "WAITING"):
                 self._batch = Batch(first=self.claim.emitted)
@@ -154,7 +155,7 @@ class Attempt:
                 final=change.status != "QUEUED" or settled.verdict == "stopped",
                 stops=change.stops,
             )
-            return settled
+            return change, settled
 
     def _facts(self, reason: str | None) -> dict[str, Any] | None:
         if not self._router.selects_from_error:

@@ -18,7 +18,7 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect, prepare
-from agentflow.engine.outcome import Completed, Outcome, Stopped, Waiting, failure, reported
+from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, Waiting, failure, reported
 from agentflow.engine.retry import retry_delay
 from agentflow.engine.waits import Asleep, Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
@@ -30,11 +30,13 @@ from agentflow.storage.node_executions import Change, Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
+from agentflow.worker.endings import NodeExecutionStopped, ending
 from agentflow.worker.follow import end_if_quiescent, failed
 from agentflow.worker.gathering import gather
 from agentflow.worker.generators import iterate
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext, holder, process
+from agentflow.worker.reports import report
 from agentflow.worker.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
@@ -48,16 +50,16 @@ def interrupts() -> Interrupts:
     return Interrupts()
 
 
-def execute(run_id: UUID, node: int, idx: int) -> None:
-    """Run one node execution, if it is still there to be run.
+def execute(run_id: UUID, node: int, idx: int) -> Exception | None:
+    """Run one node execution, if it is still there to be run. Returns how its task ends (`endings.py`); None: well.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
         SystemExit: this process was told to end.
     """
     attempt = claim(process(), run_id, node, idx)
-    if attempt is None:
-        return
+    if not isinstance(attempt, Attempt):
+        return attempt
     try:
         outcome = perform(attempt)
     except SystemExit:
@@ -66,13 +68,19 @@ def execute(run_id: UUID, node: int, idx: int) -> None:
         if attempt.interrupts.cause is None and is_stopping():
             attempt.hand_back()
         raise
-    settle(attempt, outcome)
+    ended = settle(attempt, outcome)
     if terminate_handler_fired():  # the block swallowed it; the process would take all later failures for losses
         raise SystemExit
+    return ended
 
 
-def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt | None:
-    """Take the node execution; None if it is not there to be taken (a duplicate message, a stopped or paused run)."""
+def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt | NodeExecutionStopped | None:
+    """Take the node execution, if it is there to be taken.
+
+    Returns:
+        the attempt; else how the task ends: its run was stopped, or (None) nothing is to be done: a duplicate message,
+        a paused run, no place under a limit.
+    """
     run = state.run(run_id)
     if run is None or not 0 <= node_number < len(run.plan.nodes):
         return None
@@ -87,6 +95,8 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
         )
         if claimed.verdict in ("stopped", "paused") and claimed.last:
             end_if_quiescent(state.hot, run)
+    if claimed.verdict == "stopped":
+        return NodeExecutionStopped("its run was stopped")
     if claimed.verdict != "claimed":
         return None
     return Attempt(state, interrupts(), run, node, idx, token, claimed)
@@ -210,13 +220,18 @@ def is_stopped(attempt: Attempt) -> bool:
         return attempt.process.hot.stop_flag(attempt.run.run_id)
 
 
-def settle(attempt: Attempt, outcome: Outcome) -> None:
-    """Record the outcome, and do what follows from it."""
+def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
+    """Record the outcome, and do what follows from it. Returns how the task ends; None: well."""
     change = _with_all(attempt, _change(attempt, outcome))
     error = change.error if change.status == "FAILED" else None
-    settled = attempt.settle(change, error)
-    if change.status == "COMPLETED" and settled is not None and settled.verdict == "landed":
-        caching.keep(attempt)
+    change, settled = attempt.settle(change, error)
+    if settled is not None and settled.verdict == "landed":
+        if change.status == "COMPLETED":
+            caching.keep(attempt)
+        trace = outcome.trace if isinstance(outcome, Failed) else None
+        key = attempt.node.number, attempt.idx
+        report(attempt.process, attempt.run, key, attempt.claim.attempt, change, trace)
+    return ending(change, settled)
 
 
 def _with_all(attempt: Attempt, change: Change) -> Change:

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from agentflow.dispatch import publish, ring_finaliser
-from agentflow.engine.statuses import NodeStatus
+from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import judge
 from agentflow.services import admission
 from agentflow.storage import gathering, runs
@@ -60,7 +60,10 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
         publish_others(state, [finished.woken])
     if finished.done:
         fields = {"run": str(run.run_id), "status": verdict.status, "reason": verdict.reason}
-        logger.info("run_ended", extra=fields)
+        if verdict.status is RunStatus.FAILED:  # its error names the first failure
+            logger.warning("run_ended", extra={**fields, "error": verdict.error})
+        else:
+            logger.info("run_ended", extra=fields)
     return finished.done
 
 

@@ -3,7 +3,8 @@
 Two threads of the main process, because a block can hold its own process's interpreter lock (a large sort does):
 
     keeper    every half second: renews the leases of what the children are executing; tells children whose run was
-              stopped. It talks to PostgreSQL only, so that nothing that a broker does can cost a lease
+              stopped; kills those that are at a block long after its timeout (a timer for each message would cost more,
+              and keep its memory). It talks to PostgreSQL only, so that nothing that a broker does can cost a lease
     recovery  at once: gives back the lease of a child that died or was killed; every half second: one pass of recovery
               (`recovery.py`), if no other worker is at it
 
@@ -16,14 +17,15 @@ import queue
 import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from celery.worker import state as celery_state
 
 from agentflow.clock import monotonic
-from agentflow.dispatch.publish import EXECUTE
+from agentflow.dispatch.publish import EXECUTE, KILL_GRACE
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.settings import settings
@@ -50,6 +52,14 @@ class GivenBack(NamedTuple):
     timed_out: bool
 
 
+class _Task(NamedTuple):
+    """A node execution that a child is at."""
+
+    key: _Key
+    pid: int
+    request: Any  # a `NodeRequest`
+
+
 class Keeper:
     """The two threads; each has a database connection of its own."""
 
@@ -60,6 +70,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: dict[tuple[_Key, int], float] = {}
+        self._began: dict[str, float] = {}  # message → when it was first seen with a child
+        self._steady_since = monotonic()  # since when PostgreSQL has been there
 
     def start(self) -> None:
         """Start the threads."""
@@ -84,8 +96,9 @@ class Keeper:
     def _keep(self) -> None:
         while not self._stopping.wait(TICK):
             try:
-                self._renew()
+                self._look_after(_executing())
             except AgentFlowError as error:
+                self._steady_since = monotonic()
                 log_outage(logger, "renewal_postponed", error)
             except Exception:
                 logger.exception("renewal_failed")
@@ -118,33 +131,61 @@ class Keeper:
         except queue.Empty:
             return None
 
-    def _renew(self) -> None:
-        held = _executing()
-        if not held:
+    def _look_after(self, executing: Sequence[_Task]) -> None:
+        self._renew(executing)
+        self._end_overruns(executing)
+
+    def _renew(self, executing: Sequence[_Task]) -> None:
+        if not executing:
             self._told.clear()
             return
-        renewed = self._hot.renew([(holder(pid), *key) for key, pid in held.items()], settings().lease_seconds)
+        held = {task.key: task for task in executing}
+        renewed = self._hot.renew([(holder(one.pid), *one.key) for one in held.values()], settings().lease_seconds)
         for run_id, node, idx, stop in renewed:
             if stop:
-                self._tell((run_id, node, idx), held[run_id, node, idx])
-        self._told = {told: at for told, at in self._told.items() if held.get(told[0]) == told[1]}
+                self._tell(held[run_id, node, idx])
+        self._told = {(key, pid): at for (key, pid), at in self._told.items() if key in held and held[key].pid == pid}
 
-    def _tell(self, key: _Key, pid: int) -> None:
-        """The child `pid` shall stop what it does, and is killed if it has not for a while."""
-        if pid == os.getpid():
-            return  # a thread or green pool: the block hears of it where it yields
-        first = self._told.setdefault((key, pid), monotonic())
-        kill = monotonic() - first > KILL_AFTER
-        try:
-            os.kill(pid, signal.SIGKILL if kill else signal.SIGUSR2)
-        except ProcessLookupError:
+    def _tell(self, task: _Task) -> None:
+        """The child shall stop what it does, and is killed if it has not for a while."""
+        first = self._told.setdefault((task.key, task.pid), monotonic())
+        if monotonic() - first > KILL_AFTER:
+            _kill(task, "stopped")
+        else:
+            _send(task.pid, signal.SIGUSR2)
+
+    def _end_overruns(self, executing: Sequence[_Task]) -> None:
+        """Kill children whose block does not let go long after its timeout.
+
+        Not while PostgreSQL is away, nor at once when it is back: a block may have ended in time and not be settled.
+        """
+        now = monotonic()
+        self._began = {task.request.id: self._began.get(task.request.id, now) for task in executing}
+        if now - self._steady_since < KILL_GRACE:
             return
-        if kill:
-            logger.warning("child_killed", extra={"run": str(key[0]), "node": key[1], "index": key[2], "child": pid})
+        for task in executing:
+            limit = task.request.kill_after
+            if limit is not None and now - self._began[task.request.id] > limit:
+                _kill(task, "overran")
 
 
-def _executing() -> dict[_Key, int]:
-    """The node executions that children are at, and the children's process ids."""
+def _kill(task: _Task, why: Literal["overran", "stopped"]) -> None:
+    (run_id, node, idx), pid = task.key, task.pid
+    if pid != os.getpid():
+        task.request.killed_for = why
+        logger.warning("child_killed", extra={"run": str(run_id), "node": node, "index": idx, "child": pid, "why": why})
+    _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
+    if pid == os.getpid():
+        return  # the solo pool: the block hears of it where it yields
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _executing() -> list[_Task]:
+    """What the children are at."""
     requests: list[Any] = []
     for _ in range(3):
         try:
@@ -152,12 +193,12 @@ def _executing() -> dict[_Key, int]:
             break
         except RuntimeError:  # the main thread changed the set meanwhile
             continue
-    held = {}
+    found = []
     for request in requests:
         if request.type == EXECUTE and request.worker_pid is not None:
             run_id, node, idx = request.args
-            held[UUID(run_id), node, idx] = request.worker_pid
-    return held
+            found.append(_Task((UUID(run_id), node, idx), request.worker_pid, request))
+    return found
 
 
 @cache

@@ -32,6 +32,7 @@ from agentflow.worker.follow import (
     stop_run,
 )
 from agentflow.worker.process import Process, RunContext, holder
+from agentflow.worker.reports import report
 
 logger = logging.getLogger(__name__)
 
@@ -212,3 +213,5 @@ class Recovery:
             own.ordered,
         )
         follow(self._process, run, node, settled, final=True, stops=change.stops)
+        if settled.verdict == "landed":
+            report(self._process, run, key, attempt, change)

@@ -1,15 +1,18 @@
-"""What does the worker's main process do when a child dies with a node execution, or is killed for overrunning?
+"""What the worker's main process does when a child dies with a node execution, or is killed for overrunning.
 
 The child cannot settle any more. The main process gives the lease back at once, so that the node execution runs again
 (or, after an overrun, ends FAILED) without waiting for the lease to run out. Giving back what was settled does nothing.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from billiard.einfo import ExceptionWithTraceback
-from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import Retry
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
+from agentflow.dispatch.publish import KILL_AFTER
+from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway
 from agentflow.worker.keeper import keeper
 from agentflow.worker.shutdown import say_stopping
 
@@ -20,15 +23,53 @@ _UNTIL_DEAD: Final = 30.0
 class NodeRequest(Request):  # type: ignore[misc]
     """Celery's record of one delivered message, in the main process."""
 
+    killed_for: Literal["overran", "stopped"] | None = None
+    """Why the keeper killed its child, if it did."""
+
+    @property
+    def kill_after(self) -> float | None:
+        """Seconds after which a child that is still at it is killed; None: never."""
+        limit: float | None = self.request_dict.get(KILL_AFTER)
+        return limit
+
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> Any:
         """The worker stops without waiting for it."""
         say_stopping(_UNTIL_DEAD)
         return super().cancel(pool, signal=signal, emit_retry=emit_retry)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
-        # The task itself raises only when it could not settle (PostgreSQL was away): its lease is free as well.
-        keeper().give_back(self.args, self.worker_pid, timed_out=isinstance(error, TimeLimitExceeded))
+        error = _raised(exc_info)
+        if not _is_settled(error):
+            keeper().give_back(self.args, self.worker_pid, timed_out=self.killed_for == "overran")
+        if self.killed_for is not None:
+            return self._end_killed()
+        if isinstance(error, NodeExecutionFailed | NodeExecutionStopped | Retry):
+            exc_info.traceback = ""  # of our own `raise`; a block's stands in the log
+        if isinstance(error, NodeExecutionStopped):
+            self._announce_stopped()
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _end_killed(self) -> None:
+        """The keeper has logged it, and what becomes of the node execution is the engine's: Celery's part ends here."""
+        task_ready(self)
+        self.acknowledge()
+        if self.killed_for == "overran":
+            said = NodeExecutionFailed("it ran longer than its timeout, and its process had to be killed")
+            self.send_event("task-failed", exception=repr(said), traceback="")
+        else:
+            self._announce_stopped()
+
+    def _announce_stopped(self) -> None:
+        self.send_event("task-revoked", terminated=self.killed_for is not None, signum=None, expired=False)
+
+
+def _raised(exc_info: Any) -> Any:
+    error = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def _is_settled(error: Any) -> bool:
+    """Whether the task says how its node execution stands; else its lease is free, or its process is gone."""
+    if isinstance(error, Retry):
+        return not isinstance(error.exc, PostgresAway)
+    return isinstance(error, NodeExecutionFailed | NodeExecutionStopped)

@@ -1,21 +1,30 @@
 """The two Celery tasks. Their arguments are ids; everything else is in PostgreSQL."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
 from agentflow.dispatch.publish import EXECUTE, FINALISE
 from agentflow.errors import Unavailable
+from agentflow.logs import log_outage
 from agentflow.worker.app import app
+from agentflow.worker.endings import NodeExecutionFailed, postgres_away
 from agentflow.worker.execute import execute as _execute
 from agentflow.worker.finalise import finalise as _finalise
 
+logger = logging.getLogger(__name__)
 
-@app.task(name=EXECUTE, Request="agentflow.worker.request:NodeRequest")  # type: ignore[untyped-decorator]
+
+@app.task(  # type: ignore[untyped-decorator]
+    name=EXECUTE, Request="agentflow.worker.request:NodeRequest", throws=(NodeExecutionFailed,)
+)
 def execute(run_id: str, node: int, idx: int) -> None:
     """Run the `idx`-th execution of a node: claim, load, perform, settle."""
     with _or_another_process():
-        _execute(UUID(run_id), node, idx)
+        ending = _execute(UUID(run_id), node, idx)
+    if ending is not None:
+        raise ending
 
 
 @app.task(name=FINALISE)  # type: ignore[untyped-decorator]
@@ -32,7 +41,8 @@ def _or_another_process() -> Iterator[None]:
     """
     try:
         yield
-    except Unavailable:
-        raise
+    except Unavailable as error:
+        log_outage(logger, "task_postponed", error)
+        raise postgres_away(error) from None
     except Exception as error:
         raise SystemExit(1) from error

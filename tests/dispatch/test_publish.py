@@ -15,7 +15,7 @@ from plans import plan_of
 
 from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.dispatch.lanes import LANES, queue_name, wire_priority
-from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_GRACE, Publisher, TaskMessage
+from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_AFTER, KILL_GRACE, Publisher, TaskMessage
 from agentflow.dispatch.publish import publisher as publisher_of_process
 from agentflow.embedded.valkey import Valkey
 from agentflow.graph.settings import NodeSettings
@@ -74,11 +74,8 @@ def test_a_message_carries_ids_only_and_flower_shows_the_block(process: None, co
         assert UUID(message.headers["id"])
         assert "s3cret" not in repr([message.body, message.headers, message.properties])
     usual = settings().node_timeout + KILL_GRACE
-    assert {node: found[node].headers["timelimit"] for node in found} == {
-        0: [usual, None],
-        1: [7 + KILL_GRACE, None],
-        2: [usual, None],
-    }
+    assert {node: found[node].headers[KILL_AFTER] for node in found} == {0: usual, 1: 7 + KILL_GRACE, 2: usual}
+    assert {tuple(found[node].headers["timelimit"]) for node in found} == {(None, None)}, "Celery sets no timer"
     assert {node: found[node].properties["priority"] for node in found} == {0: 9 - 4, 1: 9 - 9, 2: 9 - 4}
     assert {node: found[node].delivery_info["routing_key"] for node in found} == {
         0: queue_name("default"),
@@ -95,7 +92,7 @@ def test_the_finaliser_is_rung_before_everything_else(process: None, consume: Co
     message = consuming.received[0]
     assert json.loads(message.body)[0] == [str(run_id)]
     assert (message.headers["task"], message.properties["priority"]) == (FINALISE, 0)
-    assert message.headers["timelimit"] == [None, None]
+    assert (message.headers["timelimit"], message.headers[KILL_AFTER]) == ([None, None], None)
 
 
 @pytest.mark.parametrize(("priority", "transport", "wire"), [(9, "redis", 0), (0, "redis", 9), (9, "amqp", 9)])

@@ -40,7 +40,10 @@ def _fleet(
     )
     # A database of its own at the broker: other tests empty theirs.
     fleet = Fleet(
-        postgres.url_of("scenarios"), stack.broker_url.rsplit("/", 1)[0] + "/7", tmp_path_factory.mktemp("fleet")
+        postgres.url_of("scenarios"),
+        stack.broker_url.rsplit("/", 1)[0] + "/7",
+        tmp_path_factory.mktemp("fleet"),
+        environment={"AGENTFLOW_SHOW_TRACEBACKS": "true"},
     )
     try:
         fleet.start_web()

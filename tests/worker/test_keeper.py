@@ -3,30 +3,30 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
-from billiard.einfo import ExceptionInfo
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state as celery_state
 from probes import Chain, Probe, Rows, Statuses
 
 from agentflow.blocks.base import Context
+from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE, FINALISE
 from agentflow.engine.statuses import RunStatus
+from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.settings import Settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.worker import keeper as module
-from agentflow.worker import recovery, request
+from agentflow.worker import recovery
 from agentflow.worker.execute import execute
 from agentflow.worker.keeper import Keeper
 from agentflow.worker.process import holder, process
-from agentflow.worker.request import NodeRequest
 
 Eventually = Callable[..., None]
 
@@ -70,10 +70,12 @@ def executing() -> Iterator[Callable[..., None]]:
 
     kept: list[Executing] = []  # Celery's set holds them weakly
 
-    def say(run_id: UUID, pid: int | None, task: str = EXECUTE) -> None:
+    def say(run_id: UUID, pid: int | None, task: str = EXECUTE, kill_after: float | None = None) -> Executing:
         args = [str(run_id), 0, 1] if task == EXECUTE else [str(run_id)]
-        kept.append(Executing(type=task, args=args, worker_pid=pid))
-        celery_state.active_requests.add(kept[-1])
+        message = Executing(type=task, args=args, worker_pid=pid, id=str(len(kept)), kill_after=kill_after)
+        kept.append(message)
+        celery_state.active_requests.add(message)
+        return message
 
     yield say
     kept.clear()
@@ -223,6 +225,68 @@ def test_a_child_that_does_not_let_go_is_killed(
     assert at_it.returncode == -signal.SIGKILL
 
 
+def test_a_child_that_is_at_a_block_long_after_its_timeout_is_killed(
+    keeper: Keeper,
+    run_id: UUID,
+    executing: Callable[..., Executing],
+    child: Callable[..., subprocess.Popen[bytes]],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KILL_GRACE", 0.0)
+    at_it, in_time = child(), child()
+    hold(run_id, at_it.pid)
+    in_time_message = executing(run_id, in_time.pid, kill_after=60.0)
+    message = executing(run_id, at_it.pid, kill_after=0.3)
+    eventually(lambda: at_it.poll() is not None)
+    assert at_it.returncode == -signal.SIGKILL
+    assert message.killed_for == "overran"
+    assert in_time.poll() is None
+    assert not hasattr(in_time_message, "killed_for")
+
+
+def test_nobody_is_killed_for_the_time_that_postgresql_was_away(
+    keeper: Keeper,
+    run_id: UUID,
+    executing: Callable[..., Executing],
+    child: Callable[..., subprocess.Popen[bytes]],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KILL_GRACE", 0.5)
+    away = threading.Event()
+    renew = keeper._hot.renew
+
+    def unless_away(*values: Any) -> Any:
+        if away.is_set():
+            raise Unavailable
+        return renew(*values)
+
+    monkeypatch.setattr(keeper._hot, "renew", unless_away)
+    at_it = child()
+    hold(run_id, at_it.pid)
+    away.set()
+    executing(run_id, at_it.pid, kill_after=0.1)
+    eventually(lambda: keeper._steady_since > monotonic() - 0.1)
+    began = monotonic()
+    eventually(lambda: monotonic() > began + 1)
+    assert at_it.poll() is None
+    back = monotonic()
+    away.clear()
+    eventually(lambda: at_it.poll() is not None)
+    assert monotonic() - back > 0.4
+
+
+def test_what_a_worker_remembers_is_of_what_its_children_are_at(
+    keeper: Keeper, run_id: UUID, executing: Callable[..., Executing], eventually: Eventually
+) -> None:
+    hold(run_id, DEAD)
+    message = executing(run_id, DEAD, kill_after=60.0)
+    eventually(lambda: keeper._began)
+    celery_state.active_requests.discard(message)
+    eventually(lambda: not keeper._began)
+
+
 def test_a_child_that_is_gone_already_is_no_matter(
     keeper: Keeper, run_id: UUID, rows: Rows, executing: Callable[..., None], eventually: Eventually
 ) -> None:
@@ -232,24 +296,3 @@ def test_a_child_that_is_gone_already_is_no_matter(
     eventually(lambda: lease_left(rows) > 10)
     eventually(lambda: keeper._told)
     assert all(thread.is_alive() for thread in keeper._threads)
-
-
-@pytest.mark.parametrize(
-    ("error", "timed_out"), [(WorkerLostError("killed"), False), (TimeLimitExceeded(60), True), (OSError(), False)]
-)
-def test_celery_hands_over_what_a_child_left_behind(
-    run_id: UUID, monkeypatch: pytest.MonkeyPatch, error: Exception, timed_out: bool
-) -> None:
-    given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        request, "keeper", lambda: SimpleNamespace(give_back=lambda *args, timed_out: given.append((*args, timed_out)))
-    )
-    monkeypatch.setattr(request.Request, "on_failure", lambda *_, **__: "as usual")
-    made = NodeRequest.__new__(NodeRequest)
-    made._args, made.worker_pid = [str(run_id), 0, 1], 7
-    try:
-        raise error
-    except Exception:
-        information = ExceptionInfo()
-    assert made.on_failure(information) == "as usual"
-    assert given == [([str(run_id), 0, 1], 7, timed_out)]

@@ -86,7 +86,7 @@ BEGIN
       AND w.open AND w.key = o.id::text;
     UPDATE node_executions e SET status = 'INCOMPLETE', ended_at = NULL
     WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
-    UPDATE node_executions e SET status = 'QUEUED', open = true, hold = 'window', ended_at = NULL, reason = NULL, error = NULL,
+    UPDATE node_executions e SET status = 'QUEUED', open = true, hold = 'window', ended_at = NULL, reason = NULL, error = NULL, trace = NULL,
         failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
         lease_until = v_now  -- a new attempt, though it may have waited
     WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));

@@ -98,7 +98,8 @@ class Fail(Block):
         note(inputs, context)
         yield "value", "before"
         if context.attempt <= inputs.times:
-            raise {"transient": Transient, "user": BadInput}.get(inputs.kind, RuntimeError)("it broke")
+            kinds = {"transient": Transient, "user": BadInput, "ZeroDivisionError": ZeroDivisionError}
+            raise kinds.get(inputs.kind, RuntimeError)("it broke")
         yield "value", inputs.value
 
 

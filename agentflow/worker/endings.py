@@ -1,0 +1,63 @@
+"""How a Celery task ends, so that Flower and whoever reads Celery's events see what became of the node execution.
+
+    it ended FAILED                       task-failed, with what the block said
+    it will be tried again                task-retried, with why
+    its run was stopped                   task-revoked
+    it is COMPLETED, waits, or was none   task-succeeded
+
+Each but the last is raised by the task when everything is recorded; nothing follows from it. There is no traceback:
+the engine's own log (`worker/reports.py`) has what a block raised, and a node execution that fails is no fault of the
+worker. That PostgreSQL is away is told as a retry as well; then the lease is free, and recovery sees to it.
+"""
+
+from typing import Final
+
+from celery.exceptions import Ignore, Retry
+
+from agentflow.storage.node_executions import Change, Settled
+
+_LIMIT: Final = 500  # characters
+
+
+class NodeExecutionFailed(Exception):
+    """It ended FAILED; the text is what it said."""
+
+
+class NodeExecutionStopped(Ignore):  # type: ignore[misc]
+    """Its run was stopped."""
+
+
+class PostgresAway(Exception):
+    """It cannot be said what became of it; recovery sees to it."""
+
+
+def ending(change: Change, settled: Settled | None) -> Exception | None:
+    """How the task ends whose attempt was settled with `change`; None: it has succeeded.
+
+    Args:
+        change: what the attempt was to be recorded as.
+        settled: what came of it; None: its lease was lost before.
+    """
+    if settled is None or settled.verdict == "lost":
+        return _retried("its lease was lost: it runs elsewhere, or has ended")
+    if settled.verdict == "stopped":
+        return NodeExecutionStopped("its run was stopped")
+    if change.status == "FAILED":
+        return NodeExecutionFailed(_short(change.error or change.reason or ""))
+    return _retried(change.error or "again") if change.status == "QUEUED" else None
+
+
+def postgres_away(error: Exception) -> Exception:
+    """How a task ends that PostgreSQL was away for."""
+    ended: Exception = Retry("PostgreSQL is away", PostgresAway(str(error)))
+    return ended
+
+
+def _retried(why: str) -> Exception:
+    ended: Exception = Retry(_short(why), NodeExecutionFailed(_short(why)))
+    return ended
+
+
+def _short(text: str) -> str:
+    """Events are kept in memory by who watches; the whole of it stands in the node execution."""
+    return text if len(text) <= _LIMIT else f"{text[:_LIMIT]} …"

@@ -1,0 +1,226 @@
+"""Does the memory of any process grow with what it has done? Very many node executions, and what each process holds.
+
+    python -m benchmarks.soak --executions 500000 --timeouts 500 --cancelled 500
+
+The API server and the workers run as an operator runs them; graphs are submitted over HTTP, a few at a time, some of
+which time out or are cancelled while they run. A process's memory is its proportional share (PSS): pages that forked
+children share count once. Looked at when a twentieth is done (everything is warm by then), in the middle, and at the
+end. Linux only: it is read from /proc.
+"""
+
+import argparse
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from agentflow.client.client import Client
+from agentflow.embedded.child import Child, start
+from agentflow.embedded.private import free_port
+from agentflow.errors import AgentFlowError
+from agentflow.services.api_keys import create as create_key
+from agentflow.services.transaction import transaction
+from benchmarks import graphs
+from benchmarks.fleet import Layout, fleet
+from benchmarks.ground import Ground, ground
+from benchmarks.report import Table, say
+
+_CHAIN: Final = 100  # node executions of a run
+_AT_ONCE: Final = 20  # runs under way; fewer than one user may have
+_SLEEPING: Final = Path(__file__).resolve().parent.parent / "tests/scenarios/blocks"  # has a block that only sleeps
+_SLEEP_BLOCK: Final = "5ce0a001-0000-4000-8000-000000000001"
+_START_SECONDS: Final = 60.0
+_PATIENCE: Final = 300.0  # seconds in which a run must end
+_STEPS: Final = ((15, 15.0), (9, 5.0))
+_KIB_A_MIB: Final = 1024
+
+
+@dataclass
+class _Load:
+    """What is to be run, and how far that is."""
+
+    client: Client
+    chain: UUID
+    chains: int
+    slow: int
+    stopped: int
+    done: int = 0
+    under_way: deque[tuple[UUID, str]] = field(default_factory=deque)
+
+    def run(self) -> Iterator[float]:
+        """Run it all; gives the share that is done, again and again."""
+        kinds = _mixed({"COMPLETED": self.chains, "FAILED": self.slow, "CANCELLED": self.stopped})
+        total = self.chains + self.slow + self.stopped
+        for kind in kinds:
+            while len(self.under_way) >= _AT_ONCE:
+                self._await_first()
+                yield self.done / total
+            self.under_way.append((self._submit(kind), kind))
+        while self.under_way:
+            self._await_first()
+            yield self.done / total
+
+    def _submit(self, kind: str) -> UUID:
+        if kind == "COMPLETED":
+            return self.client.submit(self.chain).id
+        settings = {"timeout": 0.05} if kind == "FAILED" else {}
+        node = {"id": "n", "block_id": _SLEEP_BLOCK, "input_default": {"seconds": 60}, "settings": settings}
+        run_id = self.client.submit_inline({"name": kind, "nodes": [node], "links": []}).id
+        if kind == "CANCELLED":
+            _until(lambda: self.client.get_run(run_id).status != "QUEUED")
+            self.client.cancel(run_id)
+        return run_id
+
+    def _await_first(self) -> None:
+        run_id, kind = self.under_way.popleft()
+        _until(lambda: self.client.get_run(run_id).ended)
+        found = self.client.get_run(run_id)
+        if found.status != kind:
+            raise RuntimeError(f"run {run_id} ended {found.status}, not {kind}: {found.error}")
+        self.done += 1
+
+
+def _mixed(counts: Mapping[str, int]) -> Iterator[str]:
+    """Each kind so many times, spread evenly."""
+    total = sum(counts.values())
+    given = dict.fromkeys(counts, 0)
+    for number in range(1, total + 1):
+        kind = max(counts, key=lambda one: counts[one] * number / total - given[one])
+        given[kind] += 1
+        yield kind
+
+
+def _until(condition: Any) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"a run did not get on within {_PATIENCE:.0f} s")
+        time.sleep(0.02)
+
+
+def _memory(roots: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """MiB of each kind of process; of its descendants, where it has any, under its name and "children"."""
+    parents = _parents()
+    found: dict[str, float] = {}
+    for name, pids in roots.items():
+        below = {pid for pid, parent in parents.items() if parent in pids}
+        found[name] = sum(map(_pss, pids))
+        if below:
+            found[f"{name}: children"] = sum(map(_pss, below))
+    return found
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit():
+                parents[int(entry.name)] = int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended
+            continue
+    return parents
+
+
+def _pss(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0.0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / _KIB_A_MIB
+
+
+@contextmanager
+def _web(there: Ground, port: int) -> Iterator[Child]:
+    command: list[str | Path] = [Path(sys.executable).with_name("gunicorn"), "-c", "python:agentflow.api.gunicorn"]
+    command += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "agentflow.api.wsgi:app"]
+    environment = {**there.environment, "AGENTFLOW_REQUEST_RATE": "100000"}
+    child = start("web", command, _STEPS, log=there.folder / "web.log", environment=environment, folder=there.folder)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def _soak(there: Ground, options: argparse.Namespace) -> Table:
+    port = free_port()
+    with transaction() as session:
+        key = create_key(session, there.owner_id, "soak")
+    layout = Layout(1, options.children)
+    with (
+        _web(there, port) as web,
+        fleet(there, "agentflow", there.stack.broker_url, layout) as workers,
+        Client(f"http://127.0.0.1:{port}", key, attempts=30) as client,
+    ):
+        stack = there.stack
+        assert stack.postgres is not None
+        assert stack.valkey is not None
+        roots = {
+            "API server": [web.pid],
+            "worker": workers,
+            "PostgreSQL": [stack.postgres.child.pid],
+            "Valkey": [stack.valkey.child.pid],
+        }
+        chain = client.get_run(client.submit_inline(graphs.chain(_CHAIN)).id).graph_id
+        load = _Load(client, chain, options.executions // _CHAIN, options.timeouts, options.cancelled)
+        return _watch(load, roots, options)
+
+
+def _watch(load: _Load, roots: Mapping[str, Sequence[int]], options: argparse.Namespace) -> Table:
+    marks = {"start": 0.05, "middle": 0.5, "end": 1.0}
+    seen: dict[str, dict[str, float]] = {}
+    began = time.monotonic()
+    for share in load.run():
+        for name, at in marks.items():
+            if name not in seen and share >= at:
+                seen[name] = _memory(roots)
+                say(f"{name}: " + ", ".join(f"{which} {size:.1f} MiB" for which, size in seen[name].items()))
+    seconds = time.monotonic() - began
+    done = options.executions * (marks["end"] - marks["start"]) / 1000
+    rows = []
+    for name in seen["end"]:
+        sizes = [seen[mark].get(name, 0.0) for mark in marks]
+        rows.append([name, *(f"{size:.1f}" for size in sizes), f"{(sizes[2] - sizes[0]) * _KIB_A_MIB / done:.2f}"])
+    note = (
+        f"MiB (PSS) when 5 %, 50 % and all of {options.executions} node executions are done, with {options.timeouts} "
+        f"runs that time out and {options.cancelled} that are cancelled; KiB that it grew by for each 1,000. "
+        f"{options.executions / seconds:.0f} a second, worker 1 × -c {options.children}."
+    )
+    return Table("Memory over many node executions", ("", *marks, "KiB/1,000"), rows, [note])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Memory over many node executions.")
+    parser.add_argument("--executions", type=int, default=500_000, help="node executions (%(default)s)")
+    parser.add_argument("--timeouts", type=int, default=500, help="runs whose block times out (%(default)s)")
+    parser.add_argument("--cancelled", type=int, default=500, help="runs that are cancelled (%(default)s)")
+    parser.add_argument("--children", type=int, default=4, help="of the one worker (%(default)s)")
+    options = parser.parse_args()
+    if options.executions < 20 * _CHAIN:
+        parser.error(f"--executions must be at least {20 * _CHAIN}")
+    return options
+
+
+def main() -> int:
+    """Run and print. Returns the exit code."""
+    options = _options()
+    try:
+        say("starting PostgreSQL and Valkey in a temporary directory")
+        with ground() as there:
+            path = f"{there.environment['PYTHONPATH']}:{_SLEEPING}"
+            table = _soak(replace(there, environment={**there.environment, "PYTHONPATH": path}), options)
+    except (AgentFlowError, RuntimeError) as error:
+        print(f"The soak ended: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"\n{table.text()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
