@@ -1,7 +1,7 @@
 """What did an attempt do? `perform` turns everything that a block can return or raise into one of these."""
 
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentflow.engine.codec import storable_text
@@ -25,7 +25,7 @@ class Failed:
     reason: str
     message: str
     after: float | None = None
-    trace: str | None = None
+    trace: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,31 @@ def test_what_a_block_raises_is_told_apart(error: BaseException, outcome: Failed
     assert failure(error) == outcome
 
 
+def raises(deep: int) -> None:
+    if deep:
+        raises(deep - 1)
+    raise ValueError("a\x00bug")
+
+
+@pytest.mark.parametrize("deep", [0, 500])
+def test_a_bug_tells_where_it_is(deep: int) -> None:
+    try:
+        raises(deep)
+    except ValueError as error:
+        trace = failure(error).trace
+    assert trace is not None
+    assert trace.startswith("Traceback")
+    assert "test_outcome.py" in trace
+    assert trace.endswith(f"ValueError: a{SUBSTITUTE}bug")
+    assert len(trace) <= 20_000
+
+
+@pytest.mark.parametrize("error", [BadInput("x"), BlockBug("x"), Transient("x"), TimeoutError(), EngineError("x")])
+def test_what_is_no_bug_of_the_block_has_no_traceback(error: Exception) -> None:
+    assert failure(error).trace is None
+    assert reported("x").trace is None
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
