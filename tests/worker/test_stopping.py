@@ -239,7 +239,7 @@ def test_every_move_that_an_attempt_makes_is_an_event_with_its_time_and_reason(
         ("claimed", "RUNNING", None, 3),
         ("settled", "WAITING", None, 3),
         ("woken", "QUEUED", None, 3),
-        ("claimed", "RUNNING", None, 4),
-        ("settled", "COMPLETED", None, 4),
+        ("claimed", "RUNNING", None, 3),
+        ("settled", "COMPLETED", None, 3),
     ]
     assert rows("SELECT count(*) FROM events WHERE run_id = :run AND at IS NULL", run=run_id) == [0]
