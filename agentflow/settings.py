@@ -63,7 +63,8 @@ class Settings(BaseSettings):
         repr=False,
     )
     show_tracebacks: bool = Field(
-        False, description="Keep and show the traceback of a block's bug, for who writes blocks; `agentflow up`: true."
+        False,
+        description="Keep and show the traceback of a block's bug, for those who write blocks; on in agentflow up.",
     )
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
