@@ -112,7 +112,10 @@ class AgentExecutor(Block):
 
 
 def _child_inputs(inputs: AgentExecutor.Input) -> dict[str, Any]:
-    """The literals, overlaid with what links brought to the pins of the input schema (to any, where it has none)."""
+    """The literals, overlaid with what links brought to the pins of the input schema (to any, where it has none).
+
+    What came to an input that is called like a pin of this block is in `inputs` already (`engine/inputs.py`).
+    """
     brought = inputs.model_extra or {}
     pins = inputs.input_schema.get("properties")
     if isinstance(pins, dict) and pins:

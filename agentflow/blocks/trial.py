@@ -95,4 +95,4 @@ def _take(block: Block, item: tuple[str, Any] | Wait, into: list[tuple[str, Any]
     pin, value = item
     check_output(block, pin, value)
     into.append((pin, value))
-    return pin != ERROR_PIN
+    return pin != ERROR_PIN or block.open_outputs

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentflow.engine.codec import dumps
-from agentflow.graph.catalogue import ERROR_PIN
-from agentflow.graph.pins import base_name, select
+from agentflow.graph.catalogue import ERROR_PIN, BlockKind
+from agentflow.graph.pins import base_name, declared_name, select
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
+from agentflow.graph.wiring import schema_properties
 
 ERROR_ORDINALS: Final = 1_000_000_000
 """The engine's message of attempt n is output number ERROR_ORDINALS + n."""
@@ -51,8 +52,9 @@ class Router:
     def __init__(self, node: PlanNode) -> None:
         self._by_base: dict[str, list[PlanLink]] = {}
         self._plain: dict[str, bool] = {}
+        declared = schema_properties(node.input_default, "output_schema") if node.kind is BlockKind.AGENT else ()
         for link in node.links:
-            base = base_name(link.source_pin)
+            base = declared_name(link.source_pin, declared)
             self._by_base.setdefault(base, []).append(link)
             self._plain[base] = self._plain.get(base, True) and base == link.source_pin
 

@@ -11,8 +11,8 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
 from agentflow.graph.coercion import coercible, item_annotation
 from agentflow.graph.model import Node
-from agentflow.graph.pins import base_name, check_sink, merge, split
-from agentflow.graph.wiring import Wiring, input_pins
+from agentflow.graph.pins import base_name, check_sink, declared_name, merge, split
+from agentflow.graph.wiring import SUB_GRAPH_PINS, Wiring, input_pins, schema_properties
 
 _CHECKED_AT_SAVE = (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
@@ -53,7 +53,7 @@ def check_run_inputs(known: InputNodes, inputs: Mapping[str, Any]) -> Iterator[P
 
 
 def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
-    given = _given_names(node, wiring)
+    given = _given_names(node, spec, wiring)
     if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT):
         given.add("name")  # reported with the names of the graph
     if spec.kind is BlockKind.INPUT:
@@ -63,9 +63,9 @@ def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Pro
             yield Problem(f"{spec.name} needs '{pin.name}': link it or give a value", node.id, pin.name)
     if spec.kind is BlockKind.AGENT:
         yield from _check_graph_id(node)
-        given |= _agent_inputs(node)
+        brought = _brought_names(node, wiring) | _agent_inputs(node)
         for pin in input_pins(node, spec).values():
-            if pin.required and pin.name not in given:
+            if pin.required and pin.name not in brought:
                 told = f"the sub-graph needs '{pin.name}': link it or give a value"
                 yield Problem(told, node.id, pin.name, missing=True)
 
@@ -80,11 +80,21 @@ def _check_graph_id(node: Node) -> Iterator[Problem]:
             yield Problem(told, node.id, "graph_id")
 
 
-def _given_names(node: Node, wiring: Wiring) -> set[str]:
-    """The declared names of the pins that are linked, masked, or have a literal. A null counts as nothing."""
-    given = {base_name(pin) for pin in wiring.linked[node.id]}
-    given |= {base_name(pin) for pin, value in node.input_default.items() if value is not None}
-    return given | {base_name(pin) for pin in wiring.masks.get(node.id, ())}
+def _given_names(node: Node, spec: BlockSpec, wiring: Wiring) -> set[str]:
+    """The block's pins that are linked, masked, or have a literal. A null counts as nothing."""
+    given = {base_name(pin) for pin, value in node.input_default.items() if value is not None}
+    if spec.kind is not BlockKind.AGENT:  # else what links bring is its graph's
+        given |= {base_name(pin) for pin in wiring.linked[node.id]}
+    own = input_pins(node, spec) if spec.kind is BlockKind.AGENT else ()
+    return given | {base_name(pin) for pin in wiring.masks.get(node.id, ()) if declared_name(pin, own) not in own}
+
+
+def _brought_names(node: Node, wiring: Wiring) -> set[str]:
+    """The inputs of its graph that links or masks bring to a sub-graph node, or literals beside its own pins."""
+    names = schema_properties(node.input_default, "input_schema")
+    literals = {pin for pin, value in node.input_default.items() if value is not None}
+    brought = [pin for pin in literals if base_name(pin) not in SUB_GRAPH_PINS]
+    return {declared_name(pin, names) for pin in (*brought, *wiring.linked[node.id], *wiring.masks.get(node.id, ()))}
 
 
 def _agent_inputs(node: Node) -> set[str]:
@@ -112,9 +122,11 @@ def _check_literals(node: Node, spec: BlockSpec, wiring: Wiring, severity: Sever
     own = input_pins(node, spec)
     linked, masked = wiring.linked[node.id], wiring.masks.get(node.id, {})
     for pin, value in node.input_default.items():
-        name = base_name(pin)
+        name = declared_name(pin, own)
         if name not in spec.inputs and name not in own:
             yield Problem(f"{spec.name} has no input pin '{name}'; its value is ignored", node.id, pin, "warning")
+        elif pin in own and spec.kind is BlockKind.AGENT and pin not in SUB_GRAPH_PINS:
+            continue  # a value for an input of its graph, which its run checks
         elif pin not in linked and pin not in masked:  # else something takes its place
             yield from _check_value(pin, value, spec, node.id, severity)
 
@@ -122,10 +134,10 @@ def _check_literals(node: Node, spec: BlockSpec, wiring: Wiring, severity: Sever
 def _check_masks(node: Node, spec: BlockSpec, masks: Mapping[str, Any]) -> Iterator[Problem]:
     own = input_pins(node, spec)
     for pin, value in masks.items():
-        name = base_name(pin)
+        name = declared_name(pin, own)
         if name not in spec.inputs and name not in own:
             yield Problem(f"an input mask names the pin '{name}', which {spec.name} lacks", node.id, pin, "warning")
-        else:
+        elif spec.kind is not BlockKind.AGENT or name not in own:  # what its graph's inputs take, its run checks
             yield from _check_value(pin, value, spec, node.id, "error")
 
 

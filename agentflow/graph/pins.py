@@ -9,7 +9,7 @@ On the source of a link such a name selects from an output (`select`); on its si
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
@@ -61,6 +61,14 @@ _remembered_split = lru_cache(maxsize=8192)(_split)
 def base_name(pin: str) -> str:
     """The name under which a block declares `pin`: `values` for `values_#_a`, `tools` for every tool pin."""
     return split(pin)[0]
+
+
+def declared_name(pin: str, declared: Collection[str]) -> str:
+    """The name under which `pin` is declared: its very own, else its base name.
+
+    The inputs and outputs of a graph may have names that look like dynamic pins, or like tool pins.
+    """
+    return pin if pin in declared else base_name(pin)
 
 
 def enclosing(pin: str) -> Iterator[str]:

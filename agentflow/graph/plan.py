@@ -199,7 +199,8 @@ def _compile_link(number: int, link: Link, numbers: Mapping[str, int], specs: li
         if end not in numbers:
             raise GraphInvalid(problems=[Problem(f"link {link.id}: node '{end}' is not in the graph", end)])
     source = numbers[link.source_id]
-    pin = tool_pin(link.sink_id, link.sink_name) if is_tool_pin(link.source_name) else link.source_name
+    tool = is_tool_pin(link.source_name) and specs[source].kind is not BlockKind.AGENT  # that has outputs by any name
+    pin = tool_pin(link.sink_id, link.sink_name) if tool else link.source_name
     static = link.is_static or specs[source].static_output
     return PlanLink(number, source, pin, numbers[link.sink_id], link.sink_name, static)
 

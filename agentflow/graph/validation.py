@@ -15,10 +15,10 @@ from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalog
 from agentflow.graph.given_values import check_run_inputs, check_values
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.nearly import hint, meant
-from agentflow.graph.pins import base_name, check_sink, is_tool_pin, split
+from agentflow.graph.pins import check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
 from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
-from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins
+from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schema_properties
 
 MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
@@ -94,6 +94,7 @@ def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
     yield from _check_keys(graph)
     yield from _check_nodes(graph, wiring, check)
     yield from _check_names(wiring)
+    yield from _check_shared_pins(wiring)
     for link in graph.links:
         yield from _check_link(link, wiring)
     yield from check_values(wiring, for_run=check.for_run, imported=check.imported)
@@ -181,6 +182,14 @@ def _check_names(wiring: Wiring) -> Iterator[Problem]:
             yield Problem(told, id, "name", severity="warning")
 
 
+def _check_shared_pins(wiring: Wiring) -> Iterator[Problem]:
+    """An output of a sub-graph goes out on the pin of its name, whatever that is."""
+    for id, node in wiring.nodes.items():
+        if wiring.kind(id) is BlockKind.AGENT and ERROR_PIN in schema_properties(node.input_default, "output_schema"):
+            told = "the sub-graph has an output 'error': it goes out on the pin that says why the node failed, too"
+            yield Problem(told, id, ERROR_PIN, severity="warning")
+
+
 def _is_storable(name: str) -> bool:
     """Whether PostgreSQL has a form for it: the name of an input is stored with its value."""
     try:
@@ -216,12 +225,14 @@ def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
     spec = wiring.specs.get(link.source_id)
     if spec is None:
         return
-    if not is_tool_pin(link.source_name):  # that one holds the id of a node and the name of a pin
+    tool = is_tool_pin(link.source_name) and spec.kind is not BlockKind.AGENT
+    if not tool:  # that one holds the id of a node and the name of a pin
         yield from _check_length(link, link.source_id, link.source_name)
     if spec.kind is BlockKind.NOTE:
         yield Problem(f"link {link.id}: a note never runs, so nothing comes from it", link.source_id)
-    elif not is_tool_pin(link.source_name):
-        pin, declared = base_name(link.source_name), output_pins(wiring.nodes[link.source_id], spec)
+    elif not tool:
+        declared = output_pins(wiring.nodes[link.source_id], spec)
+        pin = declared_name(link.source_name, declared)
         if pin not in declared:
             message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared, pin)})"
             yield Problem(message, link.source_id, link.source_name, missing=True)
@@ -245,12 +256,14 @@ def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
     if spec.kind is BlockKind.NOTE:
         yield Problem(f"link {link.id}: a note never runs, so it takes nothing", link.sink_id)
     elif not is_tool_pin(link.sink_name):
-        pin, declared = base_name(link.sink_name), input_pins(wiring.nodes[link.sink_id], spec)
+        declared = input_pins(wiring.nodes[link.sink_id], spec)
+        pin = declared_name(link.sink_name, declared)
         if pin not in declared:
             message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared, pin)})"
             yield Problem(message, link.sink_id, link.sink_name, missing=True)
         try:
-            check_sink(link.sink_name)
+            if link.sink_name not in declared:
+                check_sink(link.sink_name)
         except ValueError as error:
             yield Problem(f"link {link.id}: {error}", link.sink_id, link.sink_name)
 

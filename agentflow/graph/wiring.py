@@ -6,12 +6,19 @@ with an unknown block have no pins. What is wrong is reported by `validation`.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import enclosing
+
+SUB_GRAPH_PINS: Final = frozenset(
+    {"user_id", "graph_id", "graph_version", "agent_name", "inputs", "input_schema", "output_schema"}
+    | {"nodes_input_masks"}
+)
+"""What a sub-graph node is told in its literals. Whatever else comes to it is an input of its graph, and so are these
+where a link brings them, or a mask that the graph has an input for: people name those as they like."""
 
 Masks = Mapping[str, Mapping[str, Any]]
 """{node id: {pin: value}}: what overwrites the inputs of nodes in one run."""
@@ -101,12 +108,16 @@ def output_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
 def schema_pins(node: Node, key: str) -> dict[str, PinSpec]:
     """The pins that the JSON Schema in `node.input_default[key]` describes; none where it is not one."""
     schema = node.input_default.get(key)
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(schema, dict) or not isinstance(properties, dict):
-        return {}
-    required = schema.get("required")
+    required = schema.get("required") if isinstance(schema, dict) else None
     names = required if isinstance(required, list) else []
     return {
         name: PinSpec(name, required=name in names, schema=entry if isinstance(entry, dict) else {})
-        for name, entry in properties.items()
+        for name, entry in schema_properties(node.input_default, key).items()
     }
+
+
+def schema_properties(literals: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What the JSON Schema in `literals[key]` of a sub-graph node says of each name; nothing where it is not one."""
+    schema = literals.get(key)
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return properties if isinstance(properties, dict) else {}

@@ -12,6 +12,7 @@ from agentflow.blocks.credentials import Credential
 from agentflow.blocks.registry import catalogue
 from agentflow.engine.waits import Resumed
 from agentflow.errors import BadInput, BlockBug
+from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.pins import TOOLS, base_name
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.services import memories
@@ -94,7 +95,7 @@ def credential(provider: str) -> Credential:
 
 
 def _has_tools(node: PlanNode) -> bool:
-    return any(base_name(link.source_pin) == TOOLS for link in node.links)
+    return node.kind is not BlockKind.AGENT and any(base_name(link.source_pin) == TOOLS for link in node.links)
 
 
 def _tools(plan: Plan, number: int) -> tuple[Tool, ...]:
@@ -114,7 +115,7 @@ def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
     properties = {}
     required = []
     for parameter, pin in parameters.items():
-        schema = declared.get(base_name(pin)) if base_name(pin) == pin else None
+        schema = declared.get(pin)
         properties[parameter] = dict(schema or {})
         if schema is None or "default" not in schema:
             required.append(parameter)
