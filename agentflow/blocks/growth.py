@@ -1,7 +1,8 @@
-"""How large would the result of this step of a template be? Estimated before it is made, never too low by much.
+"""Estimates how large the result of a step of a template would be, before it is made, and never too low by much.
 
-Only the steps that can make something much larger than what they were given are here. Sizes are characters, items,
-or digits. This module makes nothing and refuses nothing: `templates` compares the sizes with its limit.
+Steps that can make something larger than what they were given have an estimate of their own; others that make
+something are taken to make as much as they were given. Sizes are characters, items, or digits.
+This module makes nothing: `templates` compares the sizes with its limit.
 """
 
 import re
@@ -26,7 +27,7 @@ Named = Mapping[str, Any]
 
 def size(value: Any) -> int:
     """What `value` itself holds: characters of a text, items of a collection."""
-    if isinstance(value, str | bytes | list | tuple | dict | set):
+    if isinstance(value, str | bytes | list | tuple | dict | set | range):
         return len(value)
     if isinstance(value, int):
         return value.bit_length() // 3 + 1
@@ -66,13 +67,20 @@ def of_operator(operator: str, left: Any, right: Any, limit: int = HUGE) -> int:
 
 
 def of_call(function: Any, arguments: Arguments, named: Named, limit: int = HUGE) -> int:
-    """The size of what a call in a template returns, where it is a method of a text."""
+    """The size of what a call in a template makes; 0 where it only looks, or gives what is there already.
+
+    Raises:
+        ValueError: it makes bytes, which are no value; a number has as many of them as its caller says.
+    """
     method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
-    receiver = getattr(method, "__self__", None)
-    if not isinstance(receiver, str):
+    receiver, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+    if name in _MAKE_BYTES and isinstance(receiver, str | int | float | type):
+        raise ValueError(f"{name}() makes bytes, and templates have texts only")
+    if isinstance(receiver, str) and name in _METHODS:
+        return _METHODS[name](receiver, arguments, named, limit)
+    if function is not dict and (not isinstance(receiver, str | list | tuple | dict) or name in _MAKE_NOTHING):
         return 0
-    estimate = _METHODS.get(getattr(method, "__name__", ""))
-    return estimate(receiver, arguments, named, limit) if estimate else 0
+    return sum(map(size, (receiver or (), *arguments, *named.values())))
 
 
 def of_filter(name: str, value: Any, arguments: Arguments, named: Named, limit: int = HUGE) -> int:
@@ -174,6 +182,18 @@ def _linked(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
     return weight(value, limit) + links * weight([list(arguments), dict(named)], limit)
 
 
+def _summed(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
+    """Adding list to list copies what was added so far, each time."""
+    start = _argument(arguments, named, 1, "start", 0)
+    added = weight(value, limit) + weight(start, limit)
+    return added if isinstance(start, int | float) else added * (size(value) + 1)
+
+
+def _kept(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
+    """Filters that put the same items into another list."""
+    return size(value)
+
+
 def _written(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
     """Filters that write their value out as a text."""
     return weight(value, limit)
@@ -195,18 +215,29 @@ _METHODS: dict[str, Estimate] = {
     "translate": _translated,
 }
 
+_MAKE_BYTES: Final = frozenset({"encode", "to_bytes", "from_bytes", "fromhex"})
+
+_MAKE_NOTHING: Final = frozenset(
+    {"get", "keys", "values", "items", "count", "index", "rindex", "find", "rfind", "startswith", "endswith"}
+    | {"isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric"}
+    | {"isprintable", "isspace", "istitle", "isupper"}
+)
+"""Methods that look, or give what is there already."""
+
 FILTERS: dict[str, Estimate] = {
     **dict.fromkeys(("batch", "slice"), _filled),
     **dict.fromkeys(("capitalize", "e", "escape", "forceescape", "lower", "pprint", "string", "striptags"), _written),
     **dict.fromkeys(("title", "trim", "truncate", "upper", "urlencode", "wordcount", "xmlattr"), _written),
+    **dict.fromkeys(("dictsort", "groupby", "items", "list", "reverse", "sort", "unique"), _kept),
     "center": _padded,
     "format": _formatted,
     "indent": _indented,
     "join": _joined,
     "replace": _replaced,
     "round": _rounded,
+    "sum": _summed,
     "tojson": _as_json,
     "urlize": _linked,
     "wordwrap": _wrapped,
 }
-"""The filters that can make something larger than what they were given, and how to estimate it."""
+"""The filters that make something, and how to estimate it."""

@@ -66,7 +66,19 @@ def test_one_text_counts_as_often_as_it_would_be_written() -> None:
     assert growth.weight([[text] * 1000] * 1000, limit=10_000) < 20_000  # it stops counting
 
 
-def test_other_functions_are_not_estimated() -> None:
+def test_what_only_looks_is_not_estimated() -> None:
     assert growth.of_call(len, ("x",), {}) == 0
-    assert growth.of_call("x".upper, (), {}) == 0
-    assert growth.of_call([].append, (1,), {}) == 0
+    assert growth.of_call("x".startswith, ("x",), {}) == 0
+    assert growth.of_call({"a": 1}.get, ("a",), {}) == 0
+
+
+def test_other_methods_make_as_much_as_they_were_given() -> None:
+    assert growth.of_call("xyz".upper, (), {}) == 3
+    assert growth.of_call([1, 2].copy, (), {}) == 2
+    assert growth.of_call(dict, ({"a": 1},), {"b": "xy"}) == 3
+
+
+@given(st.lists(st.lists(small, max_size=9), max_size=9))
+def test_lists_that_are_added_up_count_as_often_as_they_are_copied(lists: list[list[int]]) -> None:
+    copied = sum(sum(map(len, lists[: place + 1])) for place in range(len(lists)))
+    assert growth.of_filter("sum", lists, (), {"start": []}) >= copied

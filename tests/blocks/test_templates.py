@@ -45,7 +45,60 @@ USUAL: list[tuple[str, dict[str, Any], str]] = [
     ("{{ 12345678 }} {{ '%d' % 12345678 }}", {}, "12345678 12345678"),
 ]
 
+ONE_MEGABYTE = {"s": "ab " * 30_000, "xs": list(range(90_000)), "d": {str(key): key for key in range(50_000)}}
+"""About as large as the limit of these tests."""
+
+KEEP = "{% set n = namespace(x=[]) %}{% for i in range(5000) %}{% set n.x = [n.x, @] %}{% endfor %}"
+"""Keeps what each turn makes."""
+
 HOSTILE = [
+    "{{ 'a'.encode().center(10**9) }}",
+    "{{ (1).to_bytes(10**9, 'big') }}",
+    "{{ n.to_bytes(length=10**9, byteorder='big') }}",
+    "{{ (1)['to_bytes'](10**9, 'big') }}",
+    "{{ 'a'.encode('utf-16').fromhex('00' * 10**6) }}",
+    "{{ ([[1] * 1000] * 1000) | sum(start=[]) | length }}",
+    "{{ ([[1] * 300] * 300) | sum(start=()) | length }}",
+    "{% for i in range(3) recursive %}{{ loop(range(90000)) }}{% endfor %}",
+    "{% for i in range(300) recursive %}{{ 'x' * 1000 }}{{ loop(range(300)) if loop.depth < 3 }}{% endfor %}",
+    "{% for i in range(900) recursive %}" + "x" * 1000 + "{{ loop(range(900)) if loop.depth < 2 }}{% endfor %}",
+    "{% macro m() %}" + "x" * 9000 + "{% endmacro %}" + KEEP.replace("@", "m()"),
+    *(
+        KEEP.replace("@", step)
+        for step in (
+            "s[1:]",
+            "s[::2]",
+            "xs[:]",
+            "xs|list",
+            "xs|reverse|list",
+            "xs|sort",
+            "xs|unique|list",
+            "d|dictsort",
+            "d|items|list",
+            "dict(d)",
+            "d.copy()",
+            "xs.copy()",
+            "s.upper()",
+            "s.split()",
+            "s.splitlines()",
+            "s.partition('b')",
+            "s.strip()",
+            "s.split('')",
+            "s|list",
+            "s|upper",
+            "s|urlencode",
+            "xs|map('string')|list",
+            "xs|batch(2)|list",
+            "d.items()|list",
+            "s.title()",
+            "s.format(1)",
+            "s|trim('a')",
+            "s|e",
+            "xs|sum(start=0) ~ s",
+            "xs|groupby(0)|list",
+            "s.zfill(90000)",
+        )
+    ),
     "{{ 'a' * 10**9 }}",
     "{{ 10**9 * 'a' }}",
     "{{ [0] * 10**9 }}",
@@ -133,8 +186,8 @@ def test_a_template_that_grows_without_end_is_stopped_before_it_has_grown(templa
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match="cannot be filled in"):
-            fill(template, {}, limit=LIMIT)
-        assert tracemalloc.get_traced_memory()[1] < 100 * LIMIT
+            fill(template, {**ONE_MEGABYTE, "n": 1}, limit=LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 150 * LIMIT
     finally:
         tracemalloc.stop()
 
@@ -160,6 +213,79 @@ def test_values_are_escaped_only_where_asked_for() -> None:
     assert fill("<i>{{ x }}</i>", {"x": "<&>"}) == "<i><&></i>"
     assert fill("<i>{{ x }}</i>", {"x": ["<&>"]}, escape_html=True) == "<i>[&#39;&lt;&amp;&gt;&#39;]</i>"
     assert fill("{{ x ~ '<' }}{{ x | safe }}", {"x": "<"}, escape_html=True) == "&lt;&lt;<"
+
+
+NAMES = sorted(
+    {name for kind in (dict, list, str, int, float, tuple) for name in dir(kind) if not name.startswith("_")}
+)
+"""Of all that Python lets values do."""
+
+LOOKUPS = ["{{ v.@ }}", "{{ v['@'] }}", "{{ v[n] }}", "{{ v|attr('@') }}", "{{ [v]|map(attribute='@')|first }}",
+           "{{ v.@ ~ '' }}", "{{ v.@|string }}", "{{ v.@ or '' }}", "{% set f = v.@ %}{{ f }}",
+           "{% for x in [v.@] %}{{ x }}{% endfor %}"]  # fmt: skip
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(LOOKUPS), st.data())
+def test_a_template_looks_up_entries_and_never_writes_what_python_has_of_that_name(
+    name: str, template: str, data: st.DataObject
+) -> None:
+    template = template.replace("@", name)
+    entry = data.draw(st.text(min_size=1, max_size=9) | st.integers(1))
+    assert fill(template, {"v": {"a": 1, name: entry}, "n": name}) == str(entry)
+    without = data.draw(
+        VALUES.filter(lambda value: value is not None) | st.lists(VALUES, max_size=3) | st.just({"a": 1})
+    )
+    assert fill(template, {"v": without, "n": name}) == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ order.items }}", "['a', 'b']"),
+        ("{% for item in order.items %}{{ item }};{% endfor %}", "a;b;"),
+        ("{% for key, value in order.items() %}{{ key }};{% endfor %}", "items;self;"),
+        ("{{ order.keys }}{{ order['values'] }}{{ order.missing }}", ""),
+        ("{{ order.keys() }}{{ order.items|map('upper') }}", "['items', 'self']['A', 'B']"),
+        ("{{ 'abc'.upper }}{{ 'abc'.upper() }}{{ 'abc'['upper']() }}{{ 5 .real }}", "ABCABC"),
+        ("{{ self }}{{ order.self }}", "mine1"),
+        ("{{ range }}{{ dict }}{{ namespace }}{{ cycler }}{{ [1]|map('upper')|map('string') }}", "['1']"),
+        ("{% for x in [1] %}{{ loop }}{{ loop.cycle }}{{ loop.index }}{% endfor %}", "1"),
+        ("{% macro m() %}x{% endmacro %}{{ m }}{{ m() }}{{ m.name }}", "xm"),
+        ("{% for group in [{'k': 1}]|groupby('k') %}{{ group.grouper }}{{ group.list }}{% endfor %}", "1[{'k': 1}]"),
+        ("{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next }}{{ c.current }}", "aba"),
+        ("{% macro m() %}x{% endmacro %}{% set n = namespace(f=m, items=3) %}{{ n.f() }}{{ n.items }}", "x3"),
+        ("{% call(x) apply() %}<{{ x }}>{% endcall %}{% macro apply() %}{{ caller(1) }}{% endmacro %}", ""),
+        ("{% macro apply() %}{{ caller(1) }}{% endmacro %}{% call(x) apply() %}<{{ x }}>{% endcall %}", "<1>"),
+        ("{{ 'abcdef'[1:3] }}{{ order.items[:1] }}{{ 'abc'[::-1] }}{{ 'abc'[1] }}", "bc['a']cbab"),
+        ("{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}", "123"),
+    ],
+)
+def test_values_come_before_what_python_has_of_their_names(template: str, text: str) -> None:
+    values = {"order": {"items": ["a", "b"], "self": 1}, "self": "mine"}
+    try:
+        assert fill(template, values, limit=LIMIT) == text
+    except BadInput:
+        assert text == ""
+
+
+def test_without_a_value_of_that_name_self_gives_the_blocks_of_the_template() -> None:
+    assert fill("{% block b %}x{% endblock %}{{ self.b() }}{{ self }}", {}) == "xx"
+
+
+@given(st.lists(st.sampled_from(["\n", "\r\n", "\r", "a", " ", "é", "\t", "\u2028"]), max_size=30).map("".join))
+def test_text_stays_as_it_is_written_with_all_its_line_ends(text: str) -> None:
+    assert fill(text, {}) == text
+    assert fill(text + "{{ x }}" + text, {"x": 1}) == f"{text}1{text}"
+    assert fill(text + "{# " + text + " #}" + text, {}) == text + text
+    assert fill(text + "{% raw %}" + text + "{% endraw %}" + text, {}) == text * 3
+    assert fill("{% for i in xs %}" + text + "{% endfor %}" + text, {"xs": [1, 2]}) == text * 3
+    assert fill("{% if x\r\n == 1\n %}" + text + "{% endif %}" + text, {"x": 1}) == text * 2
+    assert (
+        fill("a" + text + "{%- if true -%}" + text + "b\r\n{% endif %}" + text, {})
+        == ("a" + text).rstrip() + (text + "b\r\n").lstrip() + text
+    )
 
 
 @given(st.text(max_size=200), st.dictionaries(st.sampled_from("abc"), st.none() | st.integers() | st.text()))
