@@ -195,6 +195,7 @@ class Block(ABC):
         former_inputs: what input pins were called once → what they are called now; graphs that say so are renamed.
         former_outputs: likewise of output pins.
         cost: credits that a node execution costs when it has COMPLETED.
+        waits: its work is done while it waits: by a person, a clock, an event, another run.
         sensitive: it acts on the outside world in a way that a person may want to approve.
         open_outputs: its output pins are not all declared; any name goes, with any value. So what it yields on `error`
             is an output of that name; it fails by raising only.
@@ -218,6 +219,7 @@ class Block(ABC):
     former_inputs: ClassVar[Mapping[str, str]] = {}
     former_outputs: ClassVar[Mapping[str, str]] = {}
     cost: ClassVar[int] = 0
+    waits: ClassVar[bool] = False
     sensitive: ClassVar[bool] = False
     open_outputs: ClassVar[bool] = False
     vectors: ClassVar[tuple[TestVector, ...]] = ()
@@ -333,6 +335,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
         gathers=cls.gathers,
         for_each=cls.for_each,
         feedback=cls.feedback,
+        waits=cls.waits,
         former_inputs=cls.former_inputs,
         former_outputs=cls.former_outputs,
         provider=cls.provider,

@@ -22,6 +22,7 @@ class AgentExecutor(Block):
     kind = BlockKind.AGENT
     atomic = True  # the outputs taken and the cursor behind them are stored together, or neither
     open_outputs = True
+    waits = True
 
     class Input(BlockInput):
         model_config = ConfigDict(extra="allow")  # its links lead to pins that are named like the graph's inputs

@@ -31,6 +31,7 @@ class CountdownTimer(Block):
     name = "CountdownTimer"
     description = "Waits for a time and then gives out a message; on wish again and again."
     categories = ("BASIC",)
+    waits = True
 
     class Input(BlockInput):
         input_message: Any = Field("timer finished", description="What to give out when the time is over.")
@@ -102,6 +103,7 @@ class HumanInTheLoop(Block):
     categories = ("BASIC",)
     kind = BlockKind.HUMAN_IN_THE_LOOP
     former_outputs = {"reviewed_data": "approved_data"}
+    waits = True
 
     class Input(BlockInput):
         data: Any = Field(description="What the person is shown.")
@@ -162,6 +164,7 @@ class WaitForEvent(Block):
     name = "WaitForEvent"
     description = "Waits for an event that is sent to the run from outside; one that came before is taken at once."
     categories = ("BASIC",)
+    waits = True
 
     class Input(BlockInput):
         name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="The event's name.")

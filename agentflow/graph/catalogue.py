@@ -89,6 +89,7 @@ class BlockSpec:
         feedback: input pins that bring back, in a loop, what an earlier execution set in motion (`graph/feedback.py`).
         former_inputs: what its input pins were called in earlier versions → what they are called now.
         former_outputs: likewise of its output pins.
+        waits: its work is done while it waits, by a person, a clock, another run.
         provider: whose credential it asks for, where its credentials pin names nobody.
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
@@ -110,6 +111,7 @@ class BlockSpec:
     feedback: tuple[str, ...] = ()
     former_inputs: Mapping[str, str] = field(default_factory=dict)
     former_outputs: Mapping[str, str] = field(default_factory=dict)
+    waits: bool = False
     provider: Provider = any_provider
     categories: tuple[str, ...] = ()
     description: str = ""

@@ -64,7 +64,8 @@ class RateLimit(_Settings):
 
 
 class Concurrency(_Settings):
-    """So many running at the same time over all workers. What waits for the outside holds no slot."""
+    """So many running at the same time over all workers. What waits for the outside holds no slot, but for a sub-graph
+    node: of that it is child runs."""
 
     key: Key
     limit: int = Field(ge=1, le=1_000_000)

@@ -13,9 +13,10 @@ from typing import Any, Final
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalogue
 from agentflow.graph.given_values import check_run_inputs, check_values
+from agentflow.graph.idle_settings import OF_THE_ROOT, WITHOUT_EFFECT, idle_settings
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.nearly import hint, meant
-from agentflow.graph.pins import check_sink, declared_name, is_tool_pin, split
+from agentflow.graph.pins import base_name, check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
 from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schema_properties
@@ -26,9 +27,6 @@ MAX_PIN: Final = 500
 
 FOREIGN_KEYS: Final = ("webhook", "subgraphs", "$schema")
 """Keys that others write, and that only look like a misspelt one of ours."""
-
-WITHOUT_EFFECT: Final = ("compensate_with",)
-"""Settings that a graph may carry and that nothing heeds in this version."""
 
 
 def validate(
@@ -112,7 +110,7 @@ def _check_sub_graphs(graph: Graph, check: _Check) -> Iterator[Problem]:
     for part in graph.parts():
         first = first_of.setdefault((part.id, part.version), part)
         if first is part:
-            for problem in _check_one(part, check):
+            for problem in (*_check_one(part, check), *_check_settings_of_the_root(part)):
                 yield replace(problem, message=f"sub-graph '{part.name or part.id}': {problem.message}")
         elif (first.nodes, first.links) != (part.nodes, part.links):  # a copy is needless, and does no harm
             yield Problem(f"two different graphs of this document are version {part.version} of graph {part.id}")
@@ -279,11 +277,24 @@ def _listed(pins: Mapping[str, Any], wanted: str) -> str:
 
 def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
     yield from _check_settings_of(graph.settings, None)
+    out: dict[str, set[str]] = defaultdict(set)
+    for link in wiring.links:
+        out[link.source_id].add(base_name(link.source_name))
     for id, node in wiring.nodes.items():
         yield from _check_settings_of(node.settings, id)
+        if (spec := wiring.specs.get(id)) is not None and node.settings.model_fields_set:
+            for told in idle_settings(spec, node.settings, graph.settings, out[id]):
+                yield Problem(told, id, severity="warning")
         undo = node.settings.compensate_with
         if undo is not None and (undo not in wiring.nodes or undo == id):
             yield Problem(f"compensate_with must name another node of the graph, not '{undo}'", id)
+
+
+def _check_settings_of_the_root(part: Graph) -> Iterator[Problem]:
+    for key in OF_THE_ROOT:
+        if getattr(part.settings, key) is not None:
+            told = f"the setting '{key}' has no effect here: that of the graph at the root holds for all runs below it"
+            yield Problem(told, severity="warning")
 
 
 def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None) -> Iterator[Problem]:

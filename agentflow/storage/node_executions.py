@@ -36,8 +36,8 @@ _STATEMENTS = {
         "SELECT * FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7)",
     ),
     "claim_limited": (
-        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8",
-        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8, boolean",
+        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     ),
     "settle": (
         _SETTLE_TYPES,
@@ -187,13 +187,17 @@ class WaitFor(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The limits that a claim is under; a key None: not under that."""
+    """The limits that a claim is under; a key None: not under that.
+
+    `spans_waits`: it keeps its slot while it waits, and going on after a wait takes no place in the rate.
+    """
 
     owner_id: UUID
     slot_key: str | None
     slots: int | None
     rate_key: str | None
     per_second: float | None
+    spans_waits: bool
 
 
 @dataclass(frozen=True, slots=True)

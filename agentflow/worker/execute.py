@@ -108,11 +108,18 @@ def _limits(run: RunContext, node: PlanNode) -> Limits | None:
         return None
     return Limits(
         run.owner_id,
-        f"slot:{slots.key}" if slots else None,
+        _slot_key(run, node, slots.key) if slots else None,
         slots.limit if slots else None,
         f"rate:{rate.key}" if rate else None,
         rate.per_second if rate else None,
+        node.kind is BlockKind.AGENT,
     )
+
+
+def _slot_key(run: RunContext, node: PlanNode, key: str) -> str:
+    """What slots are counted by. Child runs apart, and those of each level of nesting by themselves: a sub-graph node
+    that holds a slot must never wait for one that its like, or itself, holds above it."""
+    return f"children:{run.depth}:{key}" if node.kind is BlockKind.AGENT else f"slot:{key}"
 
 
 def load(attempt: Attempt) -> tuple[Block, dict[str, Any]]:
@@ -237,7 +244,8 @@ def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
 def _with_all(attempt: Attempt, change: Change) -> Change:
     """`change`, with what else happens when this node execution settles so."""
     wakes = attempt.run.parent_run_id is not None and attempt.node.kind is BlockKind.OUTPUT
-    frees = attempt.node.settings.concurrency is not None
+    keeps = change.status == "WAITING" and attempt.node.kind is BlockKind.AGENT
+    frees = attempt.node.settings.concurrency is not None and not keeps
     if not (attempt.stats or wakes or frees):
         return change
     return replace(change, stats=attempt.stats or None, wakes=wakes, frees=frees)

@@ -86,7 +86,7 @@ def _caller(attempt: Attempt, call: str) -> Caller:
     return Caller(
         parent=Parent(run.run_id, attempt.node.number, attempt.idx, call),
         owner_id=run.owner_id,
-        priority=run.priority,
+        priority=run.priority if (own := attempt.node.settings.priority) is None else own,
         depth=run.depth,
         masks=run.masks,
     )

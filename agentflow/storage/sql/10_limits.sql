@@ -6,14 +6,17 @@
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
 --
 -- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again. Who
--- waits, be it for a retry, gives it back.
+-- waits, be it for a retry, gives it back; but a sub-graph node keeps it until its child run has ended, so that the limit
+-- is one of child runs. It cannot wait for itself: its key names the level of nesting, so who holds a slot waits for slots
+-- of deeper levels only, and levels are bounded.
 -- A rate gives each start a place in time (the generic cell rate algorithm): one that comes too early is held until its
 -- place, which nobody can take from it, and rung then by recovery.
 -- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
 
+-- p_spans_waits: it keeps its slot while it waits, and going on after that is no start (a sub-graph node)
 CREATE OR REPLACE FUNCTION agentflow_claim_limited(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
-    p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8,
+    p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean,
     OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
     OUT resumed_from int, OUT wait text
 ) LANGUAGE plpgsql AS $$
@@ -26,7 +29,8 @@ DECLARE
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
     v_now := agentflow_now();
-    SELECT e.hold, e.due_at, r.stop_as, r.paused_at INTO v FROM node_executions e JOIN runs r ON r.id = e.run_id
+    SELECT e.hold, e.due_at, r.stop_as, r.paused_at, p_spans_waits AND e.waited > 0 AND e.due_at IS NULL AS goes_on
+    INTO v FROM node_executions e JOIN runs r ON r.id = e.run_id
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED';
     IF NOT FOUND OR v.hold <> 'rate' OR v.due_at > v_now THEN
         verdict := 'gone';
@@ -51,7 +55,7 @@ BEGIN
             INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key);
             v_took := true;
         END IF;
-        IF p_rate_key IS NOT NULL AND v.hold IS NULL THEN
+        IF p_rate_key IS NOT NULL AND v.hold IS NULL AND NOT v.goes_on THEN
             INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
             SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
             WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
@@ -134,7 +138,8 @@ BEGIN
         SELECT s.run_id, s.node, s.idx FROM limit_slots s
         WHERE s.since < agentflow_now() - interval '5 seconds' AND NOT EXISTS (
             SELECT FROM node_executions e WHERE e.run_id = s.run_id AND e.node = s.node AND e.idx = s.idx
-            AND (e.status = 'RUNNING' OR (e.status = 'QUEUED' AND e.hold IS DISTINCT FROM 'paused')))
+            AND (e.status IN ('RUNNING', 'WAITING')  -- who waits and has one keeps it
+                 OR (e.status = 'QUEUED' AND (e.hold IS DISTINCT FROM 'paused' OR s.key LIKE 'children:%'))))
         ORDER BY s.owner_id, s.key LIMIT p_limit
     LOOP
         RETURN QUERY SELECT f.run_id, f.node, f.idx FROM agentflow_free_slot(v.run_id, v.node, v.idx) f;
