@@ -12,11 +12,11 @@ LANES = ("default", "io", "cpu")
 """The lanes that every worker serves by default."""
 
 MOST_URGENT = 9
-"""Priorities are 0 to 9, for people and in RabbitMQ; Redis as kombu uses it has it the other way round."""
+"""Priorities are 0 to 9, each a level of its own, for people and in RabbitMQ; Redis as kombu uses it has it the other
+way round, and there each level is a list (`transport.py`)."""
 
-WIRE_OPTIONS: dict[str, Any] = {"priority_steps": [0, 3, 6, 9], "global_keyprefix": ""}
-"""Transport options that decide in which of the broker's keys a message lies: alike for who publishes and who consumes.
-Stored priorities fall into these four steps; each step is a Redis list of its own."""
+WIRE_OPTIONS: dict[str, Any] = {"global_keyprefix": ""}
+"""Transport options that decide in which of the broker's keys a message lies: alike for publishing and consuming."""
 
 _EXCHANGE = Exchange("agentflow", type="direct", durable=True)
 

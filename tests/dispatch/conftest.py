@@ -27,7 +27,7 @@ class Consuming:
     def __init__(self, url: str, *lanes: str, prefetch: int = 100) -> None:
         transport.install()
         self.received: list[Any] = []
-        self._connection = Connection(url, transport_options={"priority_steps": [0, 3, 6, 9], "polling_interval": 0.1})
+        self._connection = Connection(url, transport_options={"polling_interval": 0.1})
         self._connection.connect()
         self.channel = self._connection.default_channel
         consumer = Consumer(self.channel, [queue(lane) for lane in lanes or ("default",)], accept=["json"])

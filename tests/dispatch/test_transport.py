@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agentflow.dispatch.lanes import queue_name
 from agentflow.dispatch.publish import EXECUTE, Publisher, TaskMessage
@@ -192,11 +194,34 @@ def test_a_server_without_blmpop_is_asked_for_one_message_at_a_time(
 
 
 def test_the_most_urgent_is_served_first(publisher: Publisher, consume: Consume) -> None:
-    for priority in (0, 5, 9, 2, 7, 3, 8, 6, 4, 1):
-        assert publisher.send(messages([priority], priority=priority))
-    # Four steps: 9 … 7, 6 … 4, 3 … 1, 0; within one, first come, first served.
-    assert consume(prefetch=1).get(1) == [9]
-    assert consume().get(9) == [7, 8, 5, 6, 4, 2, 3, 1, 0]
+    for number in range(2):
+        for priority in (0, 5, 9, 2, 7, 3, 8, 6, 4, 1):
+            assert publisher.send(messages([10 * priority + number], priority=priority))
+    # Ten levels; within one, first come, first served.
+    assert consume(prefetch=1).get(1) == [90]
+    assert consume().get(19) == [91, *(10 * priority + number for priority in range(8, -1, -1) for number in range(2))]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["default", "io"])), max_size=40), st.integers(1, 12))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_comes_is_served_by_urgency_and_then_in_the_order_of_its_lane(
+    publisher: Publisher, consume: Consume, broker: Any, sent: list[tuple[int, str]], prefetch: int
+) -> None:
+    broker.flushall()
+    for number, (priority, lane) in enumerate(sent):
+        assert publisher.send(messages([number], lane=lane, priority=priority))
+    consuming = consume("default", "io", prefetch=prefetch)
+    for done in range(len(sent)):  # one after the other, as a worker does that has room for so many
+        consuming.get(done + 1)
+        consuming.received[done].ack()
+    got = consuming.nodes()
+    consuming.close()
+    assert sorted(got) == list(range(len(sent)))
+    for lane in ("default", "io"):
+        order = [number for number in got if sent[number][1] == lane]
+        assert order == sorted(order, key=lambda number: (-sent[number][0], number))
+    urgencies = [sent[number][0] for number in got]
+    assert urgencies == sorted(urgencies, reverse=True), "across lanes, too"
 
 
 def test_urgent_work_of_one_lane_is_served_before_the_rest_of_another(publisher: Publisher, consume: Consume) -> None:
