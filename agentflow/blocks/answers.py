@@ -4,7 +4,6 @@ For blocks that ask one kind of service and want its answer only. Messages name 
 a failure is a stranger's text, and stays out of them.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC
@@ -14,6 +13,7 @@ from typing import Any, Final
 from agentflow.blocks.fetching import Body, Limits, Reply, fetch
 from agentflow.clock import now
 from agentflow.errors import BadInput, Transient
+from agentflow.texts import json_value
 
 _MAY_PASS: Final = frozenset({408, 425, 429})
 """Statuses below 500 that say: not now."""
@@ -70,6 +70,6 @@ def json_of(service: str, reply: Reply) -> Any:
         Transient: it is none: something stands between us and the service.
     """
     try:
-        return json.loads(reply.text)
+        return json_value(reply.text)
     except (ValueError, RecursionError):
         raise Transient(f"{service} answered with something that is not JSON") from None

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 from agentflow.blocks.answers import retry_after
 from agentflow.blocks.fetching import Body, Limits, fetch
 from agentflow.errors import BadInput, Transient
+from agentflow.texts import ContentType, encoding, text_of, without_mark
 
 _DATA: Final = re.compile(
     r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?P<parameters>(?:;[^;,\r\n]*)*),", re.ASCII | re.IGNORECASE
@@ -21,8 +22,6 @@ _DATA: Final = re.compile(
 _WEB: Final = re.compile(r"https?://\S+", re.ASCII | re.IGNORECASE)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*")
 _WEB_SAFE: Final = str.maketrans("-_", "+/")
-_CHARSET: Final = re.compile(r"[A-Za-z0-9._:-]{1,40}")
-_NOT_FOR_TEXT: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
 _TOO_MANY_REQUESTS: Final = 429
 
 
@@ -44,14 +43,8 @@ class Content:
 
     @property
     def text(self) -> str:
-        """Its text: in the charset that it names, else UTF-16 or UTF-8, else what Windows writes in the West."""
-        marked = self.data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        for charset in filter(None, (self.charset, "utf-16" if marked else "", "utf-8-sig")):
-            try:
-                return self.data.decode(charset)
-            except (LookupError, UnicodeError):
-                continue
-        return self.data.decode("cp1252", "replace")
+        """Its text."""
+        return text_of(self.data, self.charset, self.media_type)
 
     @property
     def base64(self) -> str:
@@ -73,7 +66,7 @@ async def content_of(file: str) -> Content:
         BadInput: its address is broken, may not be reached, or leads to nothing or to too much.
         Transient: its host does not answer now.
     """
-    address = file.strip()
+    address = without_mark(file).strip()
     if head := _DATA.match(address):
         return _inline(head, address[head.end() :])
     if _WEB.fullmatch(address):
@@ -83,20 +76,14 @@ async def content_of(file: str) -> Content:
 
 def is_address(file: str) -> bool:
     """Whether `file` says where the file is, or holds it as an address; else it is the content itself."""
-    address = file.strip()
+    address = without_mark(file).strip()
     return bool(_DATA.match(address) or _WEB.fullmatch(address))
 
 
 def _inline(head: re.Match[str], data: str) -> Content:
-    given = [part.partition("=") for part in head["parameters"].split(";") if part]
-    parameters = {key.strip().lower(): value for key, _, value in given}
-    content = _decoded(data) if "base64" in parameters else unquote_to_bytes(data)
-    return Content(
-        content,
-        (head["type"] or "text/plain").lower(),
-        unquote(parameters.get("name", "")),
-        _charset(parameters.get("charset", "")),
-    )
+    said = ContentType.parse((head["type"] or "text/plain") + head["parameters"])
+    content = _decoded(data) if "base64" in said.parameters else unquote_to_bytes(data)
+    return Content(content, said.media_type, unquote(said.parameters.get("name", "")), _charset(said))
 
 
 def _decoded(data: str) -> bytes:
@@ -117,11 +104,10 @@ async def _fetched(address: str) -> Content:
         raise Transient(f"{parts.hostname} answered {reply.status}", after=retry_after(reply.headers))
     if not 200 <= reply.status < 300:
         raise BadInput(f"the file cannot be had: {parts.hostname} answered {reply.status}")
-    _, _, charset = reply.headers.get("content-type", "").partition("charset=")
-    name = unquote(parts.path.rpartition("/")[2])
-    media_type = reply.media_type or "application/octet-stream"
-    return Content(reply.body, media_type, name, _charset(charset.partition(";")[0].strip(" \"'")))
+    name, said = unquote(parts.path.rpartition("/")[2]), reply.content_type
+    return Content(reply.body, said.media_type or "application/octet-stream", name, _charset(said))
 
 
-def _charset(name: str) -> str:
-    return name.lower() if _CHARSET.fullmatch(name) and name.lower() not in _NOT_FOR_TEXT else ""
+def _charset(said: ContentType) -> str:
+    """The charset as it can stand in an address; "" where it is none."""
+    return said.charset.lower() if encoding(said.charset) else ""

@@ -1,6 +1,5 @@
 """Blocks that make, change and read dictionaries. None changes what it was given: each gives out a new one."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.texts import json_value
 
 _MISSING = object()
 
@@ -82,7 +82,7 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return json_value(value)
     except (ValueError, RecursionError):
         return value
 

@@ -34,16 +34,17 @@ SECONDS: Final = 20.0
 
 _MEMORY: Final = 512 * 1024 * 1024
 _PROGRAM: Final = "from agentflow.blocks.feed_reading import main; main()"
+_TYPE: Final = "application/xml; charset=utf-8"  # what is said here counts, not the XML declaration
 _NO_FEED: Final = 3  # exit status
 _EXTRA: Final = "reading feeds needs the extra `web`: pip install 'agentflow[web]'"
 
 
-def read(body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+def read(text: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     """The entries of a feed: {name, time (seconds or None), title, link, description, author, categories}.
 
     Args:
-        body: the feed, as it came.
-        headers: of the reply that it came in: its type and charset.
+        text: the feed.
+        headers: of the reply that it came in, but for its type: the text has been read.
 
     Raises:
         BadInput: it is no feed, or reading it takes too much; or feedparser is not installed.
@@ -54,7 +55,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     try:
         done = subprocess.run(  # noqa: S603 our own interpreter and program
             [sys.executable, "-P", "-s", "-c", _PROGRAM],
-            input=json.dumps(dict(headers)).encode() + b"\n" + body,
+            input=json.dumps({**headers, "content-type": _TYPE}).encode() + b"\n" + text.encode("utf-8", "replace"),
             capture_output=True,
             env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "LANG": "C.UTF-8"},
             cwd="/",

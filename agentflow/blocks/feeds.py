@@ -143,9 +143,9 @@ async def _entries(address: str) -> list[tuple[str, datetime | None, dict[str, A
     reply = await ask("the feed's server", address, missing="there is no such feed")
     if len(reply.body) > MAX_BYTES:
         raise BadInput(f"the feed has more than {MAX_BYTES} bytes")
-    headers = {name: reply.headers[name] for name in ("content-type", "content-location") if name in reply.headers}
+    headers = {name: reply.headers[name] for name in ("content-location",) if name in reply.headers}
     found: dict[str, tuple[str, datetime | None, dict[str, Any]]] = {}
-    for entry in read(reply.body, headers):
+    for entry in read(reply.text, headers):
         name, seconds = entry["name"], entry["time"]
         at = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
         written = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None

@@ -6,7 +6,6 @@ the host only: paths, queries and headers may hold secrets.
 """
 
 import asyncio
-import codecs
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from agentflow.blocks.inflation import OFFERED, Damaged, Unpacker
 from agentflow.blocks.ssrf import GuardedTransport, check_form
 from agentflow.errors import BadInput, Transient
 from agentflow.settings import settings
+from agentflow.texts import ContentType, text_of
 
 MAX_REDIRECTS: Final = 10
 
@@ -35,8 +35,6 @@ _OWN_HEADERS: Final = frozenset(
 
 _TO_ANYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
 """The headers that go along to another site; any other may hold a key."""
-
-_NOT_FOR_TEXT: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
 
 
 @dataclass(frozen=True)
@@ -91,21 +89,15 @@ class Reply:
     body: bytes
 
     @property
-    def media_type(self) -> str:
-        """As in `application/json`; "" where none is given."""
-        return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    def content_type(self) -> ContentType:
+        """What the body is said to be."""
+        return ContentType.parse(self.headers.get("content-type", ""))
 
     @property
     def text(self) -> str:
-        """The body as text, in the charset that it names, or UTF-8; wrong bytes become the replacement character."""
-        _, _, parameters = self.headers.get("content-type", "").partition("charset=")
-        name = parameters.partition(";")[0].strip(" \"'")
-        try:
-            if name and codecs.lookup(name).name not in _NOT_FOR_TEXT:
-                return self.body.decode(name, "replace")
-        except (LookupError, ValueError):
-            pass
-        return self.body.decode("utf-8-sig", "replace")
+        """The body as text."""
+        said = self.content_type
+        return text_of(self.body, said.charset, said.media_type)
 
 
 async def fetch(

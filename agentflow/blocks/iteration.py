@@ -1,6 +1,5 @@
 """From a collection to a stream and back: one output an item, for what is linked to it to run as often; a gather."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.texts import json_value, without_mark
 
 MAX_ITEMS = 10_000
 """Items that one execution steps through; more are refused before the first is given out."""
@@ -82,10 +82,10 @@ class Gather(Block):
 
 
 def _parsed(text: str) -> list[Any] | dict[str, Any]:
-    if not text.strip():
+    if not without_mark(text).strip():
         return []
     try:
-        value = json.loads(text)
+        value = json_value(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"items_str is not JSON: {error}") from None
     if not isinstance(value, list | dict):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.texts import without_mark
 
 MAX_DEPTH: Final = 100
 """Elements within each other."""
@@ -65,7 +66,7 @@ class XMLParser(Block):
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
-        yield "parsed_xml", _Reader(inputs.input_xml).read()
+        yield "parsed_xml", _Reader(without_mark(inputs.input_xml)).read()
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from agentflow.blocks.contents import content_of
 from agentflow.blocks.files import A_FILE
 from agentflow.blocks.workbooks import is_workbook, rows_of
 from agentflow.errors import BadInput
+from agentflow.texts import without_mark
 
 MAX_ROWS: Final = 100_000
 """That are read, empty ones included."""
@@ -105,7 +106,7 @@ def _csv(text: str, inputs: ReadSpreadsheet.Input) -> Iterator[Sequence[str]]:
     reader: Iterator[list[str]] | None = None
     try:
         reader = csv.reader(
-            io.StringIO(text, newline=""),
+            io.StringIO(without_mark(text), newline=""),
             delimiter=inputs.delimiter,
             quotechar=inputs.quotechar or None,
             quoting=csv.QUOTE_MINIMAL if inputs.quotechar else csv.QUOTE_NONE,

@@ -10,7 +10,6 @@ A credential without `base_url` goes to its host over https on the usual port; a
 redirect to another site takes nothing of it along.
 """
 
-import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -24,6 +23,7 @@ from agentflow.blocks.fetching import Body, Limits, Reply, fetch
 from agentflow.blocks.ssrf import check_form, host_and_port
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+from agentflow.texts import json_value
 
 HOST_SCOPED: Final = "host_scoped"
 
@@ -216,14 +216,13 @@ async def _file(address: str) -> tuple[str, bytes, str]:
 
 def _value(reply: Reply, json_format: bool) -> Any:
     """A JSON reply as its value, where asked for; everything else, and JSON that is broken, as text."""
-    is_json = reply.media_type == "application/json" or reply.media_type.endswith("+json")
-    if not (json_format and is_json):
+    if not (json_format and reply.content_type.is_json):
         return reply.text
     return _json_or(reply.text, reply.text) if reply.body.strip() else None
 
 
 def _json_or(text: str, otherwise: Any) -> Any:
     try:
-        return json.loads(text)
+        return json_value(text)
     except (ValueError, RecursionError):
         return otherwise

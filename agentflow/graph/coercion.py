@@ -20,6 +20,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.errors import PydanticUserError
 
+from agentflow.texts import without_mark
+
 Result = tuple[Any, bool]
 
 _SIZED: Final = (list, tuple, dict, set, frozenset)
@@ -218,7 +220,7 @@ def _item_type(kind: Any, args: tuple[Any, ...]) -> Any:
 
 def _parsed(text: str, opening: str, closing: str) -> Any:
     """The JSON in `text` if it stands between these brackets and is sound; else None."""
-    text = text.strip()
+    text = without_mark(text).strip()
     if not (text.startswith(opening) and text.endswith(closing)):
         return None
     try:

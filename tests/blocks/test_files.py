@@ -82,7 +82,7 @@ def test_the_guard_of_web_blocks_guards_files_too(site: "Site") -> None:
     "text", ["/etc/passwd", "file:///etc/passwd", "http://a b", "https://x.example\nis down", "data: 1,2"]
 )
 def test_what_is_no_address_is_the_content_itself(text: str) -> None:
-    assert run("FileRead", file_input=text) == [("content", text)]
+    assert run("FileRead", file_input=text) == [("content", text.removeprefix("\ufeff"))]
 
 
 @pytest.mark.parametrize(
