@@ -47,6 +47,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
+    app.url_map.merge_slashes = (
+        False  # each path has one spelling: nothing is redirected, by a Host header least of all
+    )
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["doorkeeper"] = Doorkeeper()
     app.extensions["rate"] = RateLimit(limits.request_rate)

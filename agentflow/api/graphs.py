@@ -19,7 +19,7 @@ from agentflow.schemas.graphs import (
     VersionList,
     VersionSummary,
 )
-from agentflow.schemas.problems import ProblemPlace
+from agentflow.schemas.problems import places
 from agentflow.services import graphs
 from agentflow.services.graphs import Saved
 from agentflow.services.transaction import transaction
@@ -48,9 +48,9 @@ def create_graph(body: GraphDocument, query: SaveQuery) -> Response:
 @api.post("/graphs/validate", responses={200: ValidationReport})
 def validate_graph(body: GraphDocument) -> Response:
     """Say everything that is wrong with a graph, without storing it."""
-    problems = [ProblemPlace(**problem.as_dict()) for problem in graphs.problems(body.root)]
+    problems = graphs.problems(body.root)
     valid = all(problem.severity == "warning" for problem in problems)
-    return reply(ValidationReport(valid=valid, problems=problems))
+    return reply(ValidationReport(valid=valid, problems=places(problems)))
 
 
 @api.get("/graphs", responses={200: GraphList})
@@ -102,7 +102,6 @@ def delete_graph(path: GraphPath) -> Response:
 
 
 def _saved(saved: Saved, status: int) -> Response:
-    warnings = [ProblemPlace(**warning.as_dict()) for warning in saved.warnings]
     response = reply(
         GraphSaved(
             id=saved.id,
@@ -110,7 +109,7 @@ def _saved(saved: Saved, status: int) -> Response:
             name=saved.name,
             created=saved.created,
             valid=saved.valid,
-            warnings=warnings,
+            warnings=places(saved.warnings),
         ),
         status,
     )

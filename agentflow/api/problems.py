@@ -20,12 +20,9 @@ from agentflow.api.replies import json_text
 from agentflow.api.requests import malformed
 from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
 from agentflow.logs import log_outage
-from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, ProblemPlace
+from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, places
 
 logger = logging.getLogger(__name__)
-
-MAX_PLACES = 1000
-"""Places that one problem document names."""
 
 RETRY_AFTER = 1
 """Seconds after which a client may try again what was refused for now."""
@@ -84,11 +81,9 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
         title=kind.title,
         status=kind.status,
         detail=detail,
-        errors=[ProblemPlace(**each.as_dict()) for each in problems[:MAX_PLACES]],
+        errors=places(problems),
         instance=f"urn:uuid:{g.request_id}" if has_app_context() and "request_id" in g else None,
     )
-    if len(problems) > MAX_PLACES:
-        document.errors.append(ProblemPlace(message=f"and {len(problems) - MAX_PLACES} more"))
     response = Response(json_text(document), status=kind.status, mimetype=MEDIA_TYPE)
     if kind.status in (429, 503):
         response.headers["Retry-After"] = str(RETRY_AFTER)

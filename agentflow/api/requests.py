@@ -58,7 +58,12 @@ def malformed(error: ValidationError) -> Malformed:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8-sig"))  # RFC 8259 lets a reader pass over a byte order mark
+        return json.loads(
+            body.decode("utf-8-sig"),  # RFC 8259 lets a reader pass over a byte order mark
+            object_pairs_hook=_each_key_once,
+        )
+    except Malformed:
+        raise
     except UnicodeDecodeError:
         raise Malformed("the body is not JSON: it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -68,6 +73,16 @@ def _parsed(body: bytes) -> Any:
         raise Malformed("the body is nested too deep") from None
     except ValueError as error:  # an integer of more digits than Python reads
         raise Malformed(f"the body cannot be read: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values for one key, readers of JSON take the first, the last, or none; we refuse to choose."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Malformed(f"the key {twice[:100]!a} occurs twice in one object")
+    return made
 
 
 def _refuse_unwritable_keys(content: Any) -> None:

@@ -10,7 +10,7 @@ from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
 from agentflow.errors import Malformed
-from agentflow.schemas.problems import ProblemPlace
+from agentflow.schemas.problems import places
 from agentflow.schemas.runs import (
     MAX_FULL_PAGE,
     BulkCancel,
@@ -189,7 +189,7 @@ def _accepted(accepted: Accepted) -> Response:
             graph_id=accepted.graph_id,
             graph_version=accepted.graph_version,
             status=accepted.status,
-            warnings=[ProblemPlace(**warning.as_dict()) for warning in accepted.warnings],
+            warnings=places(accepted.warnings),
         ),
         202,
     )

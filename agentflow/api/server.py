@@ -79,7 +79,16 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         limit = self.channel.adj.max_request_body_size - 1
-        detail = f"the body is larger than {limit} bytes, the limit here" if error.code == 413 else error.body
+        told = {
+            413: f"the body is larger than {limit} bytes, the limit here",
+            431: f"the headers are longer than {MAX_HEADERS} bytes",
+            500: "Something went wrong; the log tells more.",
+            501: "a body comes plain or chunked; no other transfer coding is known here",
+        }
+        # waitress's own texts quote the request, in which there may be a key.
+        detail = (
+            error.body if isinstance(error, _Refused) else told.get(error.code, "this is not a request in HTTP/1.1")
+        )
         reply = refusal(error.code, detail)
         self.status = reply.status
         body = reply.get_data()

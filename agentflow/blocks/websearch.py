@@ -46,6 +46,8 @@ class SearchTheWeb(Block):
     # What needs a server to show is in the tests; these need none.
     vectors = (
         TestVector({"query": " \n"}, fails="the query is empty"),
+        TestVector({"query": " .. "}, fails="nothing that can be searched for"),
+        TestVector({"query": "."}, fails="nothing that can be searched for"),
         TestVector({"query": "x" * 2001}, fails="query"),
         TestVector({}, fails="query"),
     )
@@ -54,6 +56,8 @@ class SearchTheWeb(Block):
         query = inputs.query.strip()
         if not query:
             raise BadInput("the query is empty")
+        if query in (".", ".."):  # in a path these mean another place, also when they are escaped
+            raise BadInput(f"{query!r} is nothing that can be searched for")
         url = f"{settings().search_url.rstrip('/')}/{quote(query, safe='', errors='replace')}"
         reply = await ask("the search service", url, _headers(context))
         yield "results", reply.text

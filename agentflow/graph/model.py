@@ -6,21 +6,18 @@ whether the graph makes sense is the question of `validation`.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from agentflow.graph.literals import Literals, storable
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id
 
 AGENT_BLOCK: Final = "e189baac-8c20-45a1-94a7-55177ea42565"
 """The block of the nodes that run other graphs."""
-
-MAX_NESTING: Final = 100
-"""Levels of lists and dictionaries in a literal. Deeper ones would exhaust the stack of those who read them."""
 
 _IDS_LEFT_BLANK: Final = ("id", "graph_id", "webhook_id")
 """Some write these as empty texts where they have none."""
@@ -30,27 +27,6 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL refuses NUL in a text; line br
 NodeId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
 PinName = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_PRINTABLE)]
-
-
-def storable(value: Any, level: int = 0) -> Any:
-    """`value` with NaN and the infinities, which JSON does not have, as the texts "NaN", "Infinity", "-Infinity".
-
-    Raises:
-        ValueError: it is nested deeper than `MAX_NESTING`.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if not isinstance(value, dict | list):
-        return value
-    if level >= MAX_NESTING:
-        raise ValueError(f"nested deeper than {MAX_NESTING} levels")
-    if isinstance(value, list):
-        return [storable(item, level + 1) for item in value]
-    return {key: storable(item, level + 1) for key, item in value.items()}
-
-
-Literals = Annotated[dict[str, Any], AfterValidator(storable)]
-"""Free JSON."""
 
 
 class _Document(BaseModel):

@@ -7,9 +7,10 @@ the installation's own settings say, which this module must not read.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from agentflow.errors import FailureKind
+from agentflow.graph.literals import of_whole_characters
 
 _DAY = 86_400.0
 _YEAR = 366 * _DAY
@@ -31,6 +32,12 @@ class _Settings(BaseModel):
     """Keeps apart what was set and what was not, in memory and in JSON, because only what was set overrides."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_whole_characters(cls, given: Any) -> Any:
+        """Settings are shown, logged and stored as text, those that mean nothing here too."""
+        return of_whole_characters(given) if isinstance(given, dict) else given
 
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,6 +8,7 @@ checks what its nodes are given. Every check is linear in nodes and links.
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 from agentflow.errors import Problem
@@ -25,6 +26,9 @@ MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
 """Bytes in UTF-8. Both are parts of keys, and an entry of a PostgreSQL index holds 2,700 bytes in all."""
 
+MAX_ERRORS: Final = 2000
+"""Errors after which nobody looks further: the graph is wrong, and checking costs time."""
+
 FOREIGN_KEYS: Final = ("webhook", "subgraphs", "$schema")
 """Keys that others write, and that only look like a misspelt one of ours."""
 
@@ -40,7 +44,7 @@ def validate(
     names: Mapping[str, str] | None = None,
     block_names: Collection[str] = (),
 ) -> list[Problem]:
-    """All problems of `graph`, errors and warnings, in the order of the document.
+    """The problems of `graph`, errors and warnings, in the order of the document, up to `MAX_ERRORS` errors.
 
     Args:
         for_run: check what a submission needs too (required pins, webhook payloads). Sub-graphs are then left to
@@ -52,9 +56,14 @@ def validate(
         block_names: the names of the blocks that are here, to tell people which they meant.
     """
     check = _Check(catalogue, for_run, inputs or {}, masks or {}, imported, names or {}, block_names)
-    problems = list(_check_one(graph, check))
-    if not for_run:
-        problems += _check_sub_graphs(graph, check)
+    problems: list[Problem] = []
+    errors = 0
+    for problem in chain(_check_one(graph, check), () if for_run else _check_sub_graphs(graph, check)):
+        problems.append(problem)
+        errors += problem.severity == "error" and not problem.missing
+        if errors == MAX_ERRORS:
+            problems.append(Problem(f"more than {MAX_ERRORS} things are wrong; the rest was not looked at"))
+            break
     return problems
 
 

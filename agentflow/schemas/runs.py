@@ -1,10 +1,11 @@
 """What do requests and replies about runs and their node executions look like?"""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
@@ -104,7 +105,18 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("in UTC this is before the year 1 or after the year 9999") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _written_out(given: object) -> object:
+    """A bare number is no date: whether it counts seconds or milliseconds, and from when, is anybody's guess."""
+    if isinstance(given, str) and not _DATE.match(given):
+        raise ValueError("this is not a date and time with a time zone, as 2026-01-31T12:00:00Z")
+    if isinstance(given, int | float):
+        raise ValueError("this is a number, not a date and time as 2026-01-31T12:00:00Z")
+    return given
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """A point in time, in whatever time zone it was given."""
 
 

@@ -61,7 +61,17 @@ def _make() -> Celery:
     return made
 
 
+def _guard_flower() -> None:
+    """Ask for Flower's password at its /metrics too: they tell of everybody's work. Flower itself leaves it open."""
+    monitor = sys.modules.get("flower.views.monitor")  # loaded by `celery`, which loads its plugins first
+    if monitor is not None:
+        from tornado.web import authenticated
+
+        monitor.Metrics.get = authenticated(monitor.Metrics.get)
+
+
 app = _make()
+_guard_flower()
 
 from agentflow.worker import signals  # noqa: E402  # connects itself to the app's signals
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from agentflow.api.app import create_app
+from agentflow.schemas.problems import MAX_PLACES, MAX_TOLD
 from agentflow.settings import Settings
 
 UNKNOWN = "01999999-0000-7000-8000-000000000000"
@@ -319,3 +320,105 @@ def test_a_cursor_belongs_to_one_list(api, push, submit):
             refused = api.get(f"/api/v1{path}?after={cursor}")
             assert refused.status_code == 400, path
             assert "no cursor of this list" in refused.json["detail"]
+
+
+def _wrong(kind: str) -> dict:
+    """A graph with tens of thousands of things that are wrong, or with one whose text is long."""
+    nodes = [
+        {"id": f"n{number}", "block_id": NUMBER, "input_default": {"name": f"n{number}"}} for number in range(9000)
+    ]
+    links = [
+        {"source_id": f"n{number}", "source_name": "x" * 500, "sink_id": f"gone{number}", "sink_name": "y" * 500}
+        for number in range(9000)
+    ]
+    return {
+        "links": {"nodes": nodes, "links": links},
+        "unknown blocks": {"nodes": [{**node, "block_id": f"b{node['id']}"} for node in nodes]},
+        "warnings": {"nodes": [{**node, "settings": {"x" * 900: 1}} for node in nodes]},
+        "a long id": {"nodes": [{**nodes[0], "id": "x" * 1_000_000}]},
+        "a long name of a setting": {"nodes": [{**nodes[0], "settings": {"x" * 1_000_000: 1}}]},
+        "a long pin": {"nodes": [{**nodes[0], "input_default": {"name": "n", "x" * 1_000_000: 1}}]},
+        "a long key": {"nodes": [nodes[0]], "x" * 1_000_000: 1},
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["links", "unknown blocks", "warnings", "a long id", "a long name of a setting", "a long pin", "a long key"]
+)
+@pytest.mark.parametrize(
+    "path", ["/api/v1/graphs/validate", "/api/v1/graphs", "/api/v1/graphs?import=true", "/api/v1/runs"]
+)
+def test_an_answer_is_bounded_however_much_is_wrong(api, kind, path):
+    body = json.dumps(_wrong(kind))
+    reply = api.post(path, data=f'{{"graph": {body}}}' if path.endswith("/runs") else body)
+    assert reply.status_code in (200, 201, 202, 422)
+    told = reply.json.get("problems", reply.json.get("errors", reply.json.get("warnings")))
+    assert len(told) <= MAX_PLACES + 1
+    assert len(reply.data) < (MAX_PLACES + 1) * 3 * (MAX_TOLD + 100)
+    for one in told:
+        assert all(len(one[key] or "") <= MAX_TOLD + 100 for key in ("message", "node", "pin"))
+
+
+def _deep(levels: int) -> list:
+    made: list = []
+    for _ in range(levels):
+        made = [made]
+    return made
+
+
+ODD = {
+    "deep": _deep(900),
+    "just too deep": _deep(101),
+    "deep in a dictionary": {"x": _deep(900)},
+    "half": HALF,
+    "half within": {"a": [{"b": HALF}]},
+    "half a key": {HALF: 1},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda odd: {"settings": {"unknown": odd}},
+        lambda odd: {"settings": {"retry": {"unknown": odd}}},
+        lambda odd: {"settings": {"cache": {"ttl": 1, "unknown": odd}}},
+        lambda odd: {"settings": {"cache": {"ttl": 1, "key": [odd]}}},
+        lambda odd: {"settings": {"rate_limit": {"key": odd, "per_second": 1}}},
+        lambda odd: {"settings": {"queue": odd}},
+        lambda odd: {"settings": odd},
+    ],
+)
+def test_settings_that_nobody_can_store_are_refused(refused, echo, place, odd):
+    """Of the graph, of a node, of a sub-graph; in a graph that comes with its run, too."""
+    given = place(odd)
+    inner = {**echo, "id": UNKNOWN, **given}
+    node = [{**echo["nodes"][0], **given}, *echo["nodes"][1:]]
+    slug = "malformed" if '"\\ud800":' in json.dumps(given) else "graph-invalid"
+    for graph in ({**echo, **given}, {**echo, "nodes": node}, {**echo, "sub_graphs": [inner]}):
+        refused("/api/v1/graphs", 400 if slug == "malformed" else 422, slug, json=graph)
+        refused("/api/v1/runs", 400 if slug == "malformed" else 422, slug, json={"graph": graph})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"graph": 1, "graph": 2}',
+        '{"graph": {"nodes": [], "nodes": []}}',
+        '{"inputs": {"a": [{"b": 1, "c": 2, "b": 1}]}, "graph": {}}',
+        '{"gr\\u0061ph": 1, "graph": 2}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v1/graphs", "/api/v1/runs", "/api/v1/runs/cancel"])
+def test_a_key_that_occurs_twice_is_refused(refused, path, body):
+    assert "occurs twice" in refused(path, 400, "malformed", data=body)["detail"]
+
+
+NO_DATES = [0, 12, 1.5, "12", "1700000000", "-1", "1e9", "2026-01-31", "20260131T120000Z", "2026-01-31T12:00:00", True]
+
+
+@pytest.mark.parametrize("given", NO_DATES)
+@pytest.mark.parametrize("field", ["created_after", "created_before"])
+def test_what_is_no_date_is_not_taken_for_one(api, refused, field, given):
+    refused("/api/v1/runs/cancel", 400, "malformed", json={field: given})
+    assert api.get("/api/v1/runs", query_string={field: given}).status_code == 400

@@ -9,6 +9,7 @@ from agentflow import errors
 from agentflow.api import problems
 from agentflow.api.problems import TABLE
 from agentflow.errors import AgentFlowError
+from agentflow.schemas.problems import MAX_PLACES
 from agentflow.services import blocks
 
 TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, AgentFlowError)]
@@ -56,9 +57,9 @@ def test_what_is_raised_becomes_a_problem(app, api, monkeypatch, error, status):
 
 def test_a_problem_names_no_more_places_than_anyone_reads(app):
     with app.test_request_context():
-        many = [errors.Problem(f"number {number}") for number in range(problems.MAX_PLACES + 5)]
+        many = [errors.Problem(f"number {number}") for number in range(MAX_PLACES + 5)]
         response = problems.of_error(errors.GraphInvalid("wrong", many))
-    assert len(response.json["errors"]) == problems.MAX_PLACES + 1
+    assert len(response.json["errors"]) == MAX_PLACES + 1
     assert response.json["errors"][-1]["message"] == "and 5 more"
 
 

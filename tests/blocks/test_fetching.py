@@ -202,6 +202,9 @@ TEXTS = [
     ('text/plain; charset="ISO-8859-1"; x=y', "gr\u00fc\u00df", "latin-1"),
     ("text/plain; charset=no-such-thing", "gr\u00fc\u00df", "utf-8"),
     ("text/plain; charset=idna", "gr\u00fc\u00df", "utf-8"),
+    ("text/plain; charset=unicode-escape", "gr\\u00fc\u00df", "utf-8"),
+    ("text/plain; charset=raw_unicode_escape", "gr\\u00fc\u00df", "utf-8"),
+    ("text/plain; charset=UTF-7", "gr+APw-\u00df", "utf-8"),
     ("text/plain; charset=zlib", "gr\u00fc\u00df", "utf-8"),
 ]
 

@@ -93,7 +93,11 @@ def test_what_is_no_address_is_the_content_itself(text: str) -> None:
         (data("é€".encode("cp1252")), "é€"),
         (data("é".encode("latin-1"), "text/plain;charset=latin-1"), "é"),
         (data("é".encode(), "text/plain;charset=nonsense"), "é"),
-        (data(b"a\\u00e9", "text/plain;charset=unicode_escape"), "a\\u00e9"),
+        *(
+            (data(b"a\\u00e9", f"text/plain;charset={name}"), "a\\u00e9")
+            for name in ("unicode_escape", "unicode-escape", "Unicode-Escape", "raw-unicode-escape", "rot13", "hex")
+        ),
+        (data(b"+AOk-", "text/plain;charset=utf-7"), "+AOk-"),
         ("DATA:Text/Plain;BASE64,SGVs%62G8%3D", "Hello"),
         ("data:text/plain;base64,SGVs\r\n bG8", "Hello"),
         ("data:,caf%C3%A9", "café"),

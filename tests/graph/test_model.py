@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agentflow.graph.model import MAX_NESTING, Graph, Link
+from agentflow.graph.literals import MAX_NESTING
+from agentflow.graph.model import Graph, Link
 
 OLD_EXPORT = {
     "id": "6f1f65bb-5d73-4b20-a7b8-9a0b0e0d0c0b",

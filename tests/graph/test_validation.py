@@ -10,7 +10,7 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
-from agentflow.graph.validation import check_inputs, unknown_inputs, validate
+from agentflow.graph.validation import MAX_ERRORS, check_inputs, unknown_inputs, validate
 
 Place = tuple[str, str | None, str | None, str]
 """(part of the message, node, pin, severity)"""
@@ -431,10 +431,12 @@ def test_inputs_can_be_checked_by_the_plan_alone(catalogue: Catalogue, make_grap
 
 def test_a_graph_of_ten_thousand_nodes_is_validated(catalogue: Catalogue, make_graph: Any) -> None:
     count = 10_000
-    nodes = {f"n{number}": ("adder", {"a": number, "b": "x"}) for number in range(count)}
     links = [f"n{number}.result>n{(number + 1) % count}.{pin}" for number in range(1, count) for pin in ("a", "text")]
-    problems = validate(make_graph(nodes, *links), catalogue, for_run=True)
-    assert len(problems) == count
+    for wrong in (0, 1, MAX_ERRORS - 1, MAX_ERRORS + 1, count):
+        nodes = {f"n{number}": ("adder", {"a": number, "b": "x" if number < wrong else 1}) for number in range(count)}
+        problems = validate(make_graph(nodes, *links), catalogue, for_run=True)
+        assert len(problems) == min(wrong, MAX_ERRORS + 1)
+        assert (f"more than {MAX_ERRORS}" in problems[-1].message) if wrong > MAX_ERRORS else True
 
 
 @given(data=st.data())
