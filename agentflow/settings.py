@@ -49,7 +49,9 @@ class Settings(BaseSettings):
     # Node executions
     node_timeout: float = Field(3600.0, gt=0, description="Seconds an attempt may run, where nothing else is set.")
     lease_seconds: float = Field(15.0, ge=1, description="A worker that is silent for so long has lost its work.")
-    max_losses: int = Field(3, ge=0, description="Lost leases after which a node execution ends FAILED.")
+    max_losses: int = Field(
+        3, ge=0, description="Lost leases, or faults of the engine, that one thing bears; then FAILED."
+    )
     flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")

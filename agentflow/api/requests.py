@@ -1,13 +1,16 @@
 """How is a request's body read? As JSON whatever its Content-Type says, and with a plain word where it is none."""
 
 import json
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import flask
 from pydantic import BaseModel, ValidationError
 
 from agentflow.engine.codec import has_utf8_form
 from agentflow.errors import Malformed, Problem
+
+MAX_DEPTH: Final = 150
+"""Containers in each other in a body: those of a document around a literal's (`graph.literals.MAX_NESTING`), and more."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -30,6 +33,8 @@ class JsonRequest(flask.Request):
             raise Malformed("the body must be a JSON object")
         if b"\\ud" in body or b"\\uD" in body:  # only an escape can bring a surrogate: the body itself is UTF-8
             _refuse_unwritable_keys(content)
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            _refuse_deep(content)
         return content
 
 
@@ -83,6 +88,15 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise Malformed(f"the key {twice[:100]!a} occurs twice in one object")
     return made
+
+
+def _refuse_deep(content: Any) -> None:
+    level, depth = [content], 0
+    while level:
+        if (depth := depth + 1) > MAX_DEPTH:
+            raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
+        below = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [item for items in below for item in items if isinstance(item, dict | list)]
 
 
 def _refuse_unwritable_keys(content: Any) -> None:

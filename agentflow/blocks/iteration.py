@@ -1,7 +1,7 @@
 """From a collection to a stream and back: one output an item, for what is linked to it to run as often; a gather."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -52,6 +52,10 @@ class StepThroughItems(Block):
                 yield "key", key
 
 
+LARGEST_GROUP: Final = 1_000_000_000
+"""Values in a list that a gather makes, at most: more node executions than a run may have."""
+
+
 class Gather(Block):
     id = "7d4f3a52-6f0c-4b8f-9d7e-5a2c1e9b0d34"
     name = "Gather"
@@ -64,7 +68,7 @@ class Gather(Block):
 
     class Input(BlockInput):
         item: Any = Field(None, description="The values, one by one.")
-        size: int | None = Field(None, ge=1, description="Values in a list; left out: all that come.")
+        size: int | None = Field(None, ge=1, le=LARGEST_GROUP, description="Values in a list; left out: all that come.")
         items: list[Any] = Field([], description="Filled in with the values that were gathered; leave it alone.")
 
     class Output(BlockOutput):

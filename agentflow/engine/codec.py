@@ -8,13 +8,16 @@ numbers.
 import json
 import math
 import re
-from typing import Any
+from typing import Any, Final
 
 from agentflow.errors import BlockBug
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode  # bound here: a block's library that replaces `json.loads` changes nothing for us
+
+MAX_DEPTH: Final = 750
+"""Containers in each other that a value may be: who reads it has a stack of 1,000 frames, and stands in some of it."""
 
 _CONTAINERS = (dict, list, tuple)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -34,7 +37,7 @@ def dumps(value: Any) -> str:
                 raise
             text = _encode(_finite(value))
         if isinstance(value, _CONTAINERS):
-            _refuse_other_keys(value)
+            _refuse_odd_containers(value)
         return text if text.isascii() or has_utf8_form(text) else _encode_ascii(_finite(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise BlockBug(f"not a JSON value: {error}") from None
@@ -54,10 +57,15 @@ def storable_text(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-def _refuse_other_keys(value: Any) -> None:
-    """The encoder writes the keys 1 and "1" alike, and so loses one of them. Called after it has refused circles."""
-    level = [value]
+def _refuse_odd_containers(value: Any) -> None:
+    """The encoder writes the keys 1 and "1" alike, and so loses one of them; and it goes deeper than others can follow.
+
+    Called after it has refused circles.
+    """
+    level, depth = [value], 0
     while level:
+        if (depth := depth + 1) > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         below: list[Any] = []
         for container in level:
             if isinstance(container, dict):

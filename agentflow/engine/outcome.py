@@ -6,7 +6,8 @@ from typing import Any
 
 from agentflow.engine.codec import storable_text
 from agentflow.engine.waits import Asleep, Wait
-from agentflow.errors import AgentFlowError, EngineError, FailureKind, Interrupted, NodeFailure, TimedOut, Transient
+from agentflow.engine.wording import spoken, words
+from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +63,20 @@ def failure(error: BaseException) -> Failed:
     doing, and may pass; everything else is the block's bug.
     """
     if isinstance(error, NodeFailure):
-        failed = _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, _words(error))
+        failed = _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, words(error))
         return replace(failed, after=error.after) if isinstance(error, Transient) else failed
-    if isinstance(error, MemoryError):
-        return _failed("block", "block", "the block used more memory than a worker process may have")
     if isinstance(error, EngineError):
-        return _failed("system", "system", _words(error))
+        return _failed("system", "system", words(error))
     if isinstance(error, AgentFlowError):
-        return _failed("user", "user", _words(error))
-    text, name = _words(error), type(error).__name__
+        return _failed("user", "user", words(error))
     kind: FailureKind = "transient" if isinstance(error, ConnectionError | TimeoutError) else "block"
-    failed = _failed(kind, kind, f"{name}: {text}" if text else name)
+    failed = _failed(kind, kind, words(error))
     return replace(failed, trace=_trace(error)) if kind == "block" else failed
 
 
 def reported(value: Any) -> Failed:
     """The outcome for a block that yielded `value` on its pin `error`."""
-    return _failed("block", "block", _words(value) or "the block reported an error without a message")
+    return _failed("block", "block", spoken(value) or "the block reported an error without a message")
 
 
 def _failed(kind: FailureKind, reason: str, message: str) -> Failed:
@@ -92,12 +90,3 @@ def _trace(error: BaseException) -> str:
         first = first.tb_next
     lines = traceback.format_exception(type(error), error, first or error.__traceback__, limit=-_TRACE_FRAMES)
     return storable_text("".join(lines).rstrip()[-_TRACE_LIMIT:])
-
-
-def _words(thing: Any) -> str:
-    try:
-        return str.strip(str(thing))  # a text of the block's own class may have a strip of its own
-    except Interrupted:
-        raise
-    except BaseException as error:  # the block's own __str__
-        return f"(its text cannot be had: {type(error).__name__})"

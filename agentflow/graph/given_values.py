@@ -3,13 +3,14 @@
 Messages never repeat a value: it may be a secret.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
-from agentflow.graph.coercion import coercible, item_annotation
+from agentflow.graph.coercion import coerce, coercible, item_annotation
 from agentflow.graph.model import Node
 from agentflow.graph.pins import base_name, check_sink, declared_name, merge, split
 from agentflow.graph.wiring import SUB_GRAPH_PINS, Wiring, input_pins, schema_properties
@@ -152,8 +153,39 @@ def _check_value(pin: str, value: Any, spec: BlockSpec, node_id: str, severity: 
     annotation = declared.annotation if declared else Any
     for step in split(pin)[1]:
         annotation = item_annotation(annotation, step.kind)
-    if value is not None and not coercible(value, annotation):
+    if value is None:
+        return
+    if not coercible(value, annotation):
         yield Problem(_misfit(value, annotation), node_id, pin, severity)
+    elif declared and pin == declared.name and (fault := _out_of_bounds(value, declared)) is not None:
+        yield Problem(fault, node_id, pin, severity)
+
+
+_NUMBERS: Final = ("integer", "number")
+_BOUNDS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (
+    ("minimum", "at least", operator.ge),
+    ("exclusiveMinimum", "above", operator.gt),
+    ("maximum", "at most", operator.le),
+    ("exclusiveMaximum", "below", operator.lt),
+)
+
+
+def _out_of_bounds(value: Any, pin: PinSpec) -> str | None:
+    """What is wrong with a value for a pin that takes numbers only; None: nothing, or it takes other things too."""
+    alternatives = pin.schema.get("anyOf", [pin.schema])
+    numeric = [one for one in alternatives if one.get("type") in _NUMBERS]
+    if not numeric or any(one.get("type") not in (*_NUMBERS, "null") for one in alternatives):
+        return None
+    if isinstance(value, bool):
+        return "a boolean is given where a number is needed"
+    number = coerce(value, pin.annotation)
+    if not isinstance(number, int | float):
+        return None
+    missed = [
+        [f"{word} {one[key]}" for key, word, holds in _BOUNDS if key in one and not holds(number, one[key])]
+        for one in numeric
+    ]
+    return None if [] in missed else f"it must be {' and '.join(missed[0])}"
 
 
 def _misfit(value: Any, annotation: Any) -> str:

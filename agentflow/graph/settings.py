@@ -18,7 +18,7 @@ _YEAR = 366 * _DAY
 Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 """A span of time, above 0 and at most a year."""
 
-Key = Annotated[str, Field(min_length=1, max_length=200)]
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """The name of a limit that all workers share."""
 
 Lane = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -67,7 +67,9 @@ class RateLimit(_Settings):
     """So many starts a second over all workers."""
 
     key: Key
-    per_second: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+    per_second: float = Field(
+        ge=1 / _YEAR, le=1_000_000, allow_inf_nan=False, description="Starts a second; one a year, at least."
+    )
 
 
 class Concurrency(_Settings):

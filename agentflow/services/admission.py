@@ -1,21 +1,31 @@
 """When may a run start whose owner had as many active runs as they may? When another of theirs has ended, or waits."""
 
+import logging
 from uuid import UUID
 
 from agentflow.dispatch import publish
+from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage import admission
 from agentflow.storage.runs import Ready
 
+logger = logging.getLogger(__name__)
+
 
 def admit(owner_id: UUID) -> int:
     """Admit as many of the owner's runs as have a place now, the most urgent and then the oldest first; how many."""
     with transaction() as session:
         admitted = admission.admit(session, owner_id, settings().max_active_runs, settings().ready_window)
-        plans = [plan_of_run(session, run) for run in admitted]
-    for run, plan in zip(admitted, plans, strict=True):
-        ready = [Ready(node, idx) for node, idx in zip(run.nodes, run.indexes, strict=True)]
-        publish(plan, run.id, run.priority, ready)
+    for run in admitted:
+        try:
+            with transaction() as session:
+                plan = plan_of_run(session, run)
+        except Unavailable:
+            raise
+        except Exception:  # recovery rings, and counts that it cannot: it must not keep the others in line
+            logger.exception("admitted_not_published", extra={"run": str(run.id)})
+            continue
+        publish(plan, run.id, run.priority, [Ready(*key) for key in zip(run.nodes, run.indexes, strict=True)])
     return len(admitted)

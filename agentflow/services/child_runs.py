@@ -17,13 +17,14 @@ from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RunStatus
-from agentflow.errors import BadInput, GraphInvalid, NotFound
+from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLarge
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
+from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of
 from agentflow.services.runs import output_name
 from agentflow.services.transaction import after_commit
@@ -73,7 +74,7 @@ def start_graph(
         plan = plan_of(session, head.id, version or head.latest_version)
         _refuse_without_credentials(session, plan, caller.masks)
         _start(session, caller, plan, inputs, caller.masks)
-    except NotFound as error:
+    except (NotFound, Malformed, TooLarge) as error:
         raise BadInput(error.message) from None
     except GraphInvalid as error:
         raise BadInput(f"graph {graph_id}: {_sentence(error)}") from None
@@ -106,6 +107,7 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     problems = documents.problems_of_run(graph, inputs, masks)
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("it cannot run", problems)
+    refuse_unstorable(inputs)
     limit = plan.settings.deadline
     new = runs.NewRun(
         id=new_id(),

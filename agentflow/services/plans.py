@@ -25,6 +25,8 @@ from agentflow.storage.run_views import AnyRow
 MAX_NODES_KEPT: Final = 100_000
 """Nodes in one cache; about 2 kB each."""
 
+_HIGHEST_VERSION: Final = 2**31 - 1
+
 _OWN_WEIGHT: Final = 10  # as nodes: what a graph costs beside its nodes
 
 _Key = tuple[UUID, int]
@@ -76,6 +78,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
     key = (graph_id, version)
     if (kept := _plans.get(key)) is not None:
         return kept
+    _refuse_impossible(graph_id, version)
     text = graphs.plan_of(session, graph_id, version)
     try:
         plan = Plan.from_json(text or "")
@@ -119,12 +122,19 @@ def document_of(session: Session, graph_id: UUID, version: int) -> Graph:
     key = (graph_id, version)
     if (kept := _documents.get(key)) is not None:
         return kept
+    _refuse_impossible(graph_id, version)
     text = graphs.document_of(session, graph_id, version)
     if text is None:
         raise NotFound(f"there is no version {version} of graph {graph_id}")
     graph = Graph.from_json(text)
     _documents.put(key, graph, len(graph.nodes))
     return graph
+
+
+def _refuse_impossible(graph_id: UUID, version: int) -> None:
+    """A number comes from anywhere, and a column takes so many of them only."""
+    if not 1 <= version <= _HIGHEST_VERSION:
+        raise NotFound(f"there is no version {version} of graph {graph_id}")
 
 
 def keep(graph: Graph, plan: Plan) -> None:

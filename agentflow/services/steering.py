@@ -20,8 +20,9 @@ from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Pro
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
-from agentflow.services import documents, submissions
+from agentflow.services import documents
 from agentflow.services import runs as views
+from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.transaction import after_commit, transaction
 from agentflow.storage import children, run_views, runs, steering
@@ -111,7 +112,7 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         GraphInvalid: the graph has no such node, the node no such pin, or it cannot run with these inputs.
         TooLarge: an input is larger than a value may be.
     """
-    submissions.refuse_large({}, {from_node: inputs or {}})
+    refuse_unstorable({}, {from_node: inputs or {}})
     with transaction(STATEMENT_SECONDS) as session:
         run = views.find(session, owner_id, run_id)
         if run.status not in RUN_TERMINAL:

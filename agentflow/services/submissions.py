@@ -7,7 +7,7 @@ transaction, so that a submission that is sent again finds the run of the first 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -18,9 +18,8 @@ from sqlalchemy.orm import Session
 from agentflow import clock
 from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish
-from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RunStatus
-from agentflow.errors import BlockBug, GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem, TooLarge
+from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan
@@ -28,9 +27,9 @@ from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
+from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, run_problems_of
 from agentflow.services.transaction import after_commit
-from agentflow.settings import settings
 from agentflow.storage import graphs as stored_graphs
 from agentflow.storage import idempotency, run_views, runs
 
@@ -124,10 +123,7 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
 
 def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     """Whether the run can start; returns the warnings."""
-    for name in wanted.inputs:
-        if "\x00" in name:
-            raise Malformed("the name of an input contains a NUL character")
-    refuse_large(wanted.inputs, wanted.masks)
+    refuse_unstorable(wanted.inputs, wanted.masks)
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
         problems = documents.problems_of_run(graph, wanted.inputs, wanted.masks)
@@ -140,27 +136,6 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
     return problems
-
-
-def refuse_large(inputs: Mapping[str, Any], masks: Mapping[str, Mapping[str, Any]]) -> None:
-    """See to it that each value for a run is one.
-
-    Raises:
-        TooLarge: one is larger than a value may be.
-        Malformed: one is nothing that can be stored.
-    """
-    _refuse_large((f"the input {name!r}", value) for name, value in inputs.items())
-    _refuse_large((f"the mask {node!r}.{pin!r}", value) for node, pins in masks.items() for pin, value in pins.items())
-
-
-def _refuse_large(named: Iterable[tuple[str, Any]]) -> None:
-    for name, value in named:
-        try:
-            length = len(dumps(value))  # characters, which are never more than bytes
-        except BlockBug as error:
-            raise Malformed(f"{name} is {error}") from None
-        if length > settings().max_value_bytes:
-            raise TooLarge(f"{name} is larger than a value may be ({settings().max_value_bytes} bytes)")
 
 
 def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
 
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
+        EngineError: it refuses a statement as it is.
     """
     limit_connections(engine())
     following: list[Callable[[], object]] = []

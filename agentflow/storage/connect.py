@@ -6,6 +6,7 @@ child that inherited a connection would share its parent's socket, so `after_for
 the server.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,8 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from agentflow.errors import Unavailable
+from agentflow.errors import EngineError, Unavailable
 from agentflow.settings import settings
+
+logger = logging.getLogger(__name__)
 
 POOL_SIZE = 5
 """Connections that one process keeps for plain queries; a worker child uses one of them, the API several."""
@@ -74,16 +77,22 @@ def _sessions() -> sessionmaker[Session]:
 def session() -> Iterator[Session]:
     """A session in a transaction that is committed at the end, or rolled back when something is raised.
 
+    An error of the database is mapped here, where it happens: its own text holds the statement and all its values,
+    which are for nobody to read. The cause is kept for the log.
+
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
+        EngineError: it refuses a statement as it is.
     """
     try:
         with _sessions().begin() as opened:
             yield opened
     except DBAPIError as error:
-        if error.orig is None or not is_away(error.orig):
-            raise
-        raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
+        if error.orig is not None and is_away(error.orig):
+            raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
+        told = type(error.orig).__name__
+        logger.warning("statement_refused", extra={"error": f"{told}: {str(error.orig).strip()}"})
+        raise EngineError(f"PostgreSQL refuses a statement ({told})") from error
     except PoolTimeout as error:
         raise Unavailable("all database connections of this process are in use") from error
 

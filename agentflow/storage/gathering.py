@@ -9,10 +9,13 @@ from sqlalchemy.orm import Session
 
 from agentflow.engine.statuses import NodeStatus
 from agentflow.engine.verdict import NodeCount
+from agentflow.graph.coercion import coerce
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.storage.runs import Ready
 
 _FLUSH = text("SELECT agentflow_flush(:run, :node, :pin, :size, :need, :empty)")
+
+_LARGEST: Final = 2**31 - 1  # PostgreSQL's int
 
 _SIZE: Final = "size"
 """The pin on which a gathering node is told how many values make a group."""
@@ -59,5 +62,10 @@ def _went_through(nodes: Collection[int], counts: Sequence[NodeCount]) -> bool:
 
 def _size(node: PlanNode, mask: Mapping[str, Any]) -> int | None:
     """Values in a group, where the graph or a mask says; None: all, or a link says."""
-    size = mask.get(_SIZE, None if _SIZE in node.pins else node.input_default.get(_SIZE))
-    return size if isinstance(size, int) and size > 0 else None
+    return group_size(mask.get(_SIZE, None if _SIZE in node.pins else node.input_default.get(_SIZE)))
+
+
+def group_size(given: Any) -> int | None:
+    """How many values make a group, as its pin reads what is given; None: all, or what the block will refuse."""
+    size = coerce(given, int)
+    return int(size) if size is not None and 0 < size <= _LARGEST else None

@@ -29,7 +29,8 @@ _STATEMENTS = {
     "run_header": (
         "uuid",
         "SELECT r.graph_id, r.graph_version, r.masks, r.priority, r.owner_id, r.root_id, r.parent_run_id, r.depth, "
-        "t.budget, t.node_limit FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
+        "t.budget, t.node_limit, r.stop_as IS NOT NULL, r.ended_at IS NOT NULL "
+        "FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
     ),
     "claim": (
         "uuid, int, int, text[], uuid, text, float8",
@@ -71,6 +72,12 @@ _STATEMENTS = {
         "text[], uuid[], int[], int[], float8",
         "SELECT * FROM agentflow_renew($1, $2, $3, $4, $5)",
     ),
+    "fault": (
+        "uuid, int, int, text, boolean, int, uuid, float8",
+        "SELECT * FROM agentflow_fault($1, $2, $3, $4, $5, $6, $7, $8)",
+    ),
+    "fault_of_run": ("uuid, int, text", "SELECT * FROM agentflow_fault_of_run($1, $2, $3)"),
+    "close_stopped": ("uuid, int, int", "SELECT agentflow_close_stopped($1, $2, $3)"),
     "lease_of": (
         "uuid, int, int, text",
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
@@ -103,7 +110,7 @@ _STATEMENTS = {
 
 
 class RunHeader(NamedTuple):
-    """What never changes in a run's row and every node execution needs. `masks` is JSON text or None.
+    """What every node execution needs of a run's row. `masks` is JSON text or None. All but the last two never change.
 
     `budget`: credits that the tree of runs may cost; None: any number. `node_limit`: node executions that it may have;
     None: as the installation's settings say.
@@ -119,6 +126,8 @@ class RunHeader(NamedTuple):
     depth: int
     budget: int | None
     node_limit: int | None
+    stopped: bool
+    ended: bool
 
 
 class Claim(NamedTuple):
@@ -158,6 +167,23 @@ class Finished(NamedTuple):
     """Whether the end of a run was written down, and the node execution that waited for it and goes on now."""
 
     done: bool
+    woken: ReadyOf | None
+
+
+class Fault(NamedTuple):
+    """What became of a node execution at which the engine failed: tried again, or the caller's to settle FAILED."""
+
+    verdict: Literal["gone", "queued", "poisoned"]
+    emitted: int | None
+    attempt: int | None
+    losses: int | None
+
+
+class FaultOfRun(NamedTuple):
+    """What became of a run at which the engine failed, and the node execution that waited for its end."""
+
+    verdict: Literal["gone", "counted", "given_up"]
+    losses: int | None
     woken: ReadyOf | None
 
 
@@ -401,6 +427,21 @@ class HotConnection(PreparedConnection):
             "lose", run_id, node, idx, token, expired, bearable, new_token, holder, lease
         )[0]
         return verdict, emitted, attempt
+
+    def fault(
+        self, run_id: UUID, node: int, idx: int, holder: str, *, died: bool, bearable: int, token: UUID, lease: float
+    ) -> Fault:
+        """The process `holder` failed at a node execution; `died`: it cannot say so itself. See `sql/13_faults.sql`."""
+        return Fault(*self._call("fault", run_id, node, idx, holder, died, bearable, token, lease)[0])
+
+    def fault_of_run(self, run_id: UUID, bearable: int, error: str) -> FaultOfRun:
+        """The engine failed at a run as a whole; beyond so many times it ends, FAILED with that error."""
+        verdict, losses, *woken = self._call("fault_of_run", run_id, bearable, error)[0]
+        return FaultOfRun(verdict, losses, None if woken[0] is None else ReadyOf(*woken))
+
+    def close_stopped(self, run_id: UUID, node: int, idx: int) -> None:
+        """End a node execution that is QUEUED although its run was stopped."""
+        self._call("close_stopped", run_id, node, idx)
 
     def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
         """Extend the leases of `held` (holder, run, node, index), in seconds; whether the run of each was stopped."""

@@ -5,6 +5,7 @@ without a cursor: a settle, which has 25 parameters, costs a third less so (ARCH
 PostgreSQL's text, which is written here, and come back by psycopg's own conversion.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -16,6 +17,8 @@ from psycopg.pq.abc import PGresult
 
 from agentflow.errors import EngineError, Unavailable
 from agentflow.storage.connect import AWAY, connect_hot
+
+logger = logging.getLogger(__name__)
 
 _TRIED_AGAIN: Final = frozenset(
     error.sqlstate for error in (errors.DeadlockDetected, errors.LockNotAvailable, errors.SerializationFailure)
@@ -92,7 +95,9 @@ class PreparedConnection:
                 if refused.sqlstate is None or refused.sqlstate.startswith(AWAY):
                     self.close()
                     raise Unavailable(f"PostgreSQL is away: {refused}") from None
-                raise EngineError(f"PostgreSQL refuses to {name}: {refused}") from None
+                # Its own words may hold values: they are for the log.
+                logger.warning("statement_refused", extra={"statement": name, "error": str(refused)})
+                raise EngineError(f"PostgreSQL refuses to {name} ({refused.sqlstate})") from None
         raise AssertionError("unreachable")
 
 

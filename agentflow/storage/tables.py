@@ -229,6 +229,7 @@ class Run(Table):
     root_id: Mapped[UUID]  # the run itself, where it has no parent
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     retry_no: Mapped[int] = mapped_column(server_default="0")
+    losses: Mapped[int] = mapped_column(server_default="0")  # how often the engine failed at it as a whole
     budget: Mapped[int | None] = mapped_column(BigInteger)  # credits that the tree of runs may cost; the root's
     node_limit: Mapped[int | None]  # node executions that the tree of runs may have; the root's
     admitted_at: Mapped[datetime | None]  # it may start; until then its owner has enough active runs

@@ -82,7 +82,14 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
         a paused run, no place under a limit.
     """
     run = state.run(run_id)
-    if run is None or not 0 <= node_number < len(run.plan.nodes):
+    if run is None:
+        return None
+    if run.stopped:  # before its plan is read
+        with state.lock:
+            state.hot.close_stopped(run_id, node_number, idx)
+            end_if_quiescent(state.hot, run)
+        return NodeExecutionStopped("its run was stopped")
+    if not 0 <= node_number < len(run.plan.nodes):
         return None
     node = run.plan.nodes[node_number]
     token = new_token()

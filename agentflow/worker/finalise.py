@@ -32,7 +32,8 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
         return False
     with state.lock:
         rest = state.hot.rest(run_id)
-    publish(run.plan, run_id, run.priority, rest.ready)
+    if rest.ready:
+        publish(run.plan, run_id, run.priority, rest.ready)
     ended = rest.census is not None and _end(state, run, rest.census)
     if ended and run.parent_run_id is not None:
         ring_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only

@@ -4,6 +4,7 @@ If the process dies here, recovery does it: what is QUEUED and unclaimed is publ
 nothing is busy are found.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -11,12 +12,14 @@ from itertools import groupby
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.statuses import FailureReason, RunStatus
 from agentflow.engine.verdict import failure_stops
-from agentflow.errors import AlreadyEnded
+from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, HotConnection, ReadyOf, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.process import Process, RunContext
+
+logger = logging.getLogger(__name__)
 
 _OF_THE_TREE = frozenset({FailureReason.LIMIT, FailureReason.INSUFFICIENT_BALANCE})
 
@@ -56,11 +59,15 @@ def _reason_to_stop(
 
 
 def publish_others(process: Process, ready: Sequence[ReadyOf]) -> None:
-    """Publish node executions of whatever runs."""
+    """Publish node executions of whatever runs. One that cannot be read is recovery's: it must not cost this run."""
     for run_id, group in groupby(sorted(ready), key=lambda one: one.run_id):
-        run = process.run(run_id)
-        if run is not None:
-            publish(run.plan, run_id, run.priority, [Ready(one.node, one.idx) for one in group])
+        try:
+            if (run := process.run(run_id)) is not None:
+                publish(run.plan, run_id, run.priority, [Ready(one.node, one.idx) for one in group])
+        except Unavailable:
+            raise
+        except Exception:
+            logger.exception("others_not_published", extra={"run": str(run_id)})
 
 
 def release(hot: HotConnection, run: RunContext, node: int, idx: int) -> bool:

@@ -8,13 +8,13 @@ nothing. What remains when the run comes to rest is handed on by an execution th
 from typing import Any
 
 from agentflow.engine.codec import loads
+from agentflow.storage.gathering import group_size
 from agentflow.worker.attempt import Attempt
 
 
 def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
     """Put the group that this execution completes into `given["items"]`; False: it completes none."""
-    size = given.get("size")
-    group = size if isinstance(size, int) and size > 0 else None
+    group = group_size(given.get("size"))
     with attempt.process.lock:
         text = attempt.process.hot.gathered(attempt.run.run_id, attempt.node.number, pin, attempt.idx, group)
     if text is None:

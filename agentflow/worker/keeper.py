@@ -50,6 +50,7 @@ class GivenBack(NamedTuple):
     key: _Key
     holder: str
     timed_out: bool
+    died: bool = True
 
 
 class _Task(NamedTuple):
@@ -87,11 +88,11 @@ class Keeper:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def give_back(self, args: Sequence[Any], pid: int | None, *, timed_out: bool) -> None:
-        """The process `pid` cannot go on with the node execution that `args` name. Does not wait."""
+    def give_back(self, args: Sequence[Any], pid: int | None, *, timed_out: bool, died: bool = True) -> None:
+        """The process `pid` cannot go on with the node execution that `args` name; it may have died. Does not wait."""
         if pid is not None:
             run_id, node, idx = args
-            self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out))
+            self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out, died))
 
     def _keep(self) -> None:
         while not self._stopping.wait(TICK):

@@ -4,8 +4,8 @@ import os
 import socket
 import threading
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from functools import cache, cached_property
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from agentflow.engine.codec import loads
 from agentflow.graph.plan import Plan
 from agentflow.services.plans import plan_of
 from agentflow.storage.connect import session
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.node_executions import HotConnection, RunHeader
 
 RUNS_KEPT: Final = 2_000
 """Runs whose header and plan a process remembers; an entry is small, as plans are shared."""
@@ -35,20 +35,47 @@ def holder(pid: int | None = None) -> str:
     return f"{_main_process}/{os.getpid() if pid is None else pid}"
 
 
-@dataclass(slots=True)
 class RunContext:
-    """What every node execution of a run needs. Nothing of it changes while the run goes on."""
+    """What every node execution of a run needs. Nothing of it changes while the run goes on.
 
-    run_id: UUID
-    plan: Plan  # with the run's masks applied
-    masks: dict[str, dict[str, Any]]
-    priority: int
-    owner_id: UUID
-    root_id: UUID
-    parent_run_id: UUID | None
-    depth: int
-    budget: int | None  # credits that the tree of runs may cost
-    node_limit: int | None  # node executions that it may have
+    Plan and masks are read when they are first asked for: what concerns a run as a whole (that it has ended, must be
+    stopped) is known without them, and works for a run of which they cannot be read.
+    """
+
+    def __init__(self, run_id: UUID, header: RunHeader, loaded: "Callable[[RunContext, Plan], None]") -> None:
+        self.run_id = run_id
+        self.priority = header.priority
+        self.owner_id = header.owner_id
+        self.root_id = header.root_id
+        self.parent_run_id = header.parent_run_id
+        self.depth = header.depth
+        self.budget = header.budget  # credits that the tree of runs may cost
+        self.node_limit = header.node_limit  # node executions that it may have
+        self.stopped = header.stopped  # when it was looked up
+        self.masked_nodes = 0  # nodes of a plan that is this run's own
+        self._header = header
+        self._loaded = loaded
+
+    @cached_property
+    def masks(self) -> dict[str, dict[str, Any]]:
+        """The run's input masks."""
+        return loads(self._header.masks) if self._header.masks else {}
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan, with the run's masks applied.
+
+        Raises:
+            GraphInvalid: blocks of the graph are missing here.
+        """
+        masks = self.masks
+        with session() as opened:
+            plan = plan_of(opened, self._header.graph_id, self._header.graph_version)
+        if masks:
+            plan = plan.masked(masks)
+            self.masked_nodes = len(plan.nodes)
+        self._loaded(self, plan)
+        return plan
 
 
 class Process:
@@ -62,46 +89,40 @@ class Process:
         self._masked_nodes = 0
 
     def run(self, run_id: UUID) -> RunContext | None:
-        """The context of a run, or None if there is no such run."""
+        """The context of a run that has not ended; None if there is no such run."""
         if (kept := self._runs.get(run_id)) is not None:
             self._runs.move_to_end(run_id)
             return kept
         with self.lock:
             header = self.hot.run_header(run_id)
-        if header is None:
+        if header is None or header.ended:
             return None
-        with session() as opened:
-            plan = plan_of(opened, header.graph_id, header.graph_version)
-        masks = loads(header.masks) if header.masks else {}
-        context = RunContext(
-            run_id=run_id,
-            plan=plan.masked(masks) if masks else plan,
-            masks=masks,
-            priority=header.priority,
-            owner_id=header.owner_id,
-            root_id=header.root_id,
-            parent_run_id=header.parent_run_id,
-            depth=header.depth,
-            budget=header.budget,
-            node_limit=header.node_limit,
-        )
-        self._keep(context)
-        if context.parent_run_id is not None:
-            self.made[context.root_id] += len(context.plan.starting())
+        context = RunContext(run_id, header, self._loaded)
+        if not context.stopped:  # else it is not kept: it may be retried, and is not stopped then
+            self._runs[run_id] = context
+            self._let_go()
         return context
 
-    def _keep(self, context: RunContext) -> None:
-        self._runs[context.run_id] = context
-        self._masked_nodes += _masked_nodes(context)
+    def forget(self, run_id: UUID) -> None:
+        """Look the run up anew when it is asked for next."""
+        if (dropped := self._runs.pop(run_id, None)) is not None:
+            self._masked_nodes -= dropped.masked_nodes
+
+    def _loaded(self, context: RunContext, plan: Plan) -> None:
+        """A plan was read: it weighs something, and a child run has node executions from its start."""
+        if self._runs.get(context.run_id) is context:
+            self._masked_nodes += context.masked_nodes
+            self._let_go()
+        else:
+            context.masked_nodes = 0
+        if context.parent_run_id is not None:
+            self.made[context.root_id] += len(plan.starting())
+            while len(self.made) > RUNS_KEPT:
+                del self.made[next(iter(self.made))]
+
+    def _let_go(self) -> None:
         while len(self._runs) > 1 and (len(self._runs) > RUNS_KEPT or self._masked_nodes > MASKED_NODES_KEPT):
-            _, dropped = self._runs.popitem(last=False)
-            self._masked_nodes -= _masked_nodes(dropped)
-        while len(self.made) > RUNS_KEPT:
-            del self.made[next(iter(self.made))]
-
-
-def _masked_nodes(context: RunContext) -> int:
-    return len(context.plan.nodes) if context.masks else 0
+            self.forget(next(iter(self._runs)))
 
 
 @cache

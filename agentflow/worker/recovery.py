@@ -7,32 +7,23 @@ at is found by one index (`check_at`), so that a pass over nothing costs nothing
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic, now
 from agentflow.dispatch import backlog, publish
-from agentflow.engine.routing import Batch, Router
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
 from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change, Overdue
+from agentflow.storage.node_executions import Overdue
 from agentflow.storage.runs import Ready
-from agentflow.worker.error_facts import error_facts, stored_inputs
+from agentflow.worker import faults
 from agentflow.worker.finalise import finalise
-from agentflow.worker.follow import (
-    end_if_quiescent,
-    failed,
-    follow,
-    publish_others,
-    release,
-    stop_run,
-)
+from agentflow.worker.follow import end_if_quiescent, publish_others, release, stop_run
 from agentflow.worker.process import Process, RunContext, holder
-from agentflow.worker.reports import report
 
 logger = logging.getLogger(__name__)
 
@@ -43,17 +34,6 @@ _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a pass
 _RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
 _RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
 _FIRST = UUID(int=0)
-
-
-@contextmanager
-def _others_go_on(**fields: Any) -> Iterator[None]:
-    """One thing that cannot be mended (its plan cannot be read, say) must not keep us from the others."""
-    try:
-        yield
-    except Unavailable:
-        raise
-    except Exception:
-        logger.exception("not_mended", extra=fields)
 
 
 class Recovery:
@@ -89,11 +69,26 @@ class Recovery:
                 self._runs_at = monotonic() + _RUNS_EVERY
                 self._look_at_runs()
             for item in self._overdue(lease):
-                with _others_go_on(run=str(item.run_id), node=item.node, index=item.idx, action=item.action):
+                with self._others_go_on(item.run_id, item.node, item.idx):
                     self._mend(item)
             self._last_pass = now()
         finally:
             hot.unlock(_LOCK)
+
+    @contextmanager
+    def _others_go_on(
+        self, run_id: UUID | None = None, node: int | None = None, idx: int | None = None
+    ) -> Iterator[None]:
+        """What cannot be mended (its plan cannot be read, say) keeps us from nothing else; it is counted, and ends."""
+        try:
+            yield
+        except Unavailable:
+            raise
+        except Exception as error:
+            if run_id is None:
+                logger.exception("not_mended")
+            else:
+                faults.count(self._process, error, run_id, node, idx)
 
     def _overdue(self, lease: float) -> list[Overdue]:
         if self._backlog is None:
@@ -109,7 +104,7 @@ class Recovery:
         self._stop_orphans()
         publish_others(self._process, self._process.hot.reap_slots(_BATCH))
         for owner_id in self._process.hot.owners_in_line(_BATCH):
-            with _others_go_on(owner=str(owner_id)):
+            with self._others_go_on():
                 admission.admit(owner_id)
         self._look_at_forgotten_runs()
 
@@ -130,13 +125,13 @@ class Recovery:
 
     def _stop_overdue_runs(self) -> None:
         for run_id, reason in self._process.hot.overdue_runs(_BATCH):
-            with _others_go_on(run=str(run_id)):
+            with self._others_go_on(run_id):
                 if (run := self._process.run(run_id)) is not None:
                     stop_run(run, reason)
 
     def _stop_orphans(self) -> None:
         for run_id in self._process.hot.orphans(_BATCH):
-            with _others_go_on(run=str(run_id)), suppress(AlreadyEnded):
+            with self._others_go_on(run_id), suppress(AlreadyEnded):
                 stop_tree(run_id, RunStatus.CANCELLED, "nothing waits for this child run any more")
 
     def _look_at_forgotten_runs(self) -> None:
@@ -144,14 +139,19 @@ class Recovery:
         forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
-            with _others_go_on(run=str(run_id)):
+            with self._others_go_on(run_id):
                 finalise(run_id, self._process)
 
-    def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool) -> None:
-        """A process of this worker that held this lease is gone: do not wait for the lease to run out."""
+    def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool, died: bool = True) -> None:
+        """A process of this worker is done for with this node execution: do not wait for its lease to run out.
+
+        It `died`, unless it only could not settle; where it had no lease yet, its death counts all the same.
+        """
         run_id, node, idx = key
         token = self._process.hot.lease_of(run_id, node, idx, held_by)
         run = self._process.run(run_id) if token is not None else None
+        if token is None and died:
+            faults.count_death(self._process, run_id, node, idx, held_by)
         if run is None or token is None:
             return
         if timed_out:
@@ -187,31 +187,4 @@ class Recovery:
         if verdict == "queued":
             publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
         elif verdict == "poisoned":
-            self._fail(run, (node, idx), own_token, emitted or 0, attempt or 0, reason, message)
-
-    def _fail(
-        self, run: RunContext, key: tuple[int, int], token: UUID, emitted: int, attempt: int, reason: str, message: str
-    ) -> None:
-        node, idx = key
-        batch = Batch(first=emitted)
-        own = run.plan.nodes[node]
-        router = Router(own)
-        facts = None
-        if router.selects_from_error:
-            facts = error_facts(run, own, idx, attempt, reason, stored_inputs(run, own, idx))
-        router.add_error(batch, message, attempt, facts)
-        change = failed(run, node, Change("FAILED", reason, message, frees=own.settings.concurrency is not None))
-        settled = self._process.hot.settle(
-            run.plan,
-            run.run_id,
-            node,
-            idx,
-            token,
-            batch,
-            change,
-            settings().lease_seconds,
-            own.ordered,
-        )
-        follow(self._process, run, node, settled, final=True, stops=change.stops)
-        if settled.verdict == "landed":
-            report(self._process, run, key, attempt, change)
+            faults.fail(self._process, run, (node, idx), own_token, emitted or 0, attempt or 0, reason, message)

@@ -7,6 +7,7 @@ The child cannot settle any more. The main process gives the lease back at once,
 from typing import Any, Final, Literal
 
 from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
 from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -14,7 +15,7 @@ from celery.worker.state import task_ready
 from agentflow.dispatch.publish import KILL_AFTER
 from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway
 from agentflow.worker.keeper import keeper
-from agentflow.worker.shutdown import say_stopping
+from agentflow.worker.shutdown import say_stopping, stopping_was_said
 
 _UNTIL_DEAD: Final = 30.0
 """Seconds in which a child takes notice of the signal that ends it."""
@@ -40,7 +41,13 @@ class NodeRequest(Request):  # type: ignore[misc]
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = _raised(exc_info)
         if not _is_settled(error):
-            keeper().give_back(self.args, self.worker_pid, timed_out=self.killed_for == "overran")
+            died = self.killed_for is not None or isinstance(error, WorkerLostError)
+            keeper().give_back(
+                self.args,
+                self.worker_pid,
+                timed_out=self.killed_for == "overran",
+                died=died and not stopping_was_said(),
+            )
         if self.killed_for is not None:
             return self._end_killed()
         if isinstance(error, NodeExecutionFailed | NodeExecutionStopped | Retry):

@@ -24,9 +24,14 @@ def say_stopping(seconds: float = math.inf) -> None:
     _shared[0] = max(_shared[0], monotonic() + seconds)
 
 
+def stopping_was_said() -> bool:
+    """Whether the main process has told its children to end."""
+    return monotonic() <= _shared[0]
+
+
 def is_stopping() -> bool:
     """In a child that was told to end: whether its worker wants that."""
     give_up_at = monotonic() + _PATIENCE
-    while not (said := monotonic() <= _shared[0]) and monotonic() < give_up_at:
+    while not (said := stopping_was_said()) and monotonic() < give_up_at:
         time.sleep(0.02)
     return said

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.engine.codec import dumps, loads
+from agentflow.engine.codec import MAX_DEPTH, dumps, loads
 from agentflow.errors import BlockBug
 
 # All characters, lone surrogates among them: blocks get them from file names and broken web pages.
@@ -138,3 +138,18 @@ def test_what_a_block_does_to_the_json_module_changes_nothing(monkeypatch: pytes
     for name in ("loads", "dumps"):
         monkeypatch.setattr(json, name, lambda *_: "patched")
     assert loads(dumps({"a": [1]})) == {"a": [1]}
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: (inner,)])
+def test_what_was_written_can_be_read_by_whoever_stands_in_a_deep_stack(wrap: Any) -> None:
+    value: Any = 0
+    for _ in range(MAX_DEPTH):
+        value = wrap(value)
+    text = dumps(value)
+
+    def deeper(frames: int) -> Any:
+        return loads(text) if frames == 0 else deeper(frames - 1)
+
+    assert deeper(100)
+    with pytest.raises(BlockBug, match=f"deeper than {MAX_DEPTH} levels"):
+        dumps(wrap(value))

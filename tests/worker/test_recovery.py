@@ -373,8 +373,8 @@ def test_one_run_that_cannot_be_read_does_not_keep_the_others_from_being_mended(
     with caplog.at_level(logging.ERROR):
         recovery.run_pass()
     assert statuses(whole) == {"0/1": "QUEUED"}
-    assert statuses(broken) == {"0/1": "RUNNING"}
-    assert "not_mended" in [record.message for record in caplog.records]
+    assert statuses(broken) == {"0/1": "QUEUED"}, "counted as lost, without its plan"
+    assert "engine_failed" in [record.message for record in caplog.records]
 
 
 def test_outputs_whose_turn_was_missed_go_out(

@@ -29,7 +29,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
 
     def end(error: BaseException, killed_for: Any = None) -> SimpleNamespace:
         seen = SimpleNamespace(given_back=[], events=[], done=[])
-        give_back = lambda *args, timed_out: seen.given_back.append((*args, timed_out))  # noqa: E731
+        give_back = lambda *args, **said: seen.given_back.append((*args, said["timed_out"], said["died"]))  # noqa: E731
         monkeypatch.setattr(request, "keeper", lambda: SimpleNamespace(give_back=give_back))
         monkeypatch.setattr(NodeRequest, "send_event", lambda _, kind, **fields: seen.events.append((kind, fields)))
         monkeypatch.setattr(NodeRequest, "acknowledge", lambda _: seen.done.append("acknowledged"))
@@ -69,7 +69,8 @@ def test_an_end_gives_back_what_is_not_settled_and_is_told_as_it_is(
     ended: Ended, error: Exception, killed_for: str | None, given_back: list[bool], done: str, event: str | None
 ) -> None:
     seen = ended(error, killed_for)
-    assert seen.given_back == [(["run", 0, 1], 7, timed_out) for timed_out in given_back]
+    died = isinstance(error, WorkerLostError)
+    assert seen.given_back == [(["run", 0, 1], 7, timed_out, died) for timed_out in given_back]
     assert seen.done == [done]
     assert [kind for kind, _ in seen.events] == ([event] if event else [])
     assert "Traceback" not in repr(seen.events)

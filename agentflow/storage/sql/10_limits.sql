@@ -59,7 +59,8 @@ BEGIN
             INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
             SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
             WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
-            UPDATE limits l SET next_at = v_place + make_interval(secs => 1 / p_per_second)
+            -- A place a century away is never reached; without the bound a queue for it would leave the calendar.
+            UPDATE limits l SET next_at = least(v_place + make_interval(secs => least(1 / p_per_second, 1e9)), v_now + interval '100 years')
             WHERE l.owner_id = p_owner AND l.key = p_rate_key;
             IF v_place > v_now THEN
                 UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0

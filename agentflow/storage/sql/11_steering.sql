@@ -66,7 +66,7 @@ BEGIN
     IF verdict <> 'retried' THEN
         RETURN;
     END IF;
-    UPDATE runs r SET status = 'RUNNING', retry_no = r.retry_no + 1, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
+    UPDATE runs r SET status = 'RUNNING', retry_no = r.retry_no + 1, losses = 0, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
         stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL,
         started_at = coalesce(r.started_at, v_now), admitted_at = coalesce(r.admitted_at, v_now),
         deadline_at = v_now + (r.deadline_at - r.created_at)
