@@ -10,7 +10,7 @@ from agentflow.engine.codec import has_utf8_form
 from agentflow.errors import Malformed, Problem
 
 MAX_DEPTH: Final = 150
-"""Containers in each other in a body: those of a document around a literal's (`graph.literals.MAX_NESTING`), and more."""
+"""Containers in each other in a body: those of a document around a literal (`graph.literals.MAX_NESTING`), and more."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
