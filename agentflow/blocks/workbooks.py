@@ -1,4 +1,7 @@
-"""What does the first sheet of an Excel workbook hold? Read with openpyxl, which the extra `spreadsheets` brings.
+"""Reads the first sheet of an Excel workbook, with openpyxl, which the extra `spreadsheets` brings.
+
+Every cell becomes a text: a day `2026-01-02`, a moment `2026-01-02T03:04:00`, a time of day `05:06:00`, a duration in
+hours, minutes and seconds `26:03:04`, a truth value `TRUE` or `FALSE`, a whole number without a point.
 
 A workbook is a zip of XML: a small one can hold gigabytes, and a sheet of two cells can claim a million rows. Its
 sizes are looked at before anything is unpacked, and its rows come one by one.
@@ -6,11 +9,12 @@ sizes are looked at before anything is unpacked, and its rows come one by one.
 
 import importlib
 import io
+import re
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 from agentflow.errors import BadInput
@@ -19,6 +23,9 @@ MAX_UNPACKED: Final = 50 * 1024 * 1024
 """Bytes of all its parts."""
 
 MAX_PARTS: Final = 5_000
+
+_SHEET: Final = re.compile(r"sheets?/[^/]*\.xml$")
+_FORMULA: Final = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
 _ZIP: Final = b"PK\x03\x04"
 _OLD: Final = b"\xd0\xcf\x11\xe0"
@@ -53,17 +60,44 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of parts that it leaves out
-            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-            if not book.worksheets:
-                return
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()  # what it says of its size may be wrong
-            for row in sheet.iter_rows(values_only=True):
-                yield [_text(cell) for cell in row]
-    except MemoryError:
+            if _has_formulas(data):
+                for row, formulas in zip(_rows(openpyxl, data, True), _rows(openpyxl, data, False), strict=True):
+                    yield [_text(_calculated(*cells)) for cells in zip(row, formulas, strict=True)]
+            else:
+                for row in _rows(openpyxl, data, True):
+                    yield [_text(cell.value) for cell in row]
+    except (MemoryError, BadInput):
         raise
     except Exception as error:  # a library that reads another's bytes: anything may come out
         raise BadInput(f"the workbook cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _rows(openpyxl: Any, data: bytes, calculated: bool) -> Iterator[Sequence[Any]]:
+    """The cells of the first sheet: with the values that its formulas had, or the formulas."""
+    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=calculated, keep_links=False)
+    if book.worksheets:
+        book.worksheets[0].reset_dimensions()  # what it says of its size may be wrong
+        yield from book.worksheets[0].iter_rows()
+
+
+def _has_formulas(data: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sheets = [name for name in archive.namelist() if _SHEET.search(name)]
+        return any(_FORMULA.search(archive.read(name)) for name in sheets)
+
+
+def _calculated(cell: Any, formula: Any) -> Any:
+    """The value of a cell. What a program wrote that does not calculate has formulas without values.
+
+    Raises:
+        BadInput: it is such a formula: empty would be wrong.
+    """
+    if cell.value is None and formula.data_type == "f" and cell.data_type != "str":  # an empty text is one
+        raise BadInput(
+            f"the formula in cell {formula.coordinate} was never calculated: open the workbook in a program that does, "
+            "and save it there"
+        )
+    return cell.value
 
 
 def _check_size(data: bytes) -> None:
@@ -83,6 +117,10 @@ def _check_size(data: bytes) -> None:
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
+    if isinstance(cell, bool):
+        return "TRUE" if cell else "FALSE"
+    if isinstance(cell, timedelta):
+        return _duration(cell)
     if isinstance(cell, datetime) and cell.time() == time():
         cell = cell.date()  # a day is all that the cell shows
     if isinstance(cell, date | time):
@@ -90,3 +128,11 @@ def _text(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
         cell = int(cell)
     return str(cell)
+
+
+def _duration(length: timedelta) -> str:
+    """Hours, minutes and seconds, however many hours: `26:03:04`, `-0:00:00.500000`."""
+    minutes, rest = divmod(abs(length), timedelta(minutes=1))
+    fraction = f".{rest.microseconds:06d}" if rest.microseconds else ""
+    sign = "-" if length < timedelta() else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02d}:{rest.seconds:02d}{fraction}"

@@ -1,17 +1,24 @@
 """Files by value and from a real server, tables in them, and workbooks that lie about their size."""
 
 import base64
+import csv
 import io
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentflow.blocks import registry, spreadsheets, workbooks
+from agentflow.blocks import comma_separated, registry, spreadsheets, workbooks
+from agentflow.blocks.comma_separated import Marks
 from agentflow.blocks.trial import collect
 from agentflow.errors import BadInput, Transient
 from agentflow.settings import settings
@@ -128,7 +135,7 @@ def test_the_first_sheet_of_a_workbook_is_read_as_texts() -> None:
     names = [f" {kind} " for kind in ("none", "text", "int", "whole", "float", "bool", "day", "moment", "time")]
     assert sheet(workbook(names, cells, [])) == [
         {
-            "none": "", "text": "x", "int": "1", "whole": "2", "float": "1.5", "bool": "True",
+            "none": "", "text": "x", "int": "1", "whole": "2", "float": "1.5", "bool": "TRUE",
             "day": "2026-01-02", "moment": "2026-01-02T03:04:00", "time": "05:06:00",
         }
     ]  # fmt: skip
@@ -209,9 +216,143 @@ def test_a_long_table_is_refused_at_its_limit(monkeypatch: pytest.MonkeyPatch) -
         run("ReadSpreadsheet", contents="a\n1\n2\n3\n4")
 
 
-def test_broken_csv_is_refused_with_its_line() -> None:
-    with pytest.raises(BadInput, match="line 2: the text cannot be read as CSV"):
-        run("ReadSpreadsheet", contents=f"a\n{'x' * 200_000}")
+def table(text: str, **inputs: Any) -> list[dict[str, str]]:
+    return list(dict(run("ReadSpreadsheet", contents=text, **inputs))["rows"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a,b\n1,"2\n3,4\n5,6', "line 2: the text cannot be read as CSV: the quote that opens a cell there is never"),
+        ('a,b\n1,2\n"x\ny","z\n5,6', "line 4: the text"),
+        ('a\r\n"1"2', "line 2: the text cannot be read as CSV: a quote is closed in the middle"),
+        ('"', "line 1: the text"),
+    ],
+)
+def test_broken_csv_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        table(text)
+
+
+def test_a_cell_may_be_as_long_as_a_value() -> None:
+    assert table(f"a\n{'x' * 200_000}") == [{"a": "x" * 200_000}]
+    assert table('a\n"' + 'x""' * 200_000 + '"') == [{"a": 'x"' * 200_000}]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('n,p\n"a","C:\\dir\\"\n"b","D:\\x"', [["a", "C:\\dir\\"], ["b", "D:\\x"]]),
+        ('n,p\n"a","C:\\"\n"b","D:\\"\n', [["a", "C:\\"], ["b", "D:\\"]]),
+        ('p,n\n"C:\\dir\\","x"', [["C:\\dir\\", "x"]]),
+        ("p,n\nC:\\dir\\,x", [["C:\\dir\\", "x"]]),
+        ("p,n\nC:\\new\\table,x", [["C:\\new\\table", "x"]]),
+        ('p,n\n"say \\"hi\\"",x', [['say "hi"', "x"]]),
+        ('p,n\n"say \\"hi\\"\nthere",x', [['say "hi"\nthere', "x"]]),
+        ("p,n\n1\\,5,2", [["1,5", "2"]]),
+        ("p,n\n1\\\\,5", [["1\\", "5"]]),
+        ('p,n\n"a" ,b', [["a", "b"]]),
+        ('p,n\na "b" c,d', [['a "b" c', "d"]]),
+        ("p,n\n\\,\\", [["\\", "\\"]]),
+        ('p,n\n"\\","\\"\n"\\","\\"', [["\\", "\\"], ["\\", "\\"]]),
+    ],
+)
+def test_a_backslash_escapes_where_that_harms_no_row(text: str, rows: list[list[str]]) -> None:
+    assert [list(row.values()) for row in table(text)] == rows
+
+
+CELLS = st.text('ab ",;\n\r\t\\é', max_size=6)
+
+
+@given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELLS, min_size=width, max_size=width), max_size=5)))
+def test_what_rfc_4180_writes_is_read_again(rows: list[list[str]]) -> None:
+    into = io.StringIO(newline="")
+    csv.writer(into, quoting=csv.QUOTE_ALL).writerows(rows)
+    read = list(comma_separated.rows_of(into.getvalue(), Marks(escape="")))
+    assert read == rows
+    if not any("\\" in cell for row in rows for cell in row):
+        assert list(comma_separated.rows_of(into.getvalue(), Marks())) == rows
+
+
+PATHS = st.lists(st.sampled_from(["dir", "x", "né", "a b"]), min_size=1, max_size=3).map("\\".join)
+
+
+@given(
+    st.lists(st.tuples(PATHS, st.sampled_from(["", "\\"]), PATHS, st.sampled_from(["", "\\"])), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_no_backslash_swallows_a_cell_or_a_row(paths: list[tuple[str, str, str, str]], quoted: bool) -> None:
+    rows = [["first", "second"], *([a + b, c + d] for a, b, c, d in paths)]
+    into = io.StringIO(newline="")
+    csv.writer(into, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerows(rows)
+    assert list(comma_separated.rows_of(into.getvalue(), Marks())) == rows
+
+
+@given(st.text('ab",\\\n\r ', max_size=30))
+def test_any_text_is_read_as_a_table_or_refused_with_a_line(text: str) -> None:
+    rows: list[list[str]] = []
+    problem = ""
+    try:
+        rows = list(comma_separated.rows_of(text, Marks()))
+    except BadInput as error:
+        problem = error.message
+    assert problem.startswith("line ") if problem else sum(map(len, rows)) <= len(text) + 1
+
+
+@pytest.mark.parametrize("text", ['"' * 200_001, '"\\' * 100_000, "\\," * 100_000, "a,b\n" + '"\\",x\n' * 50_000])
+def test_a_long_text_is_read_as_a_table_in_time(text: str) -> None:
+    started = perf_counter()
+    with suppress(BadInput):
+        list(comma_separated.rows_of(text, Marks()))
+    assert perf_counter() - started < 20
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "a_2", "a_3", "1", "2", "2_2", ""]), min_size=1, max_size=8)
+
+
+@given(NAMES, st.integers(0, 10))
+def test_no_column_is_lost_to_another(names: list[str], width: int) -> None:
+    cells = [f"c{place}" for place in range(width)]
+    rows = table(",".join(names) + "\n" + ",".join(cells))
+    assert [list(row.values()) for row in rows] == ([cells] if width else [])
+    for row in rows:
+        assert all(name in row for name in names[:width] if name)
+
+
+def test_columns_of_one_name_are_numbered_and_left_out_together() -> None:
+    assert table("id,amount,amount\n1,10,20") == [{"id": "1", "amount": "10", "amount_2": "20"}]
+    assert table("a,,\n1,2,3") == [{"a": "1", "1": "2", "2": "3"}]
+    assert table("id,amount,amount\n1,10,20", skip_columns=["amount"]) == [{"id": "1"}]
+    assert table("id,amount,amount\n1,10,20", skip_columns=["amount_2"]) == [{"id": "1", "amount": "10"}]
+    assert sheet(workbook(["a", "a"], [1, 2])) == [{"a": "1", "a_2": "2"}]
+
+
+def test_durations_and_truth_values_have_one_text_each() -> None:
+    lengths = [timedelta(hours=26, minutes=3, seconds=4), timedelta(seconds=1.5), timedelta(0)]
+    assert sheet(workbook(["a", "b", "c", "d", "e"], [*lengths, True, False])) == [
+        {"a": "26:03:04", "b": "0:00:01.500000", "c": "0:00:00", "d": "TRUE", "e": "FALSE"}
+    ]
+
+
+def test_a_formula_that_was_never_calculated_is_told() -> None:
+    with pytest.raises(BadInput, match="the formula in cell B2 was never calculated"):
+        sheet(workbook(["a", "b"], [1, "=A2+1"]))
+    counted = repacked(
+        workbook(["a", "b"], [1, "=A2+1"]), lambda _, part: re.sub(rb"<v */>|<v></v>", b"<v>2</v>", part)
+    )
+    assert sheet(counted) == [{"a": "1", "b": "2"}]
+    empty = repacked(workbook(["a", "b"], [1, "=A2+1"]), lambda _, part: part.replace(b'r="B2"', b'r="B2" t="str"'))
+    assert sheet(empty) == [{"a": "1", "b": ""}]
+
+
+def test_a_small_workbook_of_wide_rows_is_refused() -> None:
+    rows = b"".join(b'<row r="%d"><c r="XFD%d"><v>1</v></c></row>' % (row, row) for row in range(3, 5000))
+    wide = repacked(workbook(["a"], [1]), lambda _, part: part.replace(b"</sheetData>", rows + b"</sheetData>"))
+    assert len(wide) < 100_000
+    started = perf_counter()
+    with pytest.raises(BadInput, match="cells, empty ones included"):
+        sheet(wide)
+    assert perf_counter() - started < 30
 
 
 def test_a_quoted_cell_may_hold_line_ends() -> None:
