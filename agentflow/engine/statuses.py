@@ -40,10 +40,11 @@ class Hold(StrEnum):
     RATE = "rate"  # QUEUED: has a place in its rate limit, later
     ADMISSION = "admission"  # QUEUED: its owner has enough active runs
     PAUSED = "paused"  # QUEUED: its run is paused
+    TURN = "turn"  # closed; its outputs go out after those of the executions before it, and one of these is not done
     UNROUTED = "unrouted"  # closed, with outputs that the stop of its run kept from being delivered
 
 
-QUEUED_HOLDS: Final = frozenset(Hold) - {Hold.WAITING, Hold.UNROUTED}
+QUEUED_HOLDS: Final = frozenset(Hold) - {Hold.WAITING, Hold.TURN, Hold.UNROUTED}
 
 
 class ReviewStatus(StrEnum):

@@ -262,7 +262,8 @@ BEGIN
         RETURN false;
     ELSIF {_in("status", NODE_TERMINAL)} THEN
         RETURN ended_at IS NOT NULL AND (status <> '{NodeStatus.FAILED}' OR reason IS NOT NULL)
-            AND (hold IS NULL OR (hold = '{Hold.UNROUTED}' AND NOT open));
+            AND CASE WHEN open THEN hold IS NOT DISTINCT FROM '{Hold.TURN}'
+                ELSE hold IS NULL OR hold = '{Hold.UNROUTED}' END;
     ELSIF {_in("status", NODE_OPEN)} THEN
         RETURN open AND ended_at IS NULL AND CASE status
             WHEN '{NodeStatus.RUNNING}' THEN hold IS NULL AND token IS NOT NULL AND lease_until IS NOT NULL

@@ -100,7 +100,7 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
         claimed = state.hot.claim(
             run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, _limits(run, node)
         )
-        if claimed.verdict in ("stopped", "paused") and claimed.last:
+        if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")

@@ -173,7 +173,9 @@ def test_rows_that_make_no_sense_are_refused(is_sound: Callable[[Row], bool]) ->
 
 
 def test_a_closed_row_may_be_open_while_its_outputs_wait_for_their_turn(is_sound: Callable[[Row], bool]) -> None:
-    assert all(is_sound({**sound(status), "open": True}) for status in NODE_TERMINAL)
+    assert all(is_sound({**sound(status), "open": True, "hold": Hold.TURN}) for status in NODE_TERMINAL)
+    assert not any(is_sound({**sound(status), "open": True, "hold": None}) for status in NODE_TERMINAL), "that is busy"
+    assert not any(is_sound({**sound(status), "open": False, "hold": Hold.TURN}) for status in NODE_TERMINAL)
 
 
 def test_runs_that_make_no_sense_are_refused(cursor: Any, run_id: UUID) -> None:
@@ -227,7 +229,7 @@ def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_u
     engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(migration("0001_runs.py").CLOCK))
-        connection.execute(text(migration("0002_waiting.py").SOUND))
+        connection.execute(text(migration("0007_turn.py").SOUND))
         Table.metadata.create_all(connection)
     migrated, declared = described(database_url), described(empty_database_url)
     for what in CATALOGUE:
@@ -235,7 +237,7 @@ def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_u
 
 
 def test_what_is_sound_reads_alike_in_migration_and_tables() -> None:
-    assert migration("0002_waiting.py").SOUND == NODE_EXECUTION_IS_SOUND
+    assert migration("0007_turn.py").SOUND == NODE_EXECUTION_IS_SOUND
 
 
 def test_a_table_that_differs_from_its_declaration_is_found(database_url: str, cursor: Any) -> None:

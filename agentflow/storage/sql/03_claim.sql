@@ -9,6 +9,11 @@
 -- inputs:  {pin: value} as JSON text: what was delivered to it
 -- wait:    what it waited for and found, if it has waited: [kind, key, state, result, timed out] as JSON text
 
+-- Whether nothing of the run is busy.
+CREATE OR REPLACE FUNCTION agentflow_at_rest(p_run uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL)
+$$;
+
 CREATE OR REPLACE FUNCTION agentflow_claim(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
     OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
@@ -39,7 +44,7 @@ BEGIN
             VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, attempt);
         END IF;
         verdict := 'stopped';
-        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
+        last := agentflow_at_rest(p_run);
         RETURN;
     END IF;
     IF v_paused IS NOT NULL THEN
@@ -47,7 +52,7 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
           AND (e.hold IS NULL OR e.hold = 'rate');  -- its place in the rate has come, and passes
         verdict := 'paused';
-        last := NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL);
+        last := agentflow_at_rest(p_run);
         RETURN;
     END IF;
 

@@ -15,7 +15,8 @@
 --          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
 -- q_*:     what became QUEUED and must be published
 -- p_window how many node executions of a run may be busy before those that become ready are held: one run of 100,000
---          ready ones must not fill the queues before everybody else's. Each that ends with nothing behind it lets one out
+--          ready ones must not fill the queues before everybody else's. Each that ends lets one out, or gives its place to
+--          what it made ready; of one node the executions are let through in the order of their indices
 -- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
 -- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
@@ -63,7 +64,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- 2. The fence. (Three times: each column that is set costs every settle, and few wait or go on.)
+    -- 2. The fence. (Four times: each column that is set costs every settle, and few wait or go on.)
     IF p_status = 'WAITING' THEN
         UPDATE node_executions e SET
             status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'waiting',
@@ -72,9 +73,16 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
           AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
         RETURNING e.attempt INTO v_attempt;
-    ELSIF v_closes THEN
+    ELSIF v_closes AND v_turn THEN
         UPDATE node_executions e SET
-            status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, open = NOT v_turn,
+            status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, open = false,
+            ended_at = v_now, failures = e.failures + CASE p_status WHEN 'FAILED' THEN 1 ELSE 0 END
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
+          AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
+        RETURNING e.attempt INTO v_attempt;
+    ELSIF v_closes THEN  -- nobody works on it any more: it is open because its outputs wait for their turn
+        UPDATE node_executions e SET
+            status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'turn',
             ended_at = v_now, failures = e.failures + CASE p_status WHEN 'FAILED' THEN 1 ELSE 0 END
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
           AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
@@ -118,17 +126,15 @@ BEGIN
             INSERT INTO parked_routes (run_id, node, idx, first, ordinals, parts, sinks, pins, statics, needs, bases, sticky_sinks)
             VALUES (p_run, p_node, p_idx, p_first, r_ord, r_part, r_sink, r_pin, r_static, r_need, r_base, r_sticky);
         END IF;
-        RETURN;
-    END IF;
 
     -- 5. Our turn: our values go to their sinks, and those of the successors that waited for us behind them.
-    IF r_ord <> '{}' THEN
+    ELSIF r_ord <> '{}' THEN
         PERFORM agentflow_sink_locks(p_run, r_sink);
         SELECT p.q_node, p.q_idx INTO q_node, q_idx
         FROM agentflow_place(p_run, p_node, array_fill(p_idx, ARRAY[cardinality(r_ord)]), r_ord, r_part, r_sink,
                              r_pin, r_static, r_need, r_base, r_sticky) p;
     END IF;
-    IF v_closes AND p_ordered AND EXISTS (
+    IF v_closes AND v_turn AND p_ordered AND EXISTS (
         SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx + 1
     ) THEN
         SELECT l.q_node, l.q_idx, l.go_on INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
@@ -136,9 +142,15 @@ BEGIN
         q_idx := q_idx || v_held.q_idx;
         go_on := v_held.go_on;
     END IF;
-    IF cardinality(q_node) > (CASE WHEN v_closes THEN 1 ELSE 0 END) THEN
+
+    -- 6. The window. The commonest case costs one look-up: we close, and what we made ready takes our place.
+    IF v_closes AND cardinality(q_node) = 1 THEN
+        IF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window' AND e.node = q_node[1]) THEN
+            SELECT s.q_node, s.q_idx INTO q_node, q_idx FROM agentflow_swap(p_run, q_node[1], q_idx[1]) s;
+        END IF;
+    ELSIF q_node IS NOT NULL THEN
         SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
-    ELSIF q_node IS NULL AND (v_closes OR p_status = 'WAITING')
+    ELSIF (v_closes OR p_status = 'WAITING')
           AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
         SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
     END IF;
@@ -148,24 +160,66 @@ BEGIN
     END IF;
 END $$;
 
--- Of what just became QUEUED, as much stays ready as the window has room for; the rest is held.
+-- Of what just became QUEUED, and what was held before, as much is ready as the window has room for; the rest is held.
+-- Behind one that is held no later execution of its node passes: those would wait for its turn when they are done, one
+-- after the other, until the window is full of nothing else.
 CREATE OR REPLACE FUNCTION agentflow_keep_window(
     p_run uuid, p_window int, p_node int[], p_idx int[], OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     v_count int := cardinality(p_node);
-    v_busy int;
-    v_kept int;
+    v_room int;
+    v record;
 BEGIN
-    SELECT count(*) INTO v_busy FROM (
+    SELECT p_window + v_count - count(*) INTO v_room FROM (
         SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL LIMIT p_window + v_count) b;
-    v_kept := greatest(least(v_count, v_count + p_window - v_busy), 0);
-    q_node := nullif(p_node[:v_kept], '{}');
-    q_idx := nullif(p_idx[:v_kept], '{}');
-    IF v_kept < v_count THEN
+    SELECT array_agg(n.node ORDER BY n.place) FILTER (WHERE n.place <= v_room) AS kept_node,
+           array_agg(n.idx ORDER BY n.place) FILTER (WHERE n.place <= v_room) AS kept_idx,
+           array_agg(n.node) FILTER (WHERE n.place IS NULL OR n.place > v_room) AS held_node,
+           array_agg(n.idx) FILTER (WHERE n.place IS NULL OR n.place > v_room) AS held_idx
+    INTO v FROM (
+        SELECT c.node, c.idx, CASE WHEN NOT c.behind THEN
+                   row_number() OVER (PARTITION BY c.behind ORDER BY c.node, c.idx) END AS place
+        FROM (
+            SELECT a.node, a.idx, a.node = ANY (ARRAY(
+                       SELECT d.node FROM (SELECT DISTINCT u.node FROM unnest(p_node) AS u(node)) d
+                       WHERE EXISTS (SELECT FROM node_executions e
+                                     WHERE e.run_id = p_run AND e.hold = 'window' AND e.node = d.node))) AS behind
+            FROM unnest(p_node, p_idx) AS a(node, idx)
+        ) c
+    ) n;
+    q_node := v.kept_node;
+    q_idx := v.kept_idx;
+    IF v.held_node IS NOT NULL THEN
         UPDATE node_executions e SET hold = 'window', check_at = 'infinity'
-        FROM unnest(p_node[v_kept + 1:], p_idx[v_kept + 1:]) AS q(node, idx)
-        WHERE e.run_id = p_run AND e.node = q.node AND e.idx = q.idx;
+        FROM unnest(v.held_node, v.held_idx) AS h(node, idx)
+        WHERE e.run_id = p_run AND e.node = h.node AND e.idx = h.idx;
+    END IF;
+    v_room := v_room - coalesce(cardinality(q_node), 0);
+    IF v_room > 0 AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
+        SELECT q_node || o.q_node, q_idx || o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', v_room) o;
+    END IF;
+END $$;
+
+-- One became QUEUED behind others of its node that are held: it is held, and the first of them goes in its stead.
+CREATE OR REPLACE FUNCTION agentflow_swap(
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_idx int;
+BEGIN
+    UPDATE node_executions e SET hold = 'window', check_at = 'infinity'
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
+    UPDATE node_executions e SET hold = NULL, check_at = v_now + agentflow_ring_grace(), rings = 0, queued_at = v_now
+    WHERE e.run_id = p_run AND e.node = p_node AND e.idx = (
+        SELECT h.idx FROM node_executions h WHERE h.run_id = p_run AND h.hold = 'window' AND h.node = p_node
+        ORDER BY h.idx LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING e.idx INTO v_idx;
+    IF FOUND THEN
+        q_node := ARRAY[p_node];
+        q_idx := ARRAY[v_idx];
     END IF;
 END $$;
 
@@ -203,7 +257,7 @@ BEGIN
             EXIT;
         END IF;
         -- `open` as a number: with the bare column the planner takes the partial index of all that is open in the run.
-        UPDATE node_executions e SET open = false
+        UPDATE node_executions e SET open = false, hold = NULL
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = v_last + 1
           AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND e.open::int = 1;
         EXIT WHEN NOT FOUND;

@@ -146,8 +146,9 @@ BEGIN
     ) w;
     SELECT coalesce(array_agg(s.id), '{}') INTO forgotten FROM unnest(v_seen) AS s(id) JOIN runs r ON r.id = s.id
     WHERE NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open AND e.hold IS NULL)
-      AND NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open
-                      AND e.hold IN ('limit', 'rate', 'admission', 'paused'))
+      AND (EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.hold = 'window')
+           OR NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open
+                          AND e.hold IN ('limit', 'rate', 'admission', 'paused')))
       AND NOT (r.status = 'WAITING' AND EXISTS (
           SELECT FROM node_executions e WHERE e.run_id = s.id AND e.open AND e.hold = 'waiting'));
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;

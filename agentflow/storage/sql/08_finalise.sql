@@ -1,7 +1,8 @@
 -- When nothing of a run is busy: does it rest, go on or end? Each is one round trip, the gate held alone; between the two the
 -- verdict on a run that is over is made (engine/verdict.py). Nothing can make it go on meanwhile but what `finish` looks for.
 --
--- agentflow_rest     busy      something of it is worked on (or a child run of a stopped one); or it has ended: nothing to do
+-- agentflow_rest     busy      something of it is worked on (or a child run of a stopped one), or outputs whose turn has come
+--                              are being delivered; or it has ended: nothing to do
 --                    released  what its window held back is let out now: q_*
 --                    resting   something of it waits for the outside, for a slot, for a place, or for resume
 --                    over      nothing of it is open. What it has come to: whether it was stopped, and
@@ -38,7 +39,8 @@ BEGIN
         IF FOUND THEN
             INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'WAITING');
         END IF;
-    ELSIF NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
+    ELSIF NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold = 'turn')
+          AND NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
         verdict := 'over';
         stop_as := v_run.stop_as;
         stop_reason := v_run.stop_reason;

@@ -50,6 +50,7 @@ BEGIN
                     VALUES (p_owner, p_slot_key, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
                 verdict := 'held';
+                last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
             INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key);
@@ -66,6 +67,7 @@ BEGIN
                 UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 verdict := 'held';
+                last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
         END IF;

@@ -74,7 +74,7 @@ BEGIN
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', 'RUNNING', 'retried');
 
     -- What was delivered late because its run was stopped has its turn now (recovery sees to it).
-    UPDATE node_executions e SET open = true, hold = NULL, check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
+    UPDATE node_executions e SET open = true, hold = 'turn', check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
     -- What waited goes on waiting, unless for a child run: that has been retried before this, and is looked at anew.
     UPDATE node_executions e SET status = 'WAITING', open = true, hold = 'waiting', ended_at = NULL,
         check_at = coalesce(w.until, 'infinity')
