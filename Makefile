@@ -41,7 +41,7 @@ conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIM
 	done
 
 chaos: .venv/ready-to-develop ## Run random graphs for MINUTES while everything dies (SEED, WORKERS)
-	@PYTHONPATH=tests/scenarios $(PY) tests/chaos --minutes $(MINUTES) --workers $(WORKERS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@PYTHONPATH=tests/support:tests/scenarios $(PY) tests/chaos --minutes $(MINUTES) --workers $(WORKERS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: .venv/ready-to-develop ## Check format, style, types, who imports whom, openapi.json and the migrations
 	@.venv/bin/ruff format --check .

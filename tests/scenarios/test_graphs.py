@@ -411,3 +411,32 @@ def test_a_run_that_passes_its_deadline_is_ended(fleet: Fleet) -> None:
     assert run.error is not None
     assert "deadline" in run.error
     assert fleet.statuses(run.id) == [("sleep", 1, "CANCELLED")]
+
+
+@pytest.mark.timeout(600)
+def test_a_for_each_in_a_for_each_goes_far_beyond_the_window(fleet: Fleet) -> None:
+    """5,000 × 2 items under the default settings: at 1,000 that waited for their turn it once stood still."""
+    pairs = "[{% for i in range(n | int) %}{{ ',' if i }}[{{ i }},{{ i }}]{% endfor %}]"
+    document = graph(
+        [
+            node("n", "AgentInput", name="n", value=5_000),
+            node("pairs", "FillTextTemplate", format=pairs),
+            node("outer", "StepThroughItems"),
+            node("inner", "StepThroughItems"),
+            node("fill", "FillTextTemplate", format="{{ x }}"),
+            node("all", "Gather"),
+            node("out", "AgentOutput", name="all"),
+        ],
+        [
+            link("n:result", "pairs:values_#_n"),
+            link("pairs:output", "outer:items_str"),
+            link("outer:item", "inner:items"),
+            link("inner:item", "fill:values_#_x"),
+            link("fill:output", "all:item"),
+            link("all:items", "out:value"),
+        ],
+    )
+    run = fleet.ended(fleet.submit(document), seconds=500)
+    assert run.status == "COMPLETED"
+    (output,) = fleet.client.outputs(run.id)
+    assert output.value == [str(number) for number in range(5_000) for _ in range(2)]

@@ -41,12 +41,14 @@ class Draft:
         rng: where its chance comes from.
         push: stores a sub-graph and gives its id; None in a sub-graph, which has none of its own.
         open: the streams that nothing takes yet.
+        misbehaves: blocks of the scenarios may be in it, which sleep and fail.
         events: external events that the run waits for.
         reordered_by_retry: whether a retry of the cancelled run may pair values anew.
     """
 
     rng: Random
     push: Callable[[dict[str, Any]], UUID] | None
+    misbehaves: bool = True
     nodes: list[dict[str, Any]] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
     open: list[Stream] = field(default_factory=list)
@@ -112,6 +114,9 @@ def _text(draft: Draft) -> None:
 
 def _sleep(draft: Draft) -> None:
     """Some time with each value, for something to die in."""
+    if not draft.misbehaves:
+        _text(draft)
+        return
     stream = draft.take()
     sleep = draft.add("TestSleep", draft.limits(), seconds=draft.rng.choice([0.0, 0.02, 0.1]))
     draft.feed(stream, f"{sleep}:value")
@@ -120,6 +125,9 @@ def _sleep(draft: Draft) -> None:
 
 def _flaky(draft: Draft) -> None:
     """A block that fails after its first output, and is tried again."""
+    if not draft.misbehaves:
+        _text(draft)
+        return
     stream = draft.take()
     if 2 * len(stream.values) > MAX_VALUES:
         draft.open.append(stream)
@@ -225,9 +233,9 @@ def _child(draft: Draft) -> None:
         draft.open.append(stream)
         return
     seed = draft.rng.getrandbits(32)
-    document, _ = _sub_graph(seed, "q")
+    document, _ = _sub_graph(seed, "q", draft.misbehaves)
     schema = {"properties": {"q": {}}}
-    gives = [_sub_graph(seed, value)[1] for value in stream.values]
+    gives = [_sub_graph(seed, value, draft.misbehaves)[1] for value in stream.values]
     names = sorted({name for outputs in gives for name in outputs})
     sub = draft.add(
         "AgentExecutor",
@@ -242,9 +250,9 @@ def _child(draft: Draft) -> None:
         draft.open.append(Stream(f"{sub}:{name}", values[:]))
 
 
-def _sub_graph(seed: int, value: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def _sub_graph(seed: int, value: str, misbehaves: bool) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """The same graph for the same seed, with what it gives for a value."""
-    draft = Draft(Random(seed), None)
+    draft = Draft(Random(seed), None, misbehaves)
     draft.open.append(Stream(f"{draft.add('AgentInput', name='q')}:result", [value]))
     for _ in range(draft.rng.randint(1, 4)):
         draft.rng.choice(_IN_A_CHILD)(draft)
@@ -257,9 +265,11 @@ _PIECES: Final = (
 )  # fmt: skip
 
 
-def random_graph(seed: int, push: Callable[[dict[str, Any]], UUID]) -> tuple[dict[str, Any], Draft]:
+def random_graph(
+    seed: int, push: Callable[[dict[str, Any]], UUID], *, misbehaves: bool = True
+) -> tuple[dict[str, Any], Draft]:
     """A graph, and what it must give: `draft.outputs`, {name: values in order}."""
-    draft = Draft(Random(seed), push)
+    draft = Draft(Random(seed), push, misbehaves)
     _items(draft)
     for _ in range(draft.rng.randint(2, 7)):
         draft.rng.choice(_PIECES)(draft)
