@@ -135,7 +135,9 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
             "contentMediaType": "application/json",
             "contentSchema": event,
         }
-        given["200"] = {"description": "The events.", "content": {"text/event-stream": {"schema": text}}}
+        page = {"$ref": _SCHEMAS + events.EventList.__name__}
+        content = {"application/json": {"schema": page}, "text/event-stream": {"schema": text}}
+        given["200"] = {"description": "The events.", "content": content}
         given["204"] = {"description": "The run has ended, and every event was seen."}
     if name == "graph_schema":
         given["200"]["content"] = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}

@@ -7,6 +7,7 @@ A stream holds a place as long as it is open (see `places.py`); a client that ge
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from uuid import UUID
 
 from flask import Response, current_app, request
 from pydantic import Field
@@ -14,12 +15,12 @@ from pydantic import Field
 from agentflow import clock
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.places import Places, client_gone, closing
-from agentflow.api.replies import json_text
+from agentflow.api.replies import json_text, reply
 from agentflow.api.runs import RunPath
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.schemas.base import Request
-from agentflow.schemas.events import RunEvent
+from agentflow.schemas.events import EventList, RunEvent
 from agentflow.services import events
 from agentflow.services.events import Batch, Subject
 from agentflow.services.transaction import transaction
@@ -50,8 +51,13 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     """A run's events from the first on, or after `Last-Event-ID`: `text/event-stream`, until the run has ended.
 
     Each event's data is one JSON object. 204: the run has ended, and everything was seen.
+    Who accepts `application/json` and no stream gets those that there are, at once: for clients that ask now and then,
+    because all streams are taken (429, 503), or because they like it better.
     """
-    start = events.position(request.headers.get("Last-Event-ID") or query.after)
+    after = request.headers.get("Last-Event-ID") or query.after
+    if not request.accept_mimetypes["text/event-stream"] and request.accept_mimetypes["application/json"]:
+        return reply(_now(path.run_id, after))
+    start = events.position(after)
     with transaction() as session:
         subject = events.subject(session, owner_id(), path.run_id)
         first = events.read(session, subject, start)
@@ -64,6 +70,14 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     response.headers["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
     response.call_on_close(partial(places.give_back, owner_id()))
     return response
+
+
+def _now(run_id: UUID, after: str | None) -> EventList:
+    """The events that there are, also those that are held back: who polls has waited already."""
+    waited_since = clock.monotonic() - events.PATIENCE_SECONDS
+    with transaction() as session:
+        batch = events.read(session, events.subject(session, owner_id(), run_id), events.position(after), waited_since)
+    return EventList(items=batch.events, over=batch.over)
 
 
 def _stream(subject: Subject, batch: Batch, gone: Callable[[], bool]) -> Iterator[str]:

@@ -20,6 +20,8 @@ def follow(client: Client, run_id: str, *, as_json: bool, local: bool = False) -
         as_json: no progress; the run as JSON at the end.
         local: the run's stack ends with this command.
     """
+    if not as_json:
+        click.echo(f"Run {run_id}", err=True)  # first of all: whatever comes between, it can be looked for
     try:
         if as_json:
             run = client.wait(run_id)

@@ -1,4 +1,4 @@
-"""What is happening in a run? Its event stream, picked up again wherever it was cut."""
+"""What is happening in a run? Its event stream, picked up again wherever it was cut. While none is free, we poll."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -8,10 +8,15 @@ import httpx
 
 from agentflow.client.failures import ApiError, Unreachable
 from agentflow.client.http import Http, pause, read
-from agentflow.schemas.events import RunEvent
+from agentflow.schemas.events import EventList, RunEvent
 
 SILENCE: Final = 45.0
 """Seconds without even a heartbeat (they come every 15 s) after which a stream counts as cut."""
+
+POLL_SECONDS: Final = 1.0
+"""While all streams are taken, what there is is asked for so often."""
+
+_NO_STREAM = ("too-many", "busy")  # problems: of this owner, of everybody
 
 
 def events(http: Http, run_id: UUID | str, after: str | None = None) -> Iterator[RunEvent]:
@@ -32,6 +37,17 @@ def events(http: Http, run_id: UUID | str, after: str | None = None) -> Iterator
                 if event.ends_run:
                     return
         except ApiError as error:
+            if error.slug in _NO_STREAM:
+                page = _page(http, run_id, last)
+                for event in page.items:
+                    last, failed = event.id, 0
+                    yield event
+                    if event.ends_run:
+                        return
+                if page.over:
+                    return
+                http.sleep(POLL_SECONDS)
+                continue
             if error.status < 500 and error.status != 429:
                 raise
             failed += 1
@@ -56,6 +72,15 @@ def _one_stream(http: Http, run_id: UUID | str, last: str | None) -> Iterator[Ru
             read(response)
         for data in datas(response.iter_lines()):
             yield RunEvent.model_validate_json(data)
+
+
+def _page(http: Http, run_id: UUID | str, last: str | None) -> EventList:
+    """What there is after `last`, at once.
+
+    Raises:
+        ApiError, Unreachable: as `Http.call`.
+    """
+    return EventList.model_validate(http.call("GET", f"/runs/{run_id}/events", query={"after": last}))
 
 
 def datas(lines: Iterable[str]) -> Iterator[str]:

@@ -43,3 +43,10 @@ class RunEvent(Reply):
     def ends_run(self) -> bool:
         """Whether the run has ended with this."""
         return self.kind == "run" and self.status in RUN_TERMINAL
+
+
+class EventList(Reply):
+    """Some events of a run, in order. `over`: it has ended, and there are no more."""
+
+    items: list[RunEvent]
+    over: bool

@@ -174,3 +174,40 @@ def test_nobody_gets_all_the_streams_and_their_places_come_back(app, api, strang
     mine[0].close()  # a client that goes away before it has read anything
     assert watch(third, thirds).status_code == 200
     assert watch(api, run).status_code == 503
+
+
+JSON = {"Accept": "application/json"}
+
+
+def test_who_takes_no_stream_gets_what_there_is_and_needs_no_place(api, submit, work, watch):
+    run = submit(inputs={"word": "hi"})
+    first = api.get(f"/api/v1/runs/{run}/events", headers=JSON).json
+    assert ([one["status"] for one in first["items"]], first["over"]) == (["QUEUED"], False)
+    taken = [watch(api, run) for _ in range(5)]
+    assert [one.status_code for one in taken] == [200] * 4 + [429]
+    assert api.get(f"/api/v1/runs/{run}/events", headers=JSON).status_code == 200
+    work(run)
+    last = first["items"][-1]["id"]
+    rest = api.get(f"/api/v1/runs/{run}/events?after={last}", headers=JSON).json
+    assert rest["over"]
+    taken[0].close()
+    assert [*first["items"], *rest["items"]] == parse(api.get(f"/api/v1/runs/{run}/events"))
+    last = rest["items"][-1]["id"]
+    assert api.get(f"/api/v1/runs/{run}/events?after={last}", headers=JSON).json == {"items": [], "over": True}
+
+
+def test_who_asks_now_and_then_waits_for_nobody_elses_transaction(api, submit, work, bystander):
+    run = submit(inputs={"word": "hi"})
+    work(run, most=1)
+    seen = api.get(f"/api/v1/runs/{run}/events", headers=JSON).json
+    assert ("settled", "COMPLETED") in [(one["kind"], one["status"]) for one in seen["items"]]
+    assert not seen["over"]
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "text/event-stream", "text/event-stream, application/json"])
+def test_a_stream_is_what_everybody_else_gets(api, submit, work, accept):
+    run = submit(inputs={"word": "hi"})
+    work(run)
+    reply = api.get(f"/api/v1/runs/{run}/events", headers={"Accept": accept} if accept else {})
+    assert reply.mimetype == "text/event-stream"
+    reply.close()

@@ -81,7 +81,7 @@ def test_bodies_headers_and_streams_are_described(document):
         ("stream_events", "Last-Event-ID"),
     }
     assert "Location" in found["submit_run"]["responses"]["202"]["headers"]
-    assert list(found["stream_events"]["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert list(found["stream_events"]["responses"]["200"]["content"]) == ["application/json", "text/event-stream"]
     assert "content" not in found["stream_events"]["responses"]["204"]
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 

@@ -115,3 +115,22 @@ def test_nobody_there_is_unreachable():
             client.blocks()
         with pytest.raises(Unreachable):
             list(client.events("01999999-0000-7000-8000-000000000000"))
+
+
+def test_everybody_follows_a_run_however_many_do(app, client, api, echo, work):
+    """Four event streams are a user's; further followers ask now and then, and miss nothing."""
+    run = client.submit_inline(echo, {"word": "hi"}).id
+    seen: list[list[str]] = [[] for _ in range(7)]
+
+    def follow(place: int) -> None:
+        seen[place] = [f"{event.kind} {event.node_id} {event.status}" for event in client.events(run)]
+
+    followers = [threading.Thread(target=follow, args=(place,)) for place in range(len(seen))]
+    for follower in followers:
+        follower.start()
+    work(run)
+    for follower in followers:
+        follower.join(30)
+        assert not follower.is_alive()
+    assert seen[0][-1] == "run None COMPLETED"
+    assert all(each == seen[0] for each in seen)
