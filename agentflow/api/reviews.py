@@ -3,11 +3,12 @@
 from uuid import UUID
 
 from flask import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
+from agentflow.graph.names import EventName
 from agentflow.schemas.reviews import (
     Approval,
     Decision,
@@ -36,7 +37,7 @@ class SignalPath(BaseModel):
     """Which event of which run."""
 
     run_id: UUID
-    name: str = Field(min_length=1, max_length=200)
+    name: EventName
 
 
 @api.get("/reviews", responses={200: ReviewList})
@@ -71,9 +72,12 @@ def reject_review(path: ReviewPath) -> Response:
         return reply(reviews.reject(session, owner_id(), path.review_id, body.message))
 
 
-@api.post("/runs/<uuid:run_id>/signals/<name>", responses={202: SignalAccepted})
+@api.post("/runs/<uuid:run_id>/signals/<path:name>", responses={202: SignalAccepted})
 def send_signal(path: SignalPath) -> Response:
-    """Send an external event to a run. One that nothing waits for yet is kept. A body is optional."""
+    """Send an external event to a run. One that nothing waits for yet is kept. A body is optional.
+
+    A `/` in the name may be written as it is, or as `%2F`.
+    """
     body = optional_body(Signal)
     with transaction() as session:
         return reply(reviews.signal(session, owner_id(), path.run_id, path.name, body.payload), 202)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from agentflow.blocks.base import Block
 from agentflow.errors import EngineError, NotFound
 from agentflow.graph.catalogue import BlockSpec
+from agentflow.graph.names import checked, checked_id, checked_lane
 
 ENTRY_POINT_GROUP: Final = "agentflow.blocks"
 
@@ -71,6 +72,7 @@ class Registry:
         by_id: dict[str, type[Block]] = {}
         by_name: dict[str, type[Block]] = {}
         for block in blocks:
+            _check_names(block)
             _enter(by_id, "id", block)
             _enter(by_name, "name", block)
         self.by_id = MappingProxyType(by_id)
@@ -192,11 +194,22 @@ def _is_block(thing: Any) -> bool:
     return not unfinished
 
 
+def _check_names(block: type[Block]) -> None:
+    """Its id stands in addresses, its name in documents and on command lines, its lane in the names of queues."""
+    where = f"{block.__module__}.{block.__qualname__}"
+    for attribute, rule in (("id", checked_id), ("name", checked), ("lane", checked_lane)):
+        value = getattr(block, attribute, None)
+        if not value:
+            raise EngineError(f"the block {where} has no {attribute}")
+        try:
+            rule(value)
+        except ValueError as error:
+            raise EngineError(f"the {attribute} of the block {where} cannot be used: {error}") from None
+
+
 def _enter(table: dict[str, type[Block]], attribute: str, block: type[Block]) -> None:
     where = f"{block.__module__}.{block.__qualname__}"
-    key = getattr(block, attribute, None)
-    if not key:
-        raise EngineError(f"the block {where} has no {attribute}")
+    key = getattr(block, attribute)
     other = table.setdefault(key, block)
     if other is not block:
         raise EngineError(f"two blocks have the {attribute} {key}: {other.__module__}.{other.__qualname__} and {where}")

@@ -13,6 +13,7 @@ from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestV
 from agentflow.engine.waits import Event, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.names import EventName
 
 MAX_SECONDS: Final = 10 * 366 * 86_400
 """Of one wait: ten years, as the engine has it."""
@@ -167,7 +168,7 @@ class WaitForEvent(Block):
     waits = True
 
     class Input(BlockInput):
-        name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="The event's name.")
+        name: EventName = Field(description="The event's name.")
         timeout_seconds: Timeout = Field(None, description="How long to wait; left out: until it comes.")
         value: Any = Field(None, description="Anything: link it to begin to wait when it has come; it is passed on.")
 
@@ -194,6 +195,8 @@ class WaitForEvent(Block):
         ),
         TestVector({"name": ""}, fails="name"),
         TestVector({"name": "a\0b"}, fails="name"),
+        TestVector({"name": "order/7/paid"}, waits=Event("order/7/paid")),
+        TestVector({"name": "../paid"}, fails="can stand in an address"),
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any] | Wait]:

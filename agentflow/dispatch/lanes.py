@@ -26,6 +26,11 @@ def queue_name(lane: str) -> str:
     return f"agentflow.{lane}"
 
 
+def lane_queue(name: str) -> str:
+    """The queue that somebody means who says `name`: a lane (`gpu`), or the queue itself (`agentflow.gpu`)."""
+    return name if name.startswith(queue_name("")) else queue_name(name)
+
+
 def queue(lane: str) -> Queue:
     """The lane's queue, declared alike by who publishes and who consumes."""
     name = queue_name(lane)

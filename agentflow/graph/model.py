@@ -6,6 +6,7 @@ whether the graph makes sense is the question of `validation`.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -27,6 +28,11 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL refuses NUL in a text; line br
 NodeId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
 PinName = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_PRINTABLE)]
+
+
+def is_pin_name(name: str) -> bool:
+    """Whether a link can name a pin so."""
+    return re.fullmatch(_PRINTABLE, name) is not None
 
 
 class _Document(BaseModel):

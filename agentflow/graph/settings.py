@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from agentflow.errors import FailureKind
 from agentflow.graph.literals import of_whole_characters
+from agentflow.graph.names import Lane, Name
 
 _DAY = 86_400.0
 _YEAR = 366 * _DAY
@@ -18,11 +19,8 @@ _YEAR = 366 * _DAY
 Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 """A span of time, above 0 and at most a year."""
 
-Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Key = Name
 """The name of a limit that all workers share."""
-
-Lane = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-"""The name of a lane: `cpu`, `io`, or one that workers subscribe to."""
 
 Priority = Annotated[int, Field(ge=0, le=9)]
 """0 to 9; 9 is the most urgent."""

@@ -15,7 +15,7 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalogue
 from agentflow.graph.given_values import check_run_inputs, check_values
 from agentflow.graph.idle_settings import OF_THE_ROOT, WITHOUT_EFFECT, idle_settings
-from agentflow.graph.model import Graph, Link, Node
+from agentflow.graph.model import Graph, Link, Node, is_pin_name
 from agentflow.graph.nearly import hint, meant
 from agentflow.graph.pins import base_name, check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
@@ -100,7 +100,7 @@ def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
     wiring = Wiring.of(graph, check.catalogue, check.masks if check.for_run else None)
     yield from _check_keys(graph)
     yield from _check_nodes(graph, wiring, check)
-    yield from _check_names(wiring)
+    yield from _check_names(wiring, check.imported)
     yield from _check_shared_pins(wiring)
     for link in graph.links:
         yield from _check_link(link, wiring)
@@ -171,7 +171,7 @@ def _no_block(block_id: str, check: _Check) -> str:
     )
 
 
-def _check_names(wiring: Wiring) -> Iterator[Problem]:
+def _check_names(wiring: Wiring, imported: bool) -> Iterator[Problem]:
     """Input and output nodes are known outside by their names."""
     first_of = {kind: _named_nodes(wiring, kind) for kind in (BlockKind.INPUT, BlockKind.OUTPUT)}
     for id, node in wiring.nodes.items():
@@ -183,6 +183,9 @@ def _check_names(wiring: Wiring) -> Iterator[Problem]:
             yield Problem(f"an {kind.value.lower()} node needs a name", id, "name")
         elif not _is_storable(name):
             yield Problem("a name cannot contain NUL or half a surrogate pair", id, "name")
+        elif len(name.encode()) > MAX_PIN or not is_pin_name(name):
+            told = f"links cannot lead to '{name[:50]}': a name has up to {MAX_PIN} bytes and no control characters"
+            yield Problem(told, id, "name", severity="warning" if imported else "error")
         elif (first := first_of[kind][name][0]) != id:
             told = "both get the run's input of that name" if kind is BlockKind.INPUT else "their values are one list"
             told = f"the {kind.value.lower()} node '{first}' has the name '{name}' too: {told}"

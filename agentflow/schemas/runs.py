@@ -8,12 +8,13 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.graph.names import MAX_NAME, LabelName, LabelValue
 from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
 
-Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS)]
+Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
 """Free words by which the submitter finds runs again."""
 
 
@@ -126,7 +127,9 @@ class RunListQuery(PageQuery):
     status: RunStatus | None = None
     graph_id: UUID | None = None
     parent: UUID | None = Field(None, description="Child runs of this run.")
-    label: list[ShortText] = Field([], max_length=MAX_LABELS, description="`name=value`; several must all be there.")
+    label: list[Annotated[str, Field(max_length=2 * MAX_NAME + 1, pattern=r"^[^\x00]*$")]] = Field(
+        [], max_length=MAX_LABELS, description="`name=value`; several must all be there."
+    )
     created_after: Moment | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")
     created_before: Moment | None = None
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.engine.codec import dumps, loads
+from agentflow.engine.codec import dumps, loads, storable_text
 from agentflow.errors import BadInput
 from agentflow.settings import settings
 from agentflow.storage import memories
@@ -58,6 +58,6 @@ def cache(session: Session, owner_id: UUID, key: str, outputs: Sequence[tuple[st
 
 
 def _checked(key: str) -> str:
-    if not 0 < len(key.encode()) <= _LONGEST_KEY or "\x00" in key:
+    if storable_text(key) != key or not 0 < len(key.encode()) <= _LONGEST_KEY:
         raise BadInput(f"a key is a text of 1 to {_LONGEST_KEY} bytes")
     return key

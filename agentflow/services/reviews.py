@@ -9,6 +9,7 @@ from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFound, TooLarge, TooMany
+from agentflow.graph.names import checked_event
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.services import cursors
 from agentflow.services import runs as views
@@ -18,8 +19,6 @@ from agentflow.settings import settings
 from agentflow.storage import reviews, run_views, steering
 from agentflow.storage.reviews import AnyRow
 from agentflow.storage.runs import Ready
-
-_LONGEST_NAME = 200
 
 
 def page(
@@ -80,8 +79,10 @@ def signal(session: Session, owner_id: UUID, run_id: UUID, name: str, payload: A
         TooMany: it keeps as many events as it may.
         TooLarge: the payload is larger than a value may be.
     """
-    if not 0 < len(name) <= _LONGEST_NAME or "\x00" in name:
-        raise Malformed(f"the name of an event has 1 to {_LONGEST_NAME} characters")
+    try:
+        checked_event(name)
+    except ValueError as error:
+        raise Malformed(str(error)) from None
     views.find(session, owner_id, run_id)
     reached = steering.signal(session, run_id, name, _text(payload, "the payload"))
     if reached.verdict == "ended":

@@ -16,6 +16,7 @@ from agentflow.dispatch.transport import install
 from agentflow.errors import EngineError
 from agentflow.settings import settings
 from agentflow.shipped import shipped
+from agentflow.worker.queues import LaneAMQP
 
 CONFIG_FILE = "celeryconfig.py"
 
@@ -53,7 +54,7 @@ def _make() -> Celery:
     except EngineError as error:
         sys.exit(f"agentflow: {error.message}")
     install()
-    made = Celery("agentflow", set_as_current=True)
+    made = Celery("agentflow", set_as_current=True, amqp=LaneAMQP)
     merged = {"worker_pool": "agentflow.worker.pool:TaskPool", **_configuration(), **fixed}
     # Who publishes does not read this file: both must mean the same keys of the broker.
     merged["broker_transport_options"] = {**merged.get("broker_transport_options", {}), **WIRE_OPTIONS}

@@ -12,6 +12,7 @@ from agentflow.engine.codec import dumps, loads, storable_text
 from agentflow.engine.statuses import RUN_RETRIABLE
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput, BlockBug
+from agentflow.graph.names import MAX_NAME, checked_event
 from agentflow.ids import new_id
 from agentflow.services import child_runs, steering
 from agentflow.services.child_runs import Caller
@@ -23,8 +24,6 @@ from agentflow.worker.attempt import Attempt
 
 _LONGEST: Final = 10 * 366 * 86_400.0
 """Seconds that a wait may be given: ten years."""
-
-_MAX_NAME: Final = 200
 
 
 def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
@@ -52,7 +51,7 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
                 str(new_id()),
                 _timeout(wait.timeout),
                 state,
-                name[:_MAX_NAME],
+                name[:MAX_NAME],
                 _text(wait.data),
                 wait.editable,
             )
@@ -133,9 +132,10 @@ def _timeout(seconds: float | None) -> float | None:
 
 
 def _name(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or storable_text(name) != name:
-        raise BlockBug(f"an event's name is a text of 1 to {_MAX_NAME} characters, not {name!r:.100}")
-    return name
+    try:
+        return checked_event(name)
+    except ValueError as error:
+        raise BlockBug(f"the block waits for an event that cannot be sent: {error}") from None
 
 
 def _text(value: Any) -> str:

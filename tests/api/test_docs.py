@@ -45,7 +45,7 @@ def test_the_openapi_document_names_every_route(app):
     document = app.test_client().get("/openapi.json").json
     described = set(document["paths"])
     routes = {
-        rule.rule.replace("<uuid:", "{").replace("<", "{").replace(">", "}")
+        rule.rule.replace("<uuid:", "{").replace("<path:", "{").replace("<", "{").replace(">", "}")
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/v1")
     }

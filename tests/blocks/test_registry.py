@@ -80,3 +80,14 @@ def test_a_block_has_one_instance() -> None:
     registry = Registry([FIRST, SECOND])
     assert registry.get("id-1") is registry.get("id-1")
     assert registry.catalogue("id-2") is SECOND.spec()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("id", "a/b"), ("id", ".."), ("name", "two\nlines"), ("name", "x" * 201), ("lane", "my lane"), ("lane", "a,b")],
+)
+def test_a_block_whose_names_cannot_be_used_elsewhere_is_refused(attribute: str, value: str) -> None:
+    block = made("Odd", "id-5")
+    setattr(block, attribute, value)
+    with pytest.raises(EngineError, match=f"the {attribute} of the block .*Odd cannot be used"):
+        Registry([block])

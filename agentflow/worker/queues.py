@@ -1,0 +1,24 @@
+"""Lets a worker's queues be named by their lanes: `-Q gpu` is what a graph calls `gpu`, as `-Q agentflow.gpu` is."""
+
+from celery.app.amqp import AMQP, Queues
+from celery.utils.functional import maybe_list
+
+from agentflow.dispatch.lanes import lane_queue
+
+
+class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
+    """A worker's queues; those of other names than ours would be served and never get anything."""
+
+    def select(self, include: str | list[str] | None) -> None:
+        """Serve these, by lane or by queue; none: all that are declared."""
+        super().select([lane_queue(name) for name in maybe_list(include) or ()])
+
+    def deselect(self, exclude: str | list[str] | None) -> None:
+        """Leave these out."""
+        super().deselect([lane_queue(name) for name in maybe_list(exclude) or ()])
+
+
+class LaneAMQP(AMQP):  # type: ignore[misc]
+    """What Celery takes its queues from."""
+
+    queues_cls = LaneQueues
