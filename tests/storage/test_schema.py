@@ -229,7 +229,7 @@ def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_u
     engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(migration("0001_runs.py").CLOCK))
-        connection.execute(text(migration("0008_turn.py").SOUND))
+        connection.execute(text(migration("0009_turn.py").SOUND))
         Table.metadata.create_all(connection)
     migrated, declared = described(database_url), described(empty_database_url)
     for what in CATALOGUE:
@@ -237,7 +237,7 @@ def test_the_migrations_add_up_to_the_tables(database_url: str, empty_database_u
 
 
 def test_what_is_sound_reads_alike_in_migration_and_tables() -> None:
-    assert migration("0008_turn.py").SOUND == NODE_EXECUTION_IS_SOUND
+    assert migration("0009_turn.py").SOUND == NODE_EXECUTION_IS_SOUND
 
 
 def test_a_table_that_differs_from_its_declaration_is_found(database_url: str, cursor: Any) -> None:

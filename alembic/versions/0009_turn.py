@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 SOUND = """
 CREATE OR REPLACE FUNCTION node_execution_is_sound(
