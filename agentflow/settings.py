@@ -8,10 +8,10 @@ it needs nothing else.
 import json
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from agentflow.errors import EngineError
 
@@ -21,10 +21,37 @@ STACK_FILE = "stack.json"
 _MEBIBYTE = 1024 * 1024
 
 
+class ProviderCredential(BaseModel):
+    """What the operator gives blocks for one provider. Empty where it does not apply; no secret shows in its `repr`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["api_key", "user_password", "host_scoped"] | None = Field(
+        None, description="Which pins take it; None: those that name the provider."
+    )
+    api_key: SecretStr = SecretStr("")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    base_url: str = Field("", repr=False)
+    headers: dict[str, SecretStr] = {}
+
+    @property
+    def is_headers_only(self) -> bool:
+        """Whether it is headers and nothing else to be let in by."""
+        return bool(self.headers) and not (self.api_key or self.username or self.password)
+
+    def revealed(self) -> dict[str, Any]:
+        """It as JSON, with the secrets."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        secrets = {"api_key": self.api_key.get_secret_value(), "password": self.password.get_secret_value()}
+        return {"type": self.type, "username": self.username, "base_url": self.base_url, "headers": headers, **secrets}
+
+
 class Settings(BaseSettings):
     """Settings of one process; read once, then passed on."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore")
+    # Nobody's secret in a message about a setting that is wrong.
+    model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore", hide_input_in_errors=True)
 
     # Where things are
     data_dir: Path = Field(Path(".agentflow"), description="The local stack's data, logs and addresses.")
@@ -59,7 +86,7 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; others start as these end.")
     max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
     max_signals: int = Field(1000, gt=0, description="External events that a run keeps for later.")
-    credentials: dict[str, dict[str, Any]] = Field(
+    credentials: dict[str, ProviderCredential] = Field(
         {},
         description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
         repr=False,
@@ -90,6 +117,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("credentials")
+    @classmethod
+    def _lower_case(cls, value: dict[str, ProviderCredential]) -> dict[str, ProviderCredential]:
+        """As blocks ask for them. (Two names that differ in case only would be one.)"""
+        named = {name.lower(): credential for name, credential in value.items()}
+        if len(named) < len(value):
+            raise ValueError("two credentials have the same name, but for capitals")
+        return named
+
+    def revealed_credentials(self) -> dict[str, Any]:
+        """The credentials as JSON, with their secrets."""
+        return {name: credential.revealed() for name, credential in self.credentials.items()}
 
     @property
     def stack(self) -> dict[str, str]:
@@ -128,5 +168,21 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read from the environment at the first call."""
-    return Settings()
+    """The settings of this process, read from the environment at the first call.
+
+    Raises:
+        EngineError: some of them are wrong; names them, without their values.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_url=False))
+    except SettingsError as error:  # it is no JSON where it must be
+        told = f"{error}: it is not JSON" if isinstance(error.__cause__, ValueError) else str(error)
+    # Outside of the except clauses, so that no traceback shows what they have caught: it may hold secrets.
+    raise EngineError(f"the settings are wrong: {told}")
+
+
+def _sentence(place: tuple[int | str, ...], what: str) -> str:
+    name, *inside = (str(part) for part in place)
+    return f"AGENTFLOW_{name.upper()}{''.join(f' → {part}' for part in inside)}: {what}"

@@ -24,7 +24,7 @@ from agentflow.blocks.description import block_info, pins_of
 from agentflow.engine.codec import dumps
 from agentflow.engine.waits import Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted
-from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
+from agentflow.graph.catalogue import CHANGES, ERROR_PIN, BlockKind, BlockSpec, Dependence, PinSpec
 from agentflow.graph.pins import TOOLS, is_tool_pin, tool_pin
 from agentflow.graph.settings import RetryPolicy
 
@@ -116,6 +116,7 @@ class Context:
         resumed: what the block waited for; None at the first call of a node execution.
         safe_mode: whether what a person should look at waits for one.
         tools: the nodes that hang on the block's tool pins, in the order of the document.
+        linked: the output pins that links leave from; None: the block runs by itself, and who runs it sees them all.
         memory: what blocks of this user keep between runs.
         credential: provider → its credential.
             Raises BadInput where there is none.
@@ -134,9 +135,14 @@ class Context:
     resumed: Resumed | None = None
     safe_mode: bool = True
     tools: tuple[Tool, ...] = ()
+    linked: frozenset[str] | None = None
     memory: Memory = field(default_factory=_Forgetful)
     credential: Callable[[str], Credential] = _no_credential
     report: Callable[..., None] = lambda **counts: None
+
+    def is_linked(self, pin: str) -> bool:
+        """Whether anybody gets what the block yields on `pin`."""
+        return self.linked is None or pin in self.linked
 
     def stop_if_cancelled(self) -> None:
         """Ends a long loop of a block once its run was told to stop.
@@ -196,6 +202,9 @@ class Block(ABC):
         former_outputs: likewise of output pins.
         cost: credits that a node execution costs when it has COMPLETED.
         waits: its work is done while it waits: by a person, a clock, an event, another run.
+        depends_on: what its result depends on besides its inputs, its tools and its credentials.
+        cacheable: whether `settings.cache` may give again what it gave before; None: unless it depends on what changes
+            by itself (memory, time, chance, the outside world).
         sensitive: it acts on the outside world in a way that a person may want to approve.
         open_outputs: its output pins are not all declared; any name goes, with any value. So what it yields on `error`
             is an output of that name; it fails by raising only.
@@ -220,6 +229,8 @@ class Block(ABC):
     former_outputs: ClassVar[Mapping[str, str]] = {}
     cost: ClassVar[int] = 0
     waits: ClassVar[bool] = False
+    depends_on: ClassVar[frozenset[Dependence]] = frozenset()
+    cacheable: ClassVar[bool | None] = None
     sensitive: ClassVar[bool] = False
     open_outputs: ClassVar[bool] = False
     vectors: ClassVar[tuple[TestVector, ...]] = ()
@@ -271,6 +282,16 @@ class Block(ABC):
             The provider; None: any that its credentials pin takes.
         """
         return None
+
+    @classmethod
+    def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
+        """Whether what it gave may be given again in place of running. Asked if `cacheable`, before and after a run.
+
+        Args:
+            inputs: an instance of its `Input`.
+            pins: those on which it gave something; before it runs, none.
+        """
+        return True
 
     @classmethod
     def spec(cls) -> BlockSpec:
@@ -332,6 +353,8 @@ def _spec(cls: type[Block]) -> BlockSpec:
         timeout=cls.timeout,
         retry=cls.retry,
         cost=cls.cost,
+        depends_on=frozenset(cls.depends_on),
+        cacheable=_is_cacheable(cls),
         gathers=cls.gathers,
         for_each=cls.for_each,
         feedback=cls.feedback,
@@ -342,6 +365,13 @@ def _spec(cls: type[Block]) -> BlockSpec:
         categories=cls.categories,
         description=cls.description,
     )
+
+
+def _is_cacheable(cls: type[Block]) -> bool:
+    """Not where it gathers: the group is no input that was delivered."""
+    if cls.gathers is not None:
+        return False
+    return not CHANGES & cls.depends_on if cls.cacheable is None else cls.cacheable
 
 
 @cache

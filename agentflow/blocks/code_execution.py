@@ -18,6 +18,7 @@ from agentflow.blocks import sandbox
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.sandbox.run import Ending, Limits, run_in_sandbox
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 from agentflow.settings import settings
 
 _SETUP: Final = 'bash -e /code/setup.sh && exec "$@"'
@@ -41,6 +42,7 @@ class ExecuteCode(Block):
     )
     categories = ("DEVELOPER_TOOLS",)
     lane = "cpu"
+    depends_on = frozenset({Dependence.TIME, Dependence.CHANCE})
 
     class Input(BlockInput):
         code: str = Field(max_length=1_000_000, description="The code.")

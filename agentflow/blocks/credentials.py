@@ -23,6 +23,7 @@ class Credential:
         password: a user's password.
         base_url: where the provider is, if not where its library looks. Named by the operator, so it is trusted.
         headers: sent with each request.
+        type: `api_key`, `user_password` or `host_scoped`; None: it does not say.
     """
 
     provider: str
@@ -31,6 +32,7 @@ class Credential:
     password: str = field(default="", repr=False)
     base_url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    type: str | None = None
 
 
 def credentials(*providers: str, types: tuple[str, ...] = ("api_key",)) -> Any:

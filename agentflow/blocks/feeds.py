@@ -21,6 +21,7 @@ from agentflow.blocks.feed_reading import NAME_LENGTH, read
 from agentflow.clock import now
 from agentflow.engine.waits import Timer, Wait
 from agentflow.errors import BadInput, Transient
+from agentflow.graph.catalogue import Dependence
 
 MAX_SEEN: Final = 5000
 """Names of entries that are kept between two looks, 16 characters each."""
@@ -53,6 +54,7 @@ class ReadRSSFeed(Block):
     categories = ("INPUT",)
     lane = "io"
     for_each = ("entry",)
+    depends_on = frozenset({Dependence.OUTSIDE, Dependence.TIME})
 
     class Input(BlockInput):
         rss_url: str = Field(description="The feed's address, http or https.")

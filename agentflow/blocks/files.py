@@ -8,6 +8,7 @@ from pydantic import Field
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.contents import content_of
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 
 MAX_CHUNKS: Final = 10_000
 """Of one execution; each is an output of its own."""
@@ -21,6 +22,8 @@ class FileStore(Block):
     description = "Fetches a file and gives it to every later execution of what is linked to it, as a data: address."
     categories = ("BASIC",)
     static_output = True
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         file_in: str = Field(description=A_FILE)
@@ -53,6 +56,8 @@ class FileRead(Block):
     name = "FileRead"
     description = "Gives out the text of a file, whole or in chunks, and on wish only some of its rows."
     categories = ("TEXT",)
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         file_input: str = Field(description=A_FILE)

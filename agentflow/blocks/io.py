@@ -4,14 +4,14 @@ An input node's `value` is put in by the run (or is the graph's default); every 
 only in the type of that pin. An output node's value becomes one of the run's outputs, under the node's `name`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from agentflow.blocks import templates
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, Dependence
 
 
 class AgentInput(Block):
@@ -140,6 +140,8 @@ class AgentOutput(Block):
     kind = BlockKind.OUTPUT
     static_output = True
     timeout = templates.SECONDS
+    depends_on = frozenset({Dependence.CHANCE})
+    cacheable = True  # a format that does not draw
 
     class Input(BlockInput):
         value: Any = Field(None, description="The value.")
@@ -167,6 +169,10 @@ class AgentOutput(Block):
         TestVector({"value": 1, "name": "x", "format": "{{ x "}, fails="the template cannot be filled in"),
         TestVector({"value": 1}, fails="name"),
     )
+
+    @classmethod
+    def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
+        return not templates.draws(inputs.format)
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         if not inputs.format:

@@ -20,7 +20,7 @@ from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.blocks.model_requests import Answer, Endpoint, Question, TooLong
 from agentflow.blocks.ssrf import check_form
 from agentflow.errors import BadInput
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.settings import RetryPolicy
 
 DEFAULT_MODEL: Final = "gpt-4o"
@@ -71,6 +71,8 @@ class ModelBlock(Block):
     lane = "io"
     # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
     retry = RetryPolicy(max_failures=2)
+    depends_on = frozenset({Dependence.OUTSIDE, Dependence.CHANCE})
+    cacheable = True  # the outside is asked, and not changed
 
     @classmethod
     def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:

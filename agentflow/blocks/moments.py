@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from agentflow import clock
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 
 _TRIGGER = "Any text: when it comes, the time is told."
 _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in which time zone."
@@ -62,6 +63,7 @@ class GetCurrentTime(Block):
     name = "GetCurrentTime"
     description = "Tells the time of day."
     categories = ("TEXT",)
+    depends_on = frozenset({Dependence.TIME})
 
     class Input(BlockInput):
         trigger: str = Field(description=_TRIGGER)
@@ -94,6 +96,7 @@ class GetCurrentDate(Block):
     name = "GetCurrentDate"
     description = "Tells what day it is, or was a number of days ago."
     categories = ("TEXT",)
+    depends_on = frozenset({Dependence.TIME})
 
     class Input(BlockInput):
         trigger: str = Field(description=_TRIGGER)
@@ -124,6 +127,7 @@ class GetCurrentDateAndTime(Block):
     name = "GetCurrentDateAndTime"
     description = "Tells what day and time it is."
     categories = ("TEXT",)
+    depends_on = frozenset({Dependence.TIME})
 
     class Input(BlockInput):
         trigger: str = Field(description=_TRIGGER)

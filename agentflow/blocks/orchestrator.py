@@ -20,6 +20,7 @@ from agentflow.blocks.tool_calls import Decision, decide
 from agentflow.engine.codec import dumps
 from agentflow.engine.waits import NodeCall, Resumed, Timer, Wait
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 
 _MOST_TURNS: Final = 100
 """Answers of the model in agent mode where the graph sets no limit: a model that goes in circles must not cost more."""
@@ -40,6 +41,8 @@ class Orchestrator(ModelBlock):
     )
     categories = ("AI", "LOGIC")
     feedback = ("conversation_history", "last_tool_output")
+    depends_on = frozenset({Dependence.OUTSIDE, Dependence.CHANCE, Dependence.GRAPH})
+    cacheable = False  # its tools act
 
     class Input(ModelInput):
         prompt: str = Field(description="The objective; {{name}} stands for a value of prompt_values.")

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.graph.catalogue import Dependence
 
 
 class Scope(StrEnum):
@@ -24,6 +25,7 @@ class PersistInformation(Block):
     name = "PersistInformation"
     description = "Keeps a value under a key, for later runs to find with RetrieveInformation."
     categories = ("DATA",)
+    depends_on = frozenset({Dependence.MEMORY, Dependence.GRAPH})
 
     class Input(BlockInput):
         key: str = Field(min_length=1, description="The key.")
@@ -51,6 +53,7 @@ class RetrieveInformation(Block):
     description = "Gives out what PersistInformation kept under a key."
     categories = ("DATA",)
     static_output = True
+    depends_on = frozenset({Dependence.MEMORY, Dependence.GRAPH})
 
     class Input(BlockInput):
         key: str = Field(min_length=1, description="The key.")

@@ -6,7 +6,7 @@ A draw without a seed of its own is seeded with the node execution's key: a seco
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import Field
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 
 Items = list[Any]
 
@@ -37,6 +38,8 @@ class DataSampling(Block):
     name = "DataSampling"
     description = "Draws a sample from a list: at random, evenly, from an end, by weight or by group."
     categories = ("LOGIC",)
+    depends_on = frozenset({Dependence.CHANCE})
+    cacheable = True  # with a seed
 
     class Input(BlockInput):
         data: list[Any] | dict[str, Any] = Field(description="The items; a dictionary counts as one item.")
@@ -104,6 +107,10 @@ class DataSampling(Block):
         TestVector({"data": [1], "sample_size": 1, "accumulate": True}, fails="Gather"),
         TestVector({"data": [1], "sample_size": 1, "sampling_method": "by hand"}, fails="sampling_method"),
     )
+
+    @classmethod
+    def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
+        return inputs.random_seed is not None
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         if inputs.accumulate:

@@ -15,6 +15,7 @@ from agentflow.blocks.comma_separated import Marks
 from agentflow.blocks.contents import content_of
 from agentflow.blocks.files import A_FILE
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 from agentflow.texts import without_mark
 
 MAX_ROWS: Final = 100_000
@@ -37,6 +38,8 @@ class ReadSpreadsheet(Block):
     categories = ("TEXT", "DATA")
     for_each = ("row",)
     former_outputs = {"all_data": "rows"}
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         contents: str | None = Field(None, description="The table as CSV text, if it is in no file.")

@@ -29,6 +29,7 @@ from agentflow.blocks.connecting import addresses_of, hold_to_its_server
 from agentflow.blocks.credentials import Credential, credentials, provider_of
 from agentflow.blocks.sql_role import refuse_more_than_reading, refuse_our_own
 from agentflow.errors import BadInput, Transient
+from agentflow.graph.catalogue import Dependence
 from agentflow.settings import settings
 
 _PROVIDER: Final = "database"
@@ -50,6 +51,8 @@ class SQLQuery(Block):
     categories = ("DATA",)
     lane = "io"
     timeout = 360
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         query: str = Field(min_length=1, max_length=100_000, description="One SELECT; %s or %(name)s for parameters.")

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from agentflow.blocks.base import Block, BlockInput, Context, TestVector
 from agentflow.engine.waits import ChildRun, Resumed, Wait
 from agentflow.errors import BadInput, BlockBug
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, Dependence
 
 
 class AgentExecutor(Block):
@@ -23,6 +23,7 @@ class AgentExecutor(Block):
     atomic = True  # the outputs taken and the cursor behind them are stored together, or neither
     open_outputs = True
     waits = True
+    depends_on = frozenset({Dependence.OUTSIDE})
 
     class Input(BlockInput):
         model_config = ConfigDict(extra="allow")  # its links lead to pins that are named like the graph's inputs

@@ -230,6 +230,11 @@ def _literal(node: nodes.Node) -> int:
     return sum(map(_literal, node.iter_child_nodes()))
 
 
+def draws(template: str) -> bool:
+    """Whether chance may have a say in what `template` gives: it may use the filter `random`."""
+    return "random" in template
+
+
 def _filtered(node: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
     assert isinstance(node, nodes.Expr)
     return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)

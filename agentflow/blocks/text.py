@@ -1,6 +1,6 @@
 """Blocks that make and take apart texts. No regular expressions here: they can hold a worker for ever."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import Field
@@ -8,6 +8,7 @@ from pydantic import Field
 from agentflow.blocks import templates
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 
 
 class FillTextTemplate(Block):
@@ -16,6 +17,8 @@ class FillTextTemplate(Block):
     description = "Fills values into a Jinja2 template: {{name}} stands for the value of that name."
     categories = ("TEXT",)
     timeout = templates.SECONDS
+    depends_on = frozenset({Dependence.CHANCE})
+    cacheable = True  # a template that does not draw
 
     class Input(BlockInput):
         values: dict[str, Any] = Field({}, description="The values, by the names that the template uses.")
@@ -42,6 +45,10 @@ class FillTextTemplate(Block):
         TestVector({"values": {}, "format": "{{ open"}, fails="the template cannot be filled in"),
         TestVector({"values": {}, "format": "{{ ''.__class__.__mro__ }}"}, fails="unsafe"),
     )
+
+    @classmethod
+    def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
+        return not templates.draws(inputs.format)
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         yield "output", templates.fill(inputs.format, inputs.values, escape_html=inputs.escape_html)

@@ -10,7 +10,7 @@ from agentflow.blocks.base import Block, BlockOutput, Context, TestVector
 from agentflow.blocks.contents import content_of
 from agentflow.blocks.files import A_FILE
 from agentflow.blocks.io import AgentInput
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, Dependence
 
 
 class AgentDateInput(AgentInput):
@@ -61,6 +61,8 @@ class AgentFileInput(Block):
     categories = ("INPUT", "BASIC")
     kind = BlockKind.INPUT
     static_output = True
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(AgentInput.Input):
         value: str | None = Field(None, description=f"{A_FILE} Before a run, the default.")

@@ -12,7 +12,7 @@ from pydantic import Field
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.engine.waits import Event, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.names import EventName
 
 MAX_SECONDS: Final = 10 * 366 * 86_400
@@ -33,6 +33,7 @@ class CountdownTimer(Block):
     description = "Waits for a time and then gives out a message; on wish again and again."
     categories = ("BASIC",)
     waits = True
+    depends_on = frozenset({Dependence.TIME})
 
     class Input(BlockInput):
         input_message: Any = Field("timer finished", description="What to give out when the time is over.")
@@ -105,6 +106,7 @@ class HumanInTheLoop(Block):
     kind = BlockKind.HUMAN_IN_THE_LOOP
     former_outputs = {"reviewed_data": "approved_data"}
     waits = True
+    depends_on = frozenset({Dependence.OUTSIDE})
 
     class Input(BlockInput):
         data: Any = Field(description="What the person is shown.")
@@ -166,6 +168,7 @@ class WaitForEvent(Block):
     description = "Waits for an event that is sent to the run from outside; one that came before is taken at once."
     categories = ("BASIC",)
     waits = True
+    depends_on = frozenset({Dependence.OUTSIDE})
 
     class Input(BlockInput):
         name: EventName = Field(description="The event's name.")

@@ -17,6 +17,7 @@ from agentflow.blocks.credentials import credentials
 from agentflow.blocks.fetching import Limits
 from agentflow.blocks.ssrf import checked_addresses
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 from agentflow.settings import settings
 
 _PROVIDER: Final = "jina"
@@ -33,6 +34,8 @@ class SearchTheWeb(Block):
     description = "Searches the web and gives the results as text."
     categories = ("SEARCH",)
     lane = "io"
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         credentials: _Credentials = Field(
@@ -69,6 +72,8 @@ class ExtractWebsiteContent(Block):
     description = "Gives what a web page says: as text without the page's dress, or as it stands."
     categories = ("SEARCH",)
     lane = "io"
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         credentials: _Credentials = Field(

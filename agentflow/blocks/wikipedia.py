@@ -12,6 +12,7 @@ from pydantic import Field
 from agentflow.blocks.answers import ask, json_of
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
+from agentflow.graph.catalogue import Dependence
 from agentflow.settings import settings
 
 _LONGEST_TITLE: Final = 255
@@ -26,6 +27,8 @@ class GetWikipediaSummary(Block):
     description = "Gives the first paragraph of the Wikipedia page on a topic."
     categories = ("SEARCH",)
     lane = "io"
+    depends_on = frozenset({Dependence.OUTSIDE})
+    cacheable = True
 
     class Input(BlockInput):
         topic: str = Field(description="The page's title; Wikipedia follows its own redirects.")

@@ -54,7 +54,7 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after the other; each is given out as it is found."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _stack, _disk, _database, _broker, _workers, _api,
+        _versions, _credentials, _stack, _disk, _database, _broker, _workers, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -64,6 +64,19 @@ def _versions(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "versions", "ok", f"AgentFlow {__version__}, Python {platform.python_version()}, {platform.platform()}"
     )
+
+
+def _credentials(settings: Settings) -> Iterator[Finding]:
+    """The operator's credentials: are there any that no block would ask for?"""
+    from agentflow.services.credentials import nobodys_credentials  # here, because it loads every block
+
+    if unknown := nobodys_credentials(settings.credentials):
+        remedy = (
+            "correct their names or types in AGENTFLOW_CREDENTIALS: `agentflow blocks show` says what a block takes"
+        )
+        yield Finding("credentials", "warn", f"no block takes {', '.join(unknown)}", remedy)
+    else:
+        yield Finding("credentials", "ok", f"{len(settings.credentials)}, each taken by a block")
 
 
 def _stack(settings: Settings) -> Iterator[Finding]:

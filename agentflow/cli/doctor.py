@@ -2,13 +2,30 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
+from agentflow.errors import EngineError
 from agentflow.settings import settings
 
+if TYPE_CHECKING:
+    from agentflow.cli.checks import Finding
+
 _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+def _findings() -> Iterator["Finding"]:
+    from agentflow.cli.checks import Finding, findings
+
+    try:
+        ours = settings()
+    except EngineError as error:  # nothing else can be looked at without them
+        yield Finding("settings", "fail", error.message, "correct it: README.md lists the settings")
+        return
+    yield from findings(ours)
 
 
 @click.command()
@@ -18,10 +35,8 @@ def doctor(as_json: bool) -> None:
 
     Changes nothing. The exit code is 1 if something fails; a warning leaves it at 0.
     """
-    from agentflow.cli.checks import findings
-
     found = []
-    for finding in findings(settings()):
+    for finding in _findings():
         found.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.level]

@@ -19,6 +19,10 @@ ERROR_FACTS: Final = ("message", "node", "title", "block", "index", "attempt", "
 """What links may select from the error pin (`error_#_inputs`). The pin itself gives the message, a text."""
 
 
+HOST_SCOPED: Final = "host_scoped"
+"""The type of a credential that is headers for one site, whatever its name is."""
+
+
 class BlockKind(StrEnum):
     """What sort of block it is: the values are those of `uiType` in a block's public description."""
 
@@ -33,6 +37,21 @@ class BlockKind(StrEnum):
     AYRSHARE = "Ayrshare"
     HUMAN_IN_THE_LOOP = "Human In The Loop"  # waits for a person
     MCP_TOOL = "MCP Tool"
+
+
+class Dependence(StrEnum):
+    """What a block's result depends on besides its inputs, its tools, and the credentials that its pins take."""
+
+    MEMORY = "memory"  # what blocks keep between runs
+    TIME = "time"
+    CHANCE = "chance"
+    OUTSIDE = "outside"  # another service, a file elsewhere, a person; reading it or acting on it
+    GRAPH = "graph"  # in which graph, and where in it, the node stands
+    LINKS = "links"  # which of its output pins are linked
+
+
+CHANGES: Final = frozenset({Dependence.MEMORY, Dependence.TIME, Dependence.CHANCE, Dependence.OUTSIDE})
+"""What may be another with everything that the engine can compare being the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,8 @@ class BlockSpec:
         timeout: seconds that an attempt may run, where the node does not say; None: as the installation's settings say.
         retry: when a failed attempt is made again, where neither node nor graph says; None: never.
         cost: credits that a node execution costs.
+        depends_on: what its result depends on besides its inputs.
+        cacheable: whether `settings.cache` may give again what it gave before.
         gathers: the pin whose values it gathers, of many executions into one list (`worker/gathering.py`); None: it
             takes each by itself.
         for_each: output pins on which it gives any number of values, one an item. Where there is no item, a gather
@@ -106,6 +127,8 @@ class BlockSpec:
     timeout: float | None = None
     retry: RetryPolicy | None = None
     cost: int = 0
+    depends_on: frozenset[Dependence] = frozenset()
+    cacheable: bool = True
     gathers: str | None = None
     for_each: tuple[str, ...] = ()
     feedback: tuple[str, ...] = ()
@@ -115,6 +138,24 @@ class BlockSpec:
     provider: Provider = any_provider
     categories: tuple[str, ...] = ()
     description: str = ""
+
+    def takes_credential(self, provider: str, type: str | None) -> bool:
+        """Whether a pin declares that it takes the credential `provider`, which is of that type (None: of any)."""
+        return any(takes_credential(pin, provider, type) for pin in self.inputs.values())
+
+
+def takes_credential(pin: PinSpec, provider: str, type: str | None) -> bool:
+    """Whether `pin` takes a credential: one of a provider that it names, or a host's, if it takes those.
+
+    Args:
+        pin: the pin.
+        provider: the credential's name, in lower case.
+        type: the credential's; None: it does not say.
+    """
+    providers, types = pin.schema.get("credentials_provider") or (), pin.schema.get("credentials_types") or ()
+    if provider in providers:
+        return type is None or type in types
+    return type == HOST_SCOPED and HOST_SCOPED in types
 
 
 Catalogue = Callable[[str], BlockSpec | None]

@@ -44,6 +44,8 @@ def idle_settings(spec: BlockSpec, node: NodeSettings, graph: GraphSettings, out
         return
     told = _AGENT if spec.kind is BlockKind.AGENT else _WAITING if spec.waits else {}
     yield from (f"the setting '{key}' has no effect on {spec.name}: {told[key]}" for key in sorted(given & told.keys()))
+    if "cache" in given - told.keys() and not spec.cacheable:
+        yield f"the setting 'cache' has no effect on {spec.name}: what it gives may be another each time"
     if "ordering" in given and not out:
         yield "the setting 'ordering' has no effect: no link leaves this node"
     if "on_node_failure" in given and "error" in out:

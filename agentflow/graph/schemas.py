@@ -6,6 +6,7 @@ from the nodes each time, never taken from what an import claims.
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
@@ -39,10 +40,21 @@ def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, An
     for need in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
         schema = {**need.pin.schema, "credentials_provider": need.providers}
         providers, types = sorted(need.providers), sorted(schema.get("credentials_types", ()))
-        key = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
+        key = _key(providers, types, properties)
         properties.setdefault(key, {**schema, "title": key, "secret": True})
         required[key] |= not need.optional
     return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
+
+
+def _key(providers: list[str], types: list[str], taken: Mapping[str, Any]) -> str:
+    """The name of an entry. Two sets may be written alike (`a-b` is one provider or two): the later gets a number."""
+    written = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
+    numbered = (written if number == 1 else f"{written}_{number}" for number in count(1))
+    return next(key for key in numbered if key not in taken or _is_of(taken[key], providers, types))
+
+
+def _is_of(entry: Mapping[str, Any], providers: list[str], types: list[str]) -> bool:
+    return sorted(entry["credentials_provider"]) == providers and sorted(entry.get("credentials_types", ())) == types
 
 
 def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any, Final
 
 from agentflow.errors import Problem
+from agentflow.graph.cache_settings import check_caches
 from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalogue
 from agentflow.graph.given_values import check_run_inputs, check_values
 from agentflow.graph.idle_settings import OF_THE_ROOT, WITHOUT_EFFECT, idle_settings
@@ -111,6 +112,8 @@ def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
         }
         yield from check_run_inputs(known, check.inputs)
     yield from _check_settings(graph, wiring)
+    if not check.for_run:  # a run heeds the names that are pins, and without one, all pins
+        yield from check_caches(graph, wiring, imported=check.imported)
     yield from _check_starts(wiring)
 
 

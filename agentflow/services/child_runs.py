@@ -102,6 +102,11 @@ def lone_node(block_id: str, literals: Mapping[str, Any], settings: Mapping[str,
     return {"name": "one node", "nodes": [node], "links": []}
 
 
+def is_lone(plan: Plan, masks: Masks) -> bool:
+    """Whether this is the run of a `lone_node`: what that is given comes as a mask."""
+    return len(plan.nodes) == 1 and plan.nodes[0].id == LONE_NODE and LONE_NODE in masks
+
+
 def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, Any], masks: Masks) -> None:
     graph = document_of(session, plan.graph_id, plan.version)
     problems = documents.problems_of_run(graph, inputs, masks)

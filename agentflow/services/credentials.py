@@ -1,13 +1,88 @@
-"""Which providers can be called from here? For now those whose credentials the operator has set."""
+"""Which credentials are there, and which block may have them? For now those that the operator has set.
 
+A block gets only what its pins declare: credentials of the providers that they name, of the types that they name. Those
+of the type `host_scoped` have names of the operator's choice, and go to pins that take that type.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from typing import Final
 
-from agentflow.settings import settings
+from agentflow.blocks import registry
+from agentflow.blocks.credentials import Credential
+from agentflow.engine.codec import dumps
+from agentflow.errors import BadInput
+from agentflow.graph.catalogue import HOST_SCOPED
+from agentflow.settings import ProviderCredential, settings
 
 _WITHOUT: Final = frozenset({"ollama"})
 """Providers that let everybody in."""
+
+_MOST_SHOWN: Final = 100
+"""Characters of a provider's name in a message."""
 
 
 def has_credential(provider: str) -> bool:
     """Whether there is a credential for a provider, or none is needed."""
     return provider in _WITHOUT or provider in settings().credentials
+
+
+def credential_for(block_id: str, provider: str) -> Credential:
+    """The credential for `provider`, if that block may have it.
+
+    Raises:
+        BadInput: no pin of the block takes it, or there is none.
+        NotFound: there is no such block.
+    """
+    spec = registry.get(block_id).spec()
+    known = settings().credentials.get(provider)
+    type = _type(provider, known) if known else HOST_SCOPED if _is_host_scoped(provider) else None
+    if not spec.takes_credential(provider, type):
+        told = (
+            f", unless the operator gives it the type {HOST_SCOPED}" if spec.takes_credential("", HOST_SCOPED) else ""
+        )
+        raise BadInput(f"{spec.name} does not take the credential {provider[:_MOST_SHOWN]}{told}")
+    if known is None:
+        raise BadInput(
+            f"there is no credential for {provider[:_MOST_SHOWN]} here: the operator sets it in AGENTFLOW_CREDENTIALS"
+        )
+    return Credential(
+        provider,
+        known.api_key.get_secret_value(),
+        known.username,
+        known.password.get_secret_value(),
+        known.base_url,
+        {name: value.get_secret_value() for name, value in known.headers.items()},
+        type,
+    )
+
+
+def nobodys_credentials(credentials: Mapping[str, ProviderCredential]) -> list[str]:
+    """The names of the credentials that no block takes: most likely misspelt, or of another type than is needed."""
+    specs = [block.spec() for block in registry.every()]
+    return [
+        name
+        for name, known in credentials.items()
+        if not any(spec.takes_credential(name, _type(name, known)) for spec in specs)
+    ]
+
+
+def credentials_mark() -> str:
+    """A text that is another one as soon as a credential is."""
+    return hashlib.sha256(dumps(settings().revealed_credentials()).encode()).hexdigest()
+
+
+def _type(name: str, known: ProviderCredential) -> str | None:
+    """What it says, or what shows: its name; or headers alone, which no provider that a block names is let in by."""
+    if known.type is None and (_is_host_scoped(name) or (known.is_headers_only and name not in _named_providers())):
+        return HOST_SCOPED
+    return known.type
+
+
+def _is_host_scoped(name: str) -> bool:
+    return name.partition(":")[0] == HOST_SCOPED
+
+
+def _named_providers() -> set[str]:
+    schemas = [pin.schema for block in registry.every() for pin in block.spec().inputs.values()]
+    return {str(provider) for schema in schemas for provider in schema.get("credentials_provider") or ()}

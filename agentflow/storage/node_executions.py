@@ -36,6 +36,15 @@ _STATEMENTS = {
         "uuid, int, int, text[], uuid, text, float8",
         "SELECT * FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7)",
     ),
+    "peek": (
+        "uuid, int, int, text[]",
+        "SELECT (SELECT '{' || string_agg(to_json(d.pin)::text || ':' || o.value, ',') || '}' FROM deliveries d "
+        "JOIN outputs o ON o.run_id = d.run_id AND o.node = d.source_node AND o.idx = d.source_idx "
+        "AND o.ordinal = d.source_ordinal AND o.part = d.source_part "
+        "WHERE d.run_id = $1 AND d.node = $2 AND d.pin = ANY ($4) AND d.idx = $3) FROM node_executions e "
+        "WHERE e.run_id = $1 AND e.node = $2 AND e.idx = $3 AND e.status = 'QUEUED' AND e.waited = 0 "
+        "AND (e.due_at IS NULL OR e.due_at <= agentflow_now()) AND (e.hold IS NULL OR e.hold = 'rate')",
+    ),
     "claim_limited": (
         "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8, boolean",
         "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
@@ -297,6 +306,11 @@ class HotConnection(PreparedConnection):
         if limits is None:
             return Claim(*self._call("claim", *values)[0])
         return Claim(*self._call("claim_limited", *values, *limits)[0])
+
+    def peek(self, run_id: UUID, node: int, idx: int, pins: Sequence[str]) -> tuple[bool, str | None]:
+        """Whether a node execution can be claimed and has never waited, and what was delivered to it, as JSON text."""
+        rows = self._call("peek", run_id, node, idx, list(pins))
+        return bool(rows), rows[0][0] if rows else None
 
     def settle(
         self,

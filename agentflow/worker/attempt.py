@@ -6,6 +6,7 @@ the block takes longer. When an earlier attempt got some outputs stored, the blo
 
 import logging
 import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -54,7 +55,9 @@ class Attempt:
         self.token = token
         self.claim = claim
         self.kept: list[tuple[str, Any]] | None = None  # all that it yields, where that is to be cached
+        self.kept_before: list[tuple[str, Any]] | None = None  # what is cached of it, if that was seen before the claim
         self.cache_key = ""
+        self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
         self._router = Router(node)
         self._ordinal = claim.resumed_from or 0

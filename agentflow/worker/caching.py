@@ -1,34 +1,108 @@
 """Has this block given its outputs for these inputs before, and are they good still? `settings.cache` of a node.
 
-A hit costs nothing and runs nothing. Only what completed without waiting is kept.
+What is kept is found by all that the result depends on: the block, its inputs, its tools, the credentials that its pins
+take, and what the block names in `depends_on`. A `key` leaves out pins that links feed, and nothing else. A hit runs
+nothing and costs nothing; where the node is under a limit, it is looked for before a slot or a place in the rate is
+taken. Only what completed without waiting is kept, and only of blocks that are `cacheable`.
 """
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
+from agentflow.blocks import registry
 from agentflow.blocks.base import Block
+from agentflow.engine.codec import dumps, loads
+from agentflow.engine.inputs import collect, prepare
+from agentflow.errors import NodeFailure, NotFound
+from agentflow.graph.cache_settings import overlap
+from agentflow.graph.catalogue import BlockSpec, Dependence
+from agentflow.graph.plan import PlanNode
 from agentflow.services import memories
+from agentflow.services.credentials import credentials_mark
 from agentflow.services.transaction import transaction
 from agentflow.worker.attempt import Attempt
+from agentflow.worker.context import linked_pins, tools
+from agentflow.worker.process import Process, RunContext
+
+Outputs = list[tuple[str, Any]]
 
 
-def find(attempt: Attempt, block: Block, inputs: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
-    """The kept outputs; None: the block must run (and what it yields is recorded, to be kept)."""
-    wanted = attempt.node.settings.cache
-    if wanted is None:
+def look_ahead(state: Process, run: RunContext, node: PlanNode, idx: int, pins: list[str]) -> Outputs | None:
+    """The kept outputs for a node execution that is not claimed yet; None: there are none, or it cannot be told."""
+    if node.settings.cache is None:
         return None
-    key = memories.digest(block.id, inputs, wanted.key)
-    with transaction() as session:
-        found = memories.cached(session, attempt.run.owner_id, key)
+    with state.lock:
+        ready, text = state.hot.peek(run.run_id, node.number, idx, pins)
+    if not ready:
+        return None
+    delivered: Mapping[str, Any] = loads(text) if text else {}
+    try:
+        block = registry.get(node.block_id)
+        inputs = block.parse(prepare(collect(node, delivered, run.masks.get(node.id)), block.spec()))
+    except (NotFound, NodeFailure):  # it fails when it runs, in its place
+        return None
+    key = _key(block, inputs, run, node, delivered)
+    return None if key is None else _kept(run.owner_id, key)
+
+
+def find(attempt: Attempt, block: Block, inputs: Any) -> Outputs | None:
+    """The kept outputs; None: the block must run (and what it yields is recorded, to be kept)."""
+    if attempt.kept_before is not None:
+        return attempt.kept_before
+    if attempt.node.settings.cache is None:
+        return None
+    delivered: Mapping[str, Any] = loads(attempt.claim.inputs) if attempt.claim.inputs else {}
+    key = _key(block, inputs, attempt.run, attempt.node, delivered)
+    if key is None:
+        return None
+    found = _kept(attempt.run.owner_id, key)
     if found is None:
         attempt.cache_key, attempt.kept = key, []
+        attempt.may_be_kept = lambda pins: block.reusable(inputs, pins)
     return found
 
 
 def keep(attempt: Attempt) -> None:
     """Keep what the attempt yielded, if it was to be recorded."""
     wanted = attempt.node.settings.cache
-    if wanted is None or attempt.kept is None:
+    if wanted is None or attempt.kept is None or not attempt.may_be_kept({pin for pin, _ in attempt.kept}):
         return
     with transaction() as session:
         memories.cache(session, attempt.run.owner_id, attempt.cache_key, attempt.kept, wanted.ttl)
+
+
+def _kept(owner_id: UUID, key: str) -> Outputs | None:
+    with transaction() as session:
+        return memories.cached(session, owner_id, key)
+
+
+def _key(block: Block, inputs: Any, run: RunContext, node: PlanNode, delivered: Mapping[str, Any]) -> str | None:
+    """What the outputs are found by; None: they are not to be kept."""
+    spec = block.spec()
+    if not spec.cacheable or not block.reusable(inputs):
+        return None
+    given = prepare(collect(node, _counting(node, delivered), run.masks.get(node.id)), spec)
+    depends = [block.id, dict(sorted(given.items())), *_depends(spec, run, node)]
+    return hashlib.sha256(dumps(depends).encode()).hexdigest()
+
+
+def _counting(node: PlanNode, delivered: Mapping[str, Any]) -> dict[str, Any]:
+    """What was delivered and counts: all of it, unless `key` names some of these pins."""
+    key = (node.settings.cache.key if node.settings.cache else None) or ()
+    named = {pin: value for pin, value in delivered.items() if any(overlap(name, pin) for name in key)}
+    return named or dict(delivered)
+
+
+def _depends(spec: BlockSpec, run: RunContext, node: PlanNode) -> list[Any]:
+    plan = run.plan
+    depends: list[Any] = [[asdict(tool) for tool in tools(plan, node.number)]]
+    if any("credentials_provider" in pin.schema for pin in spec.inputs.values()):
+        depends.append(credentials_mark())  # whose credential it takes, a block says only when it runs
+    if Dependence.GRAPH in spec.depends_on:
+        depends.append([str(plan.graph_id), plan.version, node.id])
+    if Dependence.LINKS in spec.depends_on:
+        depends.append(sorted(linked_pins(run, node) or ()))
+    return depends

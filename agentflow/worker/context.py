@@ -3,22 +3,22 @@
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
-from uuid import UUID
 
 from agentflow.blocks.base import Context, Tool
-from agentflow.blocks.credentials import Credential
 from agentflow.blocks.registry import catalogue
 from agentflow.engine.waits import Resumed
-from agentflow.errors import BadInput, BlockBug
-from agentflow.graph.catalogue import BlockKind
+from agentflow.errors import BlockBug
+from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.pins import TOOLS, base_name
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.services import memories
+from agentflow.services.child_runs import is_lone
+from agentflow.services.credentials import credential_for
 from agentflow.services.transaction import transaction
-from agentflow.settings import settings
 from agentflow.worker.attempt import Attempt
+from agentflow.worker.process import RunContext
 
 _TOOL_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_TOOL_NAME: Final = 64  # what the providers of models take
@@ -44,9 +44,10 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
         graph_id=run.plan.graph_id,
         resumed=resumed,
         safe_mode=run.plan.settings.safe_mode,
-        tools=_tools(run.plan, node.number) if _has_tools(node) else (),
-        memory=_Memory(run.owner_id),
-        credential=credential,
+        tools=tools(run.plan, node.number),
+        linked=linked_pins(run, node),
+        memory=_Memory(attempt),
+        credential=lambda provider: credential_for(node.block_id, provider),
         report=_checked(attempt),
     )
 
@@ -54,16 +55,25 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
 class _Memory:
     """What the blocks of one user keep between runs."""
 
-    def __init__(self, owner_id: UUID) -> None:
-        self._owner_id = owner_id
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._owner_id = attempt.run.owner_id
 
     def get(self, key: str) -> Any:
+        self._notice()
         with transaction() as session:
             return memories.get(session, self._owner_id, key)
 
     def put(self, key: str, value: Any) -> None:
+        self._notice()
         with transaction() as session:
             memories.put(session, self._owner_id, key, value)
+
+    def _notice(self) -> None:
+        """What used memory without its block saying so is not cached."""
+        spec = catalogue(self._attempt.node.block_id)
+        if spec is None or Dependence.MEMORY not in spec.depends_on:
+            self._attempt.kept = None
 
 
 def _checked(attempt: Attempt) -> Callable[..., None]:
@@ -81,25 +91,17 @@ def _checked(attempt: Attempt) -> Callable[..., None]:
     return report
 
 
-def credential(provider: str) -> Credential:
-    """The operator's credential for a provider.
-
-    Raises:
-        BadInput: there is none.
-    """
-    known = settings().credentials.get(provider)
-    if known is None:
-        raise BadInput(f"there is no credential for {provider} here: the operator sets it in AGENTFLOW_CREDENTIALS")
-    fields = {key: value for key, value in known.items() if key in Credential.__dataclass_fields__}
-    return Credential(**{**fields, "provider": provider})
+def linked_pins(run: RunContext, node: PlanNode) -> frozenset[str] | None:
+    """The output pins of a node that links leave from; None: it runs by itself, and who runs it sees all of them."""
+    if is_lone(run.plan, run.masks):
+        return None
+    return frozenset(base_name(link.source_pin) for link in node.links)
 
 
-def _has_tools(node: PlanNode) -> bool:
-    return node.kind is not BlockKind.AGENT and any(base_name(link.source_pin) == TOOLS for link in node.links)
-
-
-def _tools(plan: Plan, number: int) -> tuple[Tool, ...]:
+def tools(plan: Plan, number: int) -> tuple[Tool, ...]:
     """The nodes that hang on the tool pins of node `number`, in the order of their links."""
+    if plan.nodes[number].kind is BlockKind.AGENT:  # its pins are its graph's outputs, whatever their names
+        return ()
     linked: dict[int, list[str]] = {}
     for link in plan.nodes[number].links:
         if base_name(link.source_pin) == TOOLS:
@@ -111,7 +113,7 @@ def _tools(plan: Plan, number: int) -> tuple[Tool, ...]:
 def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
     spec = catalogue(node.block_id)
     declared = _declared_pins(node)
-    parameters = {_parameter(pin): pin for pin in pins}
+    parameters = _parameters(pins)
     properties = {}
     required = []
     for parameter, pin in parameters.items():
@@ -121,11 +123,19 @@ def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
             required.append(parameter)
     return Tool(
         node_id=node.id,
-        name=_unique(_TOOL_NAME.sub("_", node.title).strip("_") or "tool", taken),
+        name=_unique(_simplified(node.title).strip("_") or "tool", taken),
         description=_description(node, spec.description if spec else ""),
         parameters={"type": "object", "properties": properties, "required": required},
         pins=parameters,
     )
+
+
+def _parameters(pins: Iterable[str]) -> dict[str, str]:
+    """Parameter → pin. What a model can be told as it is keeps its name; two pins never share one."""
+    distinct = dict.fromkeys(pins)
+    plain = {pin for pin in distinct if pin == _simplified(pin)[:_LONGEST_TOOL_NAME]}
+    taken = set(plain)
+    return {pin if pin in plain else _unique(_simplified(pin), taken): pin for pin in distinct}
 
 
 def _declared_pins(node: PlanNode) -> Mapping[str, Mapping[str, Any]]:
@@ -143,8 +153,9 @@ def _description(node: PlanNode, of_the_block: str) -> str:
     return own if isinstance(own, str) and own.strip() else of_the_block or node.title
 
 
-def _parameter(pin: str) -> str:
-    return _TOOL_NAME.sub("_", pin)[:_LONGEST_TOOL_NAME]
+def _simplified(text: str) -> str:
+    """`text` as providers of models take names; two texts may come to one (`_unique` tells them apart)."""
+    return _TOOL_NAME.sub("_", text) or "_"
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -152,6 +163,7 @@ def _unique(name: str, taken: set[str]) -> str:
     number = 1
     while short in taken:
         number += 1
-        short = f"{name[: _LONGEST_TOOL_NAME - 4]}_{number}"
+        end = f"_{number}"
+        short = name[: _LONGEST_TOOL_NAME - len(end)] + end
     taken.add(short)
     return short

@@ -96,17 +96,22 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
     pins = list(node.pins)
     if node.name is not None and "value" not in node.pins:
         pins.append("value")  # where the inputs of a run are delivered
+    limits = _limits(run, node)
+    # What costs nothing takes no slot and no place in a rate; who is under no limit need not look twice.
+    kept = caching.look_ahead(state, run, node, idx, pins) if limits else None
+    if kept is not None:
+        limits = Limits(run.owner_id, None, None, None, None, False)
     with state.lock:
-        claimed = state.hot.claim(
-            run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, _limits(run, node)
-        )
+        claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, limits)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")
     if claimed.verdict != "claimed":
         return None
-    return Attempt(state, interrupts(), run, node, idx, token, claimed)
+    attempt = Attempt(state, interrupts(), run, node, idx, token, claimed)
+    attempt.kept_before = kept
+    return attempt
 
 
 def _limits(run: RunContext, node: PlanNode) -> Limits | None:
@@ -156,7 +161,7 @@ def perform(attempt: Attempt) -> Outcome:
         resumed = waiting.resumed(attempt)
         if isinstance(resumed, Asleep):
             return Waiting(resumed)
-        cached = caching.find(attempt, block, given) if resumed is None else None
+        cached = caching.find(attempt, block, inputs) if resumed is None else None
     except Unavailable:
         raise
     except BaseException as error:  # the validators of a block's own input model may raise anything

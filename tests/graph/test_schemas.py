@@ -88,6 +88,17 @@ def test_providers_and_types_are_one_key_in_whatever_order_they_are_given(make_g
     assert schema["required"] == ["groq-openai_api_key-oauth2_credentials"]
 
 
+def test_providers_that_are_written_alike_are_asked_for_apart(make_graph: Any) -> None:
+    def block(id: str, providers: list[str]) -> BlockSpec:
+        schema = {"credentials_provider": providers, "credentials_types": ["api_key"]}
+        return BlockSpec(id, id, BlockKind.AI, {"credentials": PinSpec("credentials", schema=schema)}, {})
+
+    blocks = [block("m", ["a-b", "c"]), block("n", ["a", "b-c"]), block("o", ["b-c", "a"])]
+    known = {one.id: one for one in blocks}.get
+    schema = credentials_input_schema(make_graph({one.id: one.id for one in blocks}), known)
+    assert list(schema["properties"]) == ["a-b-c_api_key_credentials", "a-b-c_api_key_credentials_2"]
+
+
 @pytest.mark.parametrize(
     ("block", "trigger", "person"),
     [("echo", False, False), ("hook", True, False), ("own-hook", True, False), ("ask", False, True)],

@@ -301,19 +301,6 @@ def test_cached_outputs_stand_in_for_the_block(probe: Probe, chain: Chain, outpu
     assert ran == [1, 2, 1]
 
 
-def test_the_pins_of_a_cache_key_alone_count(probe: Probe, chain: Chain) -> None:
-    ran: list[Any] = []
-
-    def counts(inputs: Any, context: Context) -> Yields:
-        ran.append(inputs.value)
-        yield "value", 1
-
-    block = probe(counts)
-    for value in (1, 2):
-        execute(chain(block, value=value, settings={"cache": {"ttl": 60, "key": []}}), 0, 1)
-    assert ran == [1]
-
-
 def test_what_failed_is_not_cached(probe: Probe, chain: Chain) -> None:
     ran: list[Any] = []
 

@@ -28,6 +28,15 @@ DECLARE
     v_took boolean := false;
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
+    -- Locked before the look: of two messages for one node execution, the second must see what the first has taken.
+    IF p_slot_key IS NOT NULL THEN
+        INSERT INTO limits (owner_id, key) VALUES (p_owner, p_slot_key) ON CONFLICT DO NOTHING;
+        PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_slot_key FOR UPDATE;
+    END IF;
+    IF p_rate_key IS NOT NULL THEN
+        INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
+        PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
+    END IF;
     v_now := agentflow_now();
     SELECT e.hold, e.due_at, r.stop_as, r.paused_at, p_spans_waits AND e.waited > 0 AND e.due_at IS NULL AS goes_on
     INTO v FROM node_executions e JOIN runs r ON r.id = e.run_id
@@ -40,8 +49,6 @@ BEGIN
         IF p_slot_key IS NOT NULL AND NOT EXISTS (
             SELECT FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
         ) THEN
-            INSERT INTO limits (owner_id, key) VALUES (p_owner, p_slot_key) ON CONFLICT DO NOTHING;
-            PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_slot_key FOR UPDATE;
             IF (SELECT count(*) FROM limit_slots s WHERE s.owner_id = p_owner AND s.key = p_slot_key) >= p_slots THEN
                 UPDATE node_executions e SET hold = 'limit', check_at = 'infinity'
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
@@ -57,9 +64,8 @@ BEGIN
             v_took := true;
         END IF;
         IF p_rate_key IS NOT NULL AND v.hold IS NULL AND NOT v.goes_on THEN
-            INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
             SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
-            WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
+            WHERE l.owner_id = p_owner AND l.key = p_rate_key;
             -- A place a century away is never reached; without the bound a queue for it would leave the calendar.
             UPDATE limits l SET next_at = least(v_place + make_interval(secs => least(1 / p_per_second, 1e9)), v_now + interval '100 years')
             WHERE l.owner_id = p_owner AND l.key = p_rate_key;
