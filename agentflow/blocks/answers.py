@@ -35,13 +35,20 @@ async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, 
     reply = await fetch("GET", url, headers or {}, Body(), Limits.from_settings())
     if 200 <= reply.status < 300:
         return reply
-    if reply.status in _MAY_PASS or reply.status >= 500:
-        raise Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status == 404 and missing:
         raise BadInput(missing)
+    raise refusal(service, reply)
+
+
+def refusal(service: str, reply: Reply) -> BadInput | Transient:
+    """What a reply with a failed status comes to: may the same request work later, or not?"""
+    if reply.status in _MAY_PASS or reply.status >= 500:
+        return Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status in (401, 402, 403):
-        raise BadInput(f"{service} does not let this request in (status {reply.status})")
-    raise BadInput(f"{service} refuses this request (status {reply.status})")
+        return BadInput(f"{service} does not let this request in (status {reply.status})")
+    if reply.status < 400:
+        return BadInput(f"{service} answers neither with success nor with a failure (status {reply.status})")
+    return BadInput(f"{service} refuses this request (status {reply.status})")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

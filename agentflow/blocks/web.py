@@ -10,12 +10,14 @@ A credential without `base_url` goes to its host over https on the usual port; a
 redirect to another site takes nothing of it along.
 """
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import httpx
 from pydantic import Field
 
+from agentflow.blocks.answers import refusal
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.contents import content_of, is_address
 from agentflow.blocks.credentials import Credential, credentials, provider_of
@@ -23,9 +25,8 @@ from agentflow.blocks.fetching import Body, Limits, Reply, fetch
 from agentflow.blocks.ssrf import check_form, host_and_port
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
-from agentflow.texts import json_value
-
-HOST_SCOPED: Final = "host_scoped"
+from agentflow.graph.catalogue import HOST_SCOPED, Dependence
+from agentflow.texts import ContentType, json_value, without_mark
 
 _ANY_HOST: Final = frozenset({"http", HOST_SCOPED})
 """What a pin says that names no credential of its own: the platform's exports say `http`."""
@@ -37,18 +38,18 @@ else:
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_BROKEN = object()
-
 
 class SendWebRequest(Block):
     id = "6595ae1f-b924-42cb-9a41-551a0611c4b4"
     name = "SendWebRequest"
     description = (
-        "Sends an HTTP request. Goes on along `response`, `client_error` (4xx) or `server_error` (anything else). "
-        "Only public addresses can be reached."
+        "Sends an HTTP request. Goes on along `response`, `client_error` (4xx) or `server_error` (anything else); "
+        "fails where that pin has no link. Only public addresses can be reached."
     )
     categories = ("OUTPUT",)
     lane = "io"
+    depends_on = frozenset({Dependence.OUTSIDE, Dependence.LINKS})
+    cacheable = True
 
     class Input(BlockInput):
         url: str = Field(description="The address, http or https.")
@@ -88,7 +89,15 @@ class SendWebRequest(Block):
         headers = {name: value for name, value in headers.items() if name.strip().lower() not in taken} | own
         body = await _body(inputs)
         reply = await fetch(inputs.method, inputs.url.strip(), headers, body, Limits.from_settings())
-        yield _pin(reply.status), _value(reply, inputs.json_format)
+        pin = _pin(reply.status)
+        if pin != "response" and not context.is_linked(pin):  # or it would be lost, and look like a success
+            raise refusal(httpx.URL(inputs.url.strip()).host, reply)
+        yield pin, _value(reply, inputs.json_format)
+
+    @classmethod
+    def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
+        """What acts on the other side is not left out, and a failure is asked for again."""
+        return inputs.method in _IDEMPOTENT and set(pins) <= {"response"}
 
     def _own_headers(self, inputs: Input, context: Context) -> dict[str, str]:
         """Headers that are not the user's and win over theirs."""
@@ -100,7 +109,8 @@ class SendAuthenticatedWebRequest(SendWebRequest):
     name = "SendAuthenticatedWebRequest"
     description = (
         "Sends an HTTP request with the headers of a credential that is kept for its host. Goes on along `response`, "
-        "`client_error` (4xx) or `server_error` (anything else). Only public addresses can be reached."
+        "`client_error` (4xx) or `server_error` (anything else); fails where that pin has no link. Only public "
+        "addresses can be reached."
     )
 
     class Input(SendWebRequest.Input):
@@ -151,12 +161,21 @@ def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credenti
             continue
         if not credential.base_url and name != of_the_host:
             raise BadInput(f"the credential {name} does not say for which site it is: the operator sets its base_url")
+        if not _is_host_scoped(name, credential):
+            raise BadInput(f"the credential {name} is none for a host: the operator gives it the type {HOST_SCOPED}")
         site = httpx.URL(credential.base_url or f"https://{url.host}")
         if _site(site) == _site(url):
             return credential
         if name != HOST_SCOPED:
             raise BadInput(f"the credential {name} is for {site.scheme}://{host_and_port(site)}, and goes nowhere else")
     raise BadInput(f"there is no credential for the host {url.host} here: the operator sets it as {of_the_host}")
+
+
+def _is_host_scoped(name: str, credential: Credential) -> bool:
+    """By its name, its type, or what it is: headers and no key that is somebody's for another use."""
+    if name.partition(":")[0] == HOST_SCOPED or credential.type == HOST_SCOPED:
+        return True
+    return not (credential.type or credential.api_key or credential.username or credential.password)
 
 
 def _site(url: httpx.URL) -> tuple[str, str]:
@@ -181,11 +200,38 @@ async def _body(inputs: SendWebRequest.Input) -> Body:
     if value is None:
         return Body()
     if isinstance(value, str):
-        is_json = inputs.json_format and _json_or(value, _BROKEN) is not _BROKEN
-        return Body(value, "application/json" if is_json else "text/plain; charset=utf-8")
+        return Body(value, "application/json" if _is_json(value, inputs) else "text/plain; charset=utf-8")
     if isinstance(value, dict) and not inputs.json_format:
         return Body(fields=_fields(value))
     return Body(dumps(value), "application/json")
+
+
+def _is_json(text: str, inputs: SendWebRequest.Input) -> bool:
+    """Whether a body that is a text is JSON.
+
+    Raises:
+        BadInput: it is meant to be, and is broken: its type says so, or it begins like an object or a list.
+    """
+    given = {name.strip().lower(): value for name, value in inputs.headers.items()}.get("content-type")
+    if not inputs.json_format or not (given is None or ContentType.parse(given).is_json):
+        return False
+    try:
+        json.loads(without_mark(text), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        told = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        told = "it is nested too deep"
+    except ValueError as error:  # a number that is none, or too long
+        told = str(error)
+    else:
+        return True
+    if given is None and not without_mark(text).lstrip().startswith(("{", "[")):
+        return False
+    raise BadInput(f"body: this is not JSON: {told}. (Where it is not meant to be, switch json_format off.)")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
 
 
 def _fields(body: dict[str, Any]) -> dict[str, str | list[str]]:

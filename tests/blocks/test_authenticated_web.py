@@ -85,6 +85,22 @@ def test_a_key_that_was_set_for_something_else_cannot_be_named(site: "Site") -> 
     assert site.seen == []
 
 
+@pytest.mark.parametrize(
+    "fields", [{"api_key": "secret"}, {"username": "u", "password": "secret"}, {"type": "api_key"}]
+)
+def test_a_providers_key_goes_out_by_no_other_block(site: "Site", fields: dict[str, Any]) -> None:
+    mine = kept(openai={"base_url": site.url(), "headers": {"X-Key": "k"}, **fields})
+    with pytest.raises(BadInput, match="is none for a host"):
+        send(site.url("/echo"), mine, credentials={"provider": "openai"})
+    assert site.seen == []
+
+
+def test_a_key_whose_operator_says_it_is_a_hosts_goes_there(site: "Site") -> None:
+    mine = kept(shop={"base_url": site.url(), "api_key": "t", "type": "host_scoped"})
+    send(site.url("/echo"), mine, credentials={"provider": "shop"})
+    assert site.seen[0].headers["authorization"] == "Bearer t"
+
+
 def test_nothing_follows_a_redirect_to_another_site(site: "Site", other_site: "Site") -> None:
     mine = kept(host_scoped={"base_url": site.url(), "headers": {"X-Key": "k"}, "api_key": "t"})
     send(site.url(f"/to?url={quote(other_site.url('/echo'))}"), mine)

@@ -9,7 +9,7 @@ import pytest
 
 from agentflow.blocks import registry
 from agentflow.blocks.trial import collect, trial_context
-from agentflow.errors import BadInput
+from agentflow.errors import BadInput, NodeFailure, Transient
 from agentflow.settings import settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,67 @@ def test_the_status_chooses_the_output(site: "Site", status: int, pin: str) -> N
     [(chosen, value)] = send(site.url(f"/status/{status}"), method="GET")
     assert chosen == pin
     assert status == 304 or value == {"status": status}
+
+
+def send_unlinked(url: str, linked: set[str], **inputs: Any) -> list[tuple[str, Any]]:
+    context = trial_context(linked=frozenset(linked))
+    return collect(registry.by_name("SendWebRequest"), {"url": url, "method": "GET", **inputs}, context)
+
+
+@pytest.mark.parametrize("linked", [{"response"}, set(), {"response", "error"}])
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 410, 422, 425, 429, 500, 502, 503, 599])
+def test_a_failed_status_that_nobody_takes_fails(site: "Site", status: int, linked: set[str]) -> None:
+    passes = status in (408, 425, 429) or status >= 500
+    with pytest.raises(Transient if passes else BadInput, match=rf"127\.0\.0\.1 .*\(status {status}\)"):
+        send_unlinked(site.url(f"/status/{status}"), linked)
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_failed_status_is_left_to_whoever_takes_it(site: "Site", status: int) -> None:
+    pin = "client_error" if status == 404 else "server_error"
+    assert send_unlinked(site.url(f"/status/{status}"), {pin}) == [(pin, {"status": status})]
+    other = "client_error" if status == 503 else "server_error"
+    with pytest.raises(NodeFailure):
+        send_unlinked(site.url(f"/status/{status}"), {other})
+
+
+def test_a_success_that_nobody_takes_is_one(site: "Site") -> None:
+    assert send_unlinked(site.url("/status/204"), set())[0][0] == "response"
+
+
+BROKEN = [
+    ('{"a": 1,}', "line 1, column"),
+    ('{"a": "x"\n "b": 2}', "line 2, column 2"),
+    ('{"name": "Ann "the" Smith"}', "line 1, column 16"),
+    ('{"text": "two\nlines"}', "line 1, column 14"),
+    ("[1, 2", "line 1, column"),
+    ("  {a: 1}", "line 1, column 4"),
+    ('{"a": NaN}', "no NaN"),
+    ('{"a": 1} {"b": 2}', "Extra data at line 1, column 10"),
+    ("[" * 100_000, "nested too deep"),
+]
+
+
+@pytest.mark.parametrize(("body", "place"), BROKEN)
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json; charset=utf-8"}])
+def test_broken_json_is_not_sent(site: "Site", body: str, place: str, headers: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match=f"body: this is not JSON: .*{place}"):
+        send(site.url("/echo"), body=body, headers=headers)
+    assert site.seen == []
+
+
+def test_a_body_that_says_it_is_json_must_be(site: "Site") -> None:
+    with pytest.raises(BadInput, match="this is not JSON"):
+        send(site.url("/echo"), body="plain", headers={" Content-Type": "application/problem+JSON"})
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"json_format": False}, {"headers": {"Content-Type": "text/plain"}}, {"headers": {"CONTENT-TYPE": "x/y"}}],
+)
+def test_a_text_that_is_not_meant_as_json_goes_out_as_it_is(site: "Site", inputs: dict[str, Any]) -> None:
+    send(site.url("/echo"), body='{"a": 1,}', **inputs)
+    assert site.seen[0].body == b'{"a": 1,}'
 
 
 @pytest.mark.parametrize(
