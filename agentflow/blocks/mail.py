@@ -14,6 +14,7 @@ from email import policy
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from email.utils import format_datetime
 from hashlib import sha256
 from threading import Timer
@@ -26,6 +27,7 @@ from agentflow.blocks.connecting import connect, hold_to_its_server, tls
 from agentflow.blocks.credentials import Credential, credentials, provider_of
 from agentflow.clock import now
 from agentflow.errors import BadInput, Transient
+from agentflow.graph.catalogue import Dependence
 from agentflow.settings import settings
 
 _PROVIDER: Final = "smtp"
@@ -36,6 +38,14 @@ _TLS_PORT: Final = 465
 
 _WHOLE: Final = 4
 """Times the timeout of one answer that all of them may take."""
+
+_DEEPEST: Final = 5
+"""Encoded words may stand in one another so deep."""
+
+_LONGEST_ADDRESS: Final = 998
+"""Characters of an address with its name: what a line of a mail holds."""
+
+_LINE_ENDS: Final = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 _MOST_SHOWN: Final = 200
 """Characters of a server's answer in a message."""
@@ -64,6 +74,7 @@ class SendEmail(Block):
     categories = ("OUTPUT",)
     lane = "io"
     sensitive = True
+    depends_on = frozenset({Dependence.OUTSIDE})
 
     class Input(BlockInput):
         to_email: str = Field(description="The receiver's address.")
@@ -125,21 +136,37 @@ def _address(pin: str, given: str) -> Address:
     Raises:
         BadInput: it is not the address of one mailbox.
     """
+    if len(given) > _LONGEST_ADDRESS:
+        raise BadInput(f"{pin}: an address has at most {_LONGEST_ADDRESS} characters")
     _refuse_lines(pin, given)
     try:
         header = policy.SMTP.header_factory("to", given)
-    except UnicodeError:  # half a surrogate pair
+        found = header.addresses
+        if len(found) != 1 or header.defects or not found[0].username or not found[0].domain:
+            raise ValueError
+        address = Address(found[0].display_name, found[0].username, found[0].domain)
+        address.domain.encode("idna")
+    except Exception:  # the parser of addresses has bugs of its own: IndexError, AttributeError, UnicodeError, …
         raise BadInput(f"{pin}: this is not one mail address") from None
-    found = header.addresses
-    if len(found) != 1 or header.defects or not found[0].username or not found[0].domain:
-        raise BadInput(f"{pin}: this is not one mail address")
-    return Address(found[0].display_name, found[0].username, found[0].domain)
+    return address
 
 
 def _refuse_lines(pin: str, text: str) -> None:
-    """A line end in a header would begin another header: of the user of this graph, or of whoever gave the value."""
-    if len(text.splitlines()) > 1 or text != text.rstrip("\r\n") or "\0" in text:
-        raise BadInput(f"{pin}: more than one line")
+    """A line end in a header would begin another header: of the user of this graph, or of whoever gave the value.
+
+    It may hide in encoded words (`=?utf-8?q?…?=`): the mail library decodes them in what it is given.
+    """
+    for _ in range(_DEEPEST):
+        if len(text.splitlines()) > 1 or text != text.rstrip(_LINE_ENDS) or "\0" in text:
+            raise BadInput(f"{pin}: more than one line")
+        try:
+            decoded = str(policy.SMTP.header_factory("subject", text))
+        except Exception:  # the library's parser has bugs of its own
+            raise BadInput(f"{pin}: this cannot stand in a mail's header") from None
+        if decoded == text:
+            return
+        text = decoded
+    raise BadInput(f"{pin}: encoded words within encoded words")
 
 
 def _message(inputs: SendEmail.Input, sender: Address, receiver: Address, key: str) -> EmailMessage:
@@ -152,7 +179,14 @@ def _message(inputs: SendEmail.Input, sender: Address, receiver: Address, key: s
         message.set_content(inputs.body.encode("utf-8", "replace").decode("utf-8"))
     except (MessageError, ValueError) as error:  # UnicodeError is a ValueError
         raise BadInput(f"this cannot be made a mail: {error}") from None
+    _refuse_other_headers(message)
     return message
+
+
+def _refuse_other_headers(message: EmailMessage) -> None:
+    """Whatever a value may hold: the mail has the headers that were set, and no others."""
+    if BytesHeaderParser().parsebytes(bytes(message)).keys() != message.keys():
+        raise BadInput("this cannot be made a mail: a value would become a header of its own")
 
 
 def _send(server: MailServer, credential: Credential, message: EmailMessage, sender: Address) -> None:

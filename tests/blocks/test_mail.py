@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from hypothesis import given
+from hypothesis import settings as settings_of_examples
+from hypothesis import strategies as st
 
-from agentflow.blocks import connecting, registry, ssrf
+from agentflow.blocks import connecting, mail, registry, ssrf
 from agentflow.blocks.credentials import Credential
 from agentflow.blocks.trial import collect, trial_context
 from agentflow.errors import BadInput, Transient
@@ -264,6 +268,76 @@ def test_a_header_cannot_bring_another_along(send: Send, pin: str, end: str) -> 
     with serving(Post()) as post, pytest.raises(BadInput, match=f"{pin}: more than one line"):
         send(post, **values)
     assert post.envelopes == []
+
+
+ENCODED = [
+    "=?utf-8?q?a=0D=0AReply-To:_x?=",
+    "=?utf-8?q?a=0AReply-To:_x?=",
+    "=?UTF-8?B?" + b64encode(b"a\r\nBcc: c@d.test\r\n\r\nnew body").decode() + "?=",
+    "=?utf-8?q?=3D=3Futf-8=3Fq=3Fa=3D0D=3D0AReply-To=3A=5Fx=3F=3D?=",
+    "=?iso-8859-1?q?a=85b?=",
+    "before =?utf-8?q?one?= =?utf-8?q?=0D=0Atwo:_x?=",
+]
+
+
+@pytest.mark.parametrize("word", ENCODED)
+@pytest.mark.parametrize("form", ["{}", "{} <a@b.test>", "{}@b.test", "a@{}", '"{}" <a@b.test>'])
+@pytest.mark.parametrize("pin", ["to_email", "subject", "from_email"])
+def test_a_line_end_in_an_encoded_word_is_one(send: Send, pin: str, form: str, word: str) -> None:
+    """And what is wrong with an address is its user's mistake."""
+    text = form.format(word)
+    values: dict[str, Any] = {"config": {pin: text}} if pin == "from_email" else {pin: text}
+    with serving(Post()) as post, pytest.raises(BadInput, match=pin):
+        send(post, **values)
+    assert post.envelopes == []
+
+
+PIECES = st.sampled_from(
+    [
+        *ENCODED,
+        "a",
+        "ü",
+        " ",
+        "<",
+        ">",
+        "@",
+        "a@b.test",
+        '"',
+        ",",
+        ":",
+        ";",
+        "(",
+        "\\",
+        "=?",
+        "?=",
+        "\t",
+        ".",
+        "[",
+        "]",
+        "\ud800",
+    ]
+)
+TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=6).map("".join)
+ADDRESSES = TEXTS | TEXTS.map("{} <a@b.test>".format) | st.just("a@b.test")
+
+
+@given(subject=TEXTS, receiver=ADDRESSES, sender=ADDRESSES)
+@settings_of_examples(max_examples=300, deadline=None)
+def test_whatever_is_given_a_mail_has_its_own_headers_only(subject: str, receiver: str, sender: str) -> None:
+    names = ["From", "To", "Subject", "Date", "Message-ID", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
+    inputs = mail.SendEmail.Input(
+        to_email=receiver,
+        subject=subject.encode("utf-8", "replace").decode(),
+        body="b",
+        config=mail.MailServer(smtp_server="m"),
+    )
+    try:
+        to, by = (mail._address("to_email", text) for text in (receiver, sender))
+        mail._refuse_lines("subject", inputs.subject)
+        message = mail._message(inputs, by, to, "key")
+    except BadInput:
+        return
+    assert sorted(message_from_bytes(bytes(message)).keys()) == sorted(names)
 
 
 def test_a_long_subject_is_folded_and_whole(send: Send) -> None:
