@@ -354,7 +354,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
         retry=cls.retry,
         cost=cls.cost,
         depends_on=frozenset(cls.depends_on),
-        cacheable=_is_cacheable(cls),
+        cacheable=not CHANGES & cls.depends_on if cls.cacheable is None else cls.cacheable,
         gathers=cls.gathers,
         for_each=cls.for_each,
         feedback=cls.feedback,
@@ -365,13 +365,6 @@ def _spec(cls: type[Block]) -> BlockSpec:
         categories=cls.categories,
         description=cls.description,
     )
-
-
-def _is_cacheable(cls: type[Block]) -> bool:
-    """Not where it gathers: the group is no input that was delivered."""
-    if cls.gathers is not None:
-        return False
-    return not CHANGES & cls.depends_on if cls.cacheable is None else cls.cacheable
 
 
 @cache

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email import policy
-from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
@@ -161,8 +160,8 @@ def _refuse_lines(pin: str, text: str) -> None:
             raise BadInput(f"{pin}: more than one line")
         try:
             decoded = str(policy.SMTP.header_factory("subject", text))
-        except Exception:  # the library's parser has bugs of its own
-            raise BadInput(f"{pin}: this cannot stand in a mail's header") from None
+        except Exception:  # the library's parser has bugs of its own; what it cannot read, it will not write either
+            return
         if decoded == text:
             return
         text = decoded
@@ -177,7 +176,7 @@ def _message(inputs: SendEmail.Input, sender: Address, receiver: Address, key: s
         domain = sender.domain.encode("idna").decode("ascii")
         message["Message-ID"] = f"<{sha256(key.encode()).hexdigest()[:32]}@{domain}>"
         message.set_content(inputs.body.encode("utf-8", "replace").decode("utf-8"))
-    except (MessageError, ValueError) as error:  # UnicodeError is a ValueError
+    except Exception as error:  # as above
         raise BadInput(f"this cannot be made a mail: {error}") from None
     _refuse_other_headers(message)
     return message

@@ -44,6 +44,8 @@ def look_ahead(state: Process, run: RunContext, node: PlanNode, idx: int, pins: 
         inputs = block.parse(prepare(collect(node, delivered, run.masks.get(node.id)), block.spec()))
     except (NotFound, NodeFailure):  # it fails when it runs, in its place
         return None
+    if block.gathers is not None:  # what it gathers is told only to who has claimed it
+        return None
     key = _key(block, inputs, run, node, delivered)
     return None if key is None else _kept(run.owner_id, key)
 
@@ -85,7 +87,7 @@ def _key(block: Block, inputs: Any, run: RunContext, node: PlanNode, delivered: 
     if not spec.cacheable or not block.reusable(inputs):
         return None
     given = prepare(collect(node, _counting(node, delivered), run.masks.get(node.id)), spec)
-    depends = [block.id, dict(sorted(given.items())), *_depends(spec, run, node)]
+    depends = [block.id, dict(sorted(given.items())), *_depends(spec, inputs, run, node)]
     return hashlib.sha256(dumps(depends).encode()).hexdigest()
 
 
@@ -96,11 +98,13 @@ def _counting(node: PlanNode, delivered: Mapping[str, Any]) -> dict[str, Any]:
     return named or dict(delivered)
 
 
-def _depends(spec: BlockSpec, run: RunContext, node: PlanNode) -> list[Any]:
+def _depends(spec: BlockSpec, inputs: Any, run: RunContext, node: PlanNode) -> list[Any]:
     plan = run.plan
     depends: list[Any] = [[asdict(tool) for tool in tools(plan, node.number)]]
     if any("credentials_provider" in pin.schema for pin in spec.inputs.values()):
         depends.append(credentials_mark())  # whose credential it takes, a block says only when it runs
+    if spec.gathers is not None:
+        depends.append(inputs.items)  # the engine puts them together: they are not among what was delivered
     if Dependence.GRAPH in spec.depends_on:
         depends.append([str(plan.graph_id), plan.version, node.id])
     if Dependence.LINKS in spec.depends_on:
