@@ -16,7 +16,6 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.inputs import collect, prepare
-from agentflow.errors import NodeFailure, NotFound
 from agentflow.graph.cache_settings import overlap
 from agentflow.graph.catalogue import BlockSpec, Dependence
 from agentflow.graph.plan import PlanNode
@@ -38,15 +37,15 @@ def look_ahead(state: Process, run: RunContext, node: PlanNode, idx: int, pins: 
         ready, text = state.hot.peek(run.run_id, node.number, idx, pins)
     if not ready:
         return None
-    delivered: Mapping[str, Any] = loads(text) if text else {}
     try:
+        delivered: Mapping[str, Any] = loads(text) if text else {}
         block = registry.get(node.block_id)
+        if block.gathers is not None:  # what it gathers is told only to who has claimed it
+            return None
         inputs = block.parse(prepare(collect(node, delivered, run.masks.get(node.id)), block.spec()))
-    except (NotFound, NodeFailure):  # it fails when it runs, in its place
+        key = _key(block, inputs, run, node, delivered)
+    except Exception:  # it fails when it runs, in its place: the checks of a block's inputs may raise anything
         return None
-    if block.gathers is not None:  # what it gathers is told only to who has claimed it
-        return None
-    key = _key(block, inputs, run, node, delivered)
     return None if key is None else _kept(run.owner_id, key)
 
 
