@@ -121,7 +121,8 @@ class Context:
         credential: provider → its credential.
             Raises BadInput where there is none.
         report: adds counts to the node execution's `stats`, which add up over its attempts and to those of its run:
-            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits.
+            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits. What the engine counts itself
+            (`outputs`, `failures`, `duration`, …) cannot be reported.
     """
 
     run_id: UUID

@@ -3,11 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentflow.engine.codec import storable_text
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
 from agentflow.graph.plan import Plan
+
+OWN_COUNTS: Final = frozenset(
+    {"node_count", "node_error_count", "node_cancelled_count", "leftovers", "leftover_count", "child_runs"}
+    | {"duration", "waited", "outputs", "failures", "losses"}
+)
+"""What the engine itself counts of runs and node executions: blocks report under other names, beside these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from agentflow.blocks.base import Context, Tool
 from agentflow.blocks.registry import catalogue
+from agentflow.engine.verdict import OWN_COUNTS
 from agentflow.engine.waits import Resumed
 from agentflow.errors import BlockBug
 from agentflow.graph.catalogue import BlockKind, Dependence
@@ -83,6 +84,8 @@ def _checked(attempt: Attempt) -> Callable[..., None]:
                 raise BlockBug(f"the block reported {name[:64]} = {count!r:.64}, which is no count")
             if not _COUNT.fullmatch(name):
                 raise BlockBug(f"the block reported {name[:64]!r}: a count is named by up to 64 letters, digits and _")
+            if name in OWN_COUNTS:
+                raise BlockBug(f"the block reported {name!r}, which the engine counts itself: take another name")
         attempt.report(**counts)
         if len(attempt.stats) > _MOST_COUNTS or max(attempt.stats.values(), default=0) > _HIGHEST_COUNT:
             attempt.stats.clear()

@@ -10,6 +10,7 @@ from probes import Chain, Outputs, Probe, Rows, Statuses, Yields, owner_of
 
 from agentflow.blocks.base import Context
 from agentflow.engine.statuses import ReviewStatus
+from agentflow.engine.verdict import OWN_COUNTS
 from agentflow.engine.waits import ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
 from agentflow.errors import AlreadyEnded, Conflict, NotFound, TooMany, Transient
 from agentflow.ids import new_id, new_token
@@ -600,6 +601,40 @@ def test_what_a_block_reports_is_shown_and_adds_up_over_attempts(
     assert (shown["stats"]["input_tokens"], shown["stats"]["llm_calls"], shown["stats"]["cost"]) == (20, 2, 2)
     assert finalise(run_id)
     assert api.get(f"/api/v1/runs/{run_id}").json["stats"]["input_tokens"] == 20
+
+
+@pytest.mark.parametrize("name", sorted(OWN_COUNTS))
+def test_a_block_cannot_report_what_the_engine_counts(
+    probe: Probe, chain: Chain, statuses: Statuses, rows: Rows, name: str
+) -> None:
+    def reports(inputs: Any, context: Context) -> Yields:
+        context.report(**{name: 7})
+        yield "value", 1
+
+    run_id = chain(probe(reports))
+    execute(run_id, 0, 1)
+    assert statuses(run_id) == {"0/1": "FAILED block"}
+    assert finalise(run_id)
+    ((stats, error),) = rows("SELECT stats, error FROM runs WHERE id = :run", run=run_id)
+    assert "which the engine counts itself" in error
+    assert (stats["node_count"], stats["node_error_count"], stats["leftover_count"]) == (1, 1, 0)
+
+
+def test_all_that_the_engine_counts_is_kept_from_blocks(probe: Probe, chain: Chain, api: Any, rows: Rows) -> None:
+    def sleeps(inputs: Any, context: Context) -> Yields:
+        if context.resumed is None:
+            yield Timer(60)
+        context.report(tokens=1)
+
+    run_id = chain(probe(sleeps))
+    execute(run_id, 0, 1)
+    hurry(rows)
+    assert due(run_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    (shown,) = api.get(f"/api/v1/runs/{run_id}/nodes").json["items"]
+    counted = shown["stats"].keys() | api.get(f"/api/v1/runs/{run_id}").json["stats"].keys()
+    assert counted - OWN_COUNTS == {"tokens", "cost"}
 
 
 def test_attempts_count_tries_and_not_waits(probe: Probe, chain: Chain, api: Any, rows: Rows) -> None:
