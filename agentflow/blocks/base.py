@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, field
 from functools import cache
 from logging import Logger, LoggerAdapter
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Final, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -30,6 +30,10 @@ from agentflow.graph.settings import RetryPolicy
 
 Yields = Iterator[tuple[str, Any] | Wait] | AsyncIterator[tuple[str, Any] | Wait]
 """What `run` returns: a plain or an async generator of (pin, value), with a `Wait` as its last item if it waits."""
+
+WORK_SECONDS: Final = 60.0
+"""The timeout of blocks that read, search or take apart what graphs bring: nothing of theirs waits for anybody, so what
+takes longer is too much work, and must not hold a worker for an hour."""
 
 _NO_GRAPH = UUID(int=0)
 

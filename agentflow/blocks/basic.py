@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.coercion import coerce
 
@@ -98,6 +98,7 @@ class UniversalTypeConverter(Block):
     id = "95d1b990-ce13-4d88-9737-ba5c2070c97b"
     name = "UniversalTypeConverter"
     description = "Turns a value into a text, a number, a truth value, a list or a dictionary."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         value: Any = Field(description="The value.")

@@ -3,8 +3,9 @@
 Python takes True for 1, which JSON does not; and numbers often arrive as texts.
 """
 
-import math
 from typing import Any
+
+from agentflow.graph.numerals import number_in
 
 
 def same(first: Any, second: Any) -> bool:
@@ -20,12 +21,5 @@ def same(first: Any, second: Any) -> bool:
 
 def number_if_numeric(value: Any) -> Any:
     """A text that means a number, as that number (whole ones exactly); anything else as it is."""
-    if not isinstance(value, str) or "_" in value:
-        return value
-    for kind in (int, float):
-        try:
-            number = kind(value)
-        except ValueError:
-            continue
-        return value if math.isnan(number) else number
-    return value
+    number = number_in(value) if isinstance(value, str) else None
+    return value if number is None or number != number else number  # NaN equals nothing

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.texts import json_value
 
@@ -40,6 +40,7 @@ class FindInDictionary(Block):
     id = "0e50422c-6dee-4145-83d6-3a5a392f65de"
     name = "FindInDictionary"
     description = "Looks up a key in a dictionary, an index in a list, or a key in every dictionary of a list."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         input: Any = Field(description="A dictionary, a list, or the JSON text of either.")

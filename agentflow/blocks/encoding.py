@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 
 _ESCAPE: Final = re.compile(
@@ -24,6 +24,7 @@ class TextEncoder(Block):
     name = "TextEncoder"
     description = "Writes line ends, tabs, backslashes and all characters beyond ASCII as escape sequences."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text.")
@@ -47,6 +48,7 @@ class TextDecoder(Block):
     name = "TextDecoder"
     description = r"Replaces escape sequences such as \n, \" and \u20ac by the characters that they stand for."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text with escape sequences.")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 
 _NAMES: Final = {
     "html": ("html", "htm"),
@@ -36,6 +36,7 @@ class CodeExtraction(Block):
     name = "CodeExtraction"
     description = "Takes the fenced code out of a text, each language along its own output."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text, with code such as ```python … ``` in it.")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.contents import content_of
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
@@ -58,6 +58,7 @@ class FileRead(Block):
     categories = ("TEXT",)
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         file_input: str = Field(description=A_FILE)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.texts import json_value, without_mark
 
@@ -19,6 +19,7 @@ class StepThroughItems(Block):
     description = "Gives out the items of a list or dictionary one by one, each with its index or key."
     categories = ("LOGIC",)
     for_each = ("item", "key")
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         items: list[Any] = Field([], description="A list.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 
 Items = list[Any]
@@ -22,6 +22,7 @@ class ConcatenateLists(Block):
     id = "3cf9298b-5817-4141-9d80-7c2cc5199c8e"
     name = "ConcatenateLists"
     description = "Puts several lists one behind the other, on wish without repetitions and nulls."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         lists: list[Items | None] = Field(description="The lists.")
@@ -58,6 +59,7 @@ class FlattenList(Block):
     id = "cc45bb0f-d035-4756-96a7-fe3e36254b4d"
     name = "FlattenList"
     description = "Replaces the lists in a list by their items, through all levels or a number of them."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         nested_list: Items = Field(description="The list.")
@@ -159,6 +161,7 @@ class ListDifference(Block):
     id = "05309873-9d61-447e-96b5-b804e2511829"
     name = "ListDifference"
     description = "Gives out the items of one list that are not in another; or those that are in only one of the two."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         list_a: Items = Field(description="The list.")
@@ -188,6 +191,7 @@ class ListIntersection(Block):
     id = "b6eb08b6-dbe3-411b-b9b4-2508cb311a1f"
     name = "ListIntersection"
     description = "Gives out what two lists have in common, each item once, in the order of the first."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         list_a: Items = Field(description="The first list.")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.comparing import same
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
@@ -109,6 +109,7 @@ class RemoveFromList(Block):
     id = "d93c5a93-ac7e-41c1-ae5c-ef67e6e9b826"
     name = "RemoveFromList"
     description = "Removes an item from a list, by its index or by its value (the first that equals it)."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         list: Items = Field(description="The list.")
@@ -178,6 +179,7 @@ class FindInList(Block):
     id = "5e2c6d0a-1e37-489f-b1d0-8e1812b23333"
     name = "FindInList"
     description = "Finds the first item of a list that equals a value."
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         list: Items = Field(description="The list.")

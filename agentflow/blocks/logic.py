@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.comparing import number_if_numeric, same
 from agentflow.errors import BadInput
 from agentflow.graph.coercion import coerce
@@ -37,6 +37,7 @@ class Condition(Block):
         "Compares two values and goes on along the yes or the no output. Texts that mean numbers count as such."
     )
     categories = ("LOGIC",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         value1: Any = Field(description="The first value.")
@@ -91,6 +92,7 @@ class IfInputMatches(Block):
         "Goes on along the yes output if the input equals a value, which is first turned into the input's type."
     )
     categories = ("LOGIC",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         input: Any = Field(description="The value to look at.")

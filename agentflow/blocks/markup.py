@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.texts import without_mark
 
@@ -35,6 +35,7 @@ class XMLParser(Block):
     name = "XMLParser"
     description = "Reads a text with tags, as language models write them, into dictionaries and lists."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         input_xml: str = Field(description="The text, such as <a><b>1</b></a>.")

@@ -14,6 +14,7 @@ from agentflow import clock
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
+from agentflow.graph.numerals import number_in
 
 _TRIGGER = "Any text: when it comes, the time is told."
 _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in which time zone."
@@ -174,10 +175,9 @@ def _written(moment: datetime, pattern: str) -> str:
 
 
 def _days_before(moment: datetime, offset: int | str) -> datetime:
-    try:
-        days = int(offset or 0)
-    except ValueError:
-        raise BadInput("offset: a whole number of days is needed") from None
+    days = number_in(offset) if isinstance(offset, str) and offset else offset or 0
+    if not isinstance(days, int):
+        raise BadInput("offset: a whole number of days is needed")
     try:
         return moment - timedelta(days=days)
     except OverflowError:

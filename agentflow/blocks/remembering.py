@@ -58,7 +58,7 @@ class RetrieveInformation(Block):
     class Input(BlockInput):
         key: str = Field(min_length=1, description="The key.")
         scope: Scope = Field(Scope.WITHIN_AGENT, description=_SCOPE)
-        default_value: Any = Field(None, description="What to give out where nothing is kept, or something empty.")
+        default_value: Any = Field(None, description="What to give out where nothing is kept.")
 
     class Output(BlockOutput):
         value: Any = Field(description="What was kept, or the default.")
@@ -73,7 +73,7 @@ class RetrieveInformation(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         kept = context.memory.get(_full_key(inputs.key, inputs.scope, context))
-        yield "value", kept if kept or inputs.default_value is None else inputs.default_value
+        yield "value", inputs.default_value if kept is None else kept
 
 
 def _full_key(key: str, scope: Scope, context: Context) -> str:

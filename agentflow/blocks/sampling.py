@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import Field
 
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
+from agentflow.graph.numerals import number_in
 
 Items = list[Any]
 
@@ -40,6 +41,7 @@ class DataSampling(Block):
     categories = ("LOGIC",)
     depends_on = frozenset({Dependence.CHANCE})
     cacheable = True  # with a seed
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         data: list[Any] | dict[str, Any] = Field(description="The items; a dictionary counts as one item.")
@@ -167,8 +169,9 @@ def _weighted(items: Items, inputs: DataSampling.Input, chance: random.Random) -
 
 
 def _weight(place: int, value: Any) -> float:
+    number: Any = number_in(value) if isinstance(value, str) else value
     try:
-        weight = float(value)
+        weight = float(number)
     except (TypeError, ValueError, OverflowError):
         weight = -1.0
     if not 0 <= weight < math.inf:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from agentflow.blocks import comma_separated, workbooks
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.blocks.comma_separated import Marks
 from agentflow.blocks.contents import content_of
 from agentflow.blocks.files import A_FILE
@@ -40,6 +40,7 @@ class ReadSpreadsheet(Block):
     former_outputs = {"all_data": "rows"}
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         contents: str | None = Field(None, description="The table as CSV text, if it is in no file.")

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from agentflow.blocks import templates
-from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
+from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
 
@@ -60,6 +60,7 @@ class CombineTexts(Block):
     description = "Joins several texts into one, with a delimiter between them."
     categories = ("TEXT",)
     former_inputs = {f"input{place + 1}": f"input_$_{place}" for place in range(10)}
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         input: list[str] = Field(description="The texts.")
@@ -84,6 +85,7 @@ class TextSplit(Block):
     name = "TextSplit"
     description = "Splits a text at a delimiter."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text.")
@@ -114,6 +116,7 @@ class TextReplace(Block):
     name = "TextReplace"
     description = "Replaces every occurrence of a text within another."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text to change.")
@@ -139,6 +142,7 @@ class WordCharacterCount(Block):
     name = "WordCharacterCount"
     description = "Counts the words and the characters of a text."
     categories = ("TEXT",)
+    timeout = WORK_SECONDS
 
     class Input(BlockInput):
         text: str = Field(description="The text.")

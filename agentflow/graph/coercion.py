@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.errors import PydanticUserError
 
+from agentflow.graph.numerals import number_in
 from agentflow.texts import without_mark
 
 Result = tuple[Any, bool]
@@ -111,14 +112,7 @@ def _number(value: Any) -> int | float | None:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, _SIZED):
         return len(value)
-    if not isinstance(value, str):
-        return None
-    for parse in (int, float):  # int first: a float would lose the digits of a large one
-        try:
-            return parse(value)
-        except ValueError:
-            continue
-    return None
+    return number_in(value) if isinstance(value, str) else None
 
 
 def _to_bool(value: Any) -> Result:

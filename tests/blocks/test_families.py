@@ -108,3 +108,18 @@ def test_a_dropdowns_options_do_not_restrict_its_value() -> None:
 def test_the_tenth_thousandth_item_is_still_stepped_through() -> None:
     outputs = run("StepThroughItems", items=list(range(10_000)))
     assert outputs[-2:] == [("item", 9999), ("key", 9999)]
+
+
+PARSES_OR_MATCHES = [
+    "AgentOutput", "CodeExtraction", "CombineTexts", "Condition", "DataSampling", "ExtractTextInformation", "FileRead",
+    "FillTextTemplate", "FindInDictionary", "FindInList", "FlattenList", "IfInputMatches", "ListDifference",
+    "ListIntersection", "MatchTextPattern", "ReadSpreadsheet", "RemoveFromList", "StepThroughItems", "TextDecoder",
+    "TextEncoder", "TextReplace", "TextSplit", "UniversalTypeConverter", "WordCharacterCount", "XMLParser",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARSES_OR_MATCHES)
+def test_what_parses_templates_or_matches_holds_no_worker_for_an_hour(name: str) -> None:
+    timeout = registry.by_name(name).timeout
+    assert timeout is not None
+    assert timeout <= 60

@@ -62,9 +62,10 @@ def test_the_keys_are_those_of_the_format(notebook: Notebook) -> None:
     assert notebook.pages == {f"agent#{UUID(int=1)}#k": 1, "global#k": 2}
 
 
-@pytest.mark.parametrize(
-    ("kept", "default", "found"), [(0, 5, 5), ("", "d", "d"), (0, None, 0), (False, None, False), (1, 5, 1), (0, 0, 0)]
-)
-def test_something_empty_gives_way_to_a_default(kept: Any, default: Any, found: Any, notebook: Notebook) -> None:
+@pytest.mark.parametrize("kept", [0, "", False, [], {}, 1, "x", [None]])
+@pytest.mark.parametrize("default", [None, 5, "d"])
+def test_only_nothing_gives_way_to_a_default(kept: Any, default: Any, notebook: Notebook) -> None:
     keep(of_graph(1, notebook), "k", kept)
-    assert recall(of_graph(1, notebook), "k", default_value=default) is found
+    assert recall(of_graph(1, notebook), "k", default_value=default) is kept
+    keep(of_graph(1, notebook), "k", None)
+    assert recall(of_graph(1, notebook), "k", default_value=default) is default
