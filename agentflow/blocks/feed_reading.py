@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -84,10 +85,16 @@ def main() -> None:
     feed = feedparser.parse(sys.stdin.buffer.read(), response_headers=headers)
     if not feed.get("version"):
         sys.exit(_NO_FEED)
-    json.dump([_entry(item) for item in feed["entries"][:MAX_ENTRIES]], sys.stdout)
+    json.dump(_entries(feed["entries"][:MAX_ENTRIES]), sys.stdout)
 
 
-def _entry(item: Any) -> dict[str, Any]:
+def _entries(items: list[Any]) -> list[dict[str, Any]]:
+    """Some feeds give one id to several entries: what else they say tells those apart then, so that none is lost."""
+    alike = Counter(str(item.get("id") or item.get("link") or "") for item in items)
+    return [_entry(item, alike[str(item.get("id") or item.get("link") or "")] == 1) for item in items]
+
+
+def _entry(item: Any, id_tells: bool) -> dict[str, Any]:
     labels = [tag.get("term") or tag.get("label") for tag in item.get("tags") or []]
     entry = {
         "title": item.get("title") or "",
@@ -96,7 +103,10 @@ def _entry(item: Any) -> dict[str, Any]:
         "author": item.get("author") or "",
         "categories": [label for label in labels if label],
     }
-    named = str(item.get("id") or entry["link"]) or f"{entry['title']}\n{entry['description']}"
+    named = str(item.get("id") or entry["link"])
+    if not (named and id_tells):
+        said = (named, entry["title"], entry["description"])
+        named = "\n".join(str(part) for part in said if part)
     name = sha256(named.encode("utf-8", "replace")).hexdigest()[:NAME_LENGTH]
     return {**entry, "name": name, "time": _time(item)}
 

@@ -105,6 +105,25 @@ def later(wait: Timer | None) -> Resumed:
     return Resumed("timer", state=loads(dumps(wait.state)))
 
 
+def test_entries_of_one_id_are_told_apart_by_what_they_say(paper: Paper) -> None:
+    def one(title: str) -> str:
+        return f"<item><title>{title}</title><guid>same</guid><pubDate>{ago(5)}</pubDate></item>"
+
+    paper.print_rss(one("a"), one("b"), one("a"))
+    entries, _, wait = look(paper)
+    assert entries == ["a", "b"]
+    paper.print_rss(one("c"), one("a"), one("b"))
+    assert look(paper, later(wait))[0] == ["c"]
+
+
+@pytest.mark.parametrize("written", ["windows-1251", "utf-8-sig", "utf-16"])
+def test_a_feed_is_read_in_what_it_is_written_in(paper: Paper, written: str) -> None:
+    said = "windows-1251" if written == "windows-1251" else "utf-8"
+    rss = f'<rss version="2.0"><channel><title>t</title>{item("Привет")}</channel></rss>'
+    paper.body = f'<?xml version="1.0" encoding="{said}"?>{rss}'.encode(written)
+    assert look(paper)[0] == ["Привет"]
+
+
 def test_an_entry_has_all_that_the_feed_tells(paper: Paper) -> None:
     paper.body = b"""<?xml version="1.0" encoding="utf-8"?><rss version="2.0"><channel><title>t</title><item>
         <title>A &amp; B</title><link>http://news.test/1</link><guid>1</guid><author>ann@news.test (Ann)</author>
