@@ -76,7 +76,8 @@ def failure(error: BaseException) -> Failed:
 
 def reported(value: Any) -> Failed:
     """The outcome for a block that yielded `value` on its pin `error`."""
-    return _failed("block", "block", spoken(value) or "the block reported an error without a message")
+    told = "" if value is None else spoken(value)
+    return _failed("block", "block", told or "the block reported an error without a message")
 
 
 def _failed(kind: FailureKind, reason: str, message: str) -> Failed:

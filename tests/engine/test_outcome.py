@@ -86,6 +86,7 @@ def test_what_is_no_bug_of_the_block_has_no_traceback(error: Exception) -> None:
         ({"code": 7}, "{'code': 7}"),
         (7, "7"),
         ("", "the block reported an error without a message"),
+        (None, "the block reported an error without a message"),
         (_Loud(), "(its text cannot be had: RuntimeError)"),
         ("a\x00b", f"a{SUBSTITUTE}b"),
     ],
