@@ -6,7 +6,7 @@ with an unknown block have no pins. What is wrong is reported by `validation`.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.feedback import feedback_pins
@@ -105,7 +105,16 @@ def output_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
     return {ERROR_PIN: PinSpec(ERROR_PIN, str), **schema_pins(node, "output_schema")}
 
 
-def schema_pins(node: Node, key: str) -> dict[str, PinSpec]:
+class HasLiterals(Protocol):
+    """A node of a document, or of a plan."""
+
+    @property
+    def block_id(self) -> str: ...
+    @property
+    def input_default(self) -> dict[str, Any]: ...
+
+
+def schema_pins(node: HasLiterals, key: str) -> dict[str, PinSpec]:
     """The pins that the JSON Schema in `node.input_default[key]` describes; none where it is not one."""
     schema = node.input_default.get(key)
     required = schema.get("required") if isinstance(schema, dict) else None

@@ -1,4 +1,7 @@
-"""What of a graph must not go out with it? Secrets: by what blocks declare, and by what names say.
+"""The one rule for what is secret: by what blocks declare, by what a sub-graph's own schemas say, and by names.
+
+Exports leave it out (`without_secrets`), views, events and logs show `HIDDEN` in its place (`hidden_inputs`,
+`hidden_output`), and messages of errors are searched for it (`secret_texts`).
 
 A block marks a pin secret, or a part of a pin's value, in its JSON Schema. Names tell of secrets anywhere: in literals,
 in headers, in what other systems wrote beside. They are read word by word, so that `api_key`, `dbPassword` and
@@ -6,16 +9,17 @@ in headers, in what other systems wrote beside. They are read word by word, so t
 its owner can give it again, and nobody can take it back.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.coercion import coerce
 from agentflow.graph.model import AGENT_BLOCK, Node
 from agentflow.graph.pins import split
-from agentflow.graph.wiring import schema_pins
+from agentflow.graph.wiring import HasLiterals, schema_pins
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _SECRET_WORDS: Final = frozenset(
@@ -29,20 +33,91 @@ _COUNTING_WORDS: Final = frozenset(
 )
 """With these in its name, a number is a number: `token_limit`."""
 
+_MARKS: Final = ("secret", "credentials_provider", "password")
+"""Without any of these in it, a schema marks nothing."""
+
+_ANY_TEXT: Final = "-"
+
 _SCHEMAS: Final = ("input_schema", "output_schema")
 
 Schema = Mapping[str, Any]
+
+HIDDEN: Final = "**********"
+"""What is shown in the place of a secret."""
+
+_NAMES: Final = re.compile(r'"([^"\\]{1,200})"\s*:')
+
+_NAMING: Final = frozenset({"provider", "type", "id", "title"})
+"""What of a credential only says which one is meant."""
+
+_SHORTEST: Final = 4
+"""Characters of a secret that is looked for in a message: a shorter one is in every other word."""
 
 
 def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
     """The literals of `node` that may go out. `spec`: its block; None: it is not known, and only names tell."""
     if node.block_id == AGENT_BLOCK or (spec is not None and spec.kind is BlockKind.AGENT):
         return _of_sub_graph(node)
-    hidden = {name for name, pin in spec.inputs.items() if pin.secret or _hides(pin.schema)} if spec else set()
-    if _is_secret_input(node.input_default, spec):
-        hidden.add("value")
-    schemas = {name: pin.schema for name, pin in spec.inputs.items()} if spec else {}
+    schemas, hidden = _rules(node, spec, "input_schema")
     return dict(_shown_pins(node, schemas, hidden))
+
+
+def hidden_inputs(node: HasLiterals, spec: BlockSpec | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """`inputs` of `node`, by pin, as they may be shown."""
+    schemas, hidden = _rules(node, spec, "input_schema")
+    shown = {pin: _hidden_value(pin, value, schemas, hidden) for pin, value in inputs.items()}
+    if spec is not None and spec.kind is BlockKind.AGENT:
+        shown |= {name: _without_defaults(inputs[name]) for name in _SCHEMAS if name in inputs}
+    return shown
+
+
+def hidden_output(node: HasLiterals, spec: BlockSpec | None, pin: str, value: Any) -> Any:
+    """`value`, which `node` gave on `pin`, as it may be shown."""
+    schemas, hidden = _rules(node, spec, "output_schema")
+    return _hidden_value(pin, value, schemas, hidden)
+
+
+def hides_output(node: HasLiterals, spec: BlockSpec | None, pin: str) -> bool:
+    """Whether nothing of what `node` gives on `pin` may be shown."""
+    return bool(hidden_output(node, spec, pin, _ANY_TEXT) == HIDDEN)
+
+
+def hidden_entry(name: str, value: Any) -> Any:
+    """A value that goes by a name (a run's input), as it may be shown."""
+    return _hidden_value(name, value, {}, set())
+
+
+def secret_texts(node: HasLiterals, spec: BlockSpec | None, inputs: Mapping[str, Any]) -> set[str]:
+    """The texts within `inputs` of `node` that may not be shown, as they might be quoted."""
+    found: set[str] = set()
+    for pin, shown in hidden_inputs(node, spec, inputs).items():
+        _collect(inputs[pin], shown, found)
+    return found
+
+
+def texts(value: Any) -> set[str]:
+    """All texts within a value that is secret as a whole, as they might be quoted."""
+    found: set[str] = set()
+    _collect(value, HIDDEN, found)
+    return found
+
+
+def hidden_preview(text: str) -> str:
+    """The beginning of a value's JSON text, as it may be shown: not at all, where a name in it tells of a secret."""
+    return HIDDEN if any(is_secret_name(name) for name in _NAMES.findall(text)) else text
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """`text` with `HIDDEN` in the place of each of `secrets`, also as JSON or Python would quote them."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        for quoted in {
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            repr(secret)[1:-1],
+        }:
+            text = text.replace(quoted, HIDDEN)
+    return text
 
 
 def without_secret_entries(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +153,73 @@ def _is_secret_input(literals: Mapping[str, Any], spec: BlockSpec | None) -> boo
     return says_secret(literals) or _is_secret(str(literals.get("name")), literals.get("value"))
 
 
+def _rules(
+    node: HasLiterals, spec: BlockSpec | None, side: Literal["input_schema", "output_schema"]
+) -> tuple[dict[str, Schema], set[str]]:
+    """The schemas of a node's pins, and those pins of which nothing may be shown."""
+    if spec is not None and spec.kind is BlockKind.AGENT:
+        own = {name: pin.schema for name, pin in schema_pins(node, side).items()}
+        schemas: dict[str, Schema] = {**own, "inputs": {"properties": own}} if side == "input_schema" else dict(own)
+        return schemas, {name for name, schema in own.items() if _hides(schema)}
+    pins = {} if spec is None else spec.inputs if side == "input_schema" else spec.outputs
+    hidden = {name for name, pin in pins.items() if pin.secret or _hides(pin.schema)}
+    if _is_secret_input(node.input_default, spec):
+        # What an input node takes and gives is the secret, all of it; an output node gives its name beside.
+        hidden |= (
+            {"value"} if side == "input_schema" else {name for name in pins if name != "name"} | {"output", "result"}
+        )
+    return {name: pin.schema for name, pin in pins.items()}, hidden
+
+
+def _hidden_value(pin: str, value: Any, schemas: Mapping[str, Schema], hidden: Collection[str]) -> Any:
+    base, steps = split(pin)
+    if value is None:
+        return None
+    if base in hidden or any(_is_secret(name, value) for name in (base, *(step.part for step in steps))):
+        return HIDDEN
+    schema: Schema = {} if steps else schemas.get(base, {})
+    if not (_names_secrets(value) or any(mark in str(schema) for mark in _MARKS)):
+        return value
+    try:
+        return _shown(value, schema, schema.get("$defs", {}), HIDDEN)
+    except RecursionError:  # deeper than we can follow: when in doubt it is withheld
+        return HIDDEN
+
+
+def _names_secrets(value: Any) -> bool:
+    """Whether a name at any depth of `value` tells of a secret."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            if any(is_secret_name(str(name)) for name in one):
+                return True
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return False
+
+
+def _collect(value: Any, shown: Any, found: set[str]) -> None:
+    """The texts of `value` that are not in `shown`, which is the same with `HIDDEN` in some places."""
+    waiting = [(value, shown)]
+    while waiting:
+        value, shown = waiting.pop()
+        whole = shown == HIDDEN
+        if isinstance(value, Mapping):
+            waiting += [
+                (entry, HIDDEN if whole else shown[key])
+                for key, entry in value.items()
+                if not (whole and key in _NAMING)
+            ]
+        elif isinstance(value, list | tuple):
+            waiting += [(entry, HIDDEN if whole else shown[place]) for place, entry in enumerate(value)]
+        elif whole and value != HIDDEN and not isinstance(value, bool) and value is not None:
+            text = str(value)
+            if len(text) >= _SHORTEST:
+                found.add(text)
+
+
 def _of_sub_graph(node: Node) -> dict[str, Any]:
     """Of a node that runs another graph: its pins are those of its own schema, and its literals stand in `inputs`."""
     own = {name: pin.schema for name, pin in schema_pins(node, "input_schema").items()}
@@ -110,19 +252,21 @@ def _shown_pins(node: Node, schemas: Mapping[str, Schema], hidden: set[str]) -> 
             yield pin, _shown(value, {} if steps else schema, schema.get("$defs", {}))
 
 
-def _shown(value: Any, schema: Schema, definitions: Schema) -> Any:
-    """`value`, of that schema, without its secret entries."""
+def _shown(value: Any, schema: Schema, definitions: Schema, instead: str | None = None) -> Any:
+    """`value`, of that schema, without its secret entries, or with `instead` in their place."""
     if isinstance(value, list):
         items = [part["items"] for part in _alternatives(schema, definitions) if isinstance(part.get("items"), dict)]
-        return [_shown(item, {"anyOf": items}, definitions) for item in value]
+        return [_shown(item, {"anyOf": items}, definitions, instead) for item in value]
     if not isinstance(value, Mapping):
         return value
     alternatives = list(_alternatives(schema, definitions))
     shown = {}
     for key, entry in value.items():
         own = {"anyOf": list(_entry_schemas(key, alternatives))}
-        if not (_is_secret(key, entry) or _hides(own, definitions)):
-            shown[key] = _shown(entry, own, definitions)
+        if not (_is_secret(str(key), entry) or _hides(own, definitions)):
+            shown[key] = _shown(entry, own, definitions, instead)
+        elif instead is not None:
+            shown[key] = None if entry is None else instead
     return shown
 
 

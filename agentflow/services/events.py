@@ -11,7 +11,7 @@ from agentflow import clock
 from agentflow.engine.codec import loads
 from agentflow.errors import Malformed
 from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.plan import Plan
+from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.events import EventOutput, RunEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
@@ -124,7 +124,7 @@ def _event(plan: Plan, row: AnyRow, given: dict[tuple[int, int], list[EventValue
     if row.first is not None and row.stored:
         end = row.first + row.stored
         outputs = [
-            EventOutput.model_validate(_shown(value, secrecy.hides_output(node, value.pin)))
+            EventOutput.model_validate(_shown(value, node))
             for value in given.get((row.node, row.idx), ())
             if row.first <= value.ordinal < end
         ]
@@ -143,9 +143,7 @@ def _event(plan: Plan, row: AnyRow, given: dict[tuple[int, int], list[EventValue
     )
 
 
-def _shown(value: EventValue, hidden: bool) -> dict[str, Any]:
-    if hidden:
-        return {"pin": value.pin, "value": secrecy.HIDDEN}
-    if value.text is None:
+def _shown(value: EventValue, node: PlanNode) -> dict[str, Any]:
+    if value.text is None and not secrecy.hides_output(node, value.pin):
         return {"pin": value.pin, "truncated": True}
-    return {"pin": value.pin, "value": loads(value.text)}
+    return {"pin": value.pin, "value": secrecy.hide_output(node, value.pin, loads(value.text or '"-"'))}

@@ -18,11 +18,11 @@ from agentflow.services.plans import plan_of
 from agentflow.services.runs import find
 from agentflow.settings import settings
 from agentflow.storage import node_views
-from agentflow.storage.node_views import Budget, Key, Value
+from agentflow.storage.node_views import Budget, Key, Source, Value
 from agentflow.storage.run_views import AnyRow
 from agentflow.storage.runs import static_values
 
-_Delivered = dict[str, tuple[int, Value]]
+_Delivered = dict[str, tuple[Source, Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +119,18 @@ def _fed(node: PlanNode) -> set[str]:
 
 
 def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    arrived = {
-        pin: secrecy.HIDDEN if source >= 0 and secrecy.is_secret_input(plan.nodes[source]) else values.shown(value)
-        for pin, (source, value) in delivered.items()
-    }
+    arrived = {pin: _hidden(plan, source) or values.shown(value) for pin, (source, value) in delivered.items()}
     mask = masks.get(node.id, {})
     try:
         collected = collect(node, arrived, mask)
     except BadInput:  # the node execution has failed for it; what arrived is shown as it is
         collected = {**node.input_default, **arrived, **mask}
     return secrecy.hide_inputs(node, collected)
+
+
+def _hidden(plan: Plan, source: Source) -> str | None:
+    """What is shown of a value that a secret place gave; None: the value. (A run's inputs are judged where they go.)"""
+    return secrecy.HIDDEN if source.node >= 0 and secrecy.hides_output(plan.nodes[source.node], source.pin) else None
 
 
 def _view(
@@ -143,7 +145,7 @@ def _view(
     node = plan.nodes[row.node]
     outputs: dict[str, list[Any]] = {}
     for pin, value in given:
-        outputs.setdefault(pin, []).append(secrecy.HIDDEN if secrecy.hides_output(node, pin) else values.shown(value))
+        outputs.setdefault(pin, []).append(secrecy.hide_output(node, pin, values.shown(value)))
     return NodeExecutionView(
         id=f"{node.id}/{row.idx}",
         node_id=node.id,

@@ -1,24 +1,24 @@
-"""Which values must nobody see again? Those of pins that their block marks secret, and of input and output nodes that
-are marked so.
+"""Where the one rule for what is secret (`graph/withholding.py`) meets plans and installed blocks.
 
-They are stored, because blocks need them, and hidden in every view: runs, node executions, outputs and events.
+Secrets are stored, because blocks need them, and hidden in every view: runs, node executions, events, and in the
+messages of errors. The outputs of a run are what it is for: only those of output nodes that are marked secret are
+hidden.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agentflow.blocks.registry import catalogue
+from agentflow.graph import withholding
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.withholding import HIDDEN as HIDDEN  # what is shown in the place of a secret
+from agentflow.graph.withholding import redacted as redacted
 from agentflow.graph.withholding import says_secret
+from agentflow.settings import ProviderCredential
 
-HIDDEN: Final = "**********"
-"""What is shown in the place of a secret."""
-
-
-def is_secret_input(node: PlanNode) -> bool:
-    """Whether the node brings a secret into the graph: then what it takes and what it gives is hidden."""
-    return node.kind is BlockKind.INPUT and says_secret(node.input_default)
+_HEADERS: Final = "headers"
 
 
 def is_secret_output(node: PlanNode) -> bool:
@@ -28,25 +28,59 @@ def is_secret_output(node: PlanNode) -> bool:
 
 def hide_inputs(node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:
     """`inputs` of a node by pin, as they may be shown."""
-    spec = catalogue(node.block_id)
-    secret = {name for name, pin in spec.inputs.items() if pin.secret} if spec else set()
-    if is_secret_input(node) or is_secret_output(node):
-        secret.add("value")
-    if not secret:
-        return inputs
-    return {pin: HIDDEN if base_name(pin) in secret and value is not None else value for pin, value in inputs.items()}
+    return withholding.hidden_inputs(node, catalogue(node.block_id), inputs)
 
 
 def hide_run_inputs(plan: Plan, inputs: dict[str, Any]) -> dict[str, Any]:
     """A run's inputs by name, as they may be shown."""
-    secret = {name for name, nodes in plan.inputs.items() if any(map(is_secret_input, nodes))}
-    return {name: HIDDEN if name in secret else value for name, value in inputs.items()} if secret else inputs
+    secret = {name for name, nodes in plan.inputs.items() if any(says_secret(node.input_default) for node in nodes)}
+    return {
+        name: HIDDEN if name in secret and value is not None else withholding.hidden_entry(name, value)
+        for name, value in inputs.items()
+    }
 
 
 def hides_output(node: PlanNode, pin: str) -> bool:
-    """Whether what the node gives on `pin` is hidden."""
-    if is_secret_input(node) or (is_secret_output(node) and pin != "name"):
-        return True
-    spec = catalogue(node.block_id)
-    declared = spec.outputs.get(base_name(pin)) if spec else None
-    return declared is not None and declared.secret
+    """Whether nothing of what the node gives on `pin` is shown."""
+    return withholding.hides_output(node, catalogue(node.block_id), pin)
+
+
+def hide_output(node: PlanNode, pin: str, value: Any) -> Any:
+    """What the node gave on `pin`, as it may be shown."""
+    return withholding.hidden_output(node, catalogue(node.block_id), pin, value)
+
+
+def fed_in_secret(plan: Plan, node: PlanNode) -> set[str]:
+    """The pins of `node` that a secret may come to by a link."""
+    return {
+        base_name(link.sink_pin)
+        for source in plan.nodes
+        for link in source.links
+        if link.sink == node.number and hides_output(source, link.source_pin)
+    }
+
+
+def hide_fed(plan: Plan, node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:
+    """`inputs` of a node without what secret places of the graph brought to it by a link."""
+    fed = fed_in_secret(plan, node)
+    return {pin: HIDDEN if base_name(pin) in fed and value is not None else value for pin, value in inputs.items()}
+
+
+def secrets_of(plan: Plan, node: PlanNode, inputs: Mapping[str, Any]) -> set[str]:
+    """The texts within what a node execution got that no message may quote."""
+    found = withholding.secret_texts(node, catalogue(node.block_id), inputs)
+    fed = fed_in_secret(plan, node)
+    for pin, value in inputs.items():
+        if base_name(pin) in fed:
+            found |= withholding.texts(value)
+    return found
+
+
+def secrets_of_credentials(credentials: Iterable[ProviderCredential]) -> set[str]:
+    """The texts within the operator's credentials that no message may quote."""
+    found: set[str] = set()
+    for credential in credentials:
+        for name, value in credential.revealed().items():
+            if name == _HEADERS or withholding.is_secret_name(name):
+                found |= withholding.texts(value)
+    return found

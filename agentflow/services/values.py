@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from agentflow.engine.codec import loads
+from agentflow.graph.withholding import hidden_preview
 from agentflow.storage.node_views import Budget, Value
 
 _KIB = 1024
@@ -17,5 +18,5 @@ FULL: Final = Budget(each=16 * _KIB * _KIB, total=32 * _KIB * _KIB, outputs=1000
 def shown(value: Value) -> Any:
     """The value, or {"$truncated": {"bytes": its size, "preview": its first characters}}."""
     if value.text is None:
-        return {"$truncated": {"bytes": value.size, "preview": value.preview}}
+        return {"$truncated": {"bytes": value.size, "preview": hidden_preview(value.preview or "")}}
     return loads(value.text)

@@ -147,10 +147,17 @@ def outputs(session: Session, run_id: UUID, keys: Sequence[Key], budget: Budget)
     return found
 
 
+class Source(NamedTuple):
+    """The node, by number, and its pin that gave a value."""
+
+    node: int
+    pin: str
+
+
 def delivered(
     session: Session, run_id: UUID, pins: Sequence[tuple[int, str, int]], budget: Budget
-) -> dict[Key, dict[str, tuple[int, Value]]]:
-    """What arrived at `pins`, given as (node, pin, idx): per node execution {pin: (source node, value)}."""
+) -> dict[Key, dict[str, tuple[Source, Value]]]:
+    """What arrived at `pins`, given as (node, pin, idx): per node execution {pin: (where from, value)}."""
     if not pins:
         return {}
     asked = (
@@ -168,6 +175,7 @@ def delivered(
             Delivery.idx,
             Delivery.pin,
             Delivery.source_node,
+            Output.pin.label("source_pin"),
             *_within(budget, Output.value, Delivery.node, Delivery.idx, Delivery.pin),
         )
         .select_from(asked)
@@ -191,9 +199,9 @@ def delivered(
             ),
         )
     )
-    found: dict[Key, dict[str, tuple[int, Value]]] = {}
-    for node, idx, pin, source, text, size, preview in rows:
-        found.setdefault(Key(node, idx), {})[pin] = (source, Value(text, size, preview))
+    found: dict[Key, dict[str, tuple[Source, Value]]] = {}
+    for node, idx, pin, source, source_pin, text, size, preview in rows:
+        found.setdefault(Key(node, idx), {})[pin] = (Source(source, source_pin), Value(text, size, preview))
     return found
 
 

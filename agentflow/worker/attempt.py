@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from agentflow.blocks.base import Block, check_output
 from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps, loads
+from agentflow.engine.inputs import collect
 from agentflow.engine.routing import Batch, Router
-from agentflow.errors import BlockBug, EngineError, Unavailable
+from agentflow.errors import BadInput, BlockBug, EngineError, Unavailable
 from agentflow.graph.plan import PlanNode
 from agentflow.logs import log_outage
+from agentflow.services import secrecy
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Claim, Settled
 from agentflow.storage.runs import Ready
@@ -108,6 +111,23 @@ class Attempt:
         for name, count in counts.items():
             if count:
                 self.stats[name] = self.stats.get(name, 0) + count
+
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The texts that nobody may read in a message of this attempt: within its inputs, and the operator's."""
+        mask = self.run.masks.get(self.node.id, {})
+        delivered: dict[str, Any] = {}
+        try:
+            delivered = loads(self.claim.inputs) if self.claim.inputs else {}
+            inputs = collect(self.node, delivered, mask)
+        except (BadInput, ValueError, RecursionError):  # for this it has failed
+            inputs = {**self.node.input_default, **delivered, **mask}
+        own = secrecy.secrets_of(self.run.plan, self.node, inputs)
+        return frozenset(own | secrecy.secrets_of_credentials(settings().credentials.values()))
+
+    def redacted(self, text: str) -> str:
+        """`text`, a message of this attempt, without what is secret."""
+        return secrecy.redacted(text, self.secrets)
 
     def flush_in_background(self) -> None:
         """`flush` for the flusher's thread: what fails there is tried again by the next settle."""

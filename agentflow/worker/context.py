@@ -37,10 +37,7 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
         index=attempt.idx,
         attempt=attempt.claim.attempt,
         idempotency_key=f"{run.run_id}:{node.id}:{attempt.idx}",
-        logger=logging.LoggerAdapter(
-            logging.getLogger(f"agentflow.blocks.{node.block_name}"),
-            {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt},
-        ),
+        logger=_Logger(attempt),
         cancelled=lambda: attempt.interrupts.cause is not None,
         graph_id=run.plan.graph_id,
         resumed=resumed,
@@ -51,6 +48,22 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
         credential=lambda provider: credential_for(node.block_id, provider),
         report=_checked(attempt),
     )
+
+
+class _Logger(logging.LoggerAdapter[logging.Logger]):
+    """A block's logger: says where it runs, and leaves out what is secret there."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        run, node = attempt.run, attempt.node
+        fields = {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt}
+        super().__init__(logging.getLogger(f"agentflow.blocks.{node.block_name}"), fields)
+        self._attempt = attempt
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        if self.isEnabledFor(level):
+            text = str(msg) % args if args else str(msg)
+            more["stacklevel"] = more.get("stacklevel", 1) + 1
+            super().log(level, "%s", self._attempt.redacted(text), **more)
 
 
 class _Memory:

@@ -42,7 +42,7 @@ def error_facts(
         "index": idx,
         "attempt": attempt,
         "reason": reason,
-        "inputs": secrecy.hide_inputs(node, inputs),
+        "inputs": secrecy.hide_fed(run.plan, node, secrecy.hide_inputs(node, inputs)),
     }
 
 

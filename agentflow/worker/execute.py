@@ -242,12 +242,14 @@ def is_stopped(attempt: Attempt) -> bool:
 def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
     """Record the outcome, and do what follows from it. Returns how the task ends; None: well."""
     change = _with_all(attempt, _change(attempt, outcome))
+    if change.error is not None:
+        change = replace(change, error=attempt.redacted(change.error))
     error = change.error if change.status == "FAILED" else None
     change, settled = attempt.settle(change, error)
     if settled is not None and settled.verdict == "landed":
         if change.status == "COMPLETED":
             caching.keep(attempt)
-        trace = outcome.trace if isinstance(outcome, Failed) else None
+        trace = attempt.redacted(outcome.trace) if isinstance(outcome, Failed) and outcome.trace else None
         key = attempt.node.number, attempt.idx
         report(attempt.process, attempt.run, key, attempt.claim.attempt, change, trace)
     return ending(change, settled)
