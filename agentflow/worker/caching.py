@@ -107,5 +107,6 @@ def _depends(spec: BlockSpec, inputs: Any, run: RunContext, node: PlanNode) -> l
     if Dependence.GRAPH in spec.depends_on:
         depends.append([str(plan.graph_id), plan.version, node.id])
     if Dependence.LINKS in spec.depends_on:
-        depends.append(sorted(linked_pins(run, node) or ()))
+        linked = linked_pins(run, node)
+        depends.append(None if linked is None else sorted(linked))
     return depends
