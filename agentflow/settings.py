@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     body_seconds: float = Field(60.0, gt=0, description="Seconds in which a request's headers and body must come.")
     web_threads: int = Field(16, gt=0, description="Threads that serve requests in an API process; none of them waits.")
     max_event_streams: int = Field(8, gt=0, description="Event streams of an API process; an owner gets half of them.")
-    max_block_waits: int = Field(8, gt=0, description="Requests that wait for a block, likewise; further ones get 202.")
+    max_block_waits: int = Field(8, ge=0, description="Requests that wait for a block, likewise; further ones get 202.")
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
 
     # Node executions

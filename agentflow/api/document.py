@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
+from agentflow.services.submissions import MAX_KEY
 
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -57,7 +58,7 @@ _IDEMPOTENCY_KEY: Final = {
     "in": "header",
     "required": False,
     "description": "Sending the same request with the same key again gives the same run.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     "example": "order-4711",
 }
 
@@ -70,7 +71,7 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
             "in": "header",
             "required": False,
             "description": "The id of the last event that was seen: the stream goes on after it.",
-            "schema": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+            "schema": {"type": "string", "pattern": "^([0-9]{1,18}-[0-9]{1,18})?$"},
             "example": "1042-17",
         }
     ],
@@ -187,8 +188,21 @@ def _schemas() -> dict[str, Any]:
                     (model, "validation" if issubclass(model, (Request, graphs.GraphDocument)) else "serialization")
                 )
     _, content = models_json_schema(wanted, ref_template=_SCHEMAS + "{model}")
+    _say_what_keys_may_be(content)
     found: dict[str, Any] = content["$defs"]
     return found
+
+
+def _say_what_keys_may_be(schema: Any) -> None:
+    """pydantic writes a dictionary's pattern of keys so that other keys may come as well, which it does not mean."""
+    if isinstance(schema, dict):
+        patterns = schema.get("patternProperties")
+        if isinstance(patterns, dict) and len(patterns) == 1:
+            ((pattern, values),) = schema.pop("patternProperties").items()
+            schema["propertyNames"] = {**schema.get("propertyNames", {}), "pattern": pattern}
+            schema["additionalProperties"] = values
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _say_what_keys_may_be(inner)
 
 
 if __name__ == "__main__":  # `make check` validates what this prints

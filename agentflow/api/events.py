@@ -43,7 +43,11 @@ api = blueprint("events", "What happens in a run, live.")
 class EventQuery(Request):
     """Where to begin."""
 
-    after: str | None = Field(None, max_length=64, description="The id of an event; `Last-Event-ID` goes before it.")
+    after: str | None = Field(
+        None,
+        pattern=r"^[0-9]{1,18}-[0-9]{1,18}$",
+        description="The id of an event; `Last-Event-ID` goes before it.",
+    )
 
 
 @api.get("/runs/<uuid:run_id>/events", responses={200: RunEvent})

@@ -121,13 +121,16 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(
 """A point in time, in whatever time zone it was given."""
 
 
+_LABEL = r"^[^\x00-\x1f\x7f=]+=[^\x00-\x1f\x7f]*$"
+
+
 class RunListQuery(PageQuery):
     """Which runs."""
 
     status: RunStatus | None = None
     graph_id: UUID | None = None
     parent: UUID | None = Field(None, description="Child runs of this run.")
-    label: list[Annotated[str, Field(max_length=2 * MAX_NAME + 1, pattern=r"^[^\x00]*$")]] = Field(
+    label: list[Annotated[str, Field(max_length=2 * MAX_NAME + 1, pattern=_LABEL)]] = Field(
         [], max_length=MAX_LABELS, description="`name=value`; several must all be there."
     )
     created_after: Moment | None = Field(None, description="With a time zone, as 2026-01-31T12:00:00Z.")

@@ -1,0 +1,54 @@
+"""Whatever openapi.json allows, and what it does not, is sent: the document and what the API does agree."""
+
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from serving import serve, start_serving  # noqa: F401
+
+SECONDS = 30
+"""For each group of phases; the examples and boundary values take as long as there are some."""
+
+CONFIGURATION = """
+[generation]
+max-examples = 15
+allow-x00 = true
+
+[checks.positive_data_acceptance]
+# What fits the schema may still be no graph (422), or a state may forbid it (409).
+expected-statuses = ["2xx", 401, 404, 409, 413, 422, 429]
+
+[[operations]]
+include-operation-id = "cancel_runs"
+# A filter that is empty needs `all`, which a schema could say only in a way that no generator of clients understands.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 429]
+
+[[operations]]
+include-operation-id = [
+    "list_graphs", "list_versions", "list_reviews", "list_runs", "list_nodes", "list_outputs", "stream_events",
+]
+# A cursor is opaque: one that no page gave is refused, and no schema can say so.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 429]
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("phases", ["examples,coverage,fuzzing", "stateful"])
+def test_the_api_keeps_to_its_document(serve, key, tmp_path, phases):  # noqa: F811
+    _, url = serve(AGENTFLOW_REQUEST_RATE="100000", AGENTFLOW_MAX_BLOCK_WAITS="0")  # nobody works here
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
+    asked = subprocess.run(
+        [
+            Path(sysconfig.get_path("scripts")) / "schemathesis", "--config-file", tmp_path / "schemathesis.toml",
+            "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}",
+            "--header", "Accept: application/json",  # no event streams: nobody works here, and they would not end
+            "--checks", "all", "--phases", phases, "--max-time", str(SECONDS), "--request-timeout", "30", "--no-color",
+            "--no-shrink", "--continue-on-failure", "--generation-database", "none",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stdout[-20_000:] + asked.stderr
+    assert "No tests were run" not in asked.stdout
