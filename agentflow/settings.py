@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     ready_window: int = Field(1000, gt=0, description="Node executions of a run that are ready or run; others wait.")
     max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; others start as these end.")
     max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
+    max_stored_bytes: int = Field(
+        1024 * _MEBIBYTE, gt=0, description="Bytes of graphs and of what blocks remember that a user may store."
+    )
+    lanes: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="Lanes (comma-separated) that graphs may name beside default, io and cpu; unset: any."
+    )
     max_signals: int = Field(1000, gt=0, description="External events that a run keeps for later.")
     credentials: dict[str, ProviderCredential] = Field(
         {},
@@ -113,7 +119,7 @@ class Settings(BaseSettings):
     # Flower
     flower_auth: str | None = Field(None, description="user:password of the Flower dashboard.")
 
-    @field_validator("http_allow", mode="before")
+    @field_validator("http_allow", "lanes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

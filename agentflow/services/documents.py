@@ -6,16 +6,17 @@ From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from agentflow.blocks import known, registry
 from agentflow.blocks.registry import catalogue
+from agentflow.dispatch.lanes import LANES
 from agentflow.errors import GraphInvalid, Problem, TooLarge
 from agentflow.graph.exchange import modernised, normalised
 from agentflow.graph.former_pins import with_present_pins
@@ -99,7 +100,8 @@ def check(given: Given, *, imported: bool = False) -> tuple[Problem, ...]:
 
 def problems_of(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     """All that is wrong with saving the graph; see `check`."""
-    return tuple(validate(graph, catalogue, imported=imported, names=known.NAMES, block_names=registry.names()))
+    found = validate(graph, catalogue, imported=imported, names=known.NAMES, block_names=registry.names())
+    return (*found, *_lanes(graph, "warning" if imported else "error"))
 
 
 def problems_of_run(
@@ -110,7 +112,17 @@ def problems_of_run(
     Its literals were judged when it was stored: one that does not fit is there because it came with an import, and
     what was forgiven then does not keep the graph from running. It is coerced, as it was where it comes from.
     """
-    return tuple(validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks, imported=True))
+    found = validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks, imported=True)
+    return (*found, *_lanes(graph, "error"))
+
+
+def _lanes(graph: Graph, severity: Literal["error", "warning"]) -> Iterator[Problem]:
+    """The lanes that it names and may not, where the operator says which."""
+    allowed = settings().lanes
+    named = [(None, graph.settings.queue), *((node.id, node.settings.queue) for node in graph.nodes)]
+    for node, lane in named if allowed is not None else ():
+        if lane is not None and lane not in (*LANES, *(allowed or ())):
+            yield Problem(f"settings.queue: graphs may not name the lane '{lane}' here", node, severity=severity)
 
 
 def is_complete(problems: Sequence[Problem]) -> bool:

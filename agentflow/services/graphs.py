@@ -20,7 +20,7 @@ from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
 from agentflow.graph.schemas import credentials_input_schema, describe
 from agentflow.ids import new_id
-from agentflow.services import cursors, documents, plans, sub_graphs
+from agentflow.services import cursors, documents, plans, quota, sub_graphs
 from agentflow.services.plans import document_of
 from agentflow.services.sub_graphs import Placed
 from agentflow.storage import graphs as stored
@@ -55,7 +55,7 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
 
     Raises:
         GraphInvalid: with all problems, and their places.
-        TooLarge: too many nodes.
+        TooLarge: too many nodes, or more than one user may store.
     """
     given = documents.read(document)
     problems = documents.check(given, imported=is_export(document) if imported is None else imported)
@@ -66,6 +66,7 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
     new = _new_version(graph, documents.fingerprint(given.graph), valid)
     stored.create(session, owner_id, graph.id, graph.name, graph.description, new)
     _store_parts(session, owner_id, placed)
+    quota.refuse_beyond(session, owner_id)
     return Saved(graph.id, 1, graph.name, True, problems, valid)
 
 
@@ -146,6 +147,7 @@ def replace(
     new = _new_version(graph, digest, valid)
     stored.add_version(session, graph_id, graph.version, graph.name, graph.description, new)
     _store_parts(session, owner_id, placed)
+    quota.refuse_beyond(session, owner_id)
     return Saved(graph_id, graph.version, graph.name, True, problems, valid)
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps, loads, storable_text
-from agentflow.errors import BadInput
+from agentflow.errors import BadInput, TooLarge
+from agentflow.services import quota
 from agentflow.settings import settings
 from agentflow.storage import memories
 
@@ -26,7 +27,7 @@ def put(session: Session, owner_id: UUID, key: str, value: Any) -> None:
     """Keep `value`; None takes it away.
 
     Raises:
-        BadInput: the key or the value is too large.
+        BadInput: the key or the value is too large, or the owner stores as much as they may.
         BlockBug: the value is not JSON.
     """
     if value is None:
@@ -35,6 +36,10 @@ def put(session: Session, owner_id: UUID, key: str, value: Any) -> None:
     text = dumps(value)
     if len(text.encode()) > settings().max_value_bytes:
         raise BadInput(f"what is to be kept under {key!r} is larger than {settings().max_value_bytes} bytes")
+    try:
+        quota.refuse_to_remember(session, owner_id, len(text))
+    except TooLarge as error:
+        raise BadInput(error.message) from None
     memories.put(session, owner_id, _checked(key), text)
 
 
