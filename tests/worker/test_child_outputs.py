@@ -220,7 +220,7 @@ def test_what_failed_in_a_child_and_is_retried_by_hand_reaches_its_parent_late_b
     while trees.status(run_id) == "FAILED":
         steering.retry(owner_of(trees.rows, run_id), run_id)
         retries += 1
-        assert retries <= 3
+        assert retries <= 6, "a value fails up to three times on its way, and three at its end"
         trees.drive(run_id, chance, late)
     target(retries)
     assert {name: sorted(values) for name, values in trees.given(run_id).items()} == {
