@@ -4,11 +4,13 @@ The child cannot settle any more. The main process gives the lease back at once,
 (or, after an overrun, ends FAILED) without waiting for the lease to run out. Giving back what was settled does nothing.
 """
 
+import logging
 from typing import Any, Final, Literal
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Retry
+from celery.worker import state as celery_state
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -16,6 +18,8 @@ from agentflow.dispatch.publish import KILL_AFTER
 from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway
 from agentflow.worker.keeper import keeper
 from agentflow.worker.shutdown import say_stopping, stopping_was_said
+
+logger = logging.getLogger(__name__)
 
 _UNTIL_DEAD: Final = 30.0
 """Seconds in which a child takes notice of the signal that ends it."""
@@ -50,6 +54,8 @@ class NodeRequest(Request):  # type: ignore[misc]
             )
         if self.killed_for is not None:
             return self._end_killed()
+        if isinstance(error, WorkerLostError) and not celery_state.should_terminate:
+            return self._end_lost(error)
         if isinstance(error, NodeExecutionFailed | NodeExecutionStopped | Retry):
             exc_info.traceback = ""  # of our own `raise`; a block's stands in the log
         if isinstance(error, NodeExecutionStopped):
@@ -65,6 +71,15 @@ class NodeRequest(Request):  # type: ignore[misc]
             self.send_event("task-failed", exception=repr(said), traceback="")
         else:
             self._announce_stopped()
+
+    def _end_lost(self, error: WorkerLostError) -> None:
+        """Its child died by itself: the message goes back, as with Celery, with a line in the log and no traceback."""
+        run_id, node, idx = self.args
+        fields = {"run": run_id, "node": node, "index": idx, "child": self.worker_pid, "error": str(error)}
+        logger.warning("child_lost", extra=fields)
+        task_ready(self)
+        self.reject(requeue=True)
+        self.send_event("task-retried", exception=repr(error), traceback="")
 
     def _announce_stopped(self) -> None:
         self.send_event("task-revoked", terminated=self.killed_for is not None, signum=None, expired=False)

@@ -141,3 +141,13 @@ def test_what_handles_an_error_fails_no_run_but_is_told(fleet: Fleet, events: Ev
     run = fleet.run(graph(nodes, [link("first:error", "out:value")]))
     assert run.status == "COMPLETED"
     until(lambda: len(events("task-failed")) == 1, "the event")
+
+
+def test_one_whose_child_died_is_a_retried_task(
+    fleet: Fleet, events: Events, log_of: Callable[[], str], log: Path
+) -> None:
+    run = fleet.run(graph([node("first", "TestDie", times=1, log=str(log))], []))
+    assert run.status == "COMPLETED"
+    until(lambda: events("task-retried"), "the event")
+    assert log_of().count("child_lost") == 1
+    assert "Traceback" not in log_of()

@@ -60,7 +60,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
         (ending(FAILED, Settled("stopped", [], None, False)), None, [], "acknowledged", "task-revoked"),
         (ending(FAILED, None), None, [], "acknowledged", "task-retried"),
         (postgres_away(OSError("away")), None, [False], "acknowledged", "task-retried"),
-        (WorkerLostError("killed"), None, [False], "rejected True", None),
+        (WorkerLostError("killed"), None, [False], "rejected True", "task-retried"),
         (WorkerLostError("killed"), "overran", [True], "acknowledged", "task-failed"),
         (WorkerLostError("killed"), "stopped", [False], "acknowledged", "task-revoked"),
     ],
