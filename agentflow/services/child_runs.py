@@ -87,11 +87,12 @@ def start_node(session: Session, caller: Caller, node: PlanNode, inputs: Mapping
         BadInput: it cannot run with these inputs, or the runs are nested too deep.
     """
     _refuse_too_deep(caller)
-    document = lone_node(node.block_id, node.input_default, node.settings.model_dump(mode="json"))
-    own = {**caller.masks.get(node.id, {}), **inputs}
+    own = node.settings.model_dump(mode="json", exclude={"compensate_with"})  # which names another node of its graph
+    document = lone_node(node.block_id, node.input_default, own)
+    given = {**caller.masks.get(node.id, {}), **inputs}
     try:
         graph_id = graphs.create_inline(session, caller.owner_id, document, imported=True)  # its literals were judged
-        _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: own})
+        _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: given})
     except GraphInvalid as error:
         raise BadInput(f"{node.title}: {_sentence(error)}") from None
 

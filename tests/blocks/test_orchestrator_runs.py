@@ -55,7 +55,8 @@ def graph(**inputs: Any) -> dict[str, Any]:
                 "block_id": registry.by_name(block).id,
                 "input_default": given[node],
                 "metadata": {"customized_name": node},
-                "settings": {"retry": {"max_failures": 2, "base": 0}},
+                "settings": {"retry": {"max_failures": 2, "base": 0}}
+                | ({"compensate_with": "sum"} if node == "Calculator" else {}),
             }
             for node, block in blocks.items()
         ],
