@@ -118,9 +118,8 @@ RUN_MOVES: Final[frozenset[tuple[RunStatus, RunStatus]]] = frozenset(
         (RunStatus.RUNNING, RunStatus.WAITING),
         (RunStatus.WAITING, RunStatus.RUNNING),
         *((source, target) for source in RUN_OPEN for target in RUN_TERMINAL),
-        # A retry by hand opens an ended run again:
-        (RunStatus.FAILED, RunStatus.RUNNING),
-        (RunStatus.CANCELLED, RunStatus.RUNNING),
+        # A retry by hand opens an ended run again; a child run whose root is at work goes on at once:
+        *((source, target) for source in RUN_RETRIABLE for target in (RunStatus.QUEUED, RunStatus.RUNNING)),
     }
 )
 

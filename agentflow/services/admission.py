@@ -1,9 +1,12 @@
-"""When may a run start whose owner had as many active runs as they may? When another of theirs has ended, or waits."""
+"""Lets runs start whose owner had as many active runs as they may: when another of theirs has ended, or waits.
+
+Submissions look for a place under the same lock (`sql/02_create.sql`); what is retried comes in here.
+"""
 
 import logging
 from uuid import UUID
 
-from agentflow.dispatch import publish
+from agentflow.dispatch import publish, ring_finaliser
 from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
 from agentflow.services.transaction import transaction
@@ -27,5 +30,7 @@ def admit(owner_id: UUID) -> int:
         except Exception:  # recovery rings, and counts that it cannot: it must not keep the others in line
             logger.exception("admitted_not_published", extra={"run": str(run.id)})
             continue
+        if not run.nodes:
+            ring_finaliser(run.id)  # one that was retried may only wait
         publish(plan, run.id, run.priority, [Ready(*key) for key in zip(run.nodes, run.indexes, strict=True)])
     return len(admitted)

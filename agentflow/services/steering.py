@@ -20,7 +20,7 @@ from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Pro
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
-from agentflow.services import documents
+from agentflow.services import admission, documents
 from agentflow.services import runs as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
@@ -79,6 +79,7 @@ def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
     verdict = _retry_tree(tree)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
+    admission.admit(owner_id)
     return _summary(owner_id, run_id)
 
 

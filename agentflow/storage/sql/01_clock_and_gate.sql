@@ -3,10 +3,11 @@
 -- agentflow_now()              the time; a test may move it for its session by `SET agentflow.clock_offset = '1 hour'`
 -- agentflow_gate_shared(run)   claim, settle and release of a node execution hold it, many at a time
 -- agentflow_gate_alone(run)    cancel, finalise and whatever else looks at a run as a whole hold it, one at a time
+-- agentflow_gate_is_free(run)  take it alone if nobody has it; whether that went
 -- agentflow_sink_locks(...)    one writer at a time for each node that values are delivered to
 --
 -- Lock order, everywhere: gate, then the row of the preceding execution, then the own row, then following rows of the
--- same node, then sinks in ascending order. All locks end with the transaction. A gate is never upgraded.
+-- same node, then sinks in ascending order, then the places of an owner's active runs (10_limits.sql). All locks end with the transaction. A gate is never upgraded.
 
 CREATE OR REPLACE FUNCTION agentflow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() + coalesce(nullif(current_setting('agentflow.clock_offset', true), ''), '0')::interval
@@ -18,6 +19,10 @@ $$;
 
 CREATE OR REPLACE FUNCTION agentflow_gate_alone(p_run uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
     SELECT pg_advisory_xact_lock(uuid_hash_extended(p_run, 0))
+$$;
+
+CREATE OR REPLACE FUNCTION agentflow_gate_is_free(p_run uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT pg_try_advisory_xact_lock(uuid_hash_extended(p_run, 0))
 $$;
 
 -- More than 32 sinks are locked as one (key −1), which every narrower delivery of the run holds shared: a fan-out to

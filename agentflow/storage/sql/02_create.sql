@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION agentflow_create_run(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
-    v_hold text := CASE WHEN p_most IS NOT NULL AND NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
+    v_hold text;
     v_parent record;
 BEGIN
     IF p_parent IS NOT NULL THEN
@@ -29,6 +29,10 @@ BEGIN
         PERFORM agentflow_gate_shared(p_parent);
     END IF;
     SELECT r.root_id, r.depth, r.deadline_at, r.paused_at INTO v_parent FROM runs r WHERE r.id = p_parent;
+    IF p_most IS NOT NULL THEN
+        PERFORM agentflow_places_lock(p_owner);
+        v_hold := CASE WHEN NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
+    END IF;
     INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
                       parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, forked_from, admitted_at)
     VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,

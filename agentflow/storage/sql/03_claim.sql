@@ -5,7 +5,7 @@
 -- verdict: claimed   the node execution is this worker's, until lease_until
 --          gone      it is not QUEUED any more (a duplicate message), not due yet, or held
 --          stopped   its run was stopped; it was closed as CANCELLED. `last`: nothing of the run is open now
---          paused    its run is paused; it is held, and resume publishes it again
+--          paused    its run is paused, or not admitted; it is held, and resume (or admission) publishes it again
 -- inputs:  {pin: value} as JSON text: what was delivered to it
 -- wait:    what it waited for and found, if it has waited: [kind, key, state, result, timed out] as JSON text
 
@@ -24,12 +24,14 @@ DECLARE
     v_run_status text;
     v_stop_as text;
     v_paused timestamptz;
+    v_admitted timestamptz;
     v_now timestamptz;
     v_waited int;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM agentflow_gate_shared(p_run);
-    SELECT r.status, r.stop_as, r.paused_at INTO v_run_status, v_stop_as, v_paused FROM runs r WHERE r.id = p_run;
+    SELECT r.status, r.stop_as, r.paused_at, r.admitted_at INTO v_run_status, v_stop_as, v_paused, v_admitted
+    FROM runs r WHERE r.id = p_run;
     IF NOT FOUND OR v_run_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN
         verdict := 'gone';
         RETURN;
@@ -47,8 +49,8 @@ BEGIN
         last := agentflow_at_rest(p_run);
         RETURN;
     END IF;
-    IF v_paused IS NOT NULL THEN
-        UPDATE node_executions e SET hold = 'paused', check_at = 'infinity'
+    IF v_paused IS NOT NULL OR v_admitted IS NULL THEN
+        UPDATE node_executions e SET hold = CASE WHEN v_admitted IS NULL THEN 'admission' ELSE 'paused' END, check_at = 'infinity'
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
           AND (e.hold IS NULL OR e.hold = 'rate');  -- its place in the rate has come, and passes
         verdict := 'paused';

@@ -198,7 +198,8 @@ BEGIN
     END IF;
     v_room := v_room - coalesce(cardinality(q_node), 0);
     IF v_room > 0 AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
-        SELECT q_node || o.q_node, q_idx || o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', v_room) o;
+        SELECT v.kept_node || o.q_node, v.kept_idx || o.q_idx INTO q_node, q_idx
+        FROM agentflow_let_out(p_run, 'window', v_room) o;
     END IF;
 END $$;
 
@@ -254,6 +255,8 @@ BEGIN
     LOOP
         IF v_last - p_idx >= 256 THEN
             go_on := v_last;
+            UPDATE node_executions e SET check_at = agentflow_now() + agentflow_ring_grace()  -- should our caller die
+            WHERE e.run_id = p_run AND e.node = p_node AND e.idx = v_last + 1 AND e.hold = 'turn';
             EXIT;
         END IF;
         -- `open` as a number: with the bare column the planner takes the partial index of all that is open in the run.

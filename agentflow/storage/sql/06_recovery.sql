@@ -107,7 +107,7 @@ BEGIN
                 -- Behind a long queue: a pass must not spend itself on what only waits. (A claim moves it forward.)
                 WHEN j.status = 'QUEUED' THEN interval '60 seconds' * (1 + random())
                 WHEN j.status = 'RUNNING' THEN greatest(j.lease_until - v_now, interval '1 second')
-                ELSE interval '30 seconds' END,
+                ELSE interval '10 minutes' END,  -- who closes the gap before it sees to it
             rings = CASE WHEN j.action = 'ring' THEN least(j.rings + 1, 10) ELSE e.rings END
         FROM judged j WHERE e.run_id = j.run_id AND e.node = j.node AND e.idx = j.idx
     )

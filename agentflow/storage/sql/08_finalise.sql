@@ -30,6 +30,8 @@ BEGIN
     SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
     IF q_node IS NOT NULL THEN
         verdict := 'released';
+    ELSIF agentflow_is_releasing(p_run) THEN
+        RETURN;
     ELSIF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open
                   AND e.hold IN ('limit', 'rate', 'admission', 'paused')) THEN
         verdict := 'resting';
@@ -39,8 +41,7 @@ BEGIN
         IF FOUND THEN
             INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'WAITING');
         END IF;
-    ELSIF NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold = 'turn')
-          AND NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
+    ELSIF NOT EXISTS (SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.ended_at IS NULL) THEN
         verdict := 'over';
         stop_as := v_run.stop_as;
         stop_reason := v_run.stop_reason;
@@ -53,6 +54,21 @@ BEGIN
         reported := agentflow_reported(p_run)::text;
     END IF;
 END $$;
+
+-- Whether outputs wait for nothing but the one who releases them (agentflow_release), or for recovery should it have died.
+-- Routing goes in order: of each node it is enough to look at the first that waits for its turn.
+CREATE OR REPLACE FUNCTION agentflow_is_releasing(p_run uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE first AS (
+        (SELECT e.node, e.idx FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'turn' ORDER BY e.node, e.idx LIMIT 1)
+        UNION ALL
+        SELECT n.node, n.idx FROM first f CROSS JOIN LATERAL (
+            SELECT e.node, e.idx FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'turn' AND e.node > f.node
+            ORDER BY e.node, e.idx LIMIT 1) n
+    )
+    SELECT EXISTS (
+        SELECT FROM first f JOIN node_executions p ON p.run_id = p_run AND p.node = f.node AND p.idx = f.idx - 1
+        WHERE p.open::int = 0)
+$$;
 
 CREATE OR REPLACE FUNCTION agentflow_over(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN

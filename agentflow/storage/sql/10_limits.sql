@@ -60,8 +60,9 @@ BEGIN
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
-            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key);
-            v_took := true;
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key)
+            ON CONFLICT DO NOTHING;  -- a second message for the same, which came while we waited for the lock
+            v_took := FOUND;
         END IF;
         IF p_rate_key IS NOT NULL AND v.hold IS NULL AND NOT v.goes_on THEN
             SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
@@ -170,25 +171,64 @@ CREATE OR REPLACE FUNCTION agentflow_has_place(p_owner uuid, p_most int) RETURNS
         AND r.parent_run_id IS NULL AND r.status <> 'WAITING' LIMIT p_most) active
 $$;
 
+-- Who looks whether there is a place, and takes it, holds this until the end of its transaction. (After gates.)
+CREATE OR REPLACE FUNCTION agentflow_places_lock(p_owner uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
+    SELECT pg_advisory_xact_lock(uuid_hash(p_owner), -2)
+$$;
+
+-- The runs of an owner that have a place now, the most urgent and then the oldest first, each with the child runs that were
+-- retried with it. Their gates come after the lock here, so they are not waited for: who holds one may wait for the lock, and
+-- recovery asks again soon.
 CREATE OR REPLACE FUNCTION agentflow_admit(
     p_owner uuid, p_most int, p_window int, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    v_run uuid;
 BEGIN
     IF NOT EXISTS (SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NULL) THEN
         RETURN;
     END IF;
-    PERFORM pg_advisory_xact_lock(uuid_hash(p_owner), -2);  -- one at a time, or both would see the same free place
-    WHILE agentflow_has_place(p_owner, p_most) LOOP
-        UPDATE runs r SET admitted_at = agentflow_now() WHERE r.id = (
-            SELECT n.id FROM runs n WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
-            ORDER BY n.priority DESC, n.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING r.id INTO run_id;
-        EXIT WHEN NOT FOUND;
-        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(run_id, 'admission', p_window) o;
-        UPDATE node_executions e SET hold = 'window' WHERE e.run_id = agentflow_admit.run_id AND e.hold = 'admission';
-        RETURN NEXT;
+    PERFORM agentflow_places_lock(p_owner);
+    FOR v_run IN
+        SELECT n.id FROM runs n WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
+        AND n.parent_run_id IS NULL ORDER BY n.priority DESC, n.id
+    LOOP
+        EXIT WHEN NOT agentflow_has_place(p_owner, p_most);
+        RETURN QUERY SELECT l.* FROM agentflow_let_in(v_run, p_window) l;
     END LOOP;
+    FOR v_run IN
+        SELECT n.id FROM runs n JOIN runs t ON t.id = n.root_id
+        WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL AND n.parent_run_id IS NOT NULL
+        AND t.ended_at IS NULL AND t.admitted_at IS NOT NULL ORDER BY n.id
+    LOOP
+        RETURN QUERY SELECT l.* FROM agentflow_let_in(v_run, p_window) l;
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_let_in(
+    p_run uuid, p_window int, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_status text;
+BEGIN
+    IF NOT agentflow_gate_is_free(p_run) THEN
+        RETURN;
+    END IF;
+    -- One that had started before it was retried goes on.
+    UPDATE runs r SET admitted_at = agentflow_now(),
+        status = CASE WHEN r.status = 'QUEUED' AND r.started_at IS NOT NULL THEN 'RUNNING' ELSE r.status END
+    WHERE r.id = p_run AND r.ended_at IS NULL AND r.admitted_at IS NULL
+    RETURNING r.id, r.status INTO run_id, v_status;
+    IF NOT FOUND THEN
+        RETURN;
+    ELSIF v_status = 'RUNNING' THEN
+        INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'RUNNING');
+    END IF;
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'admission', p_window) o;
+    UPDATE node_executions e SET hold = 'window' WHERE e.run_id = p_run AND e.hold = 'admission';
+    RETURN NEXT;
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_owners_in_line(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$

@@ -2,7 +2,8 @@
 --
 -- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql)
 -- agentflow_resume   what was held is let out
--- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again
+-- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again, once
+--                    the run is admitted (10_limits.sql): a retry comes in by the same door as a submission
 -- agentflow_orphans  child runs that nobody waits for any more
 
 -- verdict: paused, already, ended, unknown
@@ -53,11 +54,13 @@ CREATE OR REPLACE FUNCTION agentflow_retry(
 #variable_conflict use_column
 DECLARE
     v_status text;
+    v_root uuid;
+    v_admitted boolean;
     v_now timestamptz;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
-    SELECT r.status INTO v_status FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    SELECT r.status, r.root_id INTO v_status, v_root FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     verdict := CASE WHEN v_status IS NULL THEN 'unknown' WHEN v_status = 'COMPLETED' THEN 'completed'
                     WHEN v_status NOT IN ('FAILED', 'CANCELLED') THEN 'open'
                     WHEN EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND (
@@ -66,12 +69,16 @@ BEGIN
     IF verdict <> 'retried' THEN
         RETURN;
     END IF;
-    UPDATE runs r SET status = 'RUNNING', retry_no = r.retry_no + 1, losses = 0, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
+    -- A child run goes on at once if its root is at work, and comes in with its root if that is retried too.
+    v_admitted := EXISTS (SELECT FROM runs r WHERE r.id = v_root AND r.id <> p_run AND r.ended_at IS NULL
+                          AND r.admitted_at IS NOT NULL);
+    v_status := CASE WHEN v_admitted THEN 'RUNNING' ELSE 'QUEUED' END;
+    UPDATE runs r SET status = v_status, retry_no = r.retry_no + 1, losses = 0, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
         stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL,
-        started_at = coalesce(r.started_at, v_now), admitted_at = coalesce(r.admitted_at, v_now),
+        started_at = coalesce(r.started_at, v_now), admitted_at = CASE WHEN v_admitted THEN v_now END,
         deadline_at = v_now + (r.deadline_at - r.created_at)
     WHERE r.id = p_run;
-    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', 'RUNNING', 'retried');
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v_status, 'retried');
 
     -- What was delivered late because its run was stopped has its turn now (recovery sees to it).
     UPDATE node_executions e SET open = true, hold = 'turn', check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
@@ -86,11 +93,14 @@ BEGIN
       AND w.open AND w.key = o.id::text;
     UPDATE node_executions e SET status = 'INCOMPLETE', ended_at = NULL
     WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
-    UPDATE node_executions e SET status = 'QUEUED', open = true, hold = 'window', ended_at = NULL, reason = NULL, error = NULL, trace = NULL,
+    UPDATE node_executions e SET status = 'QUEUED', open = true, ended_at = NULL, reason = NULL, error = NULL, trace = NULL,
+        hold = CASE WHEN v_admitted THEN 'window' ELSE 'admission' END,
         failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
         lease_until = v_now  -- a new attempt, though it may have waited
     WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));
-    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+    IF v_admitted THEN
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+    END IF;
 END $$;
 
 -- Their parent has ended or is being stopped, or the node execution that waited for them has ended.
