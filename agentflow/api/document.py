@@ -86,6 +86,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "create_graph": _EXAMPLE_GRAPH,
     "replace_graph": _EXAMPLE_GRAPH,
     "validate_graph": _EXAMPLE_GRAPH,
+    "show_inputs": _EXAMPLE_GRAPH,
     "submit_run": {"inputs": {"who": "Ann"}, "labels": {"order": "4711"}},
     "submit_inline": {"graph": _EXAMPLE_GRAPH, "inputs": {"who": "Ann"}},
     "fork_run": {"from_node": "out", "inputs": {"value": "Bob"}},

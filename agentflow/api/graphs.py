@@ -10,6 +10,7 @@ from agentflow.api.replies import json_response, reply
 from agentflow.schemas.base import PageQuery
 from agentflow.schemas.graphs import (
     GraphDocument,
+    GraphInputs,
     GraphList,
     GraphQuery,
     GraphSaved,
@@ -51,6 +52,12 @@ def validate_graph(body: GraphDocument) -> Response:
     problems = graphs.problems(body.root)
     valid = all(problem.severity == "warning" for problem in problems)
     return reply(ValidationReport(valid=valid, problems=places(problems)))
+
+
+@api.post("/graphs/inputs", responses={200: GraphInputs})
+def show_inputs(body: GraphDocument) -> Response:
+    """Say what a run of a graph takes, without storing the graph."""
+    return reply(GraphInputs(input_schema=graphs.inputs(body.root)))
 
 
 @api.get("/graphs", responses={200: GraphList})

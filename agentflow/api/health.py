@@ -1,14 +1,16 @@
 """`/healthz` and `/readyz`: does the process answer, and can it serve? For load balancers; no key is needed."""
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from agentflow import __version__
 from agentflow.api.blueprint import name_of_the_view
 from agentflow.api.replies import reply
+from agentflow.proof import CHALLENGE, LONGEST, PROOF, prove
 from agentflow.schemas.health import Health, Readiness
 from agentflow.services import readiness
+from agentflow.settings import settings
 
 api = APIBlueprint(
     "health",
@@ -21,7 +23,11 @@ api = APIBlueprint(
 @api.get("/healthz", responses={200: Health})
 def healthz() -> Response:
     """The process answers."""
-    return reply(Health(version=__version__))
+    response = reply(Health(version=__version__))
+    challenge, secret = request.headers.get(CHALLENGE), settings().stack_secret
+    if secret and challenge and len(challenge) <= LONGEST:
+        response.headers[PROOF] = prove(secret, challenge)
+    return response
 
 
 @api.get("/readyz", responses={200: Readiness, 503: Readiness})

@@ -23,6 +23,7 @@ from agentflow.schemas.runs import (
     OutputList,
     OutputListQuery,
     RunAccepted,
+    RunExplanation,
     RunList,
     RunListQuery,
     RunSummary,
@@ -30,7 +31,7 @@ from agentflow.schemas.runs import (
     SubmitInline,
     SubmitRun,
 )
-from agentflow.services import cancellation, node_executions, runs, steering, submissions, values
+from agentflow.services import cancellation, explanations, node_executions, runs, steering, submissions, values
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.runs import RunFilter
 from agentflow.services.submissions import Accepted, Wanted
@@ -77,6 +78,7 @@ def list_runs(query: RunListQuery) -> Response:
         status=query.status,
         graph_id=query.graph_id,
         parent=query.parent,
+        roots=query.roots,
         labels=dict(map(_label, query.label)),
         created_after=query.created_after,
         created_before=query.created_before,
@@ -90,6 +92,13 @@ def get_run(path: RunPath) -> Response:
     """A run: its status, inputs, outputs and counts."""
     with transaction() as session:
         return reply(runs.get(session, owner_id(), path.run_id))
+
+
+@api.get("/runs/<uuid:run_id>/explanation", responses={200: RunExplanation})
+def explain_run(path: RunPath) -> Response:
+    """Why a run does not go on: what it waits for, who holds the limits in its way, whether it is admitted."""
+    with transaction() as session:
+        return reply(explanations.explain(session, owner_id(), path.run_id))
 
 
 @api.get("/runs/<uuid:run_id>/nodes", responses={200: NodeExecutionList})
@@ -168,7 +177,13 @@ def fork_run(path: RunPath, body: ForkRun) -> Response:
 
 
 def _wanted(body: SubmitRun | SubmitInline) -> Wanted:
-    return Wanted(inputs=body.inputs, masks=body.nodes_input_masks, labels=body.labels, priority=body.priority)
+    return Wanted(
+        inputs=body.inputs,
+        masks=body.nodes_input_masks,
+        labels=body.labels,
+        priority=body.priority,
+        allow_missing_inputs=body.allow_missing_inputs,
+    )
 
 
 def _key() -> str | None:

@@ -24,6 +24,7 @@ from agentflow.schemas.runs import (
     OutputItem,
     OutputList,
     RunAccepted,
+    RunExplanation,
     RunList,
     RunSummary,
     RunView,
@@ -65,13 +66,15 @@ class Client:
         masks: Mapping[str, Mapping[str, Any]] | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        allow_missing_inputs: bool = False,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
-        """Run a stored graph, by default its latest version.
+        """Run a stored graph, by default its latest version. One that lacks required inputs is refused, unless
+        `allow_missing_inputs`.
 
         Without an `idempotency_key` one is made for this call, so that its own repetitions run nothing twice.
         """
-        body = {"version": version, **_wanted(inputs, masks, labels, priority)}
+        body = {"version": version, **_wanted(inputs, masks, labels, priority, allow_missing_inputs)}
         return self._submit(f"/graphs/{graph_id}/runs", body, idempotency_key)
 
     def submit_inline(
@@ -82,10 +85,11 @@ class Client:
         masks: Mapping[str, Mapping[str, Any]] | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        allow_missing_inputs: bool = False,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
         """Run a graph that comes with the call. For `idempotency_key`, see `submit`."""
-        body = {"graph": dict(document), **_wanted(inputs, masks, labels, priority)}
+        body = {"graph": dict(document), **_wanted(inputs, masks, labels, priority, allow_missing_inputs)}
         return self._submit("/runs", body, idempotency_key)
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None) -> RunAccepted:
@@ -105,18 +109,26 @@ class Client:
         created_after: str | None = None,
         created_before: str | None = None,
         parent: Id | None = None,
+        roots: bool = False,
         limit: int | None = None,
     ) -> Iterator[RunSummary]:
-        """Runs, the newest first. Times are ISO 8601 with a zone; `parent`: child runs of that run."""
+        """Runs, the newest first. Times are ISO 8601 with a zone; `parent`: child runs of that run;
+        `roots`: no child runs.
+        """
         query = {
             "status": status,
             "parent": parent and str(parent),
+            "roots": roots or None,
             "graph_id": graph_id and str(graph_id),
             "label": [f"{name}={value}" for name, value in (labels or {}).items()] or None,
             "created_after": created_after,
             "created_before": created_before,
         }
         return islice(every(self._http, "/runs", RunList.model_validate, query), limit)
+
+    def explain(self, run_id: Id) -> RunExplanation:
+        """Why a run does not go on."""
+        return RunExplanation.model_validate(self._http.call("GET", f"/runs/{run_id}/explanation"))
 
     def nodes(
         self,
@@ -220,10 +232,12 @@ def _wanted(
     masks: Mapping[str, Mapping[str, Any]] | None,
     labels: Mapping[str, str] | None,
     priority: int | None,
+    allow_missing_inputs: bool,
 ) -> dict[str, Any]:
     return {
         "inputs": dict(inputs or {}),
         "nodes_input_masks": {node: dict(pins) for node, pins in (masks or {}).items()},
         "labels": dict(labels or {}),
         "priority": priority,
+        "allow_missing_inputs": allow_missing_inputs,
     }

@@ -8,6 +8,7 @@ from uuid import UUID
 from agentflow.client.http import Http
 from agentflow.client.pages import every
 from agentflow.schemas.graphs import (
+    GraphInputs,
     GraphList,
     GraphSaved,
     GraphSummary,
@@ -64,3 +65,8 @@ class Graphs:
     def validate(self, document: Mapping[str, Any]) -> ValidationReport:
         """Everything that is wrong with a graph, without storing it."""
         return ValidationReport.model_validate(self._http.call("POST", "/graphs/validate", body=dict(document)))
+
+    def inputs(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """JSON Schema of what a run of a graph takes, without storing the graph."""
+        found = GraphInputs.model_validate(self._http.call("POST", "/graphs/inputs", body=dict(document)))
+        return found.input_schema

@@ -13,6 +13,7 @@ from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
 from agentflow.graph.coercion import coerce, coercible, item_annotation
 from agentflow.graph.model import Node
 from agentflow.graph.pins import base_name, check_sink, declared_name, merge, split
+from agentflow.graph.run_inputs import sort_of
 from agentflow.graph.wiring import SUB_GRAPH_PINS, Wiring, input_pins, schema_properties
 
 _CHECKED_AT_SAVE = (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
@@ -190,14 +191,4 @@ def _out_of_bounds(value: Any, pin: PinSpec) -> str | None:
 
 def _misfit(value: Any, annotation: Any) -> str:
     wanted = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-    return f"{_sort_of(value)} is given that cannot be taken as {wanted}"
-
-
-def _sort_of(value: Any) -> str:
-    """What JSON calls it."""
-    if isinstance(value, bool):
-        return "a boolean"
-    for kind, name in ((str, "a text"), (int | float, "a number"), (list, "a list"), (dict, "an object")):
-        if isinstance(value, kind):
-            return name
-    return "a value"
+    return f"{sort_of(value)} is given that cannot be taken as {wanted}"

@@ -5,14 +5,15 @@ from the nodes each time, never taken from what an import claims.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from agentflow.graph.catalogue import BlockKind, Catalogue, PinSpec
+from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.coercion import coerce
 from agentflow.graph.model import Graph, Node
 from agentflow.graph.needed_credentials import needed
+from agentflow.graph.run_inputs import VALUE, linked_inputs, needs_value
 from agentflow.graph.withholding import says_secret
 
 _OF_THE_BLOCK = ("title", "description", "default")  # these speak of any such node, not of this one
@@ -20,13 +21,22 @@ _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
 
 
 def input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """JSON Schema of the inputs of a run: one property per input node; required are those without a value."""
-    return _schema_of(graph, catalogue, BlockKind.INPUT)
+    """JSON Schema of the inputs of a run: one property per name of an input node.
+
+    Required are those that get no value unless the run gives it (`run_inputs.needs_value`).
+    """
+    linked = linked_inputs(graph)
+    return _schema_of(
+        graph,
+        catalogue,
+        BlockKind.INPUT,
+        lambda node, spec: needs_value(node, spec, linked=node.id in linked),
+    )
 
 
 def output_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
     """JSON Schema of the outputs of a run: one property per name of an output node."""
-    return _schema_of(graph, catalogue, BlockKind.OUTPUT)
+    return _schema_of(graph, catalogue, BlockKind.OUTPUT, lambda node, spec: node.input_default.get(VALUE) is None)
 
 
 def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
@@ -77,18 +87,22 @@ def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
     return document
 
 
-def _schema_of(graph: Graph, catalogue: Catalogue, kind: BlockKind) -> dict[str, Any]:
+def _schema_of(
+    graph: Graph, catalogue: Catalogue, kind: BlockKind, required: Callable[[Node, BlockSpec], bool]
+) -> dict[str, Any]:
+    """One property per name of a node of that kind, as the first such node says; required if any of them needs it."""
     properties: dict[str, Any] = {}
-    required: list[str] = []
+    needed: dict[str, None] = {}
     for node in graph.nodes:
         spec = catalogue(node.block_id)
         name = node.input_default.get("name")
-        if spec is None or spec.kind is not kind or not isinstance(name, str) or name in properties:
+        if spec is None or spec.kind is not kind or not isinstance(name, str):
             continue
-        properties[name] = _property(name, node, spec.inputs)
-        if node.input_default.get("value") is None:
-            required.append(name)
-    return {"type": "object", "properties": properties, "required": required}
+        if name not in properties:
+            properties[name] = _property(name, node, spec.inputs)
+        if required(node, spec):
+            needed[name] = None
+    return {"type": "object", "properties": properties, "required": list(needed)}
 
 
 def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from agentflow.graph.model import Graph, Link, Node, is_pin_name
 from agentflow.graph.nearly import hint, meant
 from agentflow.graph.pins import base_name, check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
+from agentflow.graph.run_inputs import misfits
 from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schema_properties
 
@@ -84,17 +85,9 @@ class _Check:
 def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a run's inputs: values that do not fit (errors), names that the graph has not (warnings).
 
-    The part of `validate` that depends on nothing but the inputs, for graphs that are known to be right.
+    For graphs that are known to be right: it depends on the inputs alone. `run_inputs.missing_inputs` says which lack.
     """
-    known = {name: [(one.id, catalogue(one.block_id)) for one in nodes] for name, nodes in plan.inputs.items()}
-    return list(check_run_inputs(known, inputs))
-
-
-def unknown_inputs(plan: Plan, inputs: Mapping[str, Any]) -> list[Problem]:
-    """A warning for each of a run's inputs that no input node takes; such inputs are ignored."""
-    return list(
-        check_run_inputs({name: [(one.id, None) for one in nodes] for name, nodes in plan.inputs.items()}, inputs)
-    )
+    return list(misfits(plan, catalogue, inputs))
 
 
 def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:

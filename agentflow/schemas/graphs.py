@@ -86,6 +86,12 @@ class VersionList(Page):
     items: list[VersionSummary]
 
 
+class GraphInputs(Reply):
+    """What a run of a graph takes: a JSON Schema, with a property for each input; `required` names those it needs."""
+
+    input_schema: dict[str, Any]
+
+
 class ValidationReport(Reply):
     """Everything that is wrong with a graph; `valid` when nothing in it is an error."""
 

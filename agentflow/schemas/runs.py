@@ -25,6 +25,9 @@ class _Submission(Request):
     )
     priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
     labels: Labels = Field(default_factory=dict)
+    allow_missing_inputs: bool = Field(
+        False, description="Run without inputs that are required: their nodes give nothing. Else that is a 422."
+    )
 
 
 class SubmitRun(_Submission):
@@ -63,6 +66,7 @@ class RunSummary(Reply):
     id: UUID
     graph_id: UUID
     graph_version: int
+    graph_name: str = Field("", description="The name of the graph's latest version.")
     status: RunStatus
     reason: str | None = Field(None, description="Why it ended FAILED.")
     error: str | None = None
@@ -130,6 +134,7 @@ class RunListQuery(PageQuery):
     status: RunStatus | None = None
     graph_id: UUID | None = None
     parent: UUID | None = Field(None, description="Child runs of this run.")
+    roots: bool = Field(False, description="Those only that are no child runs.")
     label: list[Annotated[str, Field(max_length=2 * MAX_NAME + 1, pattern=_LABEL)]] = Field(
         [], max_length=MAX_LABELS, description="`name=value`; several must all be there."
     )
@@ -221,6 +226,25 @@ class NodeListQuery(PageQuery):
     values: Literal["short", "full"] = Field(
         "short", description=f"`full`: long values too, and at most {MAX_FULL_PAGE} node executions a page."
     )
+
+
+class Reason(Reply):
+    """One thing that a run waits for, in words; `node_id` and `index`: of the first node execution concerned."""
+
+    message: str
+    node_id: str | None = None
+    index: int | None = None
+    until: datetime | None = Field(None, description="When it goes on by itself, where that is known.")
+    run_ids: list[UUID] = Field([], description="Other runs that have to do with it.")
+
+
+class RunExplanation(Reply):
+    """Why a run does not go on. `truncated`: there are more reasons."""
+
+    run_id: UUID
+    status: RunStatus
+    reasons: list[Reason]
+    truncated: bool = False
 
 
 class ForkRun(Request):

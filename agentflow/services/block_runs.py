@@ -37,7 +37,8 @@ def start(owner_id: UUID, block_id: str, inputs: Mapping[str, Any]) -> UUID:
     # What shapes the node is part of its graph. All else is not: one stored graph serves all runs of a block.
     literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
     with transaction() as session:
-        wanted = Wanted(masks={LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}})
+        masks = {LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}}
+        wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node that is given nothing gives nothing
         return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
 
 

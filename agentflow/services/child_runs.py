@@ -21,11 +21,12 @@ from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLar
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.run_inputs import missing_inputs
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
-from agentflow.services.plans import document_of, plan_of
+from agentflow.services.plans import document_of, needed_inputs_of, plan_of
 from agentflow.services.runs import output_name
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -73,6 +74,9 @@ def start_graph(
     try:
         plan = plan_of(session, head.id, version or head.latest_version)
         _refuse_without_credentials(session, plan, caller.masks)
+        needed = needed_inputs_of(session, plan.graph_id, plan.version)
+        if missing := list(missing_inputs(needed, inputs, caller.masks)):
+            raise GraphInvalid("it lacks inputs", missing)
         _start(session, caller, plan, inputs, caller.masks)
     except (NotFound, Malformed, TooLarge) as error:
         raise BadInput(error.message) from None

@@ -18,7 +18,7 @@ from agentflow.graph import exchange
 from agentflow.graph.exchange import is_export
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
-from agentflow.graph.schemas import credentials_input_schema, describe
+from agentflow.graph.schemas import credentials_input_schema, describe, input_schema
 from agentflow.ids import new_id
 from agentflow.services import cursors, documents, plans, quota, sub_graphs
 from agentflow.services.plans import document_of
@@ -243,6 +243,16 @@ def problems(document: dict[str, Any]) -> list[Problem]:
         return [*given.warnings, *documents.problems_of(given.graph, imported=is_export(document))]
     except GraphInvalid as invalid:
         return list(invalid.problems)
+
+
+def inputs(document: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of what a run of the document's graph takes, without storing it.
+
+    Raises:
+        GraphInvalid: it has not the shape of a graph; names every place.
+        TooLarge: too many nodes.
+    """
+    return input_schema(documents.read(document).graph, catalogue)
 
 
 def _own_head(session: Session, owner_id: UUID, graph_id: UUID) -> Head:

@@ -17,6 +17,7 @@ from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, compile_plan
+from agentflow.graph.run_inputs import NeededInput, needed_inputs
 from agentflow.services import documents
 from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
@@ -66,6 +67,7 @@ class VersionCache(Generic[_T]):
 _plans: VersionCache[Plan] = VersionCache()
 _documents: VersionCache[Graph] = VersionCache()
 _run_problems: VersionCache[tuple[Problem, ...]] = VersionCache()
+_needed_inputs: VersionCache[tuple[NeededInput, ...]] = VersionCache()
 
 
 def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
@@ -160,3 +162,17 @@ def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Pro
     problems = (*documents.problems_of_run(graph), *missing_credentials(graph, catalogue, has_credential))
     _run_problems.put(key, problems, len(problems))
     return problems
+
+
+def needed_inputs_of(session: Session, graph_id: UUID, version: int) -> tuple[NeededInput, ...]:
+    """The inputs that a run of a graph version must be given: found once, then known.
+
+    Raises:
+        NotFound: there is no such version. Whose it is, is not asked here.
+    """
+    key = (graph_id, version)
+    if (kept := _needed_inputs.get(key)) is not None:
+        return kept
+    needed = needed_inputs(document_of(session, graph_id, version), catalogue)
+    _needed_inputs.put(key, needed, len(needed))
+    return needed

@@ -23,12 +23,13 @@ from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFo
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan
+from agentflow.graph.run_inputs import missing_inputs
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
-from agentflow.services.plans import document_of, plan_of, run_problems_of
+from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
 from agentflow.services.transaction import after_commit
 from agentflow.storage import graphs as stored_graphs
 from agentflow.storage import idempotency, run_views, runs
@@ -40,12 +41,16 @@ MAX_KEY: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a submitter asks for, beside the graph. `priority` None: the graph's, or 5."""
+    """What a submitter asks for, beside the graph. `priority` None: the graph's, or 5.
+
+    `allow_missing_inputs`: input nodes that need a value and get none run all the same, and give nothing.
+    """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
+    allow_missing_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +131,14 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     refuse_unstorable(wanted.inputs, wanted.masks)
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
-        problems = documents.problems_of_run(graph, wanted.inputs, wanted.masks)
+        problems = documents.problems_of_run(graph, masks=wanted.masks)
         problems += tuple(missing_credentials(graph, catalogue, has_credential, wanted.masks))
     else:
         problems = run_problems_of(session, plan.graph_id, plan.version)
-        problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
+    problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
+    if not wanted.allow_missing_inputs:
+        needed = needed_inputs_of(session, plan.graph_id, plan.version)
+        problems += tuple(missing_inputs(needed, wanted.inputs, wanted.masks))
     if any(node.kind is BlockKind.AGENT for node in plan.nodes):
         problems += graphs.missing_graphs(session, owner_id, document_of(session, plan.graph_id, plan.version))
     if any(problem.severity == "error" for problem in problems):

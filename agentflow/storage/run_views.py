@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, aliased
 
-from agentflow.storage.tables import RUN_INPUTS_NODE, NodeExecution, Output, Run
+from agentflow.storage.tables import RUN_INPUTS_NODE, GraphHead, NodeExecution, Output, Run
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -42,11 +42,16 @@ _COLUMNS = (
     Run.created_at,
     Run.started_at,
     Run.ended_at,
+    GraphHead.name.label("graph_name"),
     _parent.graph_id.label("parent_graph_id"),
     _parent.graph_version.label("parent_graph_version"),
 )
 
-_RUNS = select(*_COLUMNS).join(_parent, _parent.id == Run.parent_run_id, isouter=True)
+_RUNS = (
+    select(*_COLUMNS)
+    .join(GraphHead, GraphHead.id == Run.graph_id)
+    .join(_parent, _parent.id == Run.parent_run_id, isouter=True)
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND = 2**48 - 1  # that a UUIDv7 can hold
@@ -58,9 +63,13 @@ COUNTED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a list are wanted; None: all of them. `labels` must all be there. `parent`: child runs of that."""
+    """Which runs of a list are wanted; None: all of them. `labels` must all be there.
+
+    `parent`: child runs of that; `roots`: no child runs.
+    """
 
     parent: UUID | None = None
+    roots: bool = False
     status: str | None = None
     graph_id: UUID | None = None
     labels: dict[str, str] | None = None
@@ -74,6 +83,8 @@ class RunFilter:
             wanted.append(Run.status == self.status)
         if self.parent is not None:
             wanted.append(Run.parent_run_id == self.parent)
+        if self.roots:
+            wanted.append(Run.parent_run_id.is_(None))
         if self.graph_id is not None:
             wanted.append(Run.graph_id == self.graph_id)
         if self.labels:

@@ -94,7 +94,8 @@ def test_a_missing_required_pin_stops_a_run_and_not_a_save(api, refused, echo):
     echo["nodes"].append({"id": "count", "block_id": COUNT})
     saved = api.post("/api/v1/graphs", json=echo)
     assert saved.status_code == 201
-    problem = refused(f"/api/v1/graphs/{saved.json['id']}/runs", 422, "graph-invalid", json={})
+    body = {"inputs": {"word": 1}}
+    problem = refused(f"/api/v1/graphs/{saved.json['id']}/runs", 422, "graph-invalid", json=body)
     assert [(one["node"], one["pin"]) for one in problem["errors"]] == [("count", "collection")]
 
 

@@ -234,7 +234,9 @@ def test_a_run_is_cancelled_once_and_for_all(api, submit, work):
 def test_runs_are_listed_the_newest_first_and_filtered(api, push, work, submit):
     graph = push()
     ids = [
-        api.post(f"/api/v1/graphs/{graph}/runs", json={"labels": {"n": str(number), "all": "yes"}}).json["id"]
+        api.post(
+            f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": 1}, "labels": {"n": str(number), "all": "yes"}}
+        ).json["id"]
         for number in range(3)
     ]
     other = str(submit())

@@ -8,6 +8,8 @@ INPUT = "c0a8e994-ebf1-4a9c-a4d8-89d09c86741b"
 NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
 TEMPLATE = "db7d8f02-2f44-4c55-ab7a-eae0941f0c30"
 STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
+TOGGLE = "cbf36ab5-df4a-43b6-8a7f-f7ed8652116e"
+DROPDOWN = "655d6fdf-a334-421c-b733-520549c07cd1"
 TRIGGER = "8fa8c167-2002-47ce-aba8-97572fc5d387"
 MAIL = "4335878a-394e-4e67-adf2-919877ff49ae"
 TEXT = "1f292d4a-41a4-4977-9684-7c8d560b9f91"
@@ -37,7 +39,7 @@ def refusal(api, push):
     """`refusal(document, **submission)`: where a submission of that graph, which can be stored, is refused."""
 
     def of(document, **submission):
-        reply = api.post(f"/api/v1/graphs/{push(document)}/runs", json=submission)
+        reply = api.post(f"/api/v1/graphs/{push(document)}/runs", json={"allow_missing_inputs": True, **submission})
         assert reply.status_code == 422, reply.json
         return [(one["node"], one["pin"], one["message"]) for one in reply.json["errors"] if one["severity"] == "error"]
 
@@ -74,6 +76,55 @@ def test_an_input_node_gives_what_the_run_gives_it_else_its_own_value_else_nothi
     assert (run["status"], run["outputs"].get("said", [])) == ("COMPLETED", said)
     word = executions(run)["in/1"]
     assert (word["status"], word["outputs"].get("result", [])) == ("COMPLETED", said)
+
+
+@pytest.mark.parametrize("imported", [False, True])
+@pytest.mark.parametrize("masks", [{}, {"out": {"escape_html": True}}])
+def test_a_run_that_lacks_required_inputs_is_refused_and_nothing_is_stored(api, echo, rows, imported, masks):
+    echo["nodes"][0]["input_default"] |= {"title": "The word", "description": "Any one."}
+    echo["nodes"].append({"id": "n", "block_id": NUMBER, "input_default": {"name": "count"}})
+    echo["user_id"] = "somebody" if imported else None  # what exports say
+    graph = api.post(f"/api/v1/graphs?import={str(imported).lower()}", json=echo).json["id"]
+    required = api.get(f"/api/v1/graphs/{graph}").json["input_schema"]["required"]
+    assert required == ["word", "count"]
+    before = rows()
+    for inputs in ({}, {"word": None}, {"wrod": 1, "cuont": 2}):
+        body = {"inputs": inputs, "nodes_input_masks": masks}
+        refused = [api.post(f"/api/v1/graphs/{graph}/runs", json=body)]
+        refused.append(api.post("/api/v1/runs", json={**body, "graph": {**echo, "name": "another"}}))
+        for reply in refused:
+            errors = [one for one in reply.json["errors"] if one["severity"] == "error"]
+            assert (reply.status_code, [(one["node"], one["pin"]) for one in errors]) == (
+                422,
+                [("in", "value"), ("n", "value")],
+            )
+            assert errors[0]["message"].endswith(": The word (any value): Any one.")
+            assert errors[1]["message"] == "the required input 'count' is missing: count (whole number)"
+    assert rows() == before
+    assert api.post(f"/api/v1/graphs/{graph}/runs", json={"allow_missing_inputs": True}).status_code == 202
+    assert api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": 0, "count": 0}}).status_code == 202
+
+
+def test_values_that_are_not_what_the_inputs_want_are_refused(refusal, echo):
+    echo["nodes"] += [
+        {"id": "n", "block_id": NUMBER, "input_default": {"name": "count"}},
+        {"id": "on", "block_id": TOGGLE, "input_default": {"name": "loud"}},
+        {"id": "size", "block_id": DROPDOWN, "input_default": {"name": "size", "options": ["S", "M"]}},
+    ]
+    told = refusal(echo, inputs={"word": {}, "count": [1, 2], "loud": "perhaps", "size": "XL"})
+    assert [(node, pin) for node, pin, _ in told] == [("n", "value"), ("on", "value"), ("size", "value")]
+    assert not any("perhaps" in message or "XL" in message for _, _, message in told)
+
+
+@pytest.mark.parametrize("literals", [{}, {"inputs": {"word": None}}])
+def test_a_sub_graph_node_that_lacks_a_required_input_fails_and_names_it(push, outcome, executions, echo, literals):
+    inner = push({**echo, "name": "inner"})
+    named = {"graph_id": str(inner), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
+    echo["nodes"].append({"id": "sub", "block_id": AGENT_BLOCK, "input_default": {**named, **literals}})
+    run = outcome(push(echo), {"word": 1})
+    failed = executions(run)["sub/1"]
+    assert (run["status"], failed["status"]) == ("FAILED", "FAILED")
+    assert "the required input 'word'" in failed["error"]
 
 
 def test_an_input_node_starts_even_if_it_is_linked(push, outcome, echo):
@@ -155,7 +206,7 @@ def test_a_credential_that_nobody_has_stops_a_run_and_not_a_save(push, api, refu
     echo["nodes"].append(mail)
     assert refusal(echo) == [("mail", "credentials", "this node needs a credential for smtp")]
     mail["metadata"] = {"credentials_optional": True}
-    assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202
+    assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={"inputs": {"word": 1}}).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -174,7 +225,9 @@ def test_a_model_needs_the_credential_of_its_provider(api, push, refusal, echo, 
     if provider is not None:
         assert refusal(echo) == [("ask", "credentials", f"this node needs a credential for {provider}")]
     else:
-        assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={}).status_code == 202, "it needs none"
+        assert api.post(f"/api/v1/graphs/{push(echo)}/runs", json={"inputs": {"word": 1}}).status_code == 202, (
+            "it needs none"
+        )
 
 
 def test_input_nodes_of_one_name_all_get_the_runs_input_of_that_name(api, push, outcome, echo):

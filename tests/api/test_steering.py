@@ -77,7 +77,7 @@ def test_runs_are_cancelled_in_bulk_only_where_it_is_said_which(api, stranger, e
 
 
 def test_an_event_that_nothing_waits_for_is_kept(api, stranger, echo):
-    run = api.post("/api/v1/runs", json={"graph": echo}).json["id"]
+    run = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}).json["id"]
     sent = api.post(f"/api/v1/runs/{run}/signals/paid", json={"payload": {"amount": 3}})
     assert (sent.status_code, sent.json) == (202, {"run_id": run, "name": "paid", "taken": False})
     assert api.post(f"/api/v1/runs/{run}/signals/{'x' * 201}").status_code == 400
@@ -86,7 +86,7 @@ def test_an_event_that_nothing_waits_for_is_kept(api, stranger, echo):
 
 @pytest.mark.parametrize("what", ["pause", "resume", "retry", "fork", "cancel", "signals/x"])
 def test_runs_of_others_cannot_be_steered(api, stranger, echo, what):
-    run = api.post("/api/v1/runs", json={"graph": echo}).json["id"]
+    run = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}).json["id"]
     body = {"from_node": "in"} if what == "fork" else {}
     assert stranger.post(f"/api/v1/runs/{run}/{what}", json=body).status_code == 404
     assert api.post(f"/api/v1/runs/{uuid4()}/{what}", json=body).status_code == 404

@@ -37,7 +37,7 @@ def test_a_broker_that_is_away_loses_nothing(api, submit, environment, monkeypat
 
 
 def test_unknown_inputs_and_masks_are_warnings(api, push):
-    body = {"inputs": {"wrod": "hi"}, "nodes_input_masks": {"ghost": {"value": 1}}}
+    body = {"inputs": {"wrod": "hi", "word": 1}, "nodes_input_masks": {"ghost": {"value": 1}}}
     reply = api.post(f"/api/v1/graphs/{push()}/runs", json=body)
     assert reply.status_code == 202
     assert len(reply.json["warnings"]) == 2
@@ -70,7 +70,7 @@ def test_the_same_graph_inline_is_stored_once(submit, rows):
 
 def test_two_owners_of_the_same_inline_graph_have_one_each(api, stranger, echo, rows):
     for caller in (api, stranger):
-        assert caller.post("/api/v1/runs", json={"graph": echo}).status_code == 202
+        assert caller.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}).status_code == 202
     assert rows()["graphs"] == 2
 
 
@@ -93,7 +93,7 @@ def test_the_same_key_gives_the_same_run_though_another_could_not_begin(api, pus
     inner = push()
     given = {"graph_id": str(inner), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
     echo["nodes"].append({"id": "sub", "block_id": "e189baac-8c20-45a1-94a7-55177ea42565", "input_default": given})
-    path, body = f"/api/v1/graphs/{push(echo)}/runs", {"inputs": {"wrod": 1}}
+    path, body = f"/api/v1/graphs/{push(echo)}/runs", {"inputs": {"wrod": 1, "word": 1}}
     first = api.post(path, json=body, headers={"Idempotency-Key": "once"})
     assert api.delete(f"/api/v1/graphs/{inner}").status_code == 204
     before = rows()
@@ -115,15 +115,17 @@ def test_the_same_key_with_another_body_is_refused(api, push, rows):
 
 
 def test_a_key_belongs_to_its_owner(api, stranger, echo):
-    first = api.post("/api/v1/runs", json={"graph": echo}, headers={"Idempotency-Key": "once"})
-    other = stranger.post("/api/v1/runs", json={"graph": echo}, headers={"Idempotency-Key": "once"})
+    first = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}, headers={"Idempotency-Key": "once"})
+    other = stranger.post(
+        "/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}, headers={"Idempotency-Key": "once"}
+    )
     assert first.json["id"] != other.json["id"]
 
 
 def test_a_refused_submission_does_not_use_the_key_up(api, echo):
     headers = {"Idempotency-Key": "once"}
     assert api.post("/api/v1/runs", json={"graph": {"nodes": []}}, headers=headers).status_code == 422
-    assert api.post("/api/v1/runs", json={"graph": echo}, headers=headers).status_code == 202
+    assert api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}, headers=headers).status_code == 202
 
 
 def test_a_graph_whose_first_submission_was_refused_can_be_submitted(api, echo, work):
@@ -136,7 +138,7 @@ def test_a_graph_whose_first_submission_was_refused_can_be_submitted(api, echo, 
 
 @pytest.mark.parametrize("given", ["x" * 256, "\x7f", "ü"])
 def test_a_key_that_is_none_is_refused(api, echo, given):
-    reply = api.post("/api/v1/runs", json={"graph": echo}, headers={"Idempotency-Key": given})
+    reply = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}}, headers={"Idempotency-Key": given})
     assert reply.status_code == 400
 
 

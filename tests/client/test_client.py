@@ -56,16 +56,16 @@ def test_a_refused_graph_names_every_place(client, echo):
 
 
 def test_lists_are_read_over_all_pages(client, echo):
-    ids = [client.submit_inline(echo).id for _ in range(60)]
+    ids = [client.submit_inline(echo, {"word": 1}).id for _ in range(60)]
     assert [run.id for run in client.runs()] == ids[::-1]
     assert [run.id for run in client.runs(limit=3)] == ids[:-4:-1]
 
 
 def test_the_same_key_gives_the_same_run_and_no_key_another(client, echo):
     graph = client.graphs.create(echo).id
-    first = client.submit(graph, idempotency_key="once")
-    assert client.submit(graph, idempotency_key="once").id == first.id
-    assert client.submit(graph).id != client.submit(graph).id
+    first = client.submit(graph, {"word": 1}, idempotency_key="once")
+    assert client.submit(graph, {"word": 1}, idempotency_key="once").id == first.id
+    assert client.submit(graph, {"word": 1}).id != client.submit(graph, {"word": 1}).id
 
 
 def test_events_are_followed_until_the_run_has_ended(client, echo, work):
@@ -90,7 +90,7 @@ def test_events_are_followed_until_the_run_has_ended(client, echo, work):
 
 
 def test_a_run_is_cancelled_and_then_cannot_be(client, echo, work):
-    run = client.submit_inline(echo).id
+    run = client.submit_inline(echo, {"word": 1}).id
     assert client.cancel(run, "not needed").cancel_requested_at
     work(run)
     with pytest.raises(ApiError) as caught:

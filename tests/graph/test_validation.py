@@ -10,7 +10,7 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
-from agentflow.graph.validation import MAX_ERRORS, check_inputs, unknown_inputs, validate
+from agentflow.graph.validation import MAX_ERRORS, check_inputs, validate
 
 Place = tuple[str, str | None, str | None, str]
 """(part of the message, node, pin, severity)"""
@@ -426,7 +426,6 @@ def test_inputs_can_be_checked_by_the_plan_alone(catalogue: Catalogue, make_grap
         check_inputs(plan, catalogue, {"n": "many", "m": 1}),
         [("a text", "i", "value", "error"), ("no input 'm'", None, None, "warning")],
     )
-    assert_problems(unknown_inputs(plan, {"n": "many", "m": 1}), [("no input 'm'", None, None, "warning")])
 
 
 def test_a_graph_of_ten_thousand_nodes_is_validated(catalogue: Catalogue, make_graph: Any) -> None:

@@ -1,0 +1,142 @@
+"""Why does a run not go on? What it waits for, in words.
+
+People, times, events, limits and who holds them, workers, its admission, other runs. Nothing is changed.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow import clock
+from agentflow.engine.statuses import Hold, NodeStatus, RunStatus
+from agentflow.graph.plan import Plan
+from agentflow.schemas.runs import Reason, RunExplanation
+from agentflow.services import runs
+from agentflow.services.plans import plan_of
+from agentflow.settings import settings
+from agentflow.storage import explaining, node_views, run_views
+from agentflow.storage.explaining import Group
+from agentflow.storage.node_views import Key
+from agentflow.storage.run_views import AnyRow
+
+MOST_GROUPS: Final = 50
+"""Sorts of open node executions (by node and how they stand) that are told."""
+
+MOST_HOLDERS: Final = 5
+"""Holders of a limit that are named."""
+
+
+def explain(session: Session, owner_id: UUID, run_id: UUID) -> RunExplanation:
+    """What a run waits for, the run as a whole first, then its nodes in their order.
+
+    Raises:
+        NotFound: the owner has no such run.
+    """
+    run = runs.find(session, owner_id, run_id)
+    if run.ended_at is not None:
+        reasons = [Reason(message=f"it has ended: {run.status}" + (f", {run.error}" if run.error else ""))]
+        return RunExplanation(run_id=run_id, status=run.status, reasons=reasons)
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    found = explaining.groups(session, run_id, MOST_GROUPS + 1)
+    reasons = list(_of_the_run(session, owner_id, run, plan, list(found)))
+    for group in found[:MOST_GROUPS]:
+        reasons += _of_a_node(session, run_id, plan, group)
+    if not found:
+        reasons.append(Reason(message="nothing of it is open: it is about to end, or goes on in a moment"))
+    return RunExplanation(run_id=run_id, status=run.status, reasons=reasons, truncated=len(found) > MOST_GROUPS)
+
+
+def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found: list[Group]) -> Iterator[Reason]:
+    if run.cancel_requested_at is not None or run.stop_as is not None:
+        since = f" since {_told(run.cancel_requested_at)}" if run.cancel_requested_at else ""
+        yield Reason(message=f"it is being stopped{since}: what still runs is told to end")
+    if run.paused_at is not None:
+        yield Reason(message=f"it is paused since {_told(run.paused_at)}: resume it, and it goes on")
+    if any(group.hold == Hold.ADMISSION for group in found):
+        active, most = explaining.active(session, owner_id), settings().max_active_runs
+        before = explaining.earlier(session, owner_id, run.id, run.priority)
+        yield Reason(
+            message=f"it waits to be admitted: its owner has {active} active runs, and {most} may be "
+            f"(AGENTFLOW_MAX_ACTIVE_RUNS); {before} of theirs wait before it"
+        )
+    if run.parent_run_id is not None:
+        parent = run_views.find(session, owner_id, run.parent_run_id)
+        node = plan_of(session, run.parent_graph_id, run.parent_graph_version).nodes[run.parent_node]
+        state = "" if parent is None else f", which is {'paused' if parent.paused_at else parent.status}"
+        yield Reason(
+            message=f"it is the child run of {node.title} #{run.parent_idx} in run {run.parent_run_id}{state}",
+            run_ids=[run.parent_run_id],
+        )
+    if run.status == RunStatus.WAITING:
+        yield Reason(message="nothing of it can go on before something comes from the outside")
+
+
+def _of_a_node(session: Session, run_id: UUID, plan: Plan, group: Group) -> Iterator[Reason]:
+    node = plan.nodes[group.node]
+    name = f"{node.title} #{group.idx}" + (f" and {group.count - 1} more of this node" if group.count > 1 else "")
+    message, run_ids = _stands(session, run_id, plan, group)
+    yield Reason(message=f"{name} {message}", node_id=node.id, index=group.idx, until=group.due_at, run_ids=run_ids)
+
+
+def _stands(session: Session, run_id: UUID, plan: Plan, group: Group) -> tuple[str, list[UUID]]:
+    """How the node executions of a group stand, as the rest of a sentence, and the runs that have to do with it."""
+    since = f" since {_told(group.since)}" if group.since else ""
+    if group.status == NodeStatus.RUNNING:
+        return f"runs{since} on {group.holder}", []
+    if group.status == NodeStatus.WAITING:
+        return _waits(session, run_id, group)
+    if group.hold == Hold.LIMIT:
+        return _behind_a_limit(session, run_id, plan, group)
+    held = {
+        Hold.RATE: "has a place in its rate limit" + (f": {_told(group.due_at)}" if group.due_at else ""),
+        Hold.WINDOW: f"is held back: {settings().ready_window} of its run are ready (AGENTFLOW_READY_WINDOW), "
+        "and each that ends lets one out",
+        Hold.PAUSED: "waits until the run is resumed",
+        Hold.ADMISSION: "waits until the run is admitted",
+    }
+    if group.hold is not None:
+        return held.get(Hold(group.hold), f"is held: {group.hold}"), []
+    if group.due_at is not None and group.due_at > clock.now():
+        return f"is tried again: {_told(group.due_at)}", []
+    lane = plan.nodes[group.node].lane
+    return f"is ready{since} in the queue {lane!r}, and no worker has taken it yet: does one serve that queue?", []
+
+
+def _waits(session: Session, run_id: UUID, group: Group) -> tuple[str, list[UUID]]:
+    key = Key(group.node, group.idx)
+    wait = node_views.waits(session, run_id, [key]).get(key)
+    if wait is None:
+        return "waits", []
+    until = f" until {_told(wait.until)}" if wait.until else ""
+    children = node_views.child_runs(session, run_id, [key]).get(key, [])
+    for_what = {
+        "timer": "for its time",
+        "event": f"for the event {wait.key!r}",
+        "review": f"for a person to decide review {wait.key}",
+        "child": f"for its child run {', '.join(map(str, children))}".rstrip(),
+    }
+    return f"waits since {_told(wait.since)} {for_what.get(wait.kind, f'for {wait.kind}')}{until}", children
+
+
+def _behind_a_limit(session: Session, run_id: UUID, plan: Plan, group: Group) -> tuple[str, list[UUID]]:
+    """A limit is its owner's, and so are all runs that hold it."""
+    limit = plan.nodes[group.node].settings.concurrency
+    holders = explaining.places(session, run_id, group.node, MOST_HOLDERS + 1)
+    run_ids = list(dict.fromkeys(place.run_id for place in holders[:MOST_HOLDERS]))
+    named = []
+    for place in holders[:MOST_HOLDERS]:
+        other = run_views.find_any(session, place.run_id)
+        title = "?" if other is None else plan_of(session, other.graph_id, other.graph_version).nodes[place.node].title
+        named.append(f"{title} #{place.idx} of run {place.run_id} since {_told(place.since)}")
+    more = ["others"] if len(holders) > MOST_HOLDERS else []
+    before = explaining.ahead(session, run_id, group.node)
+    allowed = f" ({limit.limit} at once)" if limit is not None else ""
+    told = f"waits for a place under its limit{allowed}, with {before} before it; held by "
+    return told + ("; ".join(named + more) or "nobody any more"), run_ids
+
+
+def _told(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
