@@ -1,10 +1,13 @@
 """How is a run followed on the command line: its progress while it goes on, its result at the end?"""
 
 import sys
+from typing import Final
+from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import Exit
+from agentflow.cli.feed import Shown, with_pauses
 from agentflow.cli.progress import Progress
 from agentflow.cli.tables import brief, echo_json
 from agentflow.client import Client
@@ -12,23 +15,39 @@ from agentflow.schemas.runs import RunView
 
 _EXITS = {"COMPLETED": Exit.OK, "FAILED": Exit.FAILED, "CANCELLED": Exit.CANCELLED}
 
+MOST_LEFTOVERS: Final = 5
+"""Nodes whose leftovers are told after a run."""
 
-def follow(client: Client, run_id: str, *, as_json: bool, local: bool = False) -> Exit:
+
+def follow(
+    client: Client,
+    run_id: UUID,
+    *,
+    as_json: bool,
+    quiet: bool = False,
+    local: bool = False,
+    shown: Shown | None = None,
+) -> Exit:
     """Show a run until it has ended, then its result; gives the exit code. Ctrl-C ends the command, not the run.
 
     Args:
         as_json: no progress; the run as JSON at the end.
+        quiet: no progress; its outputs, and what went wrong.
         local: the run's stack ends with this command.
+        shown: which of the things that happen are shown; None: all.
     """
     if not as_json:
         click.echo(f"Run {run_id}", err=True)  # first of all: whatever comes between, it can be looked for
     try:
-        if as_json:
+        if as_json or quiet:
             run = client.wait(run_id)
         else:
             with Progress() as progress:
-                for event in client.events(run_id):
-                    progress.see(event)
+                for event, wanted in (shown or Shown()).judged(with_pauses(client.events(run_id))):
+                    if event is None:
+                        progress.tick()
+                    else:
+                        progress.see(event, show=wanted)
             run = client.get_run(run_id)
     except KeyboardInterrupt:
         if local:
@@ -51,7 +70,34 @@ def show_result(run: RunView) -> None:
             click.echo(f"{name}: {value if isinstance(value, str) else brief(value)}")
     if run.outputs_truncated:
         click.echo(f"There is more: agentflow runs outputs {run.id} --all", err=True)
+    if run.ended and not run.outputs:
+        click.echo("It gave no outputs.", err=True)
+    for words in leftovers(run):
+        click.echo(words, err=True)
     if run.error or run.reason:
         click.echo(f"{run.status}: {run.error or run.reason}", err=True)
     if run.status == "FAILED":
         click.echo(f"See which nodes failed: agentflow runs nodes {run.id} --status FAILED", err=True)
+
+
+def leftovers(run: RunView) -> list[str]:
+    """What never ran in an ended run although something had come for it, in words: a line a node.
+
+    Where a node has several linked pins, some of which got fewer values than others, they are out of step.
+    """
+    found = run.stats.get("leftovers") or []
+    told = [_leftover(entry) for entry in found[:MOST_LEFTOVERS]]
+    if len(found) > MOST_LEFTOVERS:
+        told.append(f"… and {len(found) - MOST_LEFTOVERS} more nodes: agentflow runs get {run.id}")
+    if told:
+        told.append(f"See what came for them: agentflow runs nodes {run.id} --status INCOMPLETE")
+    return told
+
+
+def _leftover(entry: dict[str, object]) -> str:
+    count = entry.get("count", 0)
+    missing = entry.get("missing")
+    pins = missing.items() if isinstance(missing, dict) else ()
+    lacks = "; ".join(f"pin '{pin}' got {lacking} fewer than its others" for pin, lacking in pins)
+    times = "once" if count == 1 else f"{count} times"
+    return f"Node {entry.get('node_id')} could have run {times} more, but values did not come: {lacks or 'out of step'}"

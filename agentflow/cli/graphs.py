@@ -2,32 +2,37 @@
 
 import sys
 from pathlib import Path
-from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import Exit, connected, tell_places
-from agentflow.cli.run import read_document
+from agentflow.cli.finding import find_graph
+from agentflow.cli.inputs import at, type_words
+from agentflow.cli.run import find_document, read_document
 from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table
 from agentflow.schemas.graphs import GraphSaved
 
+_GRAPH = click.argument("graph", metavar="GRAPH")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
 def graphs() -> None:
-    """Push, list, get, validate, import and export graphs."""
+    """Push, list, get, validate, import and export graphs.
+
+    A GRAPH is a graph's id, the beginning of one, its name, or `last`.
+    """
 
 
 @graphs.command()
 @click.argument("file", type=_FILE)
-@click.option("--id", "graph_id", type=click.UUID, help="Make it the next version of this graph.")
+@click.option("--id", "graph", help="Make it the next version of this graph.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def push(file: Path, graph_id: UUID | None, as_json: bool) -> None:
+def push(file: Path, graph: str | None, as_json: bool) -> None:
     """Store the graph in FILE: a new graph, or the next version of one."""
     document = read_document(file)
     with connected() as client:
-        saved = client.graphs.replace(graph_id, document) if graph_id else client.graphs.create(document)
+        saved = client.graphs.replace(find_graph(client, graph), document) if graph else client.graphs.create(document)
     tell_places(saved.warnings)
     if as_json:
         echo_json(saved)
@@ -55,12 +60,37 @@ def list_graphs(limit: int, everything: bool, as_json: bool) -> None:
 
 
 @graphs.command()
-@click.argument("graph_id", metavar="ID", type=click.UUID)
+@_GRAPH
 @click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
-def get(graph_id: UUID, number: int | None) -> None:
+def get(graph: str, number: int | None) -> None:
     """Print a graph's document as JSON."""
     with connected() as client:
-        echo_json(client.graphs.get(graph_id, number))
+        echo_json(client.graphs.get(find_graph(client, graph), number))
+
+
+@graphs.command()
+@click.argument("graph", metavar="FILE|GRAPH")
+@click.option("--version", "number", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON Schema of the inputs.")
+def inputs(graph: str, number: int | None, as_json: bool) -> None:
+    """List what a run of a graph takes: each input, whether a run must give it, its type and its default."""
+    document = find_document(graph)
+    with connected() as client:
+        if document is None:
+            schema = client.graphs.get(find_graph(client, graph), number).get("input_schema", {})
+        else:
+            schema = client.graphs.inputs(document)
+    if as_json:
+        echo_json(schema)
+        return
+    required = schema.get("required", ())
+    rows = []
+    for name in schema.get("properties", {}):
+        wanted = at(schema, name)
+        about = [text for text in (wanted.get("title"), wanted.get("description")) if text and text != name]
+        given = "required" if name in required else wanted.get("default", "")
+        rows.append((name, type_words(wanted) or "anything", given, ": ".join(about)))
+    echo_table(("NAME", "TYPE", "DEFAULT", "WHAT IT IS"), rows, empty="This graph takes no inputs.")
 
 
 @graphs.command("import")
@@ -80,12 +110,12 @@ def import_graph(file: Path, as_json: bool) -> None:
 
 
 @graphs.command()
-@click.argument("graph_id", metavar="ID", type=click.UUID)
+@_GRAPH
 @click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
-def export(graph_id: UUID, number: int | None) -> None:
+def export(graph: str, number: int | None) -> None:
     """Print a graph's document for others: without secrets, with new ids."""
     with connected() as client:
-        echo_json(client.graphs.export(graph_id, number))
+        echo_json(client.graphs.export(find_graph(client, graph), number))
 
 
 @graphs.command()
@@ -104,10 +134,11 @@ def validate(file: Path, as_json: bool) -> None:
 
 
 @graphs.command()
-@click.argument("graph_id", metavar="ID", type=click.UUID)
-def delete(graph_id: UUID) -> None:
+@_GRAPH
+def delete(graph: str) -> None:
     """Delete a graph. Its ended runs stay; while any of its runs is open this is refused."""
     with connected() as client:
+        graph_id = find_graph(client, graph)
         client.graphs.delete(graph_id)
     click.echo(f"Deleted {graph_id}.", err=True)
 

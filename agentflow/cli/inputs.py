@@ -1,17 +1,47 @@
-"""What do people write for values on a command line? JSON, else text; pairs as NAME=VALUE."""
+"""What do people write for values on a command line, and which values are these?
+
+`NAME=TEXT` is a text, unless what it is for says that it wants a number, a truth value, a list or an object: then that
+is read out of the text. `NAME:=JSON` says JSON, whatever is wanted. A text is never changed: 1.10 stays 1.10 where a
+text or anything is wanted.
+"""
 
 import json
-from typing import Any
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
+from agentflow.graph.pins import split
 
-def json_or_text(text: str) -> Any:
-    """The JSON that `text` is; where it is none, the text itself."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+Schema = Mapping[str, Any]
+
+HOW: Final = "NAME=TEXT, or NAME:=JSON"
+
+_JSON_TYPES: Final[tuple[tuple[type, str], ...]] = (
+    (bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (list, "array"), (dict, "object"),
+)  # fmt: skip
+
+
+_TYPE_WORDS: Final = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "array": "list, as JSON",
+    "object": "object, as JSON",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One value as it was written: a text whose type is not known yet, or JSON that says its own."""
+
+    name: str
+    value: Any
+    is_json: bool = False
 
 
 def parse_pair(text: str, option: str) -> tuple[str, str]:
@@ -26,11 +56,141 @@ def parse_pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def parse_input(text: str, option: str = "--input") -> tuple[str, Any]:
-    """NAME and value of `NAME=VALUE`, where the value is JSON, else text.
+def parse_inputs(texts: Iterable[str], option: str) -> list[Written]:
+    """What `NAME=TEXT`, `NAME:=JSON` and `@FILE` (a JSON object; `@-` is standard input) give, in their order.
 
     Raises:
-        click.BadParameter: it is no such pair; names `option`.
+        click.BadParameter: one is none of these; names `option`.
     """
-    name, value = parse_pair(text, option)
-    return name, json_or_text(value)
+    found: list[Written] = []
+    for text in texts:
+        if text.startswith("@"):
+            found += from_object(_read(text[1:], option), option)
+            continue
+        name, equals, value = text.partition("=")
+        says_json = name.endswith(":")
+        name = name.removesuffix(":")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not {HOW}", param_hint=option)
+        found.append(Written(name, parse_json(value, option) if says_json else value, is_json=says_json))
+    return found
+
+
+def from_object(text: str, option: str) -> list[Written]:
+    """The entries of the JSON object in `text`.
+
+    Raises:
+        click.BadParameter: it is none; names `option`.
+    """
+    content = parse_json(text, option)
+    if not isinstance(content, dict):
+        raise click.BadParameter("it holds no JSON object", param_hint=option)
+    return [Written(name, value, is_json=True) for name, value in content.items()]
+
+
+def parse_json(text: str, option: str) -> Any:
+    """The JSON in `text`.
+
+    Raises:
+        click.BadParameter: it is none; names `option`.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"this is not JSON: {error}", param_hint=option) from None
+
+
+def parse_payload(text: str, option: str) -> Any:
+    """The value of a text for which nobody says a type: itself; after `:=` the JSON that follows.
+
+    Raises:
+        click.BadParameter: no JSON follows; names `option`.
+    """
+    return parse_json(text[2:], option) if text.startswith(":=") else text
+
+
+def typed(written: Iterable[Written], schema: Schema) -> dict[str, Any]:
+    """Names → values, each text as the type that `schema` (of an object) wants at that name; later ones win."""
+    return {one.name: one.value if one.is_json else of_type(one.value, at(schema, one.name)) for one in written}
+
+
+def at(schema: Schema, name: str) -> Schema:
+    """What the schema of an object says of the entry `name`, which may be a dynamic pin; {}: nothing."""
+    definitions = schema.get("$defs", {})
+    properties = schema.get("properties", {})
+    base, steps = (name, ()) if name in properties else split(name)
+    found: Any = properties.get(base, {})
+    for step in steps:
+        found = _resolved(found, definitions)
+        found = found.get("items", {}) if step.kind == "$" else found.get("additionalProperties", {})
+        if not isinstance(found, Mapping):
+            return {}
+    return {**_resolved(found, definitions), "$defs": definitions or found.get("$defs", {})}
+
+
+def of_type(text: str, schema: Schema) -> Any:
+    """`text`, or what it says where `schema` wants no text. What it does not say stays text: the API judges it."""
+    for choice in schema.get("enum") or ():
+        if text == choice or (not isinstance(choice, str) and text == json.dumps(choice)):
+            return choice
+    wanted = json_types(schema)
+    if not wanted or "string" in wanted:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if _fits(value, wanted) else text
+
+
+def like(text: str, present: Any) -> Any:
+    """`text` as the sort of value that it is to take the place of; of nothing, it stays text."""
+    kind = _json_type(present)
+    return text if kind == "null" else of_type(text, {"type": "number" if kind == "integer" else kind})
+
+
+def json_types(schema: Schema) -> set[str]:
+    """The JSON types that a schema admits; empty where it does not say."""
+    schema = _resolved(schema, schema.get("$defs", {}))
+    own = schema.get("type")
+    found = {own} if isinstance(own, str) else set(own or ())
+    for key in ("anyOf", "oneOf", "allOf"):
+        members = [json_types({"$defs": schema.get("$defs", {}), **member}) for member in schema.get(key, ())]
+        if members and not all(members) and key != "allOf":
+            return set()  # one of them takes anything
+        found.update(*members)
+    for choice in (*(schema.get("enum") or ()), *([schema["const"]] if "const" in schema else ())):
+        found.add(_json_type(choice))
+    return found
+
+
+def type_words(schema: Schema) -> str:
+    """What a schema wants, in words for people: `text`, `whole number`, `one of "S", "M"`; empty: anything."""
+    if schema.get("enum"):
+        return "one of " + ", ".join(json.dumps(choice, ensure_ascii=False) for choice in schema["enum"])
+    return " or ".join(word for kind, word in _TYPE_WORDS.items() if kind in json_types(schema))
+
+
+def _fits(value: Any, wanted: set[str]) -> bool:
+    kind = _json_type(value)
+    return kind in wanted or (kind == "integer" and "number" in wanted)
+
+
+def _json_type(value: Any) -> str:
+    return next((name for kind, name in _JSON_TYPES if isinstance(value, kind)), "null")
+
+
+def _resolved(schema: Any, definitions: Schema) -> Schema:
+    """The schema that a reference names; any other as it is."""
+    if not isinstance(schema, Mapping):
+        return {}
+    if isinstance(named := schema.get("$ref"), str):
+        return {**definitions.get(named.rpartition("/")[2], {}), "$defs": definitions}
+    return schema
+
+
+def _read(path: str, option: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint=option) from None

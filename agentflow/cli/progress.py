@@ -1,12 +1,13 @@
-"""What does a person see while a run goes on? A line for each running node, counts, and the time so far.
+"""What does a person see while a run goes on? A line for each running node, totals by node, and the time so far.
 
-On a terminal the picture is redrawn in place; elsewhere each thing that ends is a line. Both go to standard error, so
-that standard output holds the result alone.
+On a terminal the picture is redrawn in place; elsewhere what happens is told in a line a second at most. Both go to
+standard error, so that standard output holds the result alone.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,13 +18,21 @@ from rich.table import Table
 from rich.text import Text
 
 from agentflow import clock
-from agentflow.cli.tables import brief
+from agentflow.cli.tables import brief, duration
 from agentflow.schemas.events import RunEvent
 
 MAX_LINES: Final = 15
-"""Running nodes that are shown; for more of them there is a count."""
+"""Running nodes, and totals of nodes, that are shown; for more of them there is a count."""
+
+LINE_SECONDS: Final = 1.0
+"""Where nothing can be redrawn: the time from one line to the next."""
+
+MAX_TOLD: Final = 4
+"""Things that one such line tells; the others are counted."""
 
 _STYLES = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
+
+_WRONG = ("FAILED", "CANCELLED")
 
 _LOST = {"worker_lost": "its worker died; it runs again", "worker_stopped": "its worker stops; it runs elsewhere"}
 
@@ -47,7 +56,14 @@ class Progress:
     def __init__(self, console: Console | None = None, now: Callable[[], float] = clock.monotonic) -> None:
         self._console = console or Console(stderr=True, soft_wrap=True)
         self._now = now
-        self._began = now()
+        self._began: float | None = None
+        self._first: datetime | None = None
+        self._took: float | None = None
+        self._totals: dict[str, Counter[str]] = {}
+        self._titles: dict[str, str] = {}
+        self._untold: list[Text] = []
+        self._told_at = -LINE_SECONDS
+        self._shows = True
         self._running: OrderedDict[tuple[str, int], _Running] = OrderedDict()
         self._spinner = Spinner("dots")
         self.status = "QUEUED"
@@ -67,16 +83,22 @@ class Progress:
     ) -> None:
         if self._live:
             self._live.stop()
+        if self._untold:
+            self._tell()
+        for line in self.totals():
+            self._console.print(line)
         self._console.print(self.summary())
 
-    def see(self, event: RunEvent) -> None:
-        """Take in one event."""
+    def see(self, event: RunEvent, *, show: bool = True) -> None:
+        """Take in one event. `show`: tell it too, and not only count it."""
+        self._shows = show
         if event.kind == "run":
-            self.status = event.status or self.status
+            self._see_run(event)
             return
         key = (event.node_id or "", event.index or 0)
         if event.kind == "claimed":
-            self._running[key] = _Running(brief(event.title or key[0]), key[1], event.attempt or 1, self._now())
+            since = self._now() - _age(event)
+            self._running[key] = _Running(brief(event.title or key[0]), key[1], event.attempt or 1, since)
         elif event.kind == "settled":
             self._running.pop(key, None)
             self._settled(event)
@@ -88,10 +110,27 @@ class Progress:
         if event.is_output:
             self._show_outputs(event)
 
+    def _see_run(self, event: RunEvent) -> None:
+        """The run's own times count, and not those of whoever looks: it may have gone on for long, or have ended."""
+        begins = self._first is None or (self.status == "QUEUED" and event.status == "RUNNING")
+        if begins:
+            self._first, self._began = event.at, self._now() - _age(event)
+        self.status = event.status or self.status
+        ended = self._first if event.ends_run else None
+        self._took = (event.at - ended).total_seconds() if ended else None
+
+    def tick(self) -> None:
+        """Nothing happens for now: tell what is still to be told, if it is time."""
+        if self._untold and self._now() - self._told_at >= LINE_SECONDS:
+            self._tell()
+
     def _settled(self, event: RunEvent) -> None:
         status = event.status or ""
         if status in self.counts:
             self.counts[status] += 1
+            node = event.node_id or ""
+            self._totals.setdefault(node, Counter())[status] += 1
+            self._titles[node] = brief(event.title or node)
             if self._live is None or status == "FAILED":
                 self._say(status.lower(), _name(event), event.error or "", _STYLES[status])
         elif status == "WAITING":
@@ -110,8 +149,25 @@ class Progress:
             self._say("output", brief(str(name)), "(long)" if output.truncated else brief(output.value), "cyan")
 
     def _say(self, word: str, name: str, more: str, style: str) -> None:
-        line = Text.assemble((f"{word:>9} ", style), name, (f"  {brief(more)}" if more else "", "dim"))
+        if not self._shows:
+            return
+        what = Text.assemble((f"{word} ", style), name, (f"  {brief(more)}" if more else "", "dim"))
+        if self._live is not None:
+            self._console.print(what)
+            return
+        self._untold.insert(0, what) if word == "failed" else self._untold.append(what)
+        self.tick()
+
+    def _tell(self) -> None:
+        """One line for all that has happened since the last one."""
+        line = Text(" · ").join(self._untold[:MAX_TOLD])
+        if len(self._untold) > MAX_TOLD:
+            line = Text.assemble(
+                line, f" · and {len(self._untold) - MAX_TOLD} more  ", self.summary(len(self._running))
+            )
         self._console.print(line)
+        self._untold.clear()
+        self._told_at = self._now()
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""
@@ -121,30 +177,43 @@ class Progress:
         for one in running[:MAX_LINES]:
             attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
             index = f" #{one.index}" if one.index > 1 else ""
-            table.add_row(self._spinner, Text(f"{one.title}{index}{attempt}"), _time(self._now() - one.since))
+            table.add_row(self._spinner, Text(f"{one.title}{index}{attempt}"), duration(self._now() - one.since))
         if len(running) > MAX_LINES:
             table.add_row("", Text(f"… and {len(running) - MAX_LINES} more", "dim"), "")
-        return Group(table, self.summary(len(running)))
+        return Group(table, *self.totals(), self.summary(len(running)))
+
+    def totals(self) -> list[Text]:
+        """A line for each node that has run more than once: how often, with which end."""
+        several = [(node, counts) for node, counts in self._totals.copy().items() if counts.total() > 1]
+        lines = [Text.assemble(f"{self._titles[node]}  ", *_counted(counts)) for node, counts in several[:MAX_LINES]]
+        return lines + [Text(f"… and {len(several) - MAX_LINES} more nodes", "dim")] * (len(several) > MAX_LINES)
 
     def summary(self, running: int | None = None) -> Text:
         """One line: the status, counts and the time so far."""
-        parts: list[Any] = [(self.status, _STYLES.get(self.status, "bold")), f"  {self.counts['COMPLETED']} done"]
+        parts: list[Any] = [(self.status, _STYLES.get(self.status, "bold")), "  ", *_counted(self.counts)]
         if running:
             parts.append(f", {running} running")
-        parts += [
-            (f", {count} {status.lower()}", _STYLES[status])
-            for status, count in self.counts.items()
-            if count and status != "COMPLETED"
-        ]
-        parts.append((f"  {_time(self._now() - self._began)}", "dim"))
+        parts.append((f"  {duration(self._elapsed())}", "dim"))
         return Text.assemble(*parts)
+
+    def _elapsed(self) -> float:
+        """Seconds that the run has taken so far, or took in all."""
+        if self._took is not None:
+            return self._took
+        return self._now() - self._began if self._began is not None else 0.0
+
+
+def _counted(counts: Mapping[str, int]) -> list[Any]:
+    """How many are done; how many failed or were cancelled, if any did."""
+    wrong = [(f", {counts[status]} {status.lower()}", _STYLES[status]) for status in _WRONG if counts[status]]
+    return [f"{counts['COMPLETED']} done", *wrong]
+
+
+def _age(event: RunEvent) -> float:
+    """Seconds since the event, as far as this host's clock and the database's agree."""
+    return max((clock.now() - event.at).total_seconds(), 0.0)
 
 
 def _name(event: RunEvent) -> str:
     title = brief(event.title or event.node_id or "")
     return f"{title} #{event.index}" if (event.index or 1) > 1 else title
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{int(rest):02}" if minutes else f"{rest:.1f} s"

@@ -1,15 +1,18 @@
 """`agentflow reviews`: what people are to look at."""
 
+from typing import Any
 from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import connected
-from agentflow.cli.inputs import json_or_text
+from agentflow.cli.finding import find_review, find_run
+from agentflow.cli.inputs import like, parse_payload
 from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
+from agentflow.client import Client
 from agentflow.engine.statuses import ReviewStatus
 
-_REVIEW = click.argument("review_id", metavar="ID", type=click.UUID)
+_REVIEW = click.argument("review", metavar="ID")
 _MESSAGE = click.option("--message", default="", help="A word to those who wait for it.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -26,12 +29,13 @@ def reviews() -> None:
     default="WAITING",
     show_default=True,
 )
-@click.option("--run", "run_id", type=click.UUID, help="Reviews of this run.")
+@click.option("--run", help="Reviews of this run.")
 @click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one thing a line.")
-def list_reviews(status: str, run_id: UUID | None, limit: int, as_json: bool) -> None:
+def list_reviews(status: str, run: str | None, limit: int, as_json: bool) -> None:
     """List reviews, the newest first."""
     with connected() as client:
+        run_id = find_run(client, run) if run else None
         found = client.reviews(status=status, run_id=run_id, limit=limit)
         if as_json:
             echo_json_lines(found)
@@ -42,14 +46,19 @@ def list_reviews(status: str, run_id: UUID | None, limit: int, as_json: bool) ->
 
 @reviews.command()
 @_REVIEW
-@click.option("--data", metavar="JSON", help="The data instead, where it may be edited.")
+@click.option(
+    "--data",
+    metavar="TEXT",
+    help="The data instead, where it may be edited: of the type of the data there; :=JSON gives JSON.",
+)
 @click.option("--rest", is_flag=True, help="Approve whatever else this node asks in this run.")
 @_MESSAGE
 @_JSON
-def approve(review_id: UUID, data: str | None, rest: bool, message: str, as_json: bool) -> None:
-    """Approve, as it is or edited."""
+def approve(review: str, data: str | None, rest: bool, message: str, as_json: bool) -> None:
+    """Approve, as it is or edited. ID: the review's, the beginning of it, or `last`."""
     with connected() as client:
-        edited = None if data is None else (json_or_text(data),)
+        review_id = find_review(client, review)
+        edited = None if data is None else (_edited(client, review_id, data),)
         decided = client.approve(review_id, message, edited=edited, rest=rest)
     if as_json:
         echo_json(decided)
@@ -61,11 +70,19 @@ def approve(review_id: UUID, data: str | None, rest: bool, message: str, as_json
 @_REVIEW
 @_MESSAGE
 @_JSON
-def reject(review_id: UUID, message: str, as_json: bool) -> None:
-    """Reject."""
+def reject(review: str, message: str, as_json: bool) -> None:
+    """Reject. ID: the review's, the beginning of it, or `last`."""
     with connected() as client:
+        review_id = find_review(client, review)
         decided = client.reject(review_id, message)
     if as_json:
         echo_json(decided)
     else:
         click.echo(f"Review {review_id} is rejected.", err=True)
+
+
+def _edited(client: Client, review_id: UUID, text: str) -> Any:
+    """The data as a person wrote it: a text stays text unless it takes the place of something else."""
+    if text.startswith(":="):
+        return parse_payload(text, "--data")
+    return like(text, client.review(review_id).data)

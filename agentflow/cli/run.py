@@ -2,17 +2,17 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import EXIT_CODES, Exit, connected, tell_places
+from agentflow.cli.finding import find_graph
 from agentflow.cli.follow import follow
-from agentflow.cli.inputs import parse_input, parse_pair
+from agentflow.cli.inputs import at, from_object, of_type, parse_inputs, parse_pair, type_words, typed
 from agentflow.cli.tables import echo_json
 from agentflow.client import Client
 from agentflow.schemas.runs import RunAccepted
@@ -21,58 +21,95 @@ _JSON_FILE = click.File(encoding="utf-8-sig")  # a byte order mark, as some edit
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("graph", metavar="FILE")
-@click.option("-i", "--input", "pairs", multiple=True, metavar="NAME=VALUE", help="An input: JSON, else text.")
+@click.argument("graph", metavar="GRAPH")
 @click.option(
-    "--input-json",
-    type=_JSON_FILE,
-    metavar="FILE",
-    help="All inputs, as a JSON object; - reads stdin.",
+    "-i",
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="An input. NAME:=JSON gives JSON whatever its type is; @FILE, a JSON object of inputs. Several.",
 )
+@click.option("--input-json", type=_JSON_FILE, metavar="FILE", help="As -i @FILE; - reads standard input.")
+@click.option("--allow-missing", is_flag=True, help="Run even if required inputs are missing.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label to find the run by.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--version", "graph_version", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
 @click.option("--follow/--no-follow", "following", default=True, help="Show progress until the end.  [default: follow]")
+@click.option("--quiet", is_flag=True, help="Follow, but show no progress: the outputs, and what went wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, and no progress.")
 @click.option("--local", is_flag=True, help="Start a stack for this run, and stop it afterwards.")
 def run(
     graph: str,
-    pairs: tuple[str, ...],
+    given: tuple[str, ...],
     input_json: Any,
+    allow_missing: bool,
     labels: tuple[str, ...],
     priority: int | None,
     graph_version: int | None,
     following: bool,
+    quiet: bool,
     as_json: bool,
     local: bool,
 ) -> None:
     """Run a graph and follow it.
 
-    FILE is a graph's JSON, or the id of a graph that was pushed. Progress goes to standard error, outputs to standard
-    output. Ctrl-C stops following; the run goes on.
+    GRAPH is a file with a graph's JSON, or the id or name of a graph that was pushed. Progress goes to standard error,
+    outputs to standard output. Ctrl-C stops following; the run goes on.
+
+    An input's value is read as the type that the graph says; where it says none it is text (`agentflow graphs inputs
+    GRAPH` lists them). On a terminal, required inputs that are missing are asked for.
     """
     if local and not following:
         raise click.UsageError("--local ends with the run, so it cannot go with --no-follow")
-    stored, document = _graph(graph)
-    if local and stored:
+    document = find_document(graph)
+    if local and document is None:
         raise click.UsageError("--local runs a file: its stack knows no graph that was pushed elsewhere")
+    written = from_object(input_json.read(), "--input-json") if input_json else []
+    written += parse_inputs(given, "-i")
     options: dict[str, Any] = {
-        "inputs": {**_object(input_json), **dict(parse_input(pair, "-i") for pair in pairs)},
         "labels": dict(map(_label, labels)),
         "priority": priority,
+        "allow_missing_inputs": allow_missing,
     }
     with _client(local) as client:
-        if stored:
-            accepted = client.submit(stored, version=graph_version, **options)
+        if document is None:
+            graph_id = find_graph(client, graph)
+            schema = client.graphs.get(graph_id, graph_version).get("input_schema", {})
         else:
-            accepted = client.submit_inline(document, **options)
-        sys.exit(_after(client, accepted, following=following, as_json=as_json, local=local))
+            schema = client.graphs.inputs(document)
+        inputs = typed(written, schema)
+        if not allow_missing and not as_json and sys.stdin.isatty():
+            inputs |= ask(schema, inputs)
+        if document is None:
+            accepted = client.submit(graph_id, inputs, version=graph_version, **options)
+        else:
+            accepted = client.submit_inline(document, inputs, **options)
+        sys.exit(_after(client, accepted, following=following, as_json=as_json, quiet=quiet, local=local))
 
 
-def _after(client: Client, accepted: RunAccepted, *, following: bool, as_json: bool, local: bool) -> Exit:
+def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask a person for the required inputs that are missing, on standard error."""
+    answers = {}
+    for name in schema.get("required", ()):
+        if inputs.get(name) is not None:
+            continue
+        wanted = at(schema, name)
+        title, about = wanted.get("title") or name, wanted.get("description")
+        if about:
+            click.echo(about, err=True)
+        words = type_words(wanted)
+        label = title if title == name else f"{title} [{name}]"
+        hidden = bool(wanted.get("secret"))
+        text = click.prompt(f"{label} ({words})" if words else label, type=str, hide_input=hidden, err=True)
+        answers[name] = of_type(text, wanted)
+    return answers
+
+
+def _after(client: Client, accepted: RunAccepted, *, following: bool, as_json: bool, quiet: bool, local: bool) -> Exit:
     tell_places(accepted.warnings)
     if following:
-        return follow(client, str(accepted.id), as_json=as_json, local=local)
+        return follow(client, accepted.id, as_json=as_json, quiet=quiet, local=local)
     if as_json:
         echo_json(accepted)
     else:
@@ -93,15 +130,14 @@ def _client(local: bool) -> Iterator[Client]:
         yield client
 
 
-def _graph(given: str) -> tuple[UUID | None, dict[str, Any]]:
-    """The id of a stored graph, or a document."""
+def find_document(given: str) -> dict[str, Any] | None:
+    """The document in a file; None: it is a stored graph that is meant."""
     path = Path(given)
-    if not path.exists():
-        try:
-            return UUID(given), {}
-        except ValueError:
-            raise click.BadParameter(f"{given} is no file, and no graph's id", param_hint="FILE") from None
-    return None, read_document(path)
+    if path.exists():
+        return read_document(path)
+    if path.suffix == ".json" or len(path.parts) > 1:
+        raise click.BadParameter(f"there is no file {given}", param_hint="GRAPH")
+    return None
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -116,18 +152,6 @@ def read_document(path: Path) -> dict[str, Any]:
         raise click.BadParameter(f"{path}: {error}", param_hint="FILE") from None
     if not isinstance(content, dict):
         raise click.BadParameter(f"{path} holds no JSON object", param_hint="FILE")
-    return content
-
-
-def _object(file: Any) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        content = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(str(error), param_hint="--input-json") from None
-    if not isinstance(content, dict):
-        raise click.BadParameter("it holds no JSON object", param_hint="--input-json")
     return content
 
 

@@ -1,19 +1,24 @@
 """`agentflow runs`: the runs of an installation."""
 
 import sys
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import click
 
+from agentflow import clock
 from agentflow.cli.connect import EXIT_CODES, connected
+from agentflow.cli.feed import Shown
+from agentflow.cli.finding import find_graph, find_run
 from agentflow.cli.follow import follow, show_result
-from agentflow.cli.inputs import json_or_text, parse_input
-from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
+from agentflow.cli.inputs import HOW, Schema, parse_inputs, parse_payload, typed
+from agentflow.cli.tables import DEFAULT_LIMIT, brief, duration, echo_json, echo_json_lines, echo_table, moment
+from agentflow.client import Client
 from agentflow.engine.statuses import NodeStatus, RunStatus
-from agentflow.schemas.runs import BulkCancelled, NodeExecutionView, RunView
+from agentflow.schemas.runs import BulkCancelled, NodeExecutionView, RunSummary, RunView
 
-_RUN = click.argument("run_id", metavar="ID", type=click.UUID)
+_RUN = click.argument("run", metavar="ID")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LINES = click.option("--json", "as_json", is_flag=True, help="Print JSON, one thing a line.")
 _LIMIT = click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
@@ -22,73 +27,106 @@ _ALL = click.option("--all", "everything", is_flag=True, help="No limit.")
 
 @click.group()
 def runs() -> None:
-    """List, get, follow and steer runs."""
+    """List, get, follow and steer runs.
+
+    An ID is a run's id, the beginning of one, or `last`: the newest run that is no child run.
+    """
 
 
 @runs.command("list")
 @click.option("--status", type=click.Choice([str(status) for status in RunStatus], case_sensitive=False))
-@click.option("--graph", "graph_id", type=click.UUID, help="Runs of this graph.")
+@click.option("--graph", help="Runs of this graph: its id, the beginning of it, or its name.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Runs with this label.")
+@click.option("--roots", is_flag=True, help="No child runs.")
 @_LIMIT
 @_ALL
 @_LINES
 def list_runs(
     status: str | None,
-    graph_id: UUID | None,
+    graph: str | None,
     labels: tuple[str, ...],
+    roots: bool,
     limit: int,
     everything: bool,
     as_json: bool,
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, the newest first. ↳ marks child runs."""
     wanted = dict(label.partition("=")[::2] for label in labels)
     with connected() as client:
-        found = client.runs(status=status, graph_id=graph_id, labels=wanted, limit=None if everything else limit)
+        graph_id = find_graph(client, graph) if graph else None
+        found = client.runs(
+            status=status, graph_id=graph_id, labels=wanted, roots=roots, limit=None if everything else limit
+        )
         if as_json:
             echo_json_lines(found)
             return
-        rows = [(run.id, run.status, run.created_at, run.ended_at, run.error or run.reason) for run in found]
-    echo_table(("ID", "STATUS", "CREATED", "ENDED", "ERROR"), rows, empty="No runs.")
+        rows = [(run.id, run.status, moment(run.created_at), _duration(run), _title(run)) for run in found]
+    echo_table(("ID", "STATUS", "CREATED", "DURATION", "GRAPH"), rows, empty="No runs.")
 
 
 @runs.command()
 @_RUN
 @_JSON
-def get(run_id: UUID, as_json: bool) -> None:
+def get(run: str, as_json: bool) -> None:
     """Show a run: its status, counts, inputs and outputs."""
     with connected() as client:
-        run = client.get_run(run_id)
+        found = client.get_run(find_run(client, run))
     if as_json:
-        echo_json(run)
+        echo_json(found)
         return
+    parent = found.parent
     facts: dict[str, Any] = {
-        "id": run.id,
-        "graph": f"{run.graph_id}, version {run.graph_version}",
-        "status": _status(run),
-        "created": run.created_at,
-        "started": run.started_at,
-        "ended": run.ended_at,
-        "labels": run.labels or None,
-        "inputs": run.inputs or None,
-        "stats": run.stats or None,
+        "id": found.id,
+        "graph": " ".join(filter(None, (found.graph_name, f"({found.graph_id}, version {found.graph_version})"))),
+        "status": _status(found),
+        "parent": f"run {parent.run_id}, node {parent.node_id} #{parent.index}" if parent else None,
+        "created": found.created_at,
+        "started": found.started_at,
+        "ended": found.ended_at,
+        "duration": _duration(found),
+        "labels": found.labels or None,
+        "inputs": found.inputs or None,
+        "stats": found.stats or None,
     }
     echo_table(("", ""), [(name, value) for name, value in facts.items() if value is not None], empty="")
-    show_result(run)
+    show_result(found)
+
+
+@runs.command()
+@_RUN
+@_JSON
+def explain(run: str, as_json: bool) -> None:
+    """Say why a run does not go on: what it waits for, who holds a limit, whether it is admitted."""
+    with connected() as client:
+        found = client.explain(find_run(client, run))
+    if as_json:
+        echo_json(found)
+        return
+    click.echo(f"{found.status}  {found.run_id}")
+    for reason in found.reasons:
+        click.echo(f"- {reason.message}")
+    if found.truncated:
+        click.echo(f"There is more: agentflow runs nodes {found.run_id}", err=True)
 
 
 @runs.command(epilog=EXIT_CODES)
 @_RUN
 @_JSON
-def tail(run_id: UUID, as_json: bool) -> None:
+@click.option("--since", metavar="WHEN", help="Show what happens from then on: now, 10m, 2h, or a time (ISO 8601).")
+@click.option("--last", type=click.IntRange(0), metavar="N", help="Show the last N things that happened, and go on.")
+@click.option("--quiet", is_flag=True, help="Show no progress: the outputs, and what went wrong.")
+def tail(run: str, since: str | None, last: int | None, quiet: bool, as_json: bool) -> None:
     """Follow a run until it has ended, from its first event on. Ctrl-C stops following; the run goes on.
 
     --json prints the events, one a line.
     """
+    shown = Shown(since=_since(since), last=last)
     with connected() as client:
+        run_id = find_run(client, run)
         if as_json:
-            echo_json_lines(client.events(run_id))
+            echo_json_lines(shown.wanted(client.events(run_id)))
             return
-        sys.exit(follow(client, str(run_id), as_json=False))
+        sys.exit(follow(client, run_id, as_json=False, quiet=quiet, shown=shown))
 
 
 @runs.command()
@@ -97,10 +135,10 @@ def tail(run_id: UUID, as_json: bool) -> None:
 @_LIMIT
 @_ALL
 @_LINES
-def outputs(run_id: UUID, name: str | None, limit: int, everything: bool, as_json: bool) -> None:
+def outputs(run: str, name: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """Print a run's outputs, of each output node in order."""
     with connected() as client:
-        found = client.outputs(run_id, name=name, limit=None if everything else limit)
+        found = client.outputs(find_run(client, run), name=name, limit=None if everything else limit)
         if as_json:
             echo_json_lines(found)
             return
@@ -115,10 +153,10 @@ def outputs(run_id: UUID, name: str | None, limit: int, everything: bool, as_jso
 @_LIMIT
 @_ALL
 @_LINES
-def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everything: bool, as_json: bool) -> None:
+def nodes(run: str, status: str | None, node: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """List a run's node executions, by node and index."""
     with connected() as client:
-        found = client.nodes(run_id, status=status, node=node, limit=None if everything else limit)
+        found = client.nodes(find_run(client, run), status=status, node=node, limit=None if everything else limit)
         if as_json:
             echo_json_lines(found)
             return
@@ -142,18 +180,18 @@ def nodes(run_id: UUID, status: str | None, node: str | None, limit: int, everyt
 
 
 @runs.command()
-@click.argument("run_id", metavar="[ID]", type=click.UUID, required=False)
+@click.argument("run", metavar="[ID]", required=False)
 @click.option("--reason", help="Why; kept with the run.")
 @click.option("--status", type=click.Choice(["QUEUED", "RUNNING", "WAITING"], case_sensitive=False))
-@click.option("--graph", "graph_id", type=click.UUID, help="All open runs of this graph.")
+@click.option("--graph", help="All open runs of this graph.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="All open runs with this label.")
 @click.option("--all", "everything", is_flag=True, help="All open runs.")
 @_JSON
 def cancel(
-    run_id: UUID | None,
+    run: str | None,
     reason: str | None,
     status: str | None,
-    graph_id: UUID | None,
+    graph: str | None,
     labels: tuple[str, ...],
     everything: bool,
     as_json: bool,
@@ -161,60 +199,70 @@ def cancel(
     """Cancel a run, or all that fit. What waits ends at once; what runs is told to stop."""
     wanted: dict[str, Any] = {
         "status": status,
-        "graph_id": str(graph_id) if graph_id else None,
+        "graph_id": graph,
         "labels": dict(label.partition("=")[::2] for label in labels) or None,
         "all": everything or None,
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    if (run_id is None) is not bool(wanted):
+    if (run is None) is not bool(wanted):
         raise click.UsageError("name one run, or say which: --status, --graph, --label or --all")
     with connected() as client:
-        accepted = client.cancel(run_id, reason) if run_id else client.cancel_all(reason=reason, **wanted)
+        if graph:
+            wanted["graph_id"] = str(find_graph(client, graph))
+        accepted = client.cancel(find_run(client, run), reason) if run else client.cancel_all(reason=reason, **wanted)
     if as_json:
         echo_json(accepted)
     elif isinstance(accepted, BulkCancelled):
         more = "; there are more, say it again" if accepted.more else ""
         click.echo(f"{accepted.count} runs will end CANCELLED{more}.", err=True)
     else:
-        click.echo(f"Run {run_id} will end CANCELLED.", err=True)
+        click.echo(f"Run {accepted.id} will end CANCELLED.", err=True)
 
 
 @runs.command()
 @_RUN
 @_JSON
-def pause(run_id: UUID, as_json: bool) -> None:
+def pause(run: str, as_json: bool) -> None:
     """Pause a run: nothing new of it starts; what runs finishes."""
     with connected() as client:
-        _say(client.pause(run_id), f"Run {run_id} is paused.", as_json)
+        paused = client.pause(find_run(client, run))
+    _say(paused, f"Run {paused.id} is paused.", as_json)
 
 
 @runs.command()
 @_RUN
 @_JSON
-def resume(run_id: UUID, as_json: bool) -> None:
+def resume(run: str, as_json: bool) -> None:
     """Let a paused run go on."""
     with connected() as client:
-        _say(client.resume(run_id), f"Run {run_id} goes on.", as_json)
+        resumed = client.resume(find_run(client, run))
+    _say(resumed, f"Run {resumed.id} goes on.", as_json)
 
 
 @runs.command()
 @_RUN
 @_JSON
-def retry(run_id: UUID, as_json: bool) -> None:
+def retry(run: str, as_json: bool) -> None:
     """Run again what failed in a run with nobody to handle it, and what was cancelled. What completed stays."""
     with connected() as client:
-        _say(client.retry(run_id), f"Run {run_id} runs again.", as_json)
+        retried = client.retry(find_run(client, run))
+    _say(retried, f"Run {retried.id} runs again.", as_json)
 
 
 @runs.command()
 @_RUN
 @click.option("--from", "from_node", required=True, metavar="NODE", help="The id of the node at which it begins.")
-@click.option("--input", "inputs", multiple=True, metavar="PIN=JSON", help="What that node gets instead. Several.")
+@click.option("--input", "inputs", multiple=True, metavar=HOW, help="What a pin of that node gets instead. Several.")
 @_JSON
-def fork(run_id: UUID, from_node: str, inputs: tuple[str, ...], as_json: bool) -> None:
-    """Start a new run that takes over all that an ended one did upstream of a node, and begins there."""
-    given = dict(map(parse_input, inputs))
+def fork(run: str, from_node: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Start a new run that takes over all that an ended one did upstream of a node, and begins there.
+
+    A pin's value is read as the type that its block wants.
+    """
+    written = parse_inputs(inputs, "--input")
     with connected() as client:
+        run_id = find_run(client, run)
+        given = typed(written, _pins(client, run_id, from_node)) if written else {}
         forked = client.fork(run_id, from_node, given)
     if as_json:
         echo_json(forked)
@@ -225,13 +273,63 @@ def fork(run_id: UUID, from_node: str, inputs: tuple[str, ...], as_json: bool) -
 @runs.command()
 @_RUN
 @click.argument("name")
-@click.argument("payload", required=False, metavar="[JSON]")
+@click.argument("payload", required=False, metavar="[TEXT]")
 @_JSON
-def signal(run_id: UUID, name: str, payload: str | None, as_json: bool) -> None:
-    """Send the external event NAME to a run, with a payload if one is given."""
+def signal(run: str, name: str, payload: str | None, as_json: bool) -> None:
+    """Send the external event NAME to a run, with a payload if one is given.
+
+    The payload is text; one that begins with := is the JSON behind it, as in ':={"amount": 3}'.
+    """
+    value = None if payload is None else parse_payload(payload, "[TEXT]")
     with connected() as client:
-        sent = client.signal(run_id, name, None if payload is None else json_or_text(payload))
+        sent = client.signal(find_run(client, run), name, value)
     _say(sent, "A node goes on with it." if sent.taken else "Kept until a node waits for it.", as_json)
+
+
+def _pins(client: Client, run_id: UUID, node_id: str) -> Schema:
+    """The schema of what a node of a run takes; {} where it cannot be found: the API tells what is wrong."""
+    run = client.get_run(run_id)
+    document = client.graphs.get(run.graph_id, run.graph_version)
+    node = next((node for node in document.get("nodes", ()) if node.get("id") == node_id), None)
+    if node is None:
+        return {}
+    schema = client.block(node["block_id"]).inputSchema
+    own = node.get("input_default", {}).get("input_schema")  # a sub-graph node takes what its graph takes
+    if not isinstance(own, dict):
+        return schema
+    return {**schema, "properties": {**schema.get("properties", {}), **own.get("properties", {})}}
+
+
+def _since(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if text == "now":
+        return clock.now()
+    if text[:-1].isdecimal() and text[-1] in _UNITS:
+        return clock.now() - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            "now, 30s, 10m, 2h, 1d, or a time such as 2026-01-31T12:00", param_hint="--since"
+        ) from None
+    return found.astimezone() if found.tzinfo is None else found
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
+
+
+def _duration(run: RunSummary) -> str | None:
+    """How long a run took, or has taken so far."""
+    if run.started_at is None:
+        return None
+    return duration(((run.ended_at or clock.now()) - run.started_at).total_seconds())
+
+
+def _title(run: RunSummary) -> str:
+    """The graph that a run runs, marked if it is a child run, and what went wrong with it."""
+    name = f"{'↳ ' if run.parent else ''}{run.graph_name or run.graph_id}"
+    return f"{name}: {wrong}" if (wrong := run.error or run.reason) else name
 
 
 def _status(run: RunView) -> str:

@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentflow.clock import now
+
 DEFAULT_LIMIT = 20
 """Lines of a list, unless more are asked for."""
 
-_WHOLE = ("ID", "NODE", "STATUS", "CREATED", "ENDED", "UPDATED")  # columns that people copy from
+_WHOLE = ("ID", "RUN", "NODE", "STATUS", "CREATED", "SINCE", "UPDATED", "DURATION")  # columns that people copy from
+_NARROWEST = 12  # characters of a column whose text may be wrapped
+_GAP = 2  # characters between columns
 _PIPE_WIDTH = 1000  # characters of a line where no terminal limits it
 _LONGEST = 200  # characters of a value in a table
 
@@ -32,16 +37,49 @@ def echo_json_lines(items: Iterable[BaseModel]) -> None:
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """A table on standard output; `empty` where there are no rows."""
+    lines = [[cell(value) for value in row] for row in rows]
+    if not lines:
+        click.echo(empty, err=True)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
-    if table.row_count:
-        console = Console()
-        Console(width=None if console.is_terminal else _PIPE_WIDTH).print(table)
-    else:
-        click.echo(empty, err=True)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    Console(width=max(room(), _least(columns, lines))).print(table)
+
+
+def room() -> int:
+    """Characters of a line on standard output: the terminal's, or so many that nothing is wrapped."""
+    console = Console()
+    return console.width if console.is_terminal else _PIPE_WIDTH
+
+
+def _least(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
+    """The width below which something would be cut that people copy: the terminal then wraps the lines."""
+    longest = [
+        max(map(cell_len, (name, *found))) for name, found in zip(columns, zip(*lines, strict=True), strict=True)
+    ]
+    least = [width if name in _WHOLE else min(width, _NARROWEST) for name, width in zip(columns, longest, strict=True)]
+    return sum(least) + _GAP * (len(columns) - 1)
+
+
+def moment(when: datetime) -> str:
+    """A time of this year in few characters: month and day, hour and minute; else its date."""
+    local = when.astimezone()
+    return local.strftime("%m-%d %H:%M" if local.year == now().astimezone().year else "%Y-%m-%d")
+
+
+def duration(seconds: float) -> str:
+    """A time span in few characters: `3.1 s`, `4:05`, `2:00:07`, `3 d 04:00`."""
+    if seconds < 60:
+        return f"{max(seconds, 0):.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02}:{minutes:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def cell(value: Any) -> str:

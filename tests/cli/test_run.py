@@ -3,11 +3,16 @@
 import json
 import threading
 
+import click
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
 from agentflow.cli.connect import Exit
+from agentflow.cli.run import ask
 from agentflow.services.transaction import transaction
+
+NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
 
 
 @pytest.fixture
@@ -51,14 +56,89 @@ def test_outputs_go_to_standard_output_and_progress_does_not(worked, file):
     assert "COMPLETED  2 done" in result.stderr
 
 
-def test_inputs_are_json_where_they_can_be_and_text_elsewhere(worked, file, tmp_path):
+@pytest.mark.parametrize("text", ["1.10", "1e5", "null", '"x"', "[1]", "@ann"])
+def test_a_text_stays_text_and_json_is_said_with_a_colon(worked, file, text):
+    result = worked("run", file, "--json", "-i", f"word={text}", "-i", "other:=[1, 2.50]")
+    run = json.loads(result.stdout)
+    assert run["inputs"] == {"word": text, "other": [1, 2.5]}
+    assert run["outputs"] == {"said": [text]}
+    assert "no input 'other'" in result.stderr
+
+
+def test_a_value_is_read_as_the_type_that_the_graph_says(worked, command, file, echo, tmp_path):
+    echo["nodes"][0]["block_id"] = NUMBER
+    (tmp_path / "echo.json").write_text(json.dumps(echo))
+    run = json.loads(worked("run", file, "--json", "-i", "word=5").stdout)
+    assert run["inputs"] == {"word": 5}
+    wrong = command("run", file, "-i", "word=many")
+    assert wrong.exit_code == Exit.REFUSED
+    assert "whole number" in wrong.stderr
+
+
+def test_inputs_come_from_files_too(worked, file, tmp_path):
     more = tmp_path / "inputs.json"
     more.write_text('{"word": "overridden", "other": 1}')
-    result = worked("run", file, "--json", "--input-json", str(more), "-i", 'word={"a": [1]}', "-i", "text=a=b c")
-    run = json.loads(result.stdout)
-    assert run["inputs"] == {"word": {"a": [1]}, "other": 1, "text": "a=b c"}
-    assert run["outputs"] == {"said": [{"a": [1]}]}
-    assert "no input 'text'" in result.stderr
+    result = worked("run", file, "--json", "--input-json", str(more), "-i", f"@{more}", "-i", "word=a=b c")
+    assert json.loads(result.stdout)["inputs"] == {"word": "a=b c", "other": 1}
+
+
+def test_a_run_without_its_required_inputs_is_refused_unless_it_is_told_so(worked, command, file, echo, tmp_path):
+    echo["nodes"][0]["input_default"] |= {"title": "The word", "description": "Any one."}
+    (tmp_path / "echo.json").write_text(json.dumps(echo))
+    refused = command("run", file)
+    assert refused.exit_code == Exit.REFUSED
+    assert "the required input 'word' is missing: The word (any value): Any one." in refused.stderr
+    allowed = worked("run", file, "--allow-missing")
+    assert allowed.exit_code == Exit.OK
+    assert "It gave no outputs." in allowed.stderr
+
+
+def test_on_a_terminal_missing_inputs_are_asked_for():
+    schema = {"properties": {"n": {"type": "integer", "title": "How many?"}, "v": {}, "o": {}}, "required": ["n", "v"]}
+
+    @click.command()
+    def asking():
+        click.echo(json.dumps(ask(schema, {"v": 0})))
+
+    answered = CliRunner().invoke(asking, input="5\n")
+    assert json.loads(answered.stdout) == {"n": 5}
+    assert "How many? [n] (whole number):" in answered.stderr
+
+
+@pytest.mark.parametrize("name", ["echo", "ECHO", "{id}", "last"])
+def test_a_stored_graph_is_run_by_its_name_or_the_beginning_of_its_id(worked, command, file, name):
+    graph = command("graphs", "push", file).stdout.strip()
+    assert worked("run", name.format(id=graph[:13]), "-i", "word=1").stdout == "said: 1\n"
+
+
+def test_a_name_that_two_graphs_have_is_not_guessed(command, file):
+    graphs = [command("graphs", "push", file).stdout.strip() for _ in range(2)]
+    refused = command("run", "echo", "-i", "word=1")
+    assert refused.exit_code == Exit.REFUSED
+    assert all(graph in refused.stderr for graph in graphs)
+
+
+def test_quiet_shows_no_progress(worked, file):
+    result = worked("run", file, "--quiet", "-i", "word=hi")
+    assert (result.stdout, result.stderr) == ("said: hi\n", "")
+
+
+def test_what_never_ran_is_told_in_words(worked, file, echo, tmp_path):
+    step, pair = "f66a3543-28d3-4ab5-8945-9b336371e2ce", "db7d8f02-2f44-4c55-ab7a-eae0941f0c30"
+    echo["nodes"] += [
+        {"id": "step", "block_id": step, "input_default": {"items": [1, 2, 3]}},
+        {"id": "pair", "block_id": pair, "input_default": {"format": "{{a}}{{b}}"}},
+        {"id": "once", "block_id": step, "input_default": {"items": [1]}},
+    ]
+    ends = (("step", "item", "values_#_a"), ("once", "item", "values_#_b"))
+    echo["links"] += [
+        {"source_id": node, "source_name": pin, "sink_id": "pair", "sink_name": sink} for node, pin, sink in ends
+    ]
+    (tmp_path / "echo.json").write_text(json.dumps(echo))
+    result = worked("run", file, "-i", "word=1")
+    assert result.exit_code == Exit.OK
+    told = "Node pair could have run 2 times more, but values did not come: pin 'values_#_b' got 2 fewer"
+    assert told in result.stderr
 
 
 def test_a_failed_run_exits_1_and_says_why(worked, file, echo, tmp_path):
@@ -66,20 +146,20 @@ def test_a_failed_run_exits_1_and_says_why(worked, file, echo, tmp_path):
         {"id": "item", "block_id": "262ca24c-1025-43cf-a578-534e23234e97", "input_default": {"list": [], "index": 5}}
     )
     (tmp_path / "echo.json").write_text(json.dumps(echo))
-    result = worked("run", file)
+    result = worked("run", file, "-i", "word=1")
     assert result.exit_code == Exit.FAILED
     assert "failed GetListItem" in result.stderr
     assert "runs nodes" in result.stderr
 
 
 def test_a_cancelled_run_exits_3(worked, command, file):
-    result = worked("run", file, before=lambda run: command("runs", "cancel", str(run)))
+    result = worked("run", file, "-i", "word=1", before=lambda run: command("runs", "cancel", str(run)))
     assert result.exit_code == Exit.CANCELLED
     assert "CANCELLED" in result.stderr
 
 
 def test_without_following_it_prints_the_runs_id(command, file):
-    result = command("run", file, "--no-follow")
+    result = command("run", file, "-i", "word=1", "--no-follow")
     assert result.exit_code == Exit.OK
     run = result.stdout.strip()
     assert command("runs", "get", run, "--json").exit_code == Exit.OK
@@ -133,7 +213,7 @@ def test_ctrl_c_stops_following_and_not_the_run(command, file, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Client, "events", interrupted)
-    result = command("run", file)
+    result = command("run", file, "-i", "word=1")
     assert result.exit_code == Exit.INTERRUPTED
     assert "runs cancel" in result.stderr
     listed = command("runs", "list", "--json")

@@ -58,6 +58,76 @@ def test_a_run_is_cancelled_once(command, submit, work):
     assert command("runs", "tail", run).exit_code == Exit.CANCELLED
 
 
+@pytest.mark.parametrize("beginning", [8, 13, 20, 35])
+def test_a_run_is_named_by_the_beginning_of_its_id_or_as_the_last(command, ended, beginning):
+    for name in (ended[:beginning], ended[:beginning].upper(), "last", "LAST"):
+        assert json.loads(command("runs", "get", name, "--json").stdout)["id"] == ended
+
+
+def test_what_fits_several_runs_is_not_guessed(command, submit):
+    several = [str(submit(inputs={"word": 1})) for _ in range(2)]
+    refused = command("runs", "get", several[0][:4])
+    assert refused.exit_code == Exit.REFUSED
+    assert all(run in refused.stderr for run in several)
+    assert command("runs", "get", "0000-0").exit_code == Exit.REFUSED
+    assert command("runs", "get", "ffffffff").exit_code == Exit.REFUSED
+    assert command("runs", "get", "abc").exit_code == Exit.REFUSED
+
+
+def test_lists_name_the_graph_and_the_time_a_run_took(command, submit, ended):
+    (line,) = command("runs", "list", "--roots", "--status", "COMPLETED").stdout.splitlines()[1:]
+    assert line.split()[:2] == [ended, "COMPLETED"]
+    assert line.rstrip().endswith("echo")
+    assert " s " in line
+
+
+def test_a_payload_is_text_unless_it_says_json(command, submit, monkeypatch):
+    from agentflow.client import Client
+
+    sent = []
+    monkeypatch.setattr(Client, "signal", lambda self, run, name, value: sent.append(value) or _Sent())
+    run = str(submit(inputs={"word": 1}))
+    for text in ("1.10", "null", '"x"', ":=1.50", ':={"a": [1]}'):
+        assert command("runs", "signal", run, "paid", text).exit_code == Exit.OK
+    assert sent == ["1.10", "null", '"x"', 1.5, {"a": [1]}]
+    assert command("runs", "signal", run, "paid", ":={").exit_code == Exit.REFUSED
+
+
+class _Sent:
+    taken = False
+
+
+def test_a_forked_nodes_pins_are_read_as_their_block_wants(command, submit, work, echo):
+    number, text = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98", "7fcd3bcb-8e1b-4e69-903d-32d3d4a92158"
+    for block, value, expected in ((number, "5", 5), (text, "1.10", "1.10"), (text, "null", "null")):
+        echo["nodes"][0]["block_id"] = block
+        run = submit(echo, {"word": 1})
+        work(run)
+        forked = command("runs", "fork", str(run), "--from", "in", "--input", f"value={value}").stdout.strip()
+        work(forked)
+        assert json.loads(command("runs", "get", forked, "--json").stdout)["outputs"] == {"said": [expected]}
+
+
+def test_why_a_run_does_not_go_on_is_said(command, submit):
+    submit(inputs={"word": 1})
+    told = command("runs", "explain", "last")
+    assert told.exit_code == Exit.OK
+    assert "no worker has taken it yet" in told.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--last", "1"), ("--since", "now"), ("--quiet",), ("--since", "2m")])
+def test_tail_shows_a_part_and_counts_all(command, ended, arguments):
+    told = command("runs", "tail", "last", *arguments)
+    assert told.exit_code == Exit.OK
+    assert told.stdout == "said: hi\n"
+    assert ("2 done" in told.stderr) is (arguments != ("--quiet",))
+    assert ("completed AgentInput" in told.stderr) is (arguments == ("--since", "2m"))
+
+
+def test_a_wrong_time_is_a_wrong_call(command, ended):
+    assert command("runs", "tail", ended, "--since", "yesterday").exit_code == Exit.REFUSED
+
+
 @pytest.mark.parametrize(
     "arguments", [("get", "x"), ("get", "01999999-0000-7000-8000-000000000000"), ("list", "--status", "odd")]
 )

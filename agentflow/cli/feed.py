@@ -1,0 +1,79 @@
+"""How do the events of a run come to whoever shows them? With pauses in between, and only those that are wanted."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from agentflow import clock
+from agentflow.schemas.events import RunEvent
+
+IDLE: Final = 0.25
+"""Seconds without an event after which a reader is told that there are none for now."""
+
+
+def with_pauses(events: Iterable[RunEvent], idle: float = IDLE) -> Iterator[RunEvent | None]:
+    """The events as they come; None whenever none came for `idle` seconds. They are read by a thread of their own."""
+    came: queue.SimpleQueue[RunEvent | BaseException | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for event in events:
+                came.put(event)
+            came.put(None)
+        except BaseException as error:  # for whoever waits for events
+            came.put(error)
+
+    threading.Thread(target=read, name="events of a run", daemon=True).start()
+    while True:
+        try:
+            item = came.get(timeout=idle)
+        except queue.Empty:
+            yield None
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which events are shown: those from `since` on, and of those that are there already the `last` ones at most."""
+
+    since: datetime | None = None
+    last: int | None = None
+    asked_at: datetime = field(default_factory=clock.now)
+
+    def judged(self, events: Iterable[RunEvent | None]) -> Iterator[tuple[RunEvent | None, bool]]:
+        """Each event, and whether it is shown; the pauses too. None is left out: what is not shown counts all the same.
+
+        Those that may be the last ones are held back until there is a pause, or something new.
+        """
+        held: deque[RunEvent] = deque()
+        caught_up = self.last is None
+        for event in events:
+            if not caught_up and (event is None or event.at >= self.asked_at):
+                caught_up = True
+                yield from ((one, self._is_new(one)) for one in held)
+                held.clear()
+            if event is None or caught_up:
+                yield event, event is not None and self._is_new(event)
+                continue
+            held.append(event)
+            if len(held) > (self.last or 0):
+                yield held.popleft(), False
+        yield from ((one, self._is_new(one)) for one in held)
+
+    def wanted(self, events: Iterable[RunEvent]) -> Iterator[RunEvent]:
+        """The events that are shown."""
+        for event, shown in self.judged(with_pauses(events)):
+            if event is not None and shown:
+                yield event
+
+    def _is_new(self, event: RunEvent) -> bool:
+        return self.since is None or event.at >= self.since

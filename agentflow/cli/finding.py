@@ -1,0 +1,117 @@
+"""Which run, graph or review does a person mean? Its id, the beginning of it, `last`, or a graph's name.
+
+What fits several things is never guessed: the command ends, and names them.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, NoReturn
+from uuid import UUID
+
+from agentflow.cli.connect import Exit, complain
+from agentflow.client import Client
+
+LAST: Final = "last"
+"""The word for the newest one."""
+
+SHORTEST: Final = 4
+"""Characters that the beginning of an id must have."""
+
+MOST_TOLD: Final = 10
+"""Things that are named where what was given fits several."""
+
+_HEX = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
+_SLACK = timedelta(minutes=10)  # ids are made by the hosts' clocks, `created_at` by the database's
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MILLISECOND = (datetime(9999, 1, 1, tzinfo=UTC) - _FIRST) // timedelta(milliseconds=1)
+
+
+def as_id(text: str) -> UUID | None:
+    """The id that `text` is in full; None where it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def find_run(client: Client, text: str) -> UUID:
+    """The id of the run that `text` names: an id, its beginning, or `last` for the newest that is no child run."""
+    if (run_id := as_id(text)) is not None:
+        return run_id
+    if text.lower() == LAST:
+        newest = next(client.runs(roots=True, limit=1), None)
+        return newest.id if newest else _refuse("there are no runs yet")
+    after, before = _window(text, "run")
+    found = client.runs(created_after=after.isoformat(), created_before=before.isoformat())
+    return _the_one(text, "run", [(run.id, "") for run in found if _begins(run.id, text)])
+
+
+def find_graph(client: Client, text: str) -> UUID:
+    """The id of the graph that `text` names: an id, its name in any case, the beginning of its id, or `last`."""
+    if (graph_id := as_id(text)) is not None:
+        return graph_id
+    graphs = client.graphs.list()
+    if text.lower() == LAST:
+        newest = next(graphs, None)
+        return newest.id if newest else _refuse("there are no graphs yet: agentflow graphs push FILE")
+    known = [(graph.id, graph.name) for graph in graphs]
+    ways: tuple[Callable[[UUID, str], bool], ...] = (
+        lambda _, name: name == text,
+        lambda _, name: name.casefold() == text.casefold(),
+        lambda id, _: len(text) >= SHORTEST and _begins(id, text),
+    )
+    for fits in ways:
+        if found := [one for one in known if fits(*one)]:
+            return _the_one(text, "graph", found)
+    return _refuse(f"there is no graph {text!r}: see `agentflow graphs list`")
+
+
+def find_review(client: Client, text: str) -> UUID:
+    """The id of the review that `text` names: an id, the beginning of one that waits, or `last`."""
+    if (review_id := as_id(text)) is not None:
+        return review_id
+    waiting = client.reviews()
+    if text.lower() == LAST:
+        newest = next(waiting, None)
+        return newest.id if newest else _refuse("nothing waits for a person")
+    _digits(text, "review")
+    return _the_one(text, "review", [(review.id, review.name) for review in waiting if _begins(review.id, text)])
+
+
+def _the_one(text: str, word: str, found: list[tuple[UUID, str]]) -> UUID:
+    """The id of the one thing that was found; several, each with its name, end the command."""
+    if not found:
+        _refuse(f"there is no {word} whose id begins with {text!r}")
+    if len(found) == 1:
+        return found[0][0]
+    listed = [f"{id}  {name}".rstrip() for id, name in found[:MOST_TOLD]] + ["…"] * (len(found) > MOST_TOLD)
+    return _refuse(f"{text!r} fits {len(found)} {word}s:\n  " + "\n  ".join(listed))
+
+
+def _begins(id: UUID, text: str) -> bool:
+    return id.hex.startswith(text.replace("-", "").lower())
+
+
+def _digits(text: str, word: str) -> str:
+    digits = text.replace("-", "").lower()
+    if not _HEX.fullmatch(text) or len(digits) < SHORTEST:
+        _refuse(f"{text!r} is no {word}'s id, nor {SHORTEST} or more characters of its beginning, nor `{LAST}`")
+    return digits
+
+
+def _window(text: str, word: str) -> tuple[datetime, datetime]:
+    """When things were made whose ids begin so: an id begins with its time in milliseconds (UUIDv7), as 12 digits."""
+    digits = _digits(text, word)[:12]
+    first, last = (int(digits.ljust(12, filler), 16) for filler in "0f")
+    return _moment(first) - _SLACK, _moment(last) + _SLACK
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _FIRST + timedelta(milliseconds=min(milliseconds, _LAST_MILLISECOND))
+
+
+def _refuse(message: str) -> NoReturn:
+    complain(message)
+    sys.exit(Exit.REFUSED)
