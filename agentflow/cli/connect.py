@@ -1,20 +1,22 @@
 """Which AgentFlow does the command line talk to, and how does a failed call end it?
 
 To the one that AGENTFLOW_URL and AGENTFLOW_API_KEY name; without them, to the stack that `agentflow up` runs from the
-data directory.
+data directory; its key is sent to nobody else.
 """
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 import click
 
 from agentflow.client import ApiError, Client, Unreachable
+from agentflow.proof import is_own
 from agentflow.schemas.problems import ProblemPlace
-from agentflow.settings import settings
+from agentflow.settings import Settings, settings
 
 KEY_FILE = "api_key"
 """The file in the data directory that holds the local stack's key."""
@@ -40,7 +42,8 @@ EXIT_CODES = (
 @contextmanager
 def connected(url: str | None = None, key: str | None = None) -> Iterator[Client]:
     """A client. What the API answers in error ends the command, with the reason on standard error."""
-    with told_plainly(), Client(url or _url(), key or _key()) as client:
+    goal = Target(url, key) if url and key else target()
+    with told_plainly(), Client(goal.url, goal.key) as client:
         yield client
 
 
@@ -73,19 +76,55 @@ def tell_places(places: list[ProblemPlace]) -> None:
         click.echo(f"  {place.severity}: {where + ': ' if where else ''}{place.message}", err=True)
 
 
-def _url() -> str:
-    ours = settings()
-    return ours.url if "url" in ours.model_fields_set else ours.stack.get("url", ours.url)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the API is, and the key for it."""
+
+    url: str
+    key: str
 
 
-def _key() -> str:
+def target() -> Target:
+    """The API that is talked to. The key of this folder's stack goes to that stack, and to nobody else.
+
+    A key that is not the stack's must be given by who gives the address. What is wrong ends the command.
+    """
     ours = settings()
+    stack = running_stack(ours)
     if ours.api_key:
-        return ours.api_key
-    path = Path(ours.stack.get("api_key_file", ours.data_dir / KEY_FILE))
+        return Target(ours.url if _is_given(ours) else stack.get("url", ours.url), ours.api_key)
+    if _is_given(ours) and ours.url != stack.get("url"):
+        complain(f"no API key for {ours.url}: AGENTFLOW_API_KEY is not set")
+        click.echo("  The key of this folder's stack is for that stack alone.", err=True)
+        sys.exit(Exit.REFUSED)
+    if not stack.get("url"):
+        complain(f"no stack runs from {ours.data_dir.absolute()}, and AGENTFLOW_API_KEY is not set")
+        click.echo("  Start it with `agentflow up`, or set AGENTFLOW_URL and AGENTFLOW_API_KEY.", err=True)
+        sys.exit(Exit.UNREACHABLE)
+    return Target(stack["url"], _key_of(stack))
+
+
+def running_stack(ours: Settings) -> dict[str, str]:
+    """What `agentflow up` wrote about the stack that runs from the data directory now; empty if none does."""
+    from agentflow.embedded.lock import Occupancy, occupancy
+
+    return ours.stack if occupancy(ours.data_dir) is Occupancy.RUNNING else {}
+
+
+def _is_given(ours: Settings) -> bool:
+    return "url" in ours.model_fields_set
+
+
+def _key_of(stack: dict[str, str]) -> str:
+    """The running stack's key, if it is the stack that answers at its address."""
+    secret = stack.get("stack_secret")
+    if secret and not is_own(stack["url"], secret):
+        complain(f"what answers at {stack['url']} is not the API of this folder's stack, or it does not answer")
+        click.echo("  Its key was not sent there. See `agentflow doctor`.", err=True)
+        sys.exit(Exit.UNREACHABLE)
+    path = Path(stack.get("api_key_file") or settings().data_dir / KEY_FILE)
     try:
         return path.read_text().strip()
     except OSError:
         complain(f"no API key: AGENTFLOW_API_KEY is not set, and there is none in {path}")
-        click.echo("  Start `agentflow up` here, which makes one, or set AGENTFLOW_API_KEY.", err=True)
         sys.exit(Exit.REFUSED)

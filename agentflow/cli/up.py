@@ -8,6 +8,7 @@ import click
 
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.launch import FLOWER_USER, Launch, Wanted
+from agentflow.errors import Unavailable
 from agentflow.settings import settings
 
 
@@ -25,6 +26,12 @@ from agentflow.settings import settings
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="The API's port.  [default: 8080, or the next free one]")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Run the dashboard too.")
+@click.option(
+    "--logs/--no-logs",
+    default=None,
+    help="Print the processes' lines here too. They are kept in the data directory either way.  "
+    "[default: only where this is no terminal]",
+)
 @click.option("--procfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Run this one instead.")
 def up(
     workers: int,
@@ -32,12 +39,14 @@ def up(
     data_dir: Path | None,
     port: int | None,
     flower: bool,
+    logs: bool | None,
     procfile: Path | None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL and Valkey (where AGENTFLOW_DATABASE_URL and
     AGENTFLOW_BROKER_URL are not set), the schema's migrations, then the processes of the Procfile.
 
-    Everything listens on this machine only. Ctrl-C stops all in order; runs under way go on at the next start.
+    Everything listens on this machine only. A process that dies is started again; one that dies 5 times in a minute
+    stops the rest. Ctrl-C stops all in order; runs under way go on at the next start.
     """
     ours = settings()
     wanted = Wanted(
@@ -46,7 +55,7 @@ def up(
         concurrency=concurrency,
         port=port,
         flower=flower,
-        output=sys.stdout,
+        output=sys.stdout if logs or (logs is None and not sys.stdout.isatty()) else None,
         procfile=procfile,
         database_url=ours.database_url,
         broker_url=ours.broker_url,
@@ -64,8 +73,11 @@ def _run(launch: Launch, halt: Halt) -> int:
     try:
         _tell(launch)
         while not halt.wait(0.2):
-            if failure := launch.failure():
-                click.echo(f"{failure}\nStopping the rest …", err=True)
+            try:
+                for told in launch.supervise():
+                    click.echo(told, err=True)
+            except Unavailable as failure:
+                click.echo(f"{failure.message}\nStopping the rest …", err=True)
                 return 1
         click.echo("Stopping … (again to hurry)")
         return 0
@@ -88,7 +100,9 @@ def _tell(launch: Launch) -> None:
             f"password in {where.flower_password_file}" if where.flower_password_file else "password as you set it"
         )
         lines.append(("Flower", f"{where.flower_url}  (user {FLOWER_USER}, {password})"))
-    lines.append(("Logs, data", str(launch.stack.data_dir)))
+    lines.append(("Logs, data", f"{launch.stack.data_dir}  (in logs/, a file for each process)"))
+    for note in launch.notes:
+        click.echo(note)
     click.echo("\nAgentFlow is up. Ctrl-C stops it.")
     for name, value in lines:
         click.echo(f"  {name:<11} {value}")

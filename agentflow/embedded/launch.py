@@ -6,11 +6,10 @@ and back in reverse: web, flower, workers, Valkey, PostgreSQL. Whatever goes wro
 stopped again.
 """
 
-import http.client
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +19,11 @@ from sqlalchemy.orm import Session
 
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.private import free_port, is_free, write_private
+from agentflow.embedded.process_log import set_aside
 from agentflow.embedded.processes import Processes, read_procfile
 from agentflow.embedded.stack import Stack
 from agentflow.errors import Unavailable
+from agentflow.proof import answers, is_own, new_secret
 from agentflow.services.api_keys import ensure_first_key
 from agentflow.shipped import shipped
 from agentflow.storage.connect import engine
@@ -31,6 +32,9 @@ from agentflow.storage.migrate import upgrade
 API_KEY_FILE = "api_key"
 FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105 -- the name of a file
 FLOWER_USER = "agentflow"
+SERVER_LOGS = ("postgres.log", "valkey.log")
+"""The logs that servers write themselves."""
+
 _WEB_PORTS = range(8080, 8100)
 _FLOWER_PORTS = range(5555, 5575)
 _READY_SECONDS = 60.0
@@ -47,7 +51,7 @@ class Wanted:
         concurrency: children of each worker process, so many node executions at once.
         port: the API's port; None: 8080 or the next free one.
         flower: whether the dashboard runs too.
-        output: where the processes' lines go; None: to files in the data directory.
+        output: where the processes' lines are printed, beside their logs in the data directory; None: nowhere.
         procfile: the Procfile; None: the shipped one.
         database_url: a PostgreSQL that runs elsewhere; None: one is started.
         broker_url: a broker that runs elsewhere; None: one is started.
@@ -97,6 +101,7 @@ class Launch:
     Attributes:
         stack: the servers.
         addresses: where everything is; known once started.
+        notes: what a person should know besides; known once started.
     """
 
     addresses: Addresses
@@ -109,13 +114,15 @@ class Launch:
         """
         self._wanted = wanted
         self._halt = halt
+        self._secret = new_secret()
+        self.notes: list[str] = []
         self.stack = Stack(
             wanted.data_dir,
             database_url=wanted.database_url,
             broker_url=wanted.broker_url,
             durable=wanted.durable,
         )
-        self._processes = Processes(self.stack.roster, self.stack.data_dir / "logs", wanted.output)
+        self._processes = Processes(self.stack.roster, self.logs, wanted.output)
 
     def start(self) -> bool:
         """Start everything, and wait until the API answers.
@@ -144,10 +151,32 @@ class Launch:
 
     def failure(self) -> str | None:
         """What to tell a person if a process or a server has ended by itself; None while all is well."""
+        return self._failed_server() or self._processes.failure()
+
+    def supervise(self) -> Iterator[str]:
+        """To be called again and again: starts again what ended by itself, and sets long logs of the servers aside.
+
+        Gives out what to tell a person.
+
+        Raises:
+            Unavailable: a server has ended, or a process ends again and again.
+        """
+        if failed := self._failed_server():
+            raise Unavailable(failed)
+        yield from self._processes.mend()
+        for log in SERVER_LOGS:
+            set_aside(self.logs / log)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of all logs."""
+        return self.stack.data_dir / "logs"
+
+    def _failed_server(self) -> str | None:
         for server in self.stack.servers:
             if server.ended() is not None:
-                return f"{server.name} ended by itself (exit code {server.ended()}); see {self.stack.data_dir / 'logs'}"
-        return self._processes.failure()
+                return f"{server.name} ended by itself (exit code {server.ended()}); see {self.logs}"
+        return None
 
     def stop(self) -> None:
         """Stop everything in order. Doing so twice is fine."""
@@ -173,11 +202,30 @@ class Launch:
         """Choose the ports and write the addresses down."""
         if self._wanted.port and not is_free(self._wanted.port):
             raise Unavailable(f"port {self._wanted.port} is taken by another program: free it, or choose another")
-        port = self._wanted.port or free_port(*_WEB_PORTS)
-        flower = f"http://127.0.0.1:{free_port(*_FLOWER_PORTS)}" if self._wanted.flower else None
+        port = self._wanted.port or self._same_port("web", _WEB_PORTS)
+        self.stack.secrets.keep_port("web", port)
+        flower = f"http://127.0.0.1:{self._same_port('flower', _FLOWER_PORTS)}" if self._wanted.flower else None
         self.addresses = Addresses(f"http://127.0.0.1:{port}", flower, self._flower_password_file(), key_file, new_key)
         written = {"url": self.addresses.url, "api_key_file": str(key_file or ""), "flower_url": flower or ""}
+        if self._proves:
+            written["stack_secret"] = self._secret
         self.stack.publish(**written)
+
+    def _same_port(self, name: str, usual: range) -> int:
+        """The port of the last time, so that bookmarks and scripts stay right; one that is free, where it is taken."""
+        last = self.stack.secrets.port(name)
+        port = free_port(*([last] if last else []), *usual)
+        if last and port != last:
+            self.notes.append(
+                f"Port {last}, where this was the last time, is taken by another program: now it is {port}."
+            )
+        self.stack.secrets.keep_port(name, port)
+        return port
+
+    @property
+    def _proves(self) -> bool:
+        """Whether the API that runs is ours, which proves it; another Procfile may run anything."""
+        return self._wanted.procfile is None
 
     def _flower_password_file(self) -> Path | None:
         """Write the dashboard's password where its owner can read it, unless they gave it themselves."""
@@ -191,7 +239,7 @@ class Launch:
         return self._wanted.flower_auth or f"{FLOWER_USER}:{self.stack.secrets.password('flower')}"
 
     def _start_processes(self) -> None:
-        (self.stack.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+        self.logs.mkdir(mode=0o700, exist_ok=True)
         environment = self._environment()
         for role, command in read_procfile(self._wanted.procfile or shipped("Procfile")).items():
             if role == "flower" and not self._wanted.flower:
@@ -210,6 +258,7 @@ class Launch:
             "AGENTFLOW_DATABASE_URL": self.stack.database_url,
             "AGENTFLOW_BROKER_URL": self.stack.broker_url,
             "AGENTFLOW_URL": self.addresses.url,
+            "AGENTFLOW_STACK_SECRET": self._secret,
             "WEB_ADDRESS": "127.0.0.1",
             "PORT": self.addresses.url.rpartition(":")[2],
             "FLOWER_ADDRESS": "127.0.0.1",
@@ -226,11 +275,10 @@ class Launch:
         Raises:
             Unavailable: a process ended, or nothing answered in time.
         """
-        key_file = self.addresses.api_key_file
-        key = key_file.read_text().strip() if key_file else ""
-        halt = self._halt or Halt()
+        url, halt = self.addresses.url, self._halt or Halt()
         for _ in range(int(_READY_SECONDS / _POLL)):
-            if is_ours(self.addresses.url, key) or self._halted():
+            # Another program may have taken the port since it was found free: its answers must not be taken for ours.
+            if (is_own(url, self._secret) if self._proves else answers(url)) or self._halted():
                 return
             if failure := self.failure():
                 raise Unavailable(failure)
@@ -245,22 +293,3 @@ class Launch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def is_ours(url: str, key: str) -> bool:
-    """Does an API answer there that knows this key?
-
-    Another program may have taken the port since it was found free. Ours then ends by itself, but until it does the
-    other one's answers must not be taken for ours.
-    """
-    host, _, port = url.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=2)
-    try:
-        connection.request("GET", "/api/v1/graphs?limit=1", headers={"Authorization": f"Bearer {key}"} if key else {})
-        response = connection.getresponse()
-        response.read()
-        return response.status != http.HTTPStatus.UNAUTHORIZED or not key
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

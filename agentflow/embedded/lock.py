@@ -7,6 +7,7 @@ who that is, and is emptied by an orderly stop. It must not decide what to do ab
 import fcntl
 import json
 import os
+import time
 from enum import StrEnum
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Lock:
             AlreadyRunning: a living process has it; the message says which.
         """
         file = _open(self._path)
-        if not _try_lock(file):
+        if not _lock_soon(file):
             owner = _owner(file)
             os.close(file)
             raise AlreadyRunning(
@@ -90,6 +91,15 @@ def _try_lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lock_soon(file: int) -> bool:
+    """Take the lock, and do not mind somebody who only looks (`occupancy`), which takes it for a moment."""
+    for _ in range(10):
+        if _try_lock(file):
+            return True
+        time.sleep(0.03)
+    return False
 
 
 def _owner(file: int) -> dict[str, object]:

@@ -139,15 +139,82 @@ def test_a_killed_one_is_recovered_with_its_data(start):
     assert "new, in" not in again.told
 
 
-@pytest.mark.parametrize("name", ["worker.2", "Valkey"])
-def test_when_one_dies_the_rest_is_stopped_and_it_is_named(start, name):
+def test_when_a_server_dies_the_rest_is_stopped_and_it_is_named(start):
     up = start()
     children = up.children()
-    os.kill(children[name].pid, signal.SIGKILL)
+    os.kill(children["Valkey"].pid, signal.SIGKILL)
 
     assert up.process.wait(40) == 1
-    assert f"{name} ended by itself" in up.told
+    assert "Valkey ended by itself" in up.told
     assert not any(map(is_alive, children.values()))
+
+
+@pytest.mark.parametrize("name", ["worker.2", "web.1", "flower.1"])
+def test_a_process_that_is_killed_is_started_again_and_the_others_go_on(start, eventually, name):
+    up = start()
+    before = up.children()
+    os.kill(before[name].pid, signal.SIGKILL)
+
+    eventually(lambda: f"{name} runs again" in up.told, 20)
+    assert f"{name} ended by itself (signal 9)" in up.told
+    after = up.children()
+    assert after.keys() == before.keys()
+    assert after[name] != before[name]
+    assert is_alive(after[name])
+    assert {one: after[one] for one in after if one != name} == {one: before[one] for one in before if one != name}
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(40) == 0
+    assert not any(map(is_alive, after.values()))
+
+
+def test_a_process_that_ends_again_and_again_is_given_up_with_the_reason(start):
+    flower = "sleep 1; echo the reason is this; exit 7"
+    up = start(procfile=_PROCFILE.replace("exec sleep 1000\n", f"{flower}\n").replace("worker: echo", "worker: : "))
+    children = up.children()
+
+    assert up.process.wait(60) == 1
+    assert up.told.count("ended by itself (exit code 7); it is started again") >= 4
+    assert re.search(r"ended by itself \(exit code 7\), 5 times within 60 s", up.told)
+    assert "the reason is this" in up.told.partition("5 times within")[2]
+    assert not any(map(is_alive, filter(None, children.values())))
+
+
+def test_logs_are_kept_on_the_disk_for_their_owner_alone(start, eventually):
+    up = start()
+    log = up.data_dir / "logs" / "worker.1.log"
+    eventually(lambda: "working as" in log.read_text())
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    eventually(lambda: "working as" in up.told)  # where there is no terminal they are printed, too
+
+
+def test_without_its_processes_lines_only_the_banner_is_on_the_terminal(start, eventually):
+    up = start("--no-logs")
+    eventually(lambda: "working as" in (up.data_dir / "logs" / "worker.1.log").read_text())
+    assert "working as" not in up.told
+    assert "AgentFlow is up" in up.told
+
+
+def test_the_port_is_the_same_from_one_start_to_the_next(start):
+    ups = [start("--port", str(free_port()))]
+    for _ in range(2):
+        _stop(ups[-1])
+        ups.append(start(usual_ports=True))
+    urls = [re.search(r"API +(http://\S+)/api/v1", up.told)[1] for up in ups]
+    assert len(set(urls)) == 1
+
+
+def test_a_port_of_the_last_time_that_is_taken_is_exchanged_and_it_is_said(start):
+    port = free_port()
+    first = start("--port", str(port))
+    _stop(first)
+    with socket.create_server(("127.0.0.1", port)):
+        second = start(usual_ports=True)
+    assert f"Port {port}, where this was the last time, is taken" in second.told
+
+
+def _stop(up):
+    up.process.send_signal(signal.SIGINT)
+    return up.process.wait(40) == 0
 
 
 def test_a_process_that_does_not_start_stops_the_rest(start):

@@ -1,0 +1,58 @@
+"""Is what answers at an address the API of this folder's stack? It proves so, before anybody sends it a key.
+
+`agentflow up` makes a secret at each start, gives it to its API and writes it down for its owner. Who wants to know
+sends a random text, and only the stack's API can answer with the right code for it; the secret itself never travels.
+"""
+
+import hashlib
+import hmac
+import http.client
+import secrets
+from typing import Final
+from urllib.parse import urlsplit
+
+CHALLENGE: Final = "X-AgentFlow-Challenge"
+PROOF: Final = "X-AgentFlow-Proof"
+"""Headers of a request for `/healthz`, and of its reply."""
+
+LONGEST: Final = 100
+"""Characters of a challenge that is answered, at most."""
+
+_SECONDS: Final = 2.0  # in which an answer must come
+
+
+def new_secret() -> str:
+    """The secret of one start of a stack."""
+    return secrets.token_urlsafe(32)
+
+
+def prove(secret: str, challenge: str) -> str:
+    """The answer to a challenge: HMAC-SHA256, in hex."""
+    return hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
+
+
+def answers(url: str) -> bool:
+    """Whether a web server answers there, whosever it is."""
+    return _asked(url, "") is not None
+
+
+def is_own(url: str, secret: str) -> bool:
+    """Whether the API that has this secret answers there."""
+    challenge = secrets.token_hex(16)
+    return hmac.compare_digest(_asked(url, challenge) or "", prove(secret, challenge))
+
+
+def _asked(url: str, challenge: str) -> str | None:
+    """The proof that came with an answer, in ASCII; empty if none did; None if no answer came."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}/healthz", headers={CHALLENGE: challenge})
+        response = connection.getresponse()
+        response.read(1024)
+        return ascii(response.getheader(PROOF) or "").strip("'")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
