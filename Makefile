@@ -59,7 +59,7 @@ clean: ## Remove the virtual environment and all caches (not the data in .agentf
 
 # One virtual environment, two stages; the second has all that the first has. Made again when pyproject.toml changes.
 .venv/ready-to-run: pyproject.toml .ci/venv
-	@.ci/venv embedded
+	@.ci/venv embedded,ai
 	@touch $@
 
 .venv/ready-to-develop: pyproject.toml .ci/venv

@@ -9,7 +9,7 @@ blocks exist (`registry` does), nor run any (the worker does; `trial` does for t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from logging import Logger, LoggerAdapter
@@ -86,17 +86,20 @@ class Memory(Protocol):
         """Keep `value`; None takes it away."""
 
 
-class _Forgetful:
-    """The memory of a trial: it lasts as long as its context."""
+class Forgetful:
+    """The memory of a trial: it lasts as long as its context. `kept`: what it holds, by key."""
 
-    def __init__(self) -> None:
-        self._kept: dict[str, Any] = {}
+    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+        self.kept = dict(kept or {})
 
     def get(self, key: str) -> Any:
-        return self._kept.get(key)
+        return self.kept.get(key)
 
     def put(self, key: str, value: Any) -> None:
-        self._kept[key] = value
+        if value is None:
+            self.kept.pop(key, None)
+        else:
+            self.kept[key] = value
 
 
 def _no_credential(provider: str) -> Credential:
@@ -141,7 +144,7 @@ class Context:
     safe_mode: bool = True
     tools: tuple[Tool, ...] = ()
     linked: frozenset[str] | None = None
-    memory: Memory = field(default_factory=_Forgetful)
+    memory: Memory = field(default_factory=Forgetful)
     credential: Callable[[str], Credential] = _no_credential
     report: Callable[..., None] = lambda **counts: None
 
@@ -159,6 +162,25 @@ class Context:
             raise Interrupted
 
 
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What an address answers, once, while an example of a block runs.
+
+    Attributes:
+        url: the address, as the block sends it, its query included.
+        body: text, bytes, or a JSON value.
+        status: the HTTP status.
+        headers: of the reply; a JSON value says so by itself.
+        method: of the request.
+    """
+
+    url: str
+    body: Any = ""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+
+
 @dataclass(frozen=True)
 class TestVector:
     """One example of a block at work, which is also its test.
@@ -170,6 +192,11 @@ class TestVector:
         waits: the wait that it yields after `outputs`.
         resumed: what the block is called again with, where the example is of that.
         safe_mode: as in `Context`.
+        credentials: provider → the fields of its `Credential`: `{"weather": {"api_key": "k"}}`.
+        memory: what `context.memory` holds before, by key.
+        remembers: what it holds afterwards, where that matters.
+        http: what the web answers, where the block asks it: nothing else is reached then, and all of it must be asked
+            for. None: requests go out.
     """
 
     __test__ = False  # pytest must not take it for a test class
@@ -180,6 +207,10 @@ class TestVector:
     waits: Wait | None = None
     resumed: Resumed | None = None
     safe_mode: bool = True
+    credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    remembers: Mapping[str, Any] | None = None
+    http: Sequence[HttpReply] | None = None
 
 
 class Block(ABC):

@@ -23,6 +23,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from agentflow.errors import BadInput, Transient
+from agentflow.extras import install_command
 
 MAX_ENTRIES: Final = 1000
 """Entries of a feed that are read: the first ones."""
@@ -37,7 +38,7 @@ _MEMORY: Final = 512 * 1024 * 1024
 _PROGRAM: Final = "from agentflow.blocks.feed_reading import main; main()"
 _TYPE: Final = "application/xml; charset=utf-8"  # what is said here counts, not the XML declaration
 _NO_FEED: Final = 3  # exit status
-_EXTRA: Final = "reading feeds needs the extra `web`: pip install 'agentflow[web]'"
+_EXTRA: Final = "reading feeds needs the extra `web`; the operator installs it so: "
 
 
 def read(text: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def read(text: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
         Transient: the reading process ended by nobody's wish.
     """
     if importlib.util.find_spec("feedparser") is None:
-        raise BadInput(_EXTRA)
+        raise BadInput(_EXTRA + install_command("web", for_users=True))
     try:
         done = subprocess.run(  # noqa: S603 our own interpreter and program
             [sys.executable, "-P", "-s", "-c", _PROGRAM],

@@ -20,6 +20,7 @@ from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.blocks.model_requests import Answer, Endpoint, Question, TooLong
 from agentflow.blocks.ssrf import check_form
 from agentflow.errors import BadInput
+from agentflow.extras import install_command
 from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.settings import RetryPolicy
 
@@ -49,7 +50,7 @@ _OPENAI_NAMES: Final = ("gpt-", "chatgpt-", "o1", "o3", "o4")
 _SHORTENINGS: Final = 12
 """Each takes half of the longest text away: after twelve, a thousandth of it is left."""
 
-_EXTRA: Final = "AI blocks need the extra `ai`: pip install 'agentflow[ai]'"
+_EXTRA: Final = "AI blocks need the extra `ai`; the operator installs it so: "
 
 
 class ModelInput(BlockInput):
@@ -114,7 +115,7 @@ async def ask(
     try:
         from agentflow.blocks import model_client  # here, because it takes a second and needs the extra
     except ImportError:
-        raise BadInput(_EXTRA) from None
+        raise BadInput(_EXTRA + install_command("ai", for_users=True)) from None
     left = _SHORTENINGS if shorten else 0
     while True:
         context.stop_if_cancelled()

@@ -7,16 +7,20 @@ until the first look-up. This module must not run a block.
 
 import importlib
 import inspect
-from collections.abc import Collection, Iterable, Iterator
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
 from agentflow.blocks.base import Block
-from agentflow.errors import EngineError, NotFound
+from agentflow.errors import BlockBug, EngineError, NotFound
 from agentflow.graph.catalogue import BlockSpec
 from agentflow.graph.names import checked, checked_id, checked_lane
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP: Final = "agentflow.blocks"
 
@@ -58,6 +62,15 @@ FAMILIES: Final = (
 """Our modules that hold blocks."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An entry point whose blocks are not here: its name, the package that has it, and what is wrong."""
+
+    entry_point: str
+    package: str
+    reason: str
+
+
 class Registry:
     """A set of block classes, by id and by name.
 
@@ -89,13 +102,17 @@ class Registry:
 
         Raises:
             NotFound: there is no block of that id.
+            BlockBug: it cannot be made.
         """
         instance = self._instances.get(block_id)
         if instance is None:
             block = self.by_id.get(block_id)
             if block is None:
                 raise NotFound(f"there is no block with the id {block_id}")
-            instance = self._instances.setdefault(block_id, block())
+            try:
+                instance = self._instances.setdefault(block_id, block())
+            except Exception as error:  # another author's code: it fails the node that needs it, and nothing else
+                raise BlockBug(f"the block {block.name} cannot be made: {type(error).__name__}: {error}") from error
         return instance
 
 
@@ -151,9 +168,10 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
     for point in points:
         try:
             found = point.load()
-        except Exception as error:  # it runs another author's module: anything may come out
+        except (Exception, SystemExit) as error:  # it runs another author's module: anything may come out
             raise EngineError(
-                f"the blocks of entry point {point.name!r} ({point.value}) cannot be loaded: {error}"
+                f"the blocks of entry point {point.name!r} ({point.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if isinstance(found, ModuleType):
             yield from _blocks_of(found)
@@ -165,7 +183,47 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
 
 @cache
 def _registry() -> Registry:
-    return Registry([*_ours(), *load(entry_points(group=ENTRY_POINT_GROUP))])
+    return _built()[0]
+
+
+def left_out() -> tuple[LeftOut, ...]:
+    """The packages whose blocks are not here, because something is wrong with them."""
+    return _built()[1]
+
+
+@cache
+def _built() -> tuple[Registry, tuple[LeftOut, ...]]:
+    return assembled(list(_ours()), sorted(entry_points(group=ENTRY_POINT_GROUP)))
+
+
+def assembled(ours: Sequence[type[Block]], points: Iterable[EntryPoint]) -> tuple[Registry, tuple[LeftOut, ...]]:
+    """A registry of our blocks and those that `points` name, and the entry points that are left out of it.
+
+    One that is broken, or whose blocks get in the way of others, is left out as a whole, and said in the log: a package
+    that somebody has installed must not keep everything else from running.
+
+    Raises:
+        EngineError: something is wrong with our own blocks.
+    """
+    blocks, broken = list(ours), []
+    registry = Registry(blocks)
+    for point in points:
+        try:
+            found = list(load([point]))
+            extended = Registry([*blocks, *found])
+            for block in found:
+                block.spec(), block.info()  # made of its models now, and not when a graph first needs it
+        except (Exception, SystemExit) as error:  # it runs another author's code: anything may come out
+            reason = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+            broken.append(LeftOut(point.name, _package(point), reason))
+            logger.warning("block_package_left_out", extra={**asdict(broken[-1])})
+        else:
+            blocks, registry = [*blocks, *found], extended
+    return registry, tuple(broken)
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
 
 
 def _ours() -> Iterator[type[Block]]:

@@ -6,13 +6,16 @@ value is coerced.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
-from agentflow.blocks.base import Block, Context, TestVector, check_output
+from agentflow.blocks.base import Block, Context, Forgetful, TestVector, check_output
+from agentflow.blocks.credentials import Credential
+from agentflow.blocks.replies import answering
 from agentflow.engine.waits import Wait
-from agentflow.errors import NodeFailure
+from agentflow.errors import BadInput, NodeFailure
 from agentflow.graph.catalogue import ERROR_PIN
 
 
@@ -52,9 +55,13 @@ def try_vector(block: Block, vector: TestVector) -> None:
     yielded: list[tuple[str, Any]] = []
     failure: str | None = None
     wait: Wait | None = None
+    memory = Forgetful(vector.memory)
     try:
-        context = trial_context(resumed=vector.resumed, safe_mode=vector.safe_mode)
-        wait = _run(block, vector.inputs, context, yielded)
+        context = trial_context(
+            resumed=vector.resumed, safe_mode=vector.safe_mode, memory=memory, credential=_lookup(vector.credentials)
+        )
+        with answering(vector.http) if vector.http is not None else nullcontext():
+            wait = _run(block, vector.inputs, context, yielded)
         if yielded and yielded[-1][0] == ERROR_PIN and vector.fails is not None:
             failure = str(yielded.pop()[1])
     except NodeFailure as error:
@@ -66,6 +73,19 @@ def try_vector(block: Block, vector: TestVector) -> None:
         assert vector.fails in failure, f"{block.name} failed otherwise: {failure}"
     assert yielded == vector.outputs, f"{block.name} gave {yielded}, not {vector.outputs}"
     assert wait == vector.waits, f"{block.name} waits for {wait}, not for {vector.waits}"
+    remembers = memory.kept if vector.remembers is None else vector.remembers
+    assert memory.kept == remembers, f"{block.name} remembers {memory.kept}, not {remembers}"
+
+
+def _lookup(given: Mapping[str, Mapping[str, Any]]) -> Callable[[str], Credential]:
+    """Provider → its credential, as the context of a real run gives it."""
+
+    def find(provider: str) -> Credential:
+        if provider not in given:
+            raise BadInput(f"there is no credential for {provider}")
+        return Credential(provider, **given[provider])
+
+    return find
 
 
 def _run(block: Block, inputs: Mapping[str, Any], context: Context, into: list[tuple[str, Any]]) -> Wait | None:

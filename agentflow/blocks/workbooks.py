@@ -18,6 +18,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 from agentflow.errors import BadInput
+from agentflow.extras import install_command
 
 MAX_UNPACKED: Final = 50 * 1024 * 1024
 """Bytes of all its parts."""
@@ -55,7 +56,8 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
         openpyxl = importlib.import_module("openpyxl")
     except ImportError:
         raise BadInput(
-            "workbooks cannot be read here: the operator has to install agentflow[spreadsheets]; CSV can be"
+            "workbooks cannot be read here, only CSV; the operator installs what is missing so: "
+            + install_command("spreadsheets", for_users=True)
         ) from None
     try:
         with warnings.catch_warnings():

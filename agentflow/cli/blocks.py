@@ -10,8 +10,11 @@ import click
 from agentflow.cli.blocks_new import new
 from agentflow.cli.blocks_trial import test
 from agentflow.cli.connect import Exit, complain, connected
-from agentflow.cli.tables import echo_json, echo_json_lines, echo_table
+from agentflow.cli.tables import echo_json, echo_json_lines, echo_table, room
 from agentflow.schemas.blocks import BlockInfo
+
+_ROOM_FOR_ALL = 160
+"""Characters of a line from which on a list with all columns can be read."""
 
 _REMOTE = click.option("--remote", is_flag=True, help="Ask the API, not this installation.")
 
@@ -28,37 +31,41 @@ blocks.add_command(test)
 @blocks.command("list")
 @_REMOTE
 @click.option("--category", help="Those of this category only.")
+@click.option("--search", metavar="WORDS", help="Those whose name, description or category holds all of these words.")
+@click.option(
+    "--ids/--no-ids", default=None, help="Show ids, kinds, categories and lanes too.  [default: where there is room]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one block a line.")
-def list_blocks(remote: bool, category: str | None, as_json: bool) -> None:
+def list_blocks(remote: bool, category: str | None, search: str | None, ids: bool | None, as_json: bool) -> None:
     """List all blocks, by name; those too that are known and not here."""
+    from agentflow.cli.blocks_local import BlockLine, left_out, line_of_info, lines  # imports all blocks
+
+    found: list[BlockInfo] | list[BlockLine]
     if remote:
-        _list_remote(category, as_json)
-        return
-    from agentflow.cli.blocks_local import lines  # imports all blocks
-
+        with connected() as client:
+            found = client.blocks()
+        known = {id(one): line_of_info(one) for one in found}
+    else:
+        found = list(lines())
+        known = {id(one): one for one in found}
+        for words in left_out():
+            complain(words)
     wanted = (category or "").upper()
-    found = [line for line in lines() if not wanted or wanted in line.categories]
+    asked = (search or "").casefold().split()
+    shown = [
+        one for one in found if (not wanted or wanted in known[id(one)].categories) and known[id(one)].speaks_of(asked)
+    ]
     if as_json:
-        echo_json_lines(found)
+        echo_json_lines(shown)
         return
-    rows = [(line.id, line.name, line.kind, ", ".join(line.categories), line.lane, line.told) for line in found]
-    echo_table(("ID", "NAME", "KIND", "CATEGORIES", "LANE", "STATUS"), rows, empty="No blocks.")
-
-
-def _list_remote(category: str | None, as_json: bool) -> None:
-    with connected() as client:
-        found = client.blocks()
-    if category:
-        found = [block for block in found if category.upper() in _categories(block)]
-    if as_json:
-        echo_json_lines(found)
-        return
-    rows = [(block.id, block.name, block.uiType, ", ".join(_categories(block)), block.description) for block in found]
-    echo_table(("ID", "NAME", "KIND", "CATEGORIES", "DESCRIPTION"), rows, empty="No blocks.")
-
-
-def _categories(block: BlockInfo) -> list[str]:
-    return [str(one.get("category", "")) if isinstance(one, dict) else str(one) for one in block.categories]
+    picked = [known[id(one)] for one in shown]
+    columns = ["NAME", "WHAT IT DOES"]
+    rows = [[one.name, one.description if one.status == "available" else one.told] for one in picked]
+    if ids or (ids is None and room() >= _ROOM_FOR_ALL):
+        columns += ["STATUS", "KIND", "CATEGORIES", "LANE", "ID"]
+        more = ([one.status, one.kind, ", ".join(one.categories), one.lane, one.id] for one in picked)
+        rows = [[*row, *rest] for row, rest in zip(rows, more, strict=True)]
+    echo_table(columns, rows, empty="No blocks.")
 
 
 @blocks.command()

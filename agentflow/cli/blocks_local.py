@@ -1,6 +1,6 @@
 """Which blocks are installed here, and can graphs use them? Read off the registry; no server is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +12,8 @@ from agentflow.blocks.code_execution import ExecuteCode
 from agentflow.blocks.feeds import ReadRSSFeed
 from agentflow.blocks.known import NAMES
 from agentflow.blocks.language_models import ModelBlock
+from agentflow.extras import install_command
+from agentflow.schemas.blocks import BlockInfo
 from agentflow.settings import settings
 
 _EXTRAS: dict[type, tuple[str, str]] = {
@@ -38,6 +40,11 @@ class BlockLine(BaseModel):
         """Status and reason."""
         return f"{self.status}: {self.reason}" if self.reason else self.status
 
+    def speaks_of(self, words: Iterable[str]) -> bool:
+        """Whether name, description or categories hold all of these words, given in casefold."""
+        said = " ".join((self.name, self.description, *self.categories)).casefold()
+        return all(word in said for word in words)
+
 
 def lines() -> Iterator[BlockLine]:
     """All blocks by name, those too that graphs elsewhere use and that are not here."""
@@ -46,6 +53,20 @@ def lines() -> Iterator[BlockLine]:
     ids = {block.id for block in here}
     found += [missing(id) for id in NAMES if id not in ids]
     yield from sorted(found, key=lambda line: line.name)
+
+
+def left_out() -> list[str]:
+    """What to tell a person of the packages whose blocks are not here."""
+    return [
+        f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}"
+        for one in registry.left_out()
+    ]
+
+
+def line_of_info(info: BlockInfo) -> BlockLine:
+    """What the list says of a block that is elsewhere."""
+    categories = tuple(str(one.get("category", "")) if isinstance(one, dict) else str(one) for one in info.categories)
+    return BlockLine(id=info.id, name=info.name, kind=info.uiType, categories=categories, description=info.description)
 
 
 def line_of(block: type[Block]) -> BlockLine:
@@ -104,5 +125,5 @@ def _status(block: type[Block]) -> tuple[str, str]:
         return "unavailable", "switched off here (AGENTFLOW_CODE_EXECUTION=true switches it on)"
     for base, (extra, module) in _EXTRAS.items():
         if issubclass(block, base) and find_spec(module) is None:
-            return "unavailable", f"the extra {extra} is missing (pip install 'agentflow[{extra}]')"
+            return "unavailable", f"the extra {extra} is missing: {install_command(extra)}"
     return "available", ""

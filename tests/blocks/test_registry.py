@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentflow.blocks.base import Block, BlockInput, Context
-from agentflow.blocks.registry import ENTRY_POINT_GROUP, Registry, load
-from agentflow.errors import EngineError
+from agentflow.blocks.registry import ENTRY_POINT_GROUP, Registry, assembled, load
+from agentflow.errors import BlockBug, EngineError
 
 
 def made(name: str, id: str | None, **more: Any) -> type[Block]:
@@ -91,3 +91,63 @@ def test_a_block_whose_names_cannot_be_used_elsewhere_is_refused(attribute: str,
     setattr(block, attribute, value)
     with pytest.raises(EngineError, match=f"the {attribute} of the block .*Odd cannot be used"):
         Registry([block])
+
+
+class Twin(Block):
+    id, name = "id-9", "Twin"
+
+    def run(self, inputs: BlockInput, context: Context) -> Iterator[tuple[str, Any]]:
+        yield from ()
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("no.such.module", "No module named"),
+        ("someone.broken:Nothing", "Nothing"),
+        ("someone.blocks:number", "neither a block nor a module"),
+        ("someone.broken:taken", "two blocks have the id id-9"),
+        ("someone.broken:nameless", "has no id"),
+        ("someone.broken:unmade", "odd"),
+        ("someone.broken:leaving", "SystemExit"),
+    ],
+)
+def test_a_broken_package_is_left_out_named_and_nothing_else_stops(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str, reason: str
+) -> None:
+    module = ModuleType("someone.broken")
+    odd = type("Odd", (BlockInput,), {"__module__": "someone.broken"})
+    odd.model_json_schema = classmethod(lambda cls, *_, **__: _raise("odd"))
+    vars(module).update(taken=made("Taken", "id-9"), nameless=made("Nameless", None), unmade=made("Unmade", "id-8"))
+    vars(module)["unmade"].Input = odd
+    monkeypatch.setitem(sys.modules, "someone.broken", module)
+
+    def getter(name: str) -> Any:
+        raise SystemExit(3) if name == "leaving" else AttributeError(name)
+
+    module.__getattr__ = getter
+    points = [point(broken), point("someone.blocks:Second"), point(broken), point("someone.blocks:First")]
+    registry, left_out = assembled([Twin], points)
+    assert list(registry.by_id) == ["id-9", "id-2", "id-1"]
+    assert [(one.entry_point, one.package) for one in left_out] == [("theirs", broken)] * 2
+    assert all(reason in one.reason for one in left_out)
+    assert [record.message for record in caplog.records] == ["block_package_left_out"] * 2
+
+
+def test_our_own_blocks_must_be_right() -> None:
+    with pytest.raises(EngineError):
+        assembled([FIRST, made("First", "id-7")], [])
+
+
+def test_a_block_that_cannot_be_made_fails_the_node_that_needs_it() -> None:
+    def init(self: Block) -> None:
+        raise OSError("no licence")
+
+    block = made("Locked", "id-6")
+    block.__init__ = init
+    with pytest.raises(BlockBug, match="Locked cannot be made: OSError: no licence"):
+        Registry([block, SECOND]).get("id-6")
+
+
+def _raise(what: str) -> Any:
+    raise ValueError(what)

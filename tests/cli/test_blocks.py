@@ -95,8 +95,11 @@ def test_blocks_that_are_known_and_not_here_are_listed_as_such(monkeypatch: pyte
 def test_a_block_whose_extra_is_missing_says_which(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blocks_local, "find_spec", lambda name: None)
     found = {line.name: line for line in blocks_local.lines()}
-    assert found["AITextGenerator"].told == ("unavailable: the extra ai is missing (pip install 'agentflow[ai]')")
-    assert found["ReadRSSFeed"].reason == "the extra web is missing (pip install 'agentflow[web]')"
+    ai, web = found["AITextGenerator"].told, found["ReadRSSFeed"].reason
+    assert ai.startswith("unavailable: the extra ai is missing: ")
+    assert "-m pip install 'pydantic-ai-slim" in ai
+    assert web.startswith("the extra web is missing: ")
+    assert "feedparser" in web
     assert found["TextSplit"].status == "available"
 
 
@@ -113,6 +116,28 @@ def test_the_list_can_be_cut_to_a_category():
     assert "TextSplit" in [line["name"] for line in found]
     assert all("TEXT" in line["categories"] for line in found)
     assert "No blocks." in call("list", "--category", "nothing").stderr
+
+
+def test_the_list_can_be_searched_and_says_first_what_a_block_is_called_and_does():
+    found = [json.loads(line) for line in call("list", "--json", "--search", "SPLIT text").stdout.splitlines()]
+    assert "TextSplit" in [line["name"] for line in found]
+    assert len(found) < 10
+    header = call("list").stdout.splitlines()[0].split()
+    assert header[:2] == ["NAME", "WHAT"]
+    narrow = call("list", "--no-ids").stdout
+    assert TextSplit.id not in narrow
+    assert TextSplit.description in narrow
+
+
+def test_on_a_terminal_of_80_columns_the_list_is_names_and_descriptions(monkeypatch: pytest.MonkeyPatch):
+    command = f"stty cols 80; {sys.executable} -m agentflow.cli.main blocks list --search split"
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    told = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True).stdout
+    lines = [line.rstrip("\r") for line in told.splitlines()]
+    assert any(line.startswith("TextSplit") for line in lines)
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert TextSplit.id not in told
 
 
 def test_a_block_is_shown_with_types_defaults_and_examples():

@@ -1,0 +1,91 @@
+"""What the web answers while an example of a block runs: the replies that the example says, and nothing else.
+
+For `trial` alone. Requests that blocks send by `fetch`, by httpx or by httpx2 never leave the process; one for which
+there is no reply fails the example, whatever the block makes of it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+
+from agentflow.blocks import ssrf
+from agentflow.blocks.base import HttpReply
+
+
+class Unexpected(AssertionError):
+    """A request for which the example has no reply."""
+
+
+class _Web:
+    """The replies that are left, and what was asked for in vain."""
+
+    def __init__(self, replies: Sequence[HttpReply]) -> None:
+        self.left = list(replies)
+        self.unexpected: list[str] = []
+
+    def take(self, method: str, url: str) -> HttpReply:
+        for reply in self.left:
+            if (reply.method, reply.url) == (method, url):
+                self.left.remove(reply)
+                return reply
+        self.unexpected.append(f"{method} {url}")
+        raise Unexpected(f"no reply is given for {method} {url}")
+
+
+@contextmanager
+def answering(replies: Sequence[HttpReply]) -> Iterator[None]:
+    """Answer requests with `replies`, each once, those for one address in their order.
+
+    Raises:
+        AssertionError: something else was asked for, or a reply was not asked for.
+    """
+    web = _Web(replies)
+    with ExitStack() as patches:
+        for target, name, made in _ways(web):
+            patches.enter_context(patch.object(target, name, made))
+        yield
+    assert not web.unexpected, f"no reply is given for {', '.join(web.unexpected)}"
+    left = ", ".join(f"{reply.method} {reply.url}" for reply in web.left)
+    assert not left, f"not asked for: {left}"
+
+
+def _ways(web: _Web) -> Iterator[tuple[Any, str, Any]]:
+    """Each method by which a request leaves: whose it is, its name, what takes its place."""
+    for library, guarded in _libraries():
+
+        def at_once(transport: Any, request: Any, library: Any = library) -> Any:
+            return _made(library, request, web.take(request.method, str(request.url)))
+
+        async def soon(transport: Any, request: Any, library: Any = library) -> Any:
+            return _made(library, request, web.take(request.method, str(request.url)))
+
+        yield library.HTTPTransport, "handle_request", at_once
+        yield library.AsyncHTTPTransport, "handle_async_request", soon
+        for transport in guarded:
+            yield transport, "handle_async_request", soon
+
+
+def _libraries() -> Iterator[tuple[Any, list[type]]]:
+    """The libraries by which requests are sent, with our transports over them, which would look addresses up."""
+    yield httpx, [ssrf.GuardedTransport]
+    try:
+        import httpx2
+
+        from agentflow.blocks import model_transport
+    except ImportError:  # it comes with the extra `ai`
+        return
+    yield httpx2, [model_transport.GuardedTransport]
+
+
+def _made(library: Any, request: Any, reply: HttpReply) -> Any:
+    body = reply.body if isinstance(reply.body, bytes | str) else json.dumps(reply.body)
+    content = body.encode() if isinstance(body, str) else body
+    headers = dict(reply.headers)
+    if not isinstance(reply.body, bytes | str) and not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = "application/json"
+    headers["Content-Length"] = str(len(content))
+    return library.Response(reply.status, headers=headers, stream=library.ByteStream(content), request=request)
