@@ -1,39 +1,38 @@
-"""What is expected while PostgreSQL or the broker is away is said in a line now and then, without a traceback."""
+"""What libraries say of the requests that they send is not in our logs: keys are in addresses and headers."""
 
 import logging
 
+import httpx
 import pytest
 
-from agentflow import logs
-from agentflow.errors import Unavailable
-from agentflow.logs import FORMAT, FieldsFormatter, log_outage
-
-logger = logging.getLogger(__name__)
+from agentflow.logs import SPEAK_OF_REQUESTS
+from agentflow.worker.signals import _show_fields
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which the test sets; nothing was said before."""
-    time = [1000.0]
-    monkeypatch.setattr(logs, "monotonic", lambda: time[0])
-    monkeypatch.setattr(logs, "_outages", logs._Outages())
-    return time
+def at_debug():
+    """The process logs everything; the libraries' own levels are as they were afterwards."""
+    root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in SPEAK_OF_REQUESTS}
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    for name in SPEAK_OF_REQUESTS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    yield root
+    root.setLevel(level)
+    for name, was in before.items():
+        logging.getLogger(name).setLevel(was)
 
 
-def test_an_outage_is_said_once_and_then_how_often_it_was_not(
-    clock: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    for _ in range(500):
-        log_outage(logger, "request_refused_for_now", Unavailable("gone"), request_id="7")
-    log_outage(logger, "settle_postponed", Unavailable("gone"))
-    clock[0] += logs.OUTAGE_EVERY
-    log_outage(logger, "request_refused_for_now", Unavailable("gone"))
-    assert [(record.message, record.left_out) for record in caplog.records] == [  # type: ignore[attr-defined]
-        ("request_refused_for_now", 0),
-        ("settle_postponed", 0),
-        ("request_refused_for_now", 499),
-    ]
-    lines = [FieldsFormatter(FORMAT).format(record) for record in caplog.records]
-    assert not any("\n" in line for line in lines)
-    assert "error=gone" in lines[0]
-    assert "request_id=7" in lines[0]
+def test_no_address_of_a_request_is_logged_by_a_worker_whatever_its_level(at_debug, caplog):
+    def ask():
+        with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200))) as client:
+            client.get("https://api.test/?key=hush", headers={"Authorization": "Bearer hush"})
+
+    ask()
+    assert "hush" in caplog.text, "httpx says so at INFO"
+    caplog.clear()
+    _show_fields(at_debug)
+    ask()
+    assert "hush" not in caplog.text
+    for name in SPEAK_OF_REQUESTS:
+        assert not logging.getLogger(f"{name}._client").isEnabledFor(logging.INFO)

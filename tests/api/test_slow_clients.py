@@ -181,7 +181,9 @@ def test_who_waits_takes_no_thread_from_others(serve, key):  # noqa: F811
     with ExitStack() as stack:
         statuses = []
         for headers in (mine, mine, mine, theirs, theirs):
-            run = httpx.post(f"{url}/api/v1/runs", json={"graph": ECHO}, headers=headers, timeout=10).json()["id"]
+            run = httpx.post(
+                f"{url}/api/v1/runs", json={"graph": ECHO, "inputs": {"word": 1}}, headers=headers, timeout=10
+            ).json()["id"]
             stream = stack.enter_context(httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", headers=headers))
             statuses.append(stream.status_code)
         assert statuses == [200, 200, 429, 200, 200]
