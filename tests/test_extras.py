@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("extra", ["ai", "web", "spreadsheets", "embedded"])
 def test_the_command_names_the_requirements_of_the_extra(extra):
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
-    names = {re.split("[[<>;]", line)[0].strip() for line in declared}
+    names = {re.split(r"[\[<>;]", line)[0].strip() for line in declared}
     python, *rest = shlex.split(install_command(extra))
     assert rest[:3] == ["-m", "pip", "install"]
     assert (Path.cwd() / python).samefile(sys.executable) or python == "python"
-    assert {re.split("[[<>;]", requirement)[0] for requirement in rest[3:]} == names
+    assert {re.split(r"[\[<>;]", requirement)[0] for requirement in rest[3:]} == names
 
 
 def test_without_pip_uv_is_named(monkeypatch):
