@@ -6,11 +6,12 @@ Templates are Jinja2 in its immutable sandbox: no access to Python's insides, no
 
 The sandbox alone does not stop a template from growing texts without end, so this module meters it: everything that a
 template writes, every turn of a loop and every text or list that an operator, method, slice or filter would make is
-held against one limit *before* it is made. Time is not limited here: the block's timeout does that.
+held against one limit *before* it is made, and the time that a template takes against another.
 """
 
 import re
 import sys
+import time
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from functools import lru_cache
 from types import BuiltinMethodType, MethodType
@@ -28,7 +29,7 @@ from agentflow.errors import BadInput
 from agentflow.settings import settings
 
 SECONDS = 10.0
-"""Blocks that fill in templates may run that long."""
+"""Filling in one template may take that long, and a block that does nothing else may run as long."""
 
 _CACHED_TEMPLATES = 256
 """Compiled templates kept per process: compiling takes about a millisecond, filling in a small one 20 µs."""
@@ -78,20 +79,27 @@ def fill(template: str, values: Mapping[str, Any], *, escape_html: bool = False,
 
 
 class _Meter:
-    """What one template may still write and make, in characters."""
+    """What one template may still write and make, in characters, and until when."""
 
     def __init__(self, limit: int) -> None:
+        self.until = time.monotonic() + SECONDS
         self.limit = limit
         self.left = limit
         self.makes = limit * _MADE_PER_WRITTEN
 
+    def check_time(self) -> None:
+        if time.monotonic() > self.until:
+            raise OverflowError(f"it takes longer than {SECONDS:g} s")
+
     def charge(self, size: int) -> None:
+        self.check_time()
         self.left -= size
         if self.left < 0:
             raise OverflowError(f"it writes more than {self.limit} characters")
 
     def allow(self, size: int) -> None:
         """One text or list of `size` is about to be made."""
+        self.check_time()
         self.makes -= size
         if size > self.limit or self.makes < 0:
             raise OverflowError(f"it makes values of more than {self.limit} characters or items")

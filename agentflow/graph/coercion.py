@@ -46,6 +46,11 @@ def coercible(value: Any, annotation: Any) -> bool:
     return _convert(value, annotation)[1]
 
 
+def admits_null(annotation: Any) -> bool:
+    """Whether null is a value of the type, not the lack of one."""
+    return _accepts(annotation, None)
+
+
 def item_annotation(annotation: Any, kind: str) -> Any:
     """The type of the items of a list ("$") or of the values of a dictionary; Any where it declares none."""
     origin, args = get_origin(annotation), get_args(annotation)

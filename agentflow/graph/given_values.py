@@ -10,7 +10,7 @@ from uuid import UUID
 
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
-from agentflow.graph.coercion import coerce, coercible, item_annotation
+from agentflow.graph.coercion import admits_null, coerce, coercible, item_annotation
 from agentflow.graph.model import Node
 from agentflow.graph.pins import base_name, check_sink, declared_name, merge, split
 from agentflow.graph.run_inputs import sort_of
@@ -140,7 +140,15 @@ def _check_masks(node: Node, spec: BlockSpec, masks: Mapping[str, Any]) -> Itera
         if name not in spec.inputs and name not in own:
             yield Problem(f"an input mask names the pin '{name}', which {spec.name} lacks", node.id, pin, "warning")
         elif spec.kind is not BlockKind.AGENT or name not in own:  # what its graph's inputs take, its run checks
+            yield from _check_null(pin, value, spec, node.id)
             yield from _check_value(pin, value, spec, node.id, "error")
+
+
+def _check_null(pin: str, value: Any, spec: BlockSpec, node_id: str) -> Iterator[Problem]:
+    """A mask is delivered: its null is a value, which the pin must take, where no default stands in for it."""
+    declared = spec.inputs.get(pin)
+    if value is None and declared and declared.required and not admits_null(declared.annotation):
+        yield Problem("an input mask gives null, which the pin does not take", node_id, pin)
 
 
 def _check_value(pin: str, value: Any, spec: BlockSpec, node_id: str, severity: Severity) -> Iterator[Problem]:

@@ -87,3 +87,12 @@ def test_a_null_at_a_pin_that_does_not_take_it_is_told(push: Any, outcome: Any, 
     run = outcome(push(document))
     assert run["status"] == "FAILED"
     assert "operator: null came" in str(api.get(f"/api/v1/runs/{run['id']}/nodes").json)
+
+
+def test_a_null_mask_at_a_pin_that_does_not_take_it_is_refused(api: FlaskClient) -> None:
+    block = registry.by_name("Condition")
+    reply = api.post(
+        f"/api/v1/blocks/{block.id}/execute", json={"inputs": {"value1": None, "operator": None, "value2": 1}}
+    )
+    assert reply.status_code == 422
+    assert [problem["pin"] for problem in reply.json["errors"]] == ["operator"]

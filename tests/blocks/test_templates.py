@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow.blocks import templates
 from agentflow.blocks.templates import fill
 from agentflow.errors import BadInput
 
@@ -297,3 +298,9 @@ def test_any_text_is_either_filled_in_or_refused(template: str, values: dict[str
 @given(st.lists(st.text(max_size=20), max_size=20), st.text(max_size=5))
 def test_filling_in_equals_joining(parts: list[str], delimiter: str) -> None:
     assert fill("{{ xs | join(d) }}", {"xs": parts, "d": delimiter}) == delimiter.join(parts)
+
+
+def test_a_template_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 0.05)
+    with pytest.raises(BadInput, match=r"it takes longer than 0\.05 s"):
+        fill("{% for i in range(90000) %}{% for j in range(900) %}{% endfor %}{% endfor %}", {}, limit=10**9)
