@@ -40,7 +40,13 @@ def _told(api: FlaskClient, work: Callable[..., None], block: type[Block], input
     """What the node execution of the block gave, by pin. A null literal says nothing, so nulls are delivered."""
     node = {"id": "n", "block_id": block.id, "input_default": {p: v for p, v in inputs.items() if v is not None}}
     nulls = {"n": {pin: value for pin, value in inputs.items() if value is None}}
-    body = json.dumps({"graph": {"name": block.name, "nodes": [node], "links": []}, "nodes_input_masks": nulls})
+    body = json.dumps(
+        {
+            "graph": {"name": block.name, "nodes": [node], "links": []},
+            "nodes_input_masks": nulls,
+            "allow_missing_inputs": True,
+        }
+    )
     reply: Any = api.post("/api/v1/runs", data=body, content_type="application/json")
     if reply.status_code != 202:
         return {"refused": reply.json}
