@@ -46,8 +46,6 @@ def refusal(service: str, reply: Reply) -> BadInput | Transient:
         return Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status in (401, 402, 403):
         return BadInput(f"{service} does not let this request in (status {reply.status})")
-    if reply.status < 400:
-        return BadInput(f"{service} answers neither with success nor with a failure (status {reply.status})")
     return BadInput(f"{service} refuses this request (status {reply.status})")
 
 
