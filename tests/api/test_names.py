@@ -80,7 +80,7 @@ def test_a_slash_in_the_name_of_an_event_may_stand_as_it_is(api, submit, work):
 @example("a=b", "c")
 @example("a", "b=c")
 def test_a_label_that_can_be_given_can_be_looked_for(api, echo, name, value):
-    given = api.post("/api/v1/runs", json={"graph": echo, "labels": {name: value}})
+    given = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": 1}, "labels": {name: value}})
     asked = api.get("/api/v1/runs", query_string={"label": f"{name}={value}"})
     if given.status_code != 202:
         assert given.status_code == 400
