@@ -205,7 +205,7 @@ def test_an_old_workbook_is_refused_with_a_remedy() -> None:
 def test_without_openpyxl_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     content = workbook(["a"], [1])
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.raises(BadInput, match=r"agentflow\[spreadsheets\]"):
+    with pytest.raises(BadInput, match=r"the operator installs what is missing so: .*openpyxl"):
         sheet(content)
 
 
