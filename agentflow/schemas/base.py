@@ -48,3 +48,7 @@ class PageQuery(Request):
 
 ShortText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """Text of one line that PostgreSQL can store."""
+
+
+StorableName = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""A name that PostgreSQL can store."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.schemas.base import Page, PageQuery, Reply, Request
@@ -51,7 +51,7 @@ class Approval(Decision):
     """The data is fine, as it is or as it is edited here."""
 
     data: Any = Field(None, description="The data instead, where the review is `editable`; left out: as it is.")
-    rest: bool = Field(False, description="Approve whatever else this node asks in this run, now and later.")
+    rest: StrictBool = Field(False, description="Approve whatever else this node asks in this run, now and later.")
 
 
 class Signal(Request):

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.graph.names import MAX_NAME, LabelName, LabelValue
-from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
+from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText, StorableName
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
@@ -19,13 +19,13 @@ Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
 
 
 class _Submission(Request):
-    inputs: dict[str, Any] = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
+    inputs: dict[StorableName, Any] = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
     priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
     labels: Labels = Field(default_factory=dict)
-    allow_missing_inputs: bool = Field(
+    allow_missing_inputs: StrictBool = Field(
         False, description="Run without inputs that are required: their nodes give nothing. Else that is a 422."
     )
 
@@ -251,7 +251,7 @@ class ForkRun(Request):
     """Go on from one node in a new run."""
 
     from_node: str = Field(min_length=1, max_length=200, description="The id of the node at which it begins.")
-    inputs: dict[str, Any] = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
+    inputs: dict[StorableName, Any] = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
 
 
 class CancelRun(Request):
@@ -268,7 +268,7 @@ class BulkCancel(Request):
     labels: Labels = Field(default_factory=dict)
     created_after: Moment | None = None
     created_before: Moment | None = None
-    all: bool = Field(False, description="Needed where nothing else is given.")
+    all: StrictBool = Field(False, description="Needed where nothing else is given.")
     reason: ShortText = "cancelled by request"
 
 
