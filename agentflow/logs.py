@@ -4,9 +4,9 @@ Events are logged with their fields as `extra`; this formatter puts them behind 
 """
 
 import logging
-import threading
 from typing import Any, Final
 
+from agentflow import forking
 from agentflow.clock import monotonic
 
 FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
@@ -53,7 +53,7 @@ class _Outages:
     """When each event was last said, and how often it has been left out since."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._said: dict[str, tuple[float, int]] = {}
 
     def left_out(self, event: str) -> int | None:

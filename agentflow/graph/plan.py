@@ -8,11 +8,11 @@ that changes while a run goes on, and it must not be changed by those who read i
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Final, Self
 from uuid import UUID
 
 from agentflow.errors import GraphInvalid, Problem
+from agentflow.forking import lazy
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue
 from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
@@ -36,16 +36,16 @@ class Plan:
     settings: GraphSettings
     nodes: tuple[PlanNode, ...]
 
-    @cached_property
+    @lazy
     def _by_id(self) -> dict[str, PlanNode]:
         return {node.id: node for node in self.nodes}
 
-    @cached_property
+    @lazy
     def inputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
         """The input nodes, by the names under which a run's inputs are given."""
         return self._named(BlockKind.INPUT)
 
-    @cached_property
+    @lazy
     def outputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
         """The output nodes, by the names under which a run's outputs are given."""
         return self._named(BlockKind.OUTPUT)
@@ -57,7 +57,7 @@ class Plan:
                 found[node.name] = (*found.get(node.name, ()), node)
         return found
 
-    @cached_property
+    @lazy
     def gathering(self) -> tuple[PlanNode, ...]:
         """The nodes that gather values into lists."""
         return tuple(node for node in self.nodes if node.gathers is not None)

@@ -8,12 +8,12 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import ValidationError
 
+from agentflow import forking
 from agentflow.blocks import known, registry
 from agentflow.blocks.registry import catalogue
 from agentflow.dispatch.lanes import LANES
@@ -152,7 +152,7 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = forking.lock()
         self._fingerprints: OrderedDict[str, str] = OrderedDict()
 
     def find(self, document: Mapping[str, Any]) -> str | None:

@@ -5,12 +5,12 @@ API and workers use the same cache, each its own copy. What is kept is bounded b
 """
 
 from collections import OrderedDict
-from threading import Lock
 from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow import forking
 from agentflow.blocks.registry import catalogue
 from agentflow.engine.codec import loads
 from agentflow.errors import GraphInvalid, NotFound, Problem
@@ -41,7 +41,7 @@ class VersionCache(Generic[_T]):
         self._max_nodes = max_nodes
         self._nodes = 0
         self._kept: OrderedDict[_Key, tuple[_T, int]] = OrderedDict()
-        self._lock = Lock()
+        self._lock = forking.lock()
 
     def get(self, key: _Key) -> _T | None:
         """What is kept under `key`; it is the most recently used one now."""

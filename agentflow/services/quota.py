@@ -6,12 +6,12 @@ overshoot by a thousandth of the limit a process.
 """
 
 from collections import Counter
-from threading import Lock
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow import forking
 from agentflow.errors import TooLarge
 from agentflow.settings import settings
 from agentflow.storage import quota
@@ -20,7 +20,7 @@ _COUNTED_EVERY: Final = 1_000
 
 _OWNERS_KEPT: Final = 10_000
 
-_lock = Lock()
+_lock = forking.lock()
 _added: Counter[UUID] = Counter()  # bytes remembered here since an owner's were counted
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from agentflow.engine.codec import dumps, loads
 from agentflow.engine.inputs import collect
 from agentflow.engine.routing import Batch, Router
 from agentflow.errors import BadInput, BlockBug, EngineError, Unavailable
+from agentflow.forking import lazy
 from agentflow.graph.plan import PlanNode
 from agentflow.logs import log_outage
 from agentflow.services import secrecy
@@ -112,7 +112,7 @@ class Attempt:
             if count:
                 self.stats[name] = self.stats.get(name, 0) + count
 
-    @cached_property
+    @lazy
     def secrets(self) -> frozenset[str]:
         """The texts that nobody may read in a message of this attempt: within its inputs, and the operator's."""
         mask = self.run.masks.get(self.node.id, {})

@@ -5,11 +5,12 @@ import socket
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
 from agentflow.engine.codec import loads
+from agentflow.forking import lazy
 from agentflow.graph.plan import Plan
 from agentflow.services.plans import plan_of
 from agentflow.storage.connect import session
@@ -56,12 +57,12 @@ class RunContext:
         self._header = header
         self._loaded = loaded
 
-    @cached_property
+    @lazy
     def masks(self) -> dict[str, dict[str, Any]]:
         """The run's input masks."""
         return loads(self._header.masks) if self._header.masks else {}
 
-    @cached_property
+    @lazy
     def plan(self) -> Plan:
         """The plan, with the run's masks applied.
 
