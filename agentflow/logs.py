@@ -78,3 +78,19 @@ def log_outage(logger: logging.Logger, event: str, error: BaseException, **field
     """
     if (left_out := _outages.left_out(event)) is not None:
         logger.warning(event, extra={"error": str(error) or repr(error), **fields, "left_out": left_out})
+
+
+_own_handlers: list[logging.Handler] | None = None
+
+
+def keep_handlers() -> None:
+    """Remember to whom this process's log goes: a block may add handlers of its own, which break whoever logs."""
+    global _own_handlers
+    _own_handlers = list(logging.getLogger().handlers)
+
+
+def put_handlers_back() -> None:
+    """See to it that the log goes to whom it went when `keep_handlers` was called, if it was."""
+    handlers = logging.getLogger().handlers
+    if _own_handlers is not None and handlers != _own_handlers:
+        handlers[:] = _own_handlers

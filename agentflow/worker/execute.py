@@ -25,6 +25,7 @@ from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
 from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
+from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Change, Limits
 from agentflow.worker import caching, waiting
@@ -68,6 +69,8 @@ def execute(run_id: UUID, node: int, idx: int) -> Exception | None:
         if attempt.interrupts.cause is None and is_stopping():
             attempt.hand_back()
         raise
+    finally:
+        put_handlers_back()
     ended = settle(attempt, outcome)
     if terminate_handler_fired():  # the block swallowed it; the process would take all later failures for losses
         raise SystemExit

@@ -12,7 +12,7 @@ from celery.concurrency import get_implementation, prefork, solo
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
 from agentflow.errors import EngineError
-from agentflow.logs import FORMAT, FieldsFormatter, keep_addresses_out
+from agentflow.logs import FORMAT, FieldsFormatter, keep_addresses_out, keep_handlers
 from agentflow.settings import settings
 from agentflow.storage.connect import after_fork
 from agentflow.storage.starting import await_schema
@@ -73,6 +73,7 @@ def _in_child(**_: Any) -> None:
     # Counts private writable memory: a block that takes more gets a MemoryError instead of the host's OOM killer.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     interrupts().install()
+    keep_handlers()
 
 
 def _when_ready(**_: Any) -> None:
