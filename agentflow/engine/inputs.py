@@ -57,6 +57,14 @@ def _collect_for_sub_graph(node: PlanNode, delivered: Mapping[str, Any], mask: M
     return own | child
 
 
+def collect_shown(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[str, Any]) -> dict[str, Any]:
+    """What one execution of `node` was given, to be shown: as `collect` has it, or, where that fails, as it came."""
+    try:
+        return collect(node, delivered, mask)
+    except BadInput:  # the node execution fails, or has failed, for it
+        return {**node.input_default, **delivered, **mask}
+
+
 def prepare(collected: Mapping[str, Any], spec: BlockSpec) -> dict[str, Any]:
     """`collected` with each declared pin's value coerced to the pin's type, lossy as semantics.md §6 says.
 

@@ -7,9 +7,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import loads
-from agentflow.engine.inputs import collect
+from agentflow.engine.inputs import collect_shown
 from agentflow.engine.statuses import NodeStatus
-from agentflow.errors import BadInput
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
@@ -120,12 +119,7 @@ def _fed(node: PlanNode) -> set[str]:
 
 def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     arrived = {pin: _hidden(plan, source) or values.shown(value) for pin, (source, value) in delivered.items()}
-    mask = masks.get(node.id, {})
-    try:
-        collected = collect(node, arrived, mask)
-    except BadInput:  # the node execution has failed for it; what arrived is shown as it is
-        collected = {**node.input_default, **arrived, **mask}
-    return secrecy.hide_inputs(node, collected)
+    return secrecy.hide_inputs(node, collect_shown(node, arrived, masks.get(node.id, {})))
 
 
 def _hidden(plan: Plan, source: Source) -> str | None:

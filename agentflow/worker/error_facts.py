@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.engine.codec import loads
-from agentflow.engine.inputs import collect
-from agentflow.errors import BadInput
+from agentflow.engine.inputs import collect_shown
 from agentflow.graph.plan import PlanNode
 from agentflow.services import secrecy
 from agentflow.settings import settings
@@ -30,11 +29,7 @@ def error_facts(
         reason: why: the kind of failure, or `timeout`, `worker_lost`.
         delivered: what links brought to it, {pin: value}.
     """
-    mask = run.masks.get(node.id, {})
-    try:
-        inputs = collect(node, delivered, mask)
-    except BadInput:  # for this it has failed
-        inputs = {**node.input_default, **delivered, **mask}
+    inputs = collect_shown(node, delivered, run.masks.get(node.id, {}))
     return {
         "node": node.id,
         "title": node.title,
