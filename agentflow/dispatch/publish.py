@@ -220,9 +220,10 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
     return publisher().send(messages)
 
 
-def ring_finaliser(run_id: UUID) -> bool:
-    """Enqueue the completion callback of a run; more than once is harmless."""
-    return publisher().send([TaskMessage(FINALISE, "default", [str(run_id)], FINALISE, MOST_URGENT, None)])
+def ring_finaliser(run_id: UUID, *, again: bool = False) -> bool:
+    """Enqueue the completion callback of a run; more than once is harmless. `again`: a process may have died of it."""
+    args = [str(run_id), True] if again else [str(run_id)]
+    return publisher().send([TaskMessage(FINALISE, "default", args, FINALISE, MOST_URGENT, None)])
 
 
 def backlog() -> int | None:

@@ -86,6 +86,11 @@ _STATEMENTS = {
         "SELECT * FROM agentflow_fault($1, $2, $3, $4, $5, $6, $7, $8)",
     ),
     "fault_of_run": ("uuid, int, text", "SELECT * FROM agentflow_fault_of_run($1, $2, $3)"),
+    "count_ahead": (
+        "uuid, int",
+        "UPDATE runs SET losses = losses + 1 WHERE id = $1 AND ended_at IS NULL AND losses <= $2 RETURNING losses",
+    ),
+    "count_back": ("uuid", "UPDATE runs SET losses = losses - 1 WHERE id = $1 AND ended_at IS NULL AND losses > 0"),
     "close_stopped": ("uuid, int, int", "SELECT agentflow_close_stopped($1, $2, $3)"),
     "lease_of": (
         "uuid, int, int, text",
@@ -452,6 +457,15 @@ class HotConnection(PreparedConnection):
         """The engine failed at a run as a whole; beyond so many times it ends, FAILED with that error."""
         verdict, losses, *woken = self._call("fault_of_run", run_id, bearable, error)[0]
         return FaultOfRun(verdict, losses, None if woken[0] is None else ReadyOf(*woken))
+
+    def count_ahead(self, run_id: UUID, bearable: int) -> int | None:
+        """Count a fault of a run before it happens; how many it has now. None: it has ended, or has more than that."""
+        rows = self._call("count_ahead", run_id, bearable)
+        return rows[0][0] if rows else None
+
+    def count_back(self, run_id: UUID) -> None:
+        """The fault that was counted ahead did not happen."""
+        self._call("count_back", run_id)
 
     def close_stopped(self, run_id: UUID, node: int, idx: int) -> None:
         """End a node execution that is QUEUED although its run was stopped."""

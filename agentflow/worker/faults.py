@@ -4,7 +4,8 @@ What a block does wrong is an outcome of its attempt. What comes here is the eng
 loaded, settled, routed or finalised. The first thing to think of is that a block broke the engine in this process (it
 patched a library, or closed a file), so the task gets a fresh one, and the same is tried again. If it is the run that
 cannot be worked on, that would go on for ever: so each failure is counted in PostgreSQL, by statements that read
-nothing of the run, and its cause is logged.
+nothing of the run, and its cause is logged. Who dies of finalising a run can count nothing: so what comes again is
+counted ahead.
 """
 
 import logging
@@ -36,6 +37,8 @@ FAILED_TASK: Final = 1
 _AGAIN: Final = frozenset({"queued", "counted"})
 
 _DIED: Final = "worker processes died again and again before they could begin with this"
+
+_DIED_ENDING: Final = "worker processes died again and again when they were to end this run"
 
 
 @contextmanager
@@ -78,6 +81,30 @@ def count(state: Process, error: Exception, run_id: UUID, node: int | None = Non
 def count_death(state: Process, run_id: UUID, node: int, idx: int, by: str) -> None:
     """The process `by` died with the task of a node execution; if it was before it had claimed it, that counts too."""
     _count(state, _DIED, run_id, node, idx, died=True, by=by)
+
+
+@contextmanager
+def counted_ahead(state: Process, run_id: UUID) -> Iterator[int]:
+    """A run is finalised here, and who tried it before may have died of it. So may this process, and then cannot count.
+
+    So it is counted before, and counted back after. Yields how often it is counted, this time included; 0: it has
+    ended, also because that was too often.
+    """
+    with state.lock:
+        times = state.hot.count_ahead(run_id, settings().max_losses)
+    if times is None:
+        _count_run(state, _DIED_ENDING, run_id, -1)
+        yield 0
+        return
+    try:
+        yield times
+    except BaseException:
+        with state.lock:
+            state.hot.close()  # whatever it is in the middle of
+        raise
+    finally:
+        with state.lock:
+            state.hot.count_back(run_id)
 
 
 def _count(

@@ -15,6 +15,7 @@ from agentflow.services import admission
 from agentflow.storage import gathering, runs
 from agentflow.storage.connect import session
 from agentflow.storage.runs import Census
+from agentflow.worker.faults import counted_ahead
 from agentflow.worker.follow import publish_others
 from agentflow.worker.process import Process, RunContext, process
 
@@ -40,6 +41,13 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     if (ended or rest.verdict == "resting") and run.parent_run_id is None:
         _make_room(state, run)
     return ended
+
+
+def finalise_again(run_id: UUID, state: Process | None = None) -> bool:
+    """`finalise`, where a process may have died of it before: that ends, too (`faults.counted_ahead`)."""
+    state = state or process()
+    with counted_ahead(state, run_id) as times:
+        return times > 0 and finalise(run_id, state)
 
 
 def _end(state: Process, run: RunContext, census: Census) -> bool:

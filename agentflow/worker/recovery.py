@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic, now
-from agentflow.dispatch import backlog, publish
+from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.ids import new_token
@@ -140,7 +140,15 @@ class Recovery:
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
             with self._others_go_on(run_id):
+                self._end_forgotten(run_id)
+
+    def _end_forgotten(self, run_id: UUID) -> None:
+        """Where that went wrong before, a child of a worker tries it: this process has others to look after."""
+        with faults.counted_ahead(self._process, run_id) as times:
+            if times == 1:
                 finalise(run_id, self._process)
+            elif times > 1:
+                ring_finaliser(run_id, again=True)
 
     def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool, died: bool = True) -> None:
         """A process of this worker is done for with this node execution: do not wait for its lease to run out.

@@ -1,5 +1,6 @@
 """The two Celery tasks. Their arguments are ids; everything else is in PostgreSQL."""
 
+from typing import Any
 from uuid import UUID
 
 from agentflow.dispatch.publish import EXECUTE, FINALISE
@@ -8,6 +9,7 @@ from agentflow.worker.endings import NodeExecutionFailed
 from agentflow.worker.execute import execute as _execute
 from agentflow.worker.faults import counted
 from agentflow.worker.finalise import finalise as _finalise
+from agentflow.worker.finalise import finalise_again
 
 
 @app.task(  # type: ignore[untyped-decorator]
@@ -21,8 +23,15 @@ def execute(run_id: str, node: int, idx: int) -> None:
         raise ending
 
 
-@app.task(name=FINALISE)  # type: ignore[untyped-decorator]
-def finalise_run(run_id: str) -> None:
-    """The completion callback: enqueued at least once when the last open node execution ends; its effect is once."""
+@app.task(name=FINALISE, bind=True)  # type: ignore[untyped-decorator]
+def finalise_run(self: Any, run_id: str, again: bool = False) -> None:
+    """The completion callback: enqueued at least once when the last open node execution ends; its effect is once.
+
+    A message that comes `again` (or once more, says the broker) is of a run at which a process may have died.
+    """
+    again = again or self.request.delivery_info.get("redelivered", False)
     with counted(UUID(run_id)):
-        _finalise(UUID(run_id))
+        if again:
+            finalise_again(UUID(run_id))
+        else:
+            _finalise(UUID(run_id))

@@ -121,6 +121,20 @@ def test_a_block_that_always_kills_its_process_ends_failed(fleet: Fleet, log: Pa
     assert (unhandled.status, unhandled.reason) == ("FAILED", "worker_lost")
 
 
+def test_a_run_that_kills_whoever_finalises_it_ends_failed(fleet: Fleet) -> None:
+    run_id = fleet.submit(graph([node("only", "TestLethal")], []))
+
+    def over() -> bool:
+        fleet.ensure_workers(1)  # recovery may die of it, too; once
+        return fleet.client.get_run(run_id).ended
+
+    until(over, "it is given up", seconds=60)
+    run = fleet.client.get_run(run_id)
+    assert (run.status, run.reason) == ("FAILED", "engine")
+    assert "died" in (run.error or "")
+    assert fleet.run(graph([node("n", "StoreValue", input=1)], [])).status == "COMPLETED"
+
+
 def test_messages_that_are_lost_are_sent_again(fleet: Fleet, broker: Any) -> None:
     document = graph(
         [

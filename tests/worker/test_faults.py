@@ -1,6 +1,9 @@
 """Where the engine itself fails at something, that is counted and ends: nothing is tried for ever."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +12,12 @@ from celery.exceptions import Retry
 from flask.testing import FlaskClient
 from probes import Chain, Outputs, Probe, Rows, Statuses, passes
 
+from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Unavailable
 from agentflow.services import cancellation, plans
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
+from agentflow.storage.connect import after_fork
 from agentflow.storage.node_executions import HotConnection
 from agentflow.worker import finalise
 from agentflow.worker.execute import execute as _execute
@@ -57,6 +62,29 @@ def tried(task: Callable[[], object], most: int = 20) -> int:
         else:
             return times
     raise AssertionError(f"it was tried {most} times, and would be for ever")
+
+
+def dies(*_: Any, **__: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def survives(task: Callable[[], object]) -> bool:
+    """Whether a process lives through the task: a child of this one, as of a worker."""
+    child = os.fork()
+    if not child:
+        after_fork()
+        process.cache_clear()
+        task()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def deliver_finaliser(run_id: UUID, *, redelivered: bool) -> None:
+    """As Celery runs the task of such a message."""
+    from agentflow.worker import tasks  # the app wants the broker's address when it is imported
+
+    request = SimpleNamespace(request=SimpleNamespace(delivery_info={"redelivered": redelivered}))
+    tasks.finalise_run.run.__func__(request, str(run_id))
 
 
 @pytest.fixture
@@ -169,12 +197,84 @@ def test_a_run_that_cannot_be_finalised_ends_failed(
 def test_recovery_ends_a_forgotten_run_that_cannot_be_finalised(
     recovery: Recovery, probe: Probe, chain: Chain, ended: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It tries it once, and has children try it from then on; whatever becomes of their messages, that ends too."""
     run_id = chain(probe(passes))
     execute(str(run_id), 0, 1)
     monkeypatch.setattr(finalise, "judge", breaks)
-    for _ in range(settings().max_losses + 1):
+    monkeypatch.setattr(
+        "agentflow.worker.recovery.ring_finaliser",
+        lambda run_id, again: tried(lambda: deliver_finaliser(run_id, redelivered=again)),
+    )
+    for _ in range(2):
         recovery._look_at_forgotten_runs()
     assert ended(run_id)[:2] == ("FAILED", "engine")
+
+
+def test_a_run_that_kills_whoever_finalises_it_ends_failed(
+    probe: Probe, chain: Chain, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed counts nothing; the message comes back to the next."""
+    run_id = chain(probe(passes))
+    execute(str(run_id), 0, 1)
+    monkeypatch.setattr(finalise, "judge", dies)
+    assert not survives(lambda: deliver_finaliser(run_id, redelivered=False))
+    deaths = 1
+    while not survives(lambda: deliver_finaliser(run_id, redelivered=True)):
+        deaths += 1
+        assert deaths < 10, "it would kill process after process for ever"
+    assert deaths == settings().max_losses + 2, "the first message is not counted"
+    status, reason, error = ended(run_id)
+    assert (status, reason) == ("FAILED", "engine")
+    assert "died" in error
+
+
+def test_a_run_that_kills_whoever_finalises_it_kills_one_recovery_at_most(
+    probe: Probe, chain: Chain, ended: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message was lost with the process, each time; then children try it, and are counted."""
+    run_id = chain(probe(passes))
+    execute(str(run_id), 0, 1)
+    rung: list[Any] = []
+    monkeypatch.setattr(finalise, "judge", dies)
+    monkeypatch.setattr("agentflow.worker.recovery.ring_finaliser", lambda *args, **said: rung.append((args, said)))
+
+    def look() -> None:
+        made = Recovery(Process())
+        made._look_at_forgotten_runs()
+        made.close()
+
+    assert not survives(look)
+    look()
+    assert rung == [((run_id,), {"again": True})]
+    assert rows("SELECT losses FROM runs") == [1], "who rings has not tried it"
+    for _ in range(settings().max_losses):
+        assert not survives(lambda: deliver_finaliser(run_id, redelivered=True))
+    assert ended(run_id)[0] not in RUN_TERMINAL
+    look()
+    assert ended(run_id)[:2] == ("FAILED", "engine")
+
+
+def test_a_finaliser_that_comes_again_and_lives_is_not_counted(
+    probe: Probe, chain: Chain, ended: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped gives its messages back, too."""
+    run_id = chain(probe(passes), probe(passes))
+    execute(str(run_id), 0, 1)
+    for _ in range(settings().max_losses * 2):
+        deliver_finaliser(run_id, redelivered=True)
+    assert rows("SELECT losses FROM runs") == [0]
+    execute(str(run_id), 1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(finalise, "judge", breaks)
+        with pytest.raises(SystemExit):
+            deliver_finaliser(run_id, redelivered=True)
+    assert rows("SELECT losses FROM runs") == [1], "once, by what it raised"
+    monkeypatch.setattr(settings(), "max_losses", 0)
+    fresh()
+    cancelled = chain(probe(passes))
+    cancellation.stop_tree(cancelled, "CANCELLED", "enough")  # type: ignore[arg-type]
+    deliver_finaliser(cancelled, redelivered=True)
+    assert ended(cancelled)[0] == "CANCELLED"
 
 
 def test_a_cancelled_run_ends_cancelled_whatever_cannot_be_read_of_it(

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context
+from agentflow.engine import verdict
 from agentflow.errors import BadInput, Transient
+from agentflow.worker import finalise
 
 
 class _Logged(BlockInput):
@@ -159,6 +161,30 @@ class _Unspeakable(Exception):
 class _BrokenHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         raise RuntimeError("this handler breaks whoever logs")
+
+
+class Lethal(Block):
+    """Kills whoever finalises its run."""
+
+    id = "5ce0a001-0000-4000-8000-000000000008"
+    name = "TestLethal"
+    Input = _Logged
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: _Logged, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        yield "value", 1
+
+
+def _judge(plan: Any, *facts: Any) -> Any:
+    if any(node.block_name == Lethal.name for node in plan.nodes):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return verdict.judge(plan, *facts)
+
+
+finalise.judge = _judge
 
 
 class Odd(Block):
