@@ -97,6 +97,10 @@ _STATEMENTS = {
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
         "AND status = 'RUNNING' AND holder = $4",
     ),
+    "standing": (
+        "uuid, int, int",
+        "SELECT status, error FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3",
+    ),
     "keep_trace": (
         "uuid, int, int, int, text",
         "UPDATE node_executions SET trace = $5 "
@@ -199,6 +203,13 @@ class FaultOfRun(NamedTuple):
     verdict: Literal["gone", "counted", "given_up"]
     losses: int | None
     woken: ReadyOf | None
+
+
+class Standing(NamedTuple):
+    """How a node execution stands, and the error that it ended with or is tried again for."""
+
+    status: NodeStatus
+    error: str | None
 
 
 class Overdue(NamedTuple):
@@ -481,6 +492,11 @@ class HotConnection(PreparedConnection):
         """The token of the lease that `holder` has on a node execution, or None."""
         rows = self._call("lease_of", run_id, node, idx, holder)
         return rows[0][0] if rows else None
+
+    def standing(self, run_id: UUID, node: int, idx: int) -> Standing | None:
+        """How a node execution stands; None: there is none."""
+        rows = self._call("standing", run_id, node, idx)
+        return Standing(NodeStatus(rows[0][0]), rows[0][1]) if rows else None
 
     def overdue(self, lease: float, limit: int, backlog: bool, steady: bool) -> list[Overdue]:
         """What recovery must look after, among the `limit` rows that are due; the others of them are put off.

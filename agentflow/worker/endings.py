@@ -1,7 +1,7 @@
 """How a Celery task ends, so that Flower and whoever reads Celery's events see what became of the node execution.
 
     it ended FAILED                       task-failed, with what the block said
-    it will be tried again                task-retried, with why
+    it will be tried again                task-retried, with why; also where its lease or its process was lost
     its run was stopped                   task-revoked
     it is COMPLETED, waits, or was none   task-succeeded
 
@@ -14,7 +14,8 @@ from typing import Final
 
 from celery.exceptions import Ignore, Retry
 
-from agentflow.storage.node_executions import Change, Settled
+from agentflow.engine.statuses import NodeStatus
+from agentflow.storage.node_executions import Change, Settled, Standing
 
 _LIMIT: Final = 500  # characters
 
@@ -31,20 +32,26 @@ class PostgresAway(Exception):
     """It cannot be said what became of it; recovery sees to it."""
 
 
-def ending(change: Change, settled: Settled | None) -> Exception | None:
-    """How the task ends whose attempt was settled with `change`; None: it has succeeded.
+def ending(change: Change, settled: Settled) -> Exception | None:
+    """How the task ends whose attempt was settled with `change`, and still had its lease; None: it has succeeded."""
+    if settled.verdict == "stopped":
+        return _stopped()
+    if change.status == "FAILED":
+        return _failed(change.error or change.reason or "")
+    return _retried(change.error or "again") if change.status == "QUEUED" else None
+
+
+def lost(stands: Standing | None) -> Exception | None:
+    """How the task of an attempt ends that lost its lease, or its process: as the node execution stands then.
 
     Args:
-        change: what the attempt was to be recorded as.
-        settled: what came of it; None: its lease was lost before.
+        stands: how that is; None: nobody knows.
     """
-    if settled is None or settled.verdict == "lost":
-        return _retried("its lease was lost: it runs elsewhere, or has ended")
-    if settled.verdict == "stopped":
-        return NodeExecutionStopped("its run was stopped")
-    if change.status == "FAILED":
-        return NodeExecutionFailed(_short(change.error or change.reason or ""))
-    return _retried(change.error or "again") if change.status == "QUEUED" else None
+    if stands is None or stands.status in (NodeStatus.QUEUED, NodeStatus.RUNNING):
+        return _retried("its lease was lost, and it runs again")
+    if stands.status is NodeStatus.CANCELLED:
+        return _stopped()
+    return _failed(stands.error or "") if stands.status is NodeStatus.FAILED else None
 
 
 def postgres_away(error: Exception) -> Exception:
@@ -53,8 +60,16 @@ def postgres_away(error: Exception) -> Exception:
     return ended
 
 
+def _stopped() -> NodeExecutionStopped:
+    return NodeExecutionStopped("its run was stopped")
+
+
+def _failed(message: str) -> NodeExecutionFailed:
+    return NodeExecutionFailed(_short(message))
+
+
 def _retried(why: str) -> Exception:
-    ended: Exception = Retry(_short(why), NodeExecutionFailed(_short(why)))
+    ended: Exception = Retry(_short(why), _failed(why))
     return ended
 
 

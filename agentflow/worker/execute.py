@@ -31,7 +31,7 @@ from agentflow.storage.node_executions import Change, Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
-from agentflow.worker.endings import NodeExecutionStopped, ending
+from agentflow.worker.endings import NodeExecutionStopped, ending, lost
 from agentflow.worker.follow import end_if_quiescent, failed
 from agentflow.worker.gathering import gather
 from agentflow.worker.generators import iterate
@@ -249,7 +249,10 @@ def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
         change = replace(change, error=attempt.redacted(change.error))
     error = change.error if change.status == "FAILED" else None
     change, settled = attempt.settle(change, error)
-    if settled is not None and settled.verdict == "landed":
+    if settled is None or settled.verdict == "lost":
+        with attempt.process.lock:
+            return lost(attempt.process.hot.standing(attempt.run.run_id, attempt.node.number, attempt.idx))
+    if settled.verdict == "landed":
         if change.status == "COMPLETED":
             caching.keep(attempt)
         trace = attempt.redacted(outcome.trace) if isinstance(outcome, Failed) and outcome.trace else None

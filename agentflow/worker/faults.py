@@ -78,9 +78,13 @@ def count(state: Process, error: Exception, run_id: UUID, node: int | None = Non
         _count(state, _message(error), run_id, by=holder())
 
 
-def count_death(state: Process, run_id: UUID, node: int, idx: int, by: str) -> None:
-    """The process `by` died with the task of a node execution; if it was before it had claimed it, that counts too."""
-    _count(state, _DIED, run_id, node, idx, died=True, by=by)
+def count_death(state: Process, run_id: UUID, node: int, idx: int, by: str) -> str:
+    """The process `by` died with the task of a node execution; if it was before it had claimed it, that counts too.
+
+    Returns:
+        what became of the node execution; `queued`: it is to run again, and the caller publishes it.
+    """
+    return _count(state, _DIED, run_id, node, idx, died=True, by=by)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
@@ -29,7 +29,7 @@ from agentflow.dispatch.publish import EXECUTE, KILL_GRACE
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.settings import settings
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.node_executions import HotConnection, Standing
 from agentflow.worker.process import Process, holder
 from agentflow.worker.recovery import Recovery
 
@@ -45,12 +45,13 @@ _Key = tuple[UUID, int, int]
 
 
 class GivenBack(NamedTuple):
-    """A lease whose process is gone."""
+    """A lease whose process is gone. `told`: who wants to hear how its node execution stands then."""
 
     key: _Key
     holder: str
     timed_out: bool
     died: bool = True
+    told: Callable[[Standing | None], None] | None = None
 
 
 class _Task(NamedTuple):
@@ -88,11 +89,19 @@ class Keeper:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def give_back(self, args: Sequence[Any], pid: int | None, *, timed_out: bool, died: bool = True) -> None:
+    def give_back(
+        self,
+        args: Sequence[Any],
+        pid: int | None,
+        *,
+        timed_out: bool,
+        died: bool = True,
+        told: Callable[[Standing | None], None] | None = None,
+    ) -> None:
         """The process `pid` cannot go on with the node execution that `args` name; it may have died. Does not wait."""
         if pid is not None:
             run_id, node, idx = args
-            self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out, died))
+            self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out, died, told))
 
     def _keep(self) -> None:
         while not self._stopping.wait(TICK):
@@ -111,8 +120,10 @@ class Keeper:
             try:
                 pending = pending or self._next_given_back()
                 if pending is not None:
-                    self._recovery.take_back(*pending)
-                    pending = None
+                    stands = self._recovery.take_back(pending.key, pending.holder, pending.timed_out, pending.died)
+                    told, pending = pending.told, None
+                    if told is not None:
+                        told(stands)
                 else:
                     self._recovery.run_pass()
             except Unavailable as error:

@@ -18,7 +18,7 @@ from agentflow.ids import new_token
 from agentflow.services import admission
 from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Overdue
+from agentflow.storage.node_executions import Overdue, Standing
 from agentflow.storage.runs import Ready
 from agentflow.worker import faults
 from agentflow.worker.finalise import finalise
@@ -34,6 +34,9 @@ _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a pass
 _RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
 _RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
 _FIRST = UUID(int=0)
+
+_DIED: Final = "its worker process died"
+_OVERRAN: Final = "the block ran longer than its timeout, and its process had to be killed"
 
 
 class Recovery:
@@ -121,7 +124,9 @@ class Recovery:
             release(self._process.hot, run, item.node, item.idx - 1)
             end_if_quiescent(self._process.hot, run)
         elif item.token is not None:
-            self._lose(run, item.node, item.idx, item.token, "its worker was lost", "worker_lost", expired=True)
+            message = "its worker was lost"
+            if self._lose(run, item.node, item.idx, item.token, message, "worker_lost", expired=True) == "queued":
+                publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
 
     def _stop_overdue_runs(self) -> None:
         for run_id, reason in self._process.hot.overdue_runs(_BATCH):
@@ -150,28 +155,35 @@ class Recovery:
             elif times > 1:
                 ring_finaliser(run_id, again=True)
 
-    def take_back(self, key: tuple[UUID, int, int], held_by: str, timed_out: bool, died: bool = True) -> None:
+    def take_back(
+        self, key: tuple[UUID, int, int], held_by: str, timed_out: bool, died: bool = True
+    ) -> Standing | None:
         """A process of this worker is done for with this node execution: do not wait for its lease to run out.
 
         It `died`, unless it only could not settle; where it had no lease yet, its death counts all the same.
+
+        Returns:
+            how the node execution stands then; None: there is none.
         """
         run_id, node, idx = key
-        token = self._process.hot.lease_of(run_id, node, idx, held_by)
+        hot = self._process.hot
+        token = hot.lease_of(run_id, node, idx, held_by)
         run = self._process.run(run_id) if token is not None else None
-        if token is None and died:
-            faults.count_death(self._process, run_id, node, idx, held_by)
-        if run is None or token is None:
-            return
-        if timed_out:
-            message = "the block ran longer than its timeout, and its process had to be killed"
-            self._lose(run, node, idx, token, message, "timeout", expired=False)
+        if run is not None and token is not None:
+            reason = "timeout" if timed_out else "worker_lost"
+            message = _OVERRAN if timed_out else _DIED
+            verdict = self._lose(run, node, idx, token, message, reason, expired=False)
         else:
-            self._lose(run, node, idx, token, "its worker process died", "worker_lost", expired=False)
+            verdict = faults.count_death(self._process, run_id, node, idx, held_by) if died else "gone"
+        stands = hot.standing(run_id, node, idx)
+        if verdict == "queued" and (again := self._process.run(run_id)) is not None:
+            publish(again.plan, run_id, again.priority, [Ready(node, idx)])
+        return stands
 
     def _lose(
         self, run: RunContext, node: int, idx: int, token: UUID, message: str, reason: str, *, expired: bool
-    ) -> None:
-        """Run it again if it may be, else end it FAILED."""
+    ) -> str:
+        """Take its lease away: it is `queued`, for the caller to publish; or it has ended FAILED, or is `gone`."""
         own = run.plan.nodes[node].settings
         bearable = settings().max_losses if own.max_losses is None else own.max_losses
         if reason == "timeout" or own.on_worker_lost == "fail":
@@ -192,7 +204,6 @@ class Recovery:
             "lease_lost",
             extra={"run": str(run.run_id), "node": node, "index": idx, "reason": reason, "verdict": verdict},
         )
-        if verdict == "queued":
-            publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
-        elif verdict == "poisoned":
+        if verdict == "poisoned":
             faults.fail(self._process, run, (node, idx), own_token, emitted or 0, attempt or 0, reason, message)
+        return verdict

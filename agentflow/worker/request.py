@@ -15,7 +15,8 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from agentflow.dispatch.publish import KILL_AFTER
-from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway
+from agentflow.storage.node_executions import Standing
+from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway, lost
 from agentflow.worker.keeper import keeper
 from agentflow.worker.shutdown import say_stopping, stopping_was_said
 
@@ -44,17 +45,19 @@ class NodeRequest(Request):  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = _raised(exc_info)
+        died = self.killed_for is not None or isinstance(error, WorkerLostError)
+        dead = died and self.killed_for is None and not celery_state.should_terminate
         if not _is_settled(error):
-            died = self.killed_for is not None or isinstance(error, WorkerLostError)
             keeper().give_back(
                 self.args,
                 self.worker_pid,
                 timed_out=self.killed_for == "overran",
                 died=died and not stopping_was_said(),
+                told=self._announce_lost if dead and not stopping_was_said() else None,
             )
         if self.killed_for is not None:
             return self._end_killed()
-        if isinstance(error, WorkerLostError) and not celery_state.should_terminate:
+        if dead:
             return self._end_lost(error)
         if isinstance(error, NodeExecutionFailed | NodeExecutionStopped | Retry):
             exc_info.traceback = ""  # of our own `raise`; a block's stands in the log
@@ -73,13 +76,31 @@ class NodeRequest(Request):  # type: ignore[misc]
             self._announce_stopped()
 
     def _end_lost(self, error: WorkerLostError) -> None:
-        """Its child died by itself: the message goes back, as with Celery, with a line in the log and no traceback."""
+        """Its child died by itself: a line in the log and no traceback.
+
+        The keeper gives the lease back, and publishes anew what is to run again: the message has done its part. (A
+        worker that stops may not come to that: its message goes back.)
+        """
         run_id, node, idx = self.args
         fields = {"run": run_id, "node": node, "index": idx, "child": self.worker_pid, "error": str(error)}
         logger.warning("child_lost", extra=fields)
         task_ready(self)
-        self.reject(requeue=True)
-        self.send_event("task-retried", exception=repr(error), traceback="")
+        if stopping_was_said():
+            self.reject(requeue=True)
+            self._announce_lost(None)
+        else:
+            self.acknowledge()
+
+    def _announce_lost(self, stands: Standing | None) -> None:
+        """Its child died, and so it stands now (None: nobody has looked). Called by a thread of the keeper's."""
+        ended = lost(stands)
+        if ended is None:
+            self.send_event("task-succeeded", result=None, runtime=None)
+        elif isinstance(ended, NodeExecutionStopped):
+            self._announce_stopped()
+        else:
+            kind = "task-failed" if isinstance(ended, NodeExecutionFailed) else "task-retried"
+            self.send_event(kind, exception=repr(ended), traceback="")
 
     def _announce_stopped(self) -> None:
         self.send_event("task-revoked", terminated=self.killed_for is not None, signum=None, expired=False)

@@ -151,3 +151,17 @@ def test_one_whose_child_died_is_a_retried_task(
     until(lambda: events("task-retried"), "the event")
     assert log_of().count("child_lost") == 1
     assert "Traceback" not in log_of()
+
+
+def test_one_whose_child_died_too_often_is_a_failed_task(
+    fleet: Fleet, events: Events, log_of: Callable[[], str], log: Path
+) -> None:
+    run = fleet.run(graph([node("first", "TestDie", {"max_losses": 1}, times=9, log=str(log))], []))
+    assert (run.status, run.reason) == ("FAILED", "worker_lost")
+    (failed,) = until(lambda: events("task-failed"), "the event")
+    (retried,) = events("task-retried")
+    assert "its worker process died" in failed["exception"]
+    assert retried["uuid"] != failed["uuid"], "each attempt is a task of its own"
+    assert not [event for event in events("task-succeeded") if event["uuid"] in (retried["uuid"], failed["uuid"])]
+    assert log_of().count("child_lost") == 2
+    assert "Traceback" not in log_of()

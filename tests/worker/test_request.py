@@ -11,9 +11,10 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
-from agentflow.storage.node_executions import Change, Settled
+from agentflow.engine.statuses import NodeStatus
+from agentflow.storage.node_executions import Change, Settled, Standing
 from agentflow.worker import request
-from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, ending, postgres_away
+from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, ending, lost, postgres_away
 from agentflow.worker.request import NodeRequest
 
 Ended = Callable[..., SimpleNamespace]
@@ -28,8 +29,12 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
     """`ended(error, killed_for=None)`: a task ended so; what was given back, sent, and done with the message."""
 
     def end(error: BaseException, killed_for: Any = None) -> SimpleNamespace:
-        seen = SimpleNamespace(given_back=[], events=[], done=[])
-        give_back = lambda *args, **said: seen.given_back.append((*args, said["timed_out"], said["died"]))  # noqa: E731
+        seen = SimpleNamespace(given_back=[], events=[], done=[], told=None)
+
+        def give_back(*args: Any, timed_out: bool, died: bool, told: Any) -> None:
+            seen.given_back.append((*args, timed_out, died))
+            seen.told = told
+
         monkeypatch.setattr(request, "keeper", lambda: SimpleNamespace(give_back=give_back))
         monkeypatch.setattr(NodeRequest, "send_event", lambda _, kind, **fields: seen.events.append((kind, fields)))
         monkeypatch.setattr(NodeRequest, "acknowledge", lambda _: seen.done.append("acknowledged"))
@@ -58,9 +63,10 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
         (ending(FAILED, LANDED), None, [], "acknowledged", "task-failed"),
         (ending(AGAIN, LANDED), None, [], "acknowledged", "task-retried"),
         (ending(FAILED, Settled("stopped", [], None, False)), None, [], "acknowledged", "task-revoked"),
-        (ending(FAILED, None), None, [], "acknowledged", "task-retried"),
+        (lost(Standing(NodeStatus.RUNNING, None)), None, [], "acknowledged", "task-retried"),
+        (lost(Standing(NodeStatus.FAILED, "its worker was lost")), None, [], "acknowledged", "task-failed"),
         (postgres_away(OSError("away")), None, [False], "acknowledged", "task-retried"),
-        (WorkerLostError("killed"), None, [False], "rejected True", "task-retried"),
+        (WorkerLostError("killed"), None, [False], "acknowledged", None),  # until it is known how it stands
         (WorkerLostError("killed"), "overran", [True], "acknowledged", "task-failed"),
         (WorkerLostError("killed"), "stopped", [False], "acknowledged", "task-revoked"),
     ],
@@ -74,6 +80,35 @@ def test_an_end_gives_back_what_is_not_settled_and_is_told_as_it_is(
     assert seen.done == [done]
     assert [kind for kind, _ in seen.events] == ([event] if event else [])
     assert "Traceback" not in repr(seen.events)
+
+
+@pytest.mark.parametrize(
+    ("stands", "event"),
+    [
+        (Standing(NodeStatus.QUEUED, None), "task-retried"),
+        (Standing(NodeStatus.RUNNING, None), "task-retried"),  # by another
+        (Standing(NodeStatus.FAILED, "its worker process died"), "task-failed"),
+        (Standing(NodeStatus.CANCELLED, None), "task-revoked"),
+        (Standing(NodeStatus.COMPLETED, None), "task-succeeded"),
+        (Standing(NodeStatus.WAITING, None), "task-succeeded"),
+        (None, "task-retried"),
+    ],
+)
+def test_one_whose_process_died_is_told_as_it_stands_then(ended: Ended, stands: Standing | None, event: str) -> None:
+    seen = ended(WorkerLostError("killed"))
+    seen.told(stands)
+    ((kind, fields),) = seen.events
+    assert kind == event
+    if event == "task-failed":
+        assert "its worker process died" in fields["exception"]
+
+
+def test_a_worker_that_stops_gives_the_message_back(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "stopping_was_said", lambda: True)
+    seen = ended(WorkerLostError("killed"))
+    assert seen.done == ["rejected True"]
+    assert [kind for kind, _ in seen.events] == ["task-retried"]
+    assert seen.told is None
 
 
 def test_a_failure_is_told_with_what_the_block_said(ended: Ended) -> None:
