@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     max_losses: int = Field(
         3, ge=0, description="Lost leases, or faults of the engine, that one thing bears; then FAILED."
     )
+    unserved_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        description="Seconds that work waits in a lane that no worker serves; then FAILED. inf: for ever.",
+    )
     flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")

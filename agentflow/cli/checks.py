@@ -57,7 +57,7 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after the other; each is given out as it is found."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _api,
+        _versions, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _queues, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -211,6 +211,23 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "ok", f"{len(names)} answered: {', '.join(names)}")
     else:
         yield Finding("workers", "warn", "none answered within a second", "start `agentflow worker` or `agentflow up`")
+
+
+def _queues(settings: Settings) -> Iterator[Finding]:
+    """Queues in which work waits that no worker serves."""
+    try:
+        address = make_url(settings.database()).set(drivername="postgresql")
+        dsn = address.render_as_string(hide_password=False)
+        with closing(psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT lane FROM agentflow_wanted_lanes() AS lane ORDER BY lane LIMIT 10")
+            missing = [lane for (lane,) in cursor.fetchall()]
+    except (EngineError, psycopg.Error):
+        return  # the database's own check has said what is wrong with it
+    if not missing:
+        yield Finding("queues", "ok", "no work waits in a queue that no worker serves")
+    for lane in missing:
+        message = f"work waits in the queue {lane!r}, which no worker serves"
+        yield Finding("queues", "warn", message, f"start one: agentflow worker -Q {lane}")
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

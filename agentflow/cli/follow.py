@@ -1,19 +1,25 @@
 """How is a run followed on the command line: its progress while it goes on, its result at the end?"""
 
 import sys
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
 import click
 
+from agentflow import clock
 from agentflow.cli.connect import Exit
 from agentflow.cli.feed import Shown, with_pauses
 from agentflow.cli.progress import Progress
 from agentflow.cli.tables import brief, echo_json
-from agentflow.client import Client
+from agentflow.client import ApiError, Client, Unreachable
+from agentflow.schemas.events import RunEvent
 from agentflow.schemas.runs import RunView
 
 _EXITS = {"COMPLETED": Exit.OK, "FAILED": Exit.FAILED, "CANCELLED": Exit.CANCELLED}
+
+STILL_SECONDS: Final = 5.0
+"""Without an event, until a run is asked whether a worker is missing."""
 
 MOST_LEFTOVERS: Final = 5
 """Nodes whose leftovers are told after a run."""
@@ -39,16 +45,22 @@ def follow(
     if not as_json:
         click.echo(f"Run {run_id}", err=True)  # first of all: whatever comes between, it can be looked for
     try:
+        stillness = Stillness(client, run_id)
+        events = with_pauses(client.events(run_id))
         if as_json or quiet:
-            run = client.wait(run_id)
+            for event in events:
+                for queue in stillness.unserved(event):
+                    click.echo(unserved_words(queue), err=True)
         else:
             with Progress() as progress:
-                for event, wanted in (shown or Shown()).judged(with_pauses(client.events(run_id))):
+                for event, wanted in (shown or Shown()).judged(events):
                     if event is None:
                         progress.tick()
                     else:
                         progress.see(event, show=wanted)
-            run = client.get_run(run_id)
+                    for queue in stillness.unserved(event):
+                        progress.warn(unserved_words(queue))
+        run = client.get_run(run_id)
     except KeyboardInterrupt:
         if local:
             click.echo(f"\nRun {run_id} stops with its local stack.", err=True)
@@ -61,6 +73,42 @@ def follow(
     else:
         show_result(run)
     return _EXITS.get(run.status, Exit.OK)
+
+
+class Stillness:
+    """Notices when a run stands still because no worker serves a queue of it.
+
+    Args:
+        client, run_id: the run.
+        now: the clock, in seconds.
+    """
+
+    def __init__(self, client: Client, run_id: UUID, now: Callable[[], float] = clock.monotonic) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._now = now
+        self._since = now()
+        self._told: set[str] = set()
+
+    def unserved(self, event: RunEvent | None) -> list[str]:
+        """Takes in an event, or (None) a pause; gives the queues that nobody serves, each once."""
+        if event is not None:
+            self._since = self._now()
+        if self._now() - self._since < STILL_SECONDS:
+            return []
+        self._since = self._now()
+        try:
+            queues = self._client.get_run(self._run_id).unserved_queues
+        except (ApiError, Unreachable):  # whoever reads the events says so, if it lasts
+            return []
+        new = [queue for queue in queues if queue not in self._told]
+        self._told.update(new)
+        return new
+
+
+def unserved_words(queue: str) -> str:
+    """What a person is told of a queue that no worker serves."""
+    return f"No worker serves the queue '{queue}': what is in it waits. Start one: agentflow worker -Q {queue}"
 
 
 def show_result(run: RunView) -> None:

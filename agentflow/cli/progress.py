@@ -124,6 +124,10 @@ class Progress:
         if self._untold and self._now() - self._told_at >= LINE_SECONDS:
             self._tell()
 
+    def warn(self, words: str) -> None:
+        """Tell what is no event of the run, at once."""
+        self._console.print(Text(words, "yellow"))
+
     def _settled(self, event: RunEvent) -> None:
         status = event.status or ""
         if status in self.counts:

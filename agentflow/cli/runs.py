@@ -11,7 +11,7 @@ from agentflow import clock
 from agentflow.cli.connect import EXIT_CODES, connected
 from agentflow.cli.feed import Shown
 from agentflow.cli.finding import find_graph, find_run
-from agentflow.cli.follow import follow, show_result
+from agentflow.cli.follow import follow, show_result, unserved_words
 from agentflow.cli.inputs import HOW, Schema, parse_inputs, parse_payload, typed
 from agentflow.cli.tables import DEFAULT_LIMIT, brief, duration, echo_json, echo_json_lines, echo_table, moment
 from agentflow.client import Client
@@ -87,6 +87,7 @@ def get(run: str, as_json: bool) -> None:
         "labels": found.labels or None,
         "inputs": found.inputs or None,
         "stats": found.stats or None,
+        "waits": " ".join(map(unserved_words, found.unserved_queues)) or None,
     }
     echo_table(("", ""), [(name, value) for name, value in facts.items() if value is not None], empty="")
     show_result(found)

@@ -31,6 +31,11 @@ def lane_queue(name: str) -> str:
     return name if name.startswith(queue_name("")) else queue_name(name)
 
 
+def queue_lane(name: str) -> str:
+    """The lane of a queue of the broker's."""
+    return name.removeprefix(queue_name(""))
+
+
 def queue(lane: str) -> Queue:
     """The lane's queue, declared alike by who publishes and who consumes."""
     name = queue_name(lane)

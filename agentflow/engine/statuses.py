@@ -44,6 +44,10 @@ class Hold(StrEnum):
     UNROUTED = "unrouted"  # closed, with outputs that the stop of its run kept from being delivered
 
 
+UNSERVED: Final = "unserved"
+"""What is told in the place of a hold where something is ready in a lane that no worker serves. Never stored: a worker
+may come at any time, and takes it then."""
+
 QUEUED_HOLDS: Final = frozenset(Hold) - {Hold.WAITING, Hold.TURN, Hold.UNROUTED}
 
 
@@ -71,6 +75,7 @@ class FailureReason(StrEnum):
     NODE_FAILED = "node_failed"
     TIMEOUT = "timeout"
     WORKER_LOST = "worker_lost"
+    UNSERVED = "unserved"
     LIMIT = "max_node_executions"
     ENGINE = "engine"
     INSUFFICIENT_BALANCE = "insufficient_balance"

@@ -47,6 +47,7 @@ class Verdict:
 _FAILED_OF: Mapping[str, FailureReason] = {
     "worker_lost": FailureReason.WORKER_LOST,
     "system": FailureReason.ENGINE,
+    "unserved": FailureReason.UNSERVED,
 }
 """Reasons of a node execution that are not its block's doing, and the run's reason that follows."""
 

@@ -94,6 +94,9 @@ class RunView(RunSummary):
     outputs: dict[str, list[Any]] = {}
     outputs_truncated: bool = Field(False, description="There are more, or larger ones: see `/outputs`.")
     stats: dict[str, Any] = {}
+    unserved_queues: list[str] = Field(
+        [], description="Queues in which node executions of it are ready, and which no worker serves."
+    )
 
 
 class RunList(Page):
@@ -195,7 +198,7 @@ class NodeExecutionView(Reply):
     waiting_for: list[str] = Field([], description="Linked pins with no value yet.")
     wait: WaitView | None = Field(None, description="What it waits for on the outside, while it is WAITING.")
     child_runs: list[UUID] = Field([], description="The runs that it started; one of a sub-graph node.")
-    hold: str | None = Field(None, description="Why nobody works on it although it is QUEUED: limit, rate, paused, …")
+    hold: str | None = Field(None, description="Why nobody works on it although it is QUEUED: limit, rate, unserved, …")
     error: str | None = None
     traceback: str | None = Field(None, description="Of a block's bug, where the installation shows it.")
     queued_at: datetime | None = None

@@ -3,7 +3,7 @@
 People, times, events, limits and who holds them, workers, its admission, other runs. Nothing is changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from agentflow.schemas.runs import Reason, RunExplanation
 from agentflow.services import runs
 from agentflow.services.plans import plan_of
 from agentflow.settings import settings
-from agentflow.storage import explaining, node_views, run_views
+from agentflow.storage import explaining, lanes, node_views, run_views
 from agentflow.storage.explaining import Group
 from agentflow.storage.node_views import Key
 from agentflow.storage.run_views import AnyRow
@@ -42,8 +42,9 @@ def explain(session: Session, owner_id: UUID, run_id: UUID) -> RunExplanation:
     plan = plan_of(session, run.graph_id, run.graph_version)
     found = explaining.groups(session, run_id, MOST_GROUPS + 1)
     reasons = list(_of_the_run(session, owner_id, run, plan, list(found)))
+    served = lanes.served(session)
     for group in found[:MOST_GROUPS]:
-        reasons += _of_a_node(session, run_id, plan, group)
+        reasons += _of_a_node(session, run_id, plan, group, served)
     if not found:
         reasons.append(Reason(message="nothing of it is open: it is about to end, or goes on in a moment"))
     return RunExplanation(run_id=run_id, status=run.status, reasons=reasons, truncated=len(found) > MOST_GROUPS)
@@ -74,15 +75,20 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
         yield Reason(message="nothing of it can go on before something comes from the outside")
 
 
-def _of_a_node(session: Session, run_id: UUID, plan: Plan, group: Group) -> Iterator[Reason]:
+def _of_a_node(session: Session, run_id: UUID, plan: Plan, group: Group, served: Collection[str]) -> Iterator[Reason]:
     node = plan.nodes[group.node]
     name = f"{node.title} #{group.idx}" + (f" and {group.count - 1} more of this node" if group.count > 1 else "")
-    message, run_ids = _stands(session, run_id, plan, group)
+    message, run_ids = _stands(session, run_id, plan, group, served)
     yield Reason(message=f"{name} {message}", node_id=node.id, index=group.idx, until=group.due_at, run_ids=run_ids)
 
 
-def _stands(session: Session, run_id: UUID, plan: Plan, group: Group) -> tuple[str, list[UUID]]:
-    """How the node executions of a group stand, as the rest of a sentence, and the runs that have to do with it."""
+def _stands(
+    session: Session, run_id: UUID, plan: Plan, group: Group, served: Collection[str]
+) -> tuple[str, list[UUID]]:
+    """How the node executions of a group stand, as the rest of a sentence, and the runs that have to do with it.
+
+    `served`: the lanes that some worker serves.
+    """
     since = f" since {_told(group.since)}" if group.since else ""
     if group.status == NodeStatus.RUNNING:
         return f"runs{since} on {group.holder}", []
@@ -102,7 +108,12 @@ def _stands(session: Session, run_id: UUID, plan: Plan, group: Group) -> tuple[s
     if group.due_at is not None and group.due_at > clock.now():
         return f"is tried again: {_told(group.due_at)}", []
     lane = plan.nodes[group.node].lane
-    return f"is ready{since} in the queue {lane!r}, and no worker has taken it yet: does one serve that queue?", []
+    if lane not in served:
+        return (
+            f"is ready{since} in the queue {lane!r}, which no worker serves: start one (`agentflow worker -Q {lane}`). "
+            f"Without one it ends FAILED after {settings().unserved_seconds:g} s (AGENTFLOW_UNSERVED_SECONDS)"
+        ), []
+    return f"is ready{since} in the queue {lane!r}: the workers that serve it are busy, or about to take it", []
 
 
 def _waits(session: Session, run_id: UUID, group: Group) -> tuple[str, list[UUID]]:

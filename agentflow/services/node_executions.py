@@ -1,14 +1,16 @@
 """What did the node executions of a run get, do and give?"""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow.clock import now
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect_shown
-from agentflow.engine.statuses import NodeStatus
+from agentflow.engine.statuses import UNSERVED, NodeStatus
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
@@ -16,7 +18,7 @@ from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.services.runs import find
 from agentflow.settings import settings
-from agentflow.storage import node_views
+from agentflow.storage import lanes, node_views
 from agentflow.storage.node_views import Budget, Key, Source, Value
 from agentflow.storage.run_views import AnyRow
 from agentflow.storage.runs import static_values
@@ -89,6 +91,8 @@ def _views(
     pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
     delivered = node_views.delivered(session, run_id, pins, budget)
     given = node_views.outputs(session, run_id, keys, budget)
+    idle = any(row.status == NodeStatus.QUEUED and row.hold is None for row in rows)
+    served = lanes.served(session) if idle else frozenset()
     waited = [key for row, key in zip(rows, keys, strict=True) if row.waited]
     waits = node_views.waits(session, run_id, waited)
     children = node_views.child_runs(session, run_id, waited)
@@ -107,6 +111,7 @@ def _views(
             ],
             waits.get(key),
             children.get(key, []),
+            _hold(plan.nodes[row.node], row, served),
         )
         for row, key in zip(rows, keys, strict=True)
     ]
@@ -127,6 +132,14 @@ def _hidden(plan: Plan, source: Source) -> str | None:
     return secrecy.HIDDEN if source.node >= 0 and secrecy.hides_output(plan.nodes[source.node], source.pin) else None
 
 
+def _hold(node: PlanNode, row: AnyRow, served: Collection[str]) -> str | None:
+    """Why nobody works on it although it is QUEUED."""
+    if row.status != NodeStatus.QUEUED:
+        return None
+    is_due = row.due_at is None or row.due_at <= now()
+    return row.hold or (UNSERVED if is_due and node.lane not in served else None)
+
+
 def _view(
     plan: Plan,
     row: AnyRow,
@@ -135,6 +148,7 @@ def _view(
     lacking: list[str],
     wait: AnyRow | None,
     child_runs: list[UUID],
+    hold: str | None,
 ) -> NodeExecutionView:
     node = plan.nodes[row.node]
     outputs: dict[str, list[Any]] = {}
@@ -155,7 +169,7 @@ def _view(
         waiting_for=lacking if row.status == NodeStatus.INCOMPLETE else [],
         wait=WaitView.model_validate(wait._mapping) if wait is not None and row.status == NodeStatus.WAITING else None,
         child_runs=child_runs,
-        hold=row.hold if row.status == NodeStatus.QUEUED else None,
+        hold=hold,
         error=row.error,
         traceback=row.trace if settings().show_tracebacks else None,
         queued_at=row.queued_at,

@@ -11,7 +11,7 @@ from agentflow.errors import NotFound
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
-from agentflow.services import cursors, secrecy, values
+from agentflow.services import cursors, lanes, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.storage import node_views, run_views
 from agentflow.storage.node_views import OutputLine
@@ -55,6 +55,7 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
         outputs=shown,
         outputs_truncated=len(lines) > MAX_OUTPUTS_SHOWN or any(line.value.text is None for line in lines),
         stats=run.stats if run.stats is not None else _present_stats(session, run_id),
+        unserved_queues=lanes.unserved(session, run_id, plan) if run.ended_at is None else [],
     )
 
 

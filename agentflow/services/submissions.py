@@ -26,7 +26,7 @@ from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import missing_inputs
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
-from agentflow.services import documents, graphs
+from agentflow.services import documents, graphs, lanes
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
@@ -143,7 +143,7 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
         problems += graphs.missing_graphs(session, owner_id, document_of(session, plan.graph_id, plan.version))
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
-    return problems
+    return (*problems, *lanes.warnings(session, plan))
 
 
 def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:

@@ -124,6 +124,8 @@ _STATEMENTS = {
     "orphans": ("int", "SELECT agentflow_orphans($1)"),
     "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
     "owners_in_line": ("int", "SELECT agentflow_owners_in_line($1)"),
+    "serve": ("text[]", "SELECT agentflow_serve($1)"),
+    "unserved": ("uuid, int, int, text", "SELECT * FROM agentflow_unserved($1, $2, $3, $4)"),
 }
 
 
@@ -533,6 +535,16 @@ class HotConnection(PreparedConnection):
     def owners_in_line(self, limit: int) -> list[UUID]:
         """At most `limit` users some of whose runs are not admitted yet."""
         return [row[0] for row in self._call("owners_in_line", limit)]
+
+    def serve(self, lanes: Sequence[str]) -> None:
+        """This worker serves these lanes."""
+        self._call("serve", list(lanes))
+
+    def unserved(self, run_id: UUID, node: int, idx: int, lane: str) -> tuple[float, int] | None:
+        """Seconds for which a node execution has been ready while nobody served its lane, and how often recovery has
+        published it in these; None: somebody does."""
+        seconds, rings = self._call("unserved", run_id, node, idx, lane)[0]
+        return None if seconds is None else (seconds, rings)
 
     def keep_trace(self, run_id: UUID, node: int, idx: int, attempt: int, trace: str) -> None:
         """Keep the traceback of the attempt with which a node execution ended FAILED."""

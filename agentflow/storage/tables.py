@@ -16,6 +16,7 @@
     cached_outputs           outputs that are good for a while in the place of running the block again
     memories                 what blocks keep between runs
     run_costs                what a tree of runs has cost so far
+    lanes                    which queues workers serve, and which are wanted though none does
     events                   what happened in a run, for those who watch it
 
 In the run tables a node is a number (its place in the plan) and `idx` counts its executions from 1. None of them has
@@ -309,7 +310,7 @@ class NodeExecution(Table):
     node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     status: Mapped[str]  # NodeStatus
-    reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, worker_lost, timeout
+    reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, worker_lost, timeout, unserved
     open: Mapped[bool] = mapped_column(Boolean)
     hold: Mapped[str | None]  # Hold
     have: Mapped[int]  # linked pins that have a value
@@ -546,6 +547,16 @@ class RunCost(Table):
 
     root_id: Mapped[UUID] = mapped_column(primary_key=True)
     cost: Mapped[int] = mapped_column(BigInteger)
+
+
+class Lane(Table):
+    """A lane of workers that was served, or wanted; each time to a few seconds."""
+
+    __tablename__ = "lanes"
+
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    served_at: Mapped[datetime | None]  # when a worker last said that it serves it
+    wanted_at: Mapped[datetime | None]  # when recovery last found something in it that nobody would take
 
 
 class Event(Table):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.statuses import UNSERVED
 from agentflow.engine.wording import fault_words
 from agentflow.errors import Unavailable
 from agentflow.graph.plan import PlanNode
@@ -111,6 +112,16 @@ def counted_ahead(state: Process, run_id: UUID) -> Iterator[int]:
             state.hot.count_back(run_id)
 
 
+def give_up_unserved(state: Process, run_id: UUID, node: int, idx: int, lane: str, seconds: float) -> None:
+    """No worker has come for a node execution, for so many seconds: it ends FAILED, if it is still so.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    message = f"no worker has served the queue {lane!r} for {seconds:.0f} seconds (AGENTFLOW_UNSERVED_SECONDS)"
+    _count_execution(state, message, run_id, node, idx, died=False, by=holder(), bearable=-1, reason=UNSERVED)
+
+
 def _count(
     state: Process,
     message: str,
@@ -126,7 +137,9 @@ def _count(
     try:
         if node is None or idx is None:
             return _count_run(state, message, run_id, settings().max_losses)
-        return _count_execution(state, message, run_id, node, idx, died=died, by=by)
+        return _count_execution(
+            state, message, run_id, node, idx, died=died, by=by, bearable=settings().max_losses, reason="system"
+        )
     except Unavailable:
         raise
     except Exception as error:
@@ -142,7 +155,18 @@ def _message(error: Exception) -> str:
     return f"the engine failed at this, and that again and again: {fault_words(error)}"
 
 
-def _count_execution(state: Process, message: str, run_id: UUID, node: int, idx: int, *, died: bool, by: str) -> str:
+def _count_execution(
+    state: Process,
+    message: str,
+    run_id: UUID,
+    node: int,
+    idx: int,
+    *,
+    died: bool,
+    by: str,
+    bearable: int,
+    reason: str,
+) -> str:
     token = new_token()
     with state.lock:
         fault = state.hot.fault(
@@ -151,7 +175,7 @@ def _count_execution(state: Process, message: str, run_id: UUID, node: int, idx:
             idx,
             by,
             died=died,
-            bearable=settings().max_losses,
+            bearable=bearable,
             token=token,
             lease=settings().lease_seconds,
         )
@@ -162,7 +186,7 @@ def _count_execution(state: Process, message: str, run_id: UUID, node: int, idx:
         try:
             run = state.run(run_id)
             if run is not None:
-                fail(state, run, (node, idx), token, fault.emitted or 0, fault.attempt or 0, "system", message)
+                fail(state, run, (node, idx), token, fault.emitted or 0, fault.attempt or 0, reason, message)
         except Unavailable:
             raise
         except Exception as error:  # not even that it failed can be settled

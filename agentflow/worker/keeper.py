@@ -4,7 +4,8 @@ Two threads of the main process, because a block can hold its own process's inte
 
     keeper    every half second: renews the leases of what the children are executing; tells children whose run was
               stopped; kills those that are at a block long after its timeout (a timer for each message would cost more,
-              and keep its memory). It talks to PostgreSQL only, so that nothing that a broker does can cost a lease
+              and keep its memory). Every few seconds it says which lanes this worker serves. It talks to PostgreSQL
+              only, so that nothing that a broker does can cost a lease
     recovery  at once: gives back the lease of a child that died or was killed; every half second: one pass of recovery
               (`recovery.py`), if no other worker is at it
 
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 TICK: Final = 0.5
 """Seconds. A stopped run's blocks hear of it within this, and a retry that is due is published."""
+
+SAY_EVERY: Final = 5.0
+"""Seconds between two times that a worker says which lanes it serves."""
 
 KILL_AFTER: Final = 10.0
 """Seconds after it was told to stop in which a block may end by itself; then its process is killed."""
@@ -74,9 +78,12 @@ class Keeper:
         self._told: dict[tuple[_Key, int], float] = {}
         self._began: dict[str, float] = {}  # message → when it was first seen with a child
         self._steady_since = monotonic()  # since when PostgreSQL has been there
+        self._lanes: Callable[[], Sequence[str]] = list
+        self._say_at = monotonic()
 
-    def start(self) -> None:
-        """Start the threads."""
+    def start(self, lanes: Callable[[], Sequence[str]] = list) -> None:
+        """Start the threads. `lanes` gives those that this worker serves."""
+        self._lanes = lanes
         for name, work in (("keeper", self._keep), ("recovery", self._recover)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
@@ -107,6 +114,7 @@ class Keeper:
         while not self._stopping.wait(TICK):
             try:
                 self._look_after(_executing())
+                self._say_what_is_served()
             except AgentFlowError as error:
                 self._steady_since = monotonic()
                 log_outage(logger, "renewal_postponed", error)
@@ -146,6 +154,11 @@ class Keeper:
     def _look_after(self, executing: Sequence[_Task]) -> None:
         self._renew(executing)
         self._end_overruns(executing)
+
+    def _say_what_is_served(self) -> None:
+        if monotonic() >= self._say_at:
+            self._hot.serve(self._lanes())
+            self._say_at = monotonic() + SAY_EVERY
 
     def _renew(self, executing: Sequence[_Task]) -> None:
         if not executing:

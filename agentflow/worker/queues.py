@@ -1,9 +1,11 @@
 """Lets a worker's queues be named by their lanes: `-Q gpu` is what a graph calls `gpu`, as `-Q agentflow.gpu` is."""
 
+from typing import Any
+
 from celery.app.amqp import AMQP, Queues
 from celery.utils.functional import maybe_list
 
-from agentflow.dispatch.lanes import lane_queue
+from agentflow.dispatch.lanes import lane_queue, queue_lane
 
 
 class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
@@ -22,3 +24,10 @@ class LaneAMQP(AMQP):  # type: ignore[misc]
     """What Celery takes its queues from."""
 
     queues_cls = LaneQueues
+
+
+def lanes_of(consumer: Any) -> list[str]:
+    """The lanes that a worker's consumer serves now: a running worker may be told to serve more of them, or fewer."""
+    taking = consumer.task_consumer  # None while it connects anew
+    names = consumer.app.amqp.queues.consume_from if taking is None else [queue.name for queue in taking.queues]
+    return [queue_lane(name) for name in list(names)]

@@ -33,6 +33,7 @@ _RECALLED: Final = 5_000  # node executions made due at once when the broker's q
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a pass
 _RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
 _RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
+_RINGS_UNSERVED: Final = 3  # how often what waits for a worker to come for its lane is published again
 _FIRST = UUID(int=0)
 
 _DIED: Final = "its worker process died"
@@ -116,7 +117,7 @@ class Recovery:
         if run is None:
             return
         if item.action == "ring":
-            publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+            self._ring(run, item.node, item.idx)
         elif item.action == "wake":
             if self._process.hot.wake_due(item.run_id, item.node, item.idx):
                 publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
@@ -127,6 +128,15 @@ class Recovery:
             message = "its worker was lost"
             if self._lose(run, item.node, item.idx, item.token, message, "worker_lost", expired=True) == "queued":
                 publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+
+    def _ring(self, run: RunContext, node: int, idx: int) -> None:
+        """Publish it again; but where nobody serves its lane messages only pile up, and in the end it is given up."""
+        lane = run.plan.nodes[node].lane
+        seconds, rings = self._process.hot.unserved(run.run_id, node, idx, lane) or (0.0, 0)
+        if seconds > settings().unserved_seconds:
+            faults.give_up_unserved(self._process, run.run_id, node, idx, lane, seconds)
+        elif rings <= _RINGS_UNSERVED:
+            publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
 
     def _stop_overdue_runs(self) -> None:
         for run_id, reason in self._process.hot.overdue_runs(_BATCH):

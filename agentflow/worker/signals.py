@@ -19,6 +19,7 @@ from agentflow.storage.starting import await_schema
 from agentflow.worker.execute import interrupts
 from agentflow.worker.keeper import keeper
 from agentflow.worker.process import name_main_process, process
+from agentflow.worker.queues import lanes_of
 from agentflow.worker.shutdown import say_stopping
 
 _MIB = 1024 * 1024
@@ -76,8 +77,8 @@ def _in_child(**_: Any) -> None:
     keep_handlers()
 
 
-def _when_ready(**_: Any) -> None:
-    keeper().start()
+def _when_ready(sender: Any, **_: Any) -> None:
+    keeper().start(lambda: lanes_of(sender))
 
 
 def _when_told_to_stop(**_: Any) -> None:

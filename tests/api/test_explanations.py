@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agentflow.settings import settings
+from agentflow.worker.process import process
 
 STEP = "f66a3543-28d3-4ab5-8945-9b336371e2ce"
 REVIEW = "8b2a7b3c-6e9d-4a5f-8c1b-2e3f4a5b6c7d"
@@ -22,11 +23,14 @@ def told(api):
     return of
 
 
-def test_what_is_ready_waits_for_a_worker_of_its_queue(submit, told):
-    words, found = told(submit(inputs={"word": 1}))
+def test_what_is_ready_waits_for_a_worker_of_its_queue(submit, told, environment):
+    run = submit(inputs={"word": 1})
+    words, found = told(run)
     assert "AgentInput #1 is ready since" in words
-    assert "in the queue 'default', and no worker has taken it yet" in words
+    assert "in the queue 'default', which no worker serves: start one (`agentflow worker -Q default`)" in words
     assert (found["reasons"][0]["node_id"], found["reasons"][0]["index"]) == ("in", 1)
+    process().hot.serve(["default"])
+    assert "in the queue 'default': the workers that serve it are busy" in told(run)[0]
 
 
 def test_a_run_that_has_ended_says_how(submit, work, told):
@@ -66,7 +70,6 @@ def test_what_waits_for_a_person_names_the_review(api, submit, work, echo, told)
 
 def test_who_holds_a_limit_is_named(submit, echo, told, environment):
     from agentflow.worker.execute import claim
-    from agentflow.worker.process import process
 
     echo["nodes"][0]["settings"] = {"concurrency": {"key": "one", "limit": 1}}
     first, second = (submit(echo, {"word": number}) for number in range(2))

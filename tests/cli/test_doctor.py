@@ -4,8 +4,10 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
 from agentflow.cli.main import agentflow
+from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 
 
@@ -42,6 +44,20 @@ def test_servers_that_are_well_are_well(configured, database_url, broker_url):
     assert levels["broker"] == levels["broker version"] == "ok"
     assert levels["workers"] == levels["API"] == "warn"
     assert all(finding["remedy"] for finding in found.values() if finding["level"] != "ok")
+
+
+def test_a_queue_in_which_work_waits_for_a_worker_is_named(configured, database_url, broker_url):
+    configured(database_url, broker_url)
+    assert _examine()[1]["queues"]["level"] == "ok"
+    with transaction() as session:
+        session.execute(text("INSERT INTO lanes (lane, wanted_at) VALUES ('gpu', now()), ('cpu', now())"))
+        session.execute(text("SELECT agentflow_serve(ARRAY['cpu'])"))
+
+    _, found, _ = _examine()
+
+    assert found["queues"]["level"] == "warn"
+    assert "the queue 'gpu', which no worker serves" in found["queues"]["message"]
+    assert found["queues"]["remedy"] == "start one: agentflow worker -Q gpu"
 
 
 def test_no_password_is_told(configured, database_url, broker_url):

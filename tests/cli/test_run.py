@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from agentflow.cli import follow
 from agentflow.cli.connect import Exit
 from agentflow.cli.run import ask
+from agentflow.client import Client
 from agentflow.services.transaction import transaction
 
 NUMBER = "96dae2bb-97a2-41c2-bd2f-13a3b5a8ea98"
@@ -122,6 +124,22 @@ def test_quiet_shows_no_progress(worked, file):
     result = worked("run", file, "--quiet", "-i", "word=hi")
     assert result.stdout == "said: hi\n"
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["Run"]  # its id, and nothing more
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"], ["--json"]])
+def test_a_queue_that_no_worker_serves_is_told_once(worked, file, echo, tmp_path, monkeypatch, options, eventually):
+    monkeypatch.setattr(follow, "STILL_SECONDS", 0.2)
+    asked = []
+    ask = Client.get_run
+    monkeypatch.setattr(Client, "get_run", lambda *of: asked.append(of) or ask(*of))
+    echo["nodes"][0]["settings"] = {"queue": "gpu"}
+    (tmp_path / "gpu.json").write_text(json.dumps(echo))
+    arguments = ["run", str(tmp_path / "gpu.json"), "-i", "word=hi", *options]
+    result = worked(*arguments, before=lambda run: eventually(lambda: len(asked) > 2))
+    assert result.exit_code == Exit.OK, result.output
+    assert result.stderr.count("No worker serves the queue 'gpu'") == 1
+    assert "agentflow worker -Q gpu" in result.stderr
+    assert "no worker serves the queue 'gpu' now" in result.stderr, "as it was submitted"
 
 
 def test_what_never_ran_is_told_in_words(worked, file, echo, tmp_path):

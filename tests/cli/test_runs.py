@@ -112,7 +112,7 @@ def test_why_a_run_does_not_go_on_is_said(command, submit):
     submit(inputs={"word": 1})
     told = command("runs", "explain", "last")
     assert told.exit_code == Exit.OK
-    assert "no worker has taken it yet" in told.stdout
+    assert "in the queue 'default', which no worker serves" in told.stdout
 
 
 @pytest.mark.parametrize("arguments", [("--last", "1"), ("--since", "now"), ("--quiet",), ("--since", "2m")])

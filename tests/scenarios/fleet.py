@@ -133,13 +133,13 @@ class Fleet:
 
         until(answers, "the API answers")
 
-    def start_worker(self) -> str:
-        """Start one worker process, and wait until it consumes; its name."""
+    def start_worker(self, *options: str) -> str:
+        """Start one worker process, with further options of the command, and wait until it consumes; its name."""
         self._number += 1
         name = f"w{self._number}"
         self.workers[name] = self._start(
             name, "celery", "-A", "agentflow", "worker", "-c", str(self._children), "-n", f"{name}@%h", "-l", "INFO",
-            "--without-gossip", "--without-mingle",
+            "--without-gossip", "--without-mingle", *options,
         )  # fmt: skip
         until(lambda: b"ready." in (self._logs / f"{name}.log").read_bytes(), f"{name} is ready")
         return name

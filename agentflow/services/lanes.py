@@ -1,0 +1,29 @@
+"""Does what is ready find a worker? The lanes of a run that no worker serves."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.dispatch.lanes import LANES
+from agentflow.errors import Problem
+from agentflow.graph.plan import Plan
+from agentflow.storage import lanes
+
+
+def unserved(session: Session, run_id: UUID, plan: Plan) -> list[str]:
+    """The lanes in which node executions of a run are ready, and which no worker serves."""
+    served = lanes.served(session)
+    missing = [node.number for node in plan.nodes if node.lane not in served]
+    waiting = lanes.ready(session, run_id, missing) if missing else ()
+    return sorted({plan.nodes[number].lane for number in waiting})
+
+
+def warnings(session: Session, plan: Plan) -> Iterator[Problem]:
+    """A warning for each node that names a lane which no worker serves now."""
+    special = [node for node in plan.nodes if node.lane not in LANES]
+    served = lanes.served(session) if special else frozenset()
+    for node in special:
+        if node.lane not in served:
+            words = f"no worker serves the queue {node.lane!r} now: the node waits until one does"
+            yield Problem(f"settings.queue: {words}", node.id, severity="warning")

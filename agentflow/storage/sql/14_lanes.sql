@@ -1,0 +1,48 @@
+-- Which lanes do workers serve, and what waits in one that nobody serves?
+--
+-- agentflow_serve          a worker serves these lanes; it says so every few seconds
+-- agentflow_served_lanes   the lanes that some worker serves
+-- agentflow_wanted_lanes   the lanes that nobody serves though something waits in them, as recovery has found
+-- agentflow_unserved       for how long a node execution has waited in a lane that nobody serves, and how often it was rung
+--
+-- A lane is served if a worker has said so within half a minute: one that is started again is not missed at once.
+
+CREATE OR REPLACE FUNCTION agentflow_serve(p_lanes text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO lanes AS l (lane, served_at) SELECT DISTINCT s, agentflow_now() FROM unnest(p_lanes) AS s ORDER BY s
+    ON CONFLICT (lane) DO UPDATE SET served_at = excluded.served_at;
+END $$;
+
+CREATE OR REPLACE FUNCTION agentflow_served_lanes() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT l.lane FROM lanes l WHERE l.served_at > agentflow_now() - interval '30 seconds'
+$$;
+
+-- Recovery comes back to what waits at the latest after five minutes.
+CREATE OR REPLACE FUNCTION agentflow_wanted_lanes() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT l.lane FROM lanes l WHERE l.wanted_at > agentflow_now() - interval '6 minutes'
+    AND l.lane NOT IN (SELECT agentflow_served_lanes())
+$$;
+
+-- Nulls if it does not wait there. That the lane is wanted is written down, and lanes that nobody has served or
+-- wanted for a week are forgotten.
+CREATE OR REPLACE FUNCTION agentflow_unserved(
+    p_run uuid, p_node int, p_idx int, p_lane text, OUT seconds float8, OUT rings int
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := agentflow_now();
+    v_ready timestamptz;
+BEGIN
+    IF EXISTS (SELECT FROM agentflow_served_lanes() AS s WHERE s = p_lane) THEN
+        RETURN;
+    END IF;
+    SELECT greatest(e.queued_at, e.due_at, (SELECT l.served_at FROM lanes l WHERE l.lane = p_lane)), e.rings INTO v_ready, rings
+    FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    DELETE FROM lanes l WHERE greatest(l.served_at, l.wanted_at) < v_now - interval '7 days' AND l.lane <> p_lane;
+    INSERT INTO lanes AS l (lane, wanted_at) VALUES (p_lane, v_now)
+    ON CONFLICT (lane) DO UPDATE SET wanted_at = v_now WHERE l.wanted_at IS NULL OR l.wanted_at < v_now - interval '5 seconds';
+    seconds := extract(epoch FROM v_now - v_ready)::float8;
+END $$;
