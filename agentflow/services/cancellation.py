@@ -16,6 +16,7 @@ from agentflow.schemas.runs import BulkCancelled, CancelAccepted
 from agentflow.services.transaction import after_commit, transaction
 from agentflow.storage import run_views, runs
 from agentflow.storage.run_views import RunFilter
+from agentflow.storage.runs import StopOutcome
 
 STATEMENT_SECONDS: Final = 120.0
 """For a transaction that stops a run: it closes all node executions that wait, and they may be a million."""
@@ -69,6 +70,18 @@ def stop_tree(run_id: UUID, stop_as: RunStatus, reason: str) -> None:
     """
     with transaction(STATEMENT_SECONDS) as session:
         stopped = runs.stop(session, run_id, stop_as, reason)
+    _follow(run_id, stopped)
+
+
+def stop_orphan(run_id: UUID) -> None:
+    """Stop a child run and its own, unless somebody waits for it (again)."""
+    with transaction(STATEMENT_SECONDS) as session:
+        stopped = runs.stop_orphan(session, run_id, "nothing waits for this child run any more")
+    if stopped is not None:
+        _follow(run_id, stopped)
+
+
+def _follow(run_id: UUID, stopped: StopOutcome) -> None:
     if stopped.running == 0:
         ring_finaliser(run_id)
     stop_children(run_id)

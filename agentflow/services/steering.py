@@ -3,7 +3,7 @@
 Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -75,8 +75,7 @@ def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
             raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
         if run.status not in RUN_TERMINAL:  # before its children run again for nothing
             raise _not_retried(run_id, "open")
-        tree = _to_retry(session, run)
-    verdict = _retry_tree(tree)
+    verdict = _retry_tree(run)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
     admission.admit(owner_id)
@@ -92,10 +91,7 @@ def retry_child(parent: Parent) -> bool:
     with transaction() as session:
         child = children.find(session, parent)
         run = run_views.find_any(session, child.id) if child is not None else None
-        if run is None:
-            return False
-        tree = _to_retry(session, run)
-    return _retry_tree(tree) == "retried"
+    return run is not None and _retry_tree(run) == "retried"
 
 
 def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
@@ -177,14 +173,17 @@ def _resume(owner_id: UUID, run_id: UUID) -> None:
         _publish_after(session, run, outcome)
 
 
-def _retry_tree(tree: Sequence[tuple[UUID, list[int]]]) -> str:
-    """Retry the runs of a tree, the deepest first: a parent looks at its child when it runs again.
+def _retry_tree(run: AnyRow) -> str:
+    """Retry a run and its child runs, the deepest first: a parent looks at its child when it runs again.
 
     Returns:
-        the verdict on the first, their root.
+        the verdict on the run itself.
     """
-    for run_id, unhandled in reversed(tree):
-        verdict = _retry(run_id, unhandled)
+    with steering.tree_held(run.root_id):
+        with transaction() as session:
+            tree = _to_retry(session, run)
+        for run_id, unhandled in reversed(tree):
+            verdict = _retry(run_id, unhandled)
     return verdict
 
 

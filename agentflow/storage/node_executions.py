@@ -121,7 +121,7 @@ _STATEMENTS = {
     ),
     "overdue_runs": ("int", "SELECT * FROM agentflow_overdue_runs($1)"),
     "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
-    "orphans": ("int", "SELECT agentflow_orphans($1)"),
+    "orphans": ("int", "SELECT o.id FROM agentflow_orphans() AS o(id) LIMIT $1"),
     "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
     "owners_in_line": ("int", "SELECT agentflow_owners_in_line($1)"),
     "serve": ("text[]", "SELECT agentflow_serve($1)"),

@@ -140,6 +140,14 @@ def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> Sto
     return StopOutcome(row.verdict, row.running)
 
 
+def stop_orphan(session: Session, run_id: UUID, reason: str) -> StopOutcome | None:
+    """Stop a child run, to end CANCELLED, unless somebody waits for it (again): then None."""
+    row = session.execute(
+        text("SELECT verdict, running FROM agentflow_stop_orphan(:run, :reason)"), {"run": run_id, "reason": reason}
+    ).one()
+    return None if row.verdict == "kept" else StopOutcome(row.verdict, row.running)
+
+
 class Census(NamedTuple):
     """What a run that is over has come to."""
 

@@ -4,18 +4,22 @@ Each function works in the caller's transaction, under the run's gate held alone
 `sql/09_waiting.sql`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from agentflow.engine.statuses import RUN_RETRIABLE, Hold, NodeStatus
+from agentflow.errors import Unavailable
 from agentflow.graph.plan import Plan
 from agentflow.settings import settings
 from agentflow.storage import runs
+from agentflow.storage.connect import connect_hot
 from agentflow.storage.runs import NewRun, Ready
 from agentflow.storage.tables import Delivery, NodeExecution, ParkedRoutes, Run
 
@@ -82,6 +86,23 @@ def retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Resumptio
         {"run": run_id, "unhandled": list(unhandled), "window": settings().ready_window},
     ).one()
     return Resumption(row.verdict, _ready(row))
+
+
+@contextmanager
+def tree_held(root_id: UUID) -> Iterator[None]:
+    """A tree of runs is being retried, run after run: none of it counts as an orphan until that is through.
+
+    Held by a connection of its own, so that it ends with this process at the latest.
+
+    Raises:
+        Unavailable: PostgreSQL cannot be reached.
+    """
+    with closing(connect_hot()) as connection:
+        try:
+            connection.execute("SELECT agentflow_hold_tree(%s)", (root_id,))
+        except psycopg.OperationalError as error:
+            raise Unavailable("PostgreSQL cannot be reached, or is too busy") from error
+        yield
 
 
 def children_to_retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Sequence[UUID]:

@@ -6,17 +6,16 @@ at is found by one index (`check_at`), so that a pass over nothing costs nothing
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic, now
 from agentflow.dispatch import backlog, publish, ring_finaliser
-from agentflow.engine.statuses import RunStatus
-from agentflow.errors import AlreadyEnded, Unavailable
+from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
-from agentflow.services.cancellation import stop_tree
+from agentflow.services.cancellation import stop_orphan
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Overdue, Standing
 from agentflow.storage.runs import Ready
@@ -146,8 +145,8 @@ class Recovery:
 
     def _stop_orphans(self) -> None:
         for run_id in self._process.hot.orphans(_BATCH):
-            with self._others_go_on(run_id), suppress(AlreadyEnded):
-                stop_tree(run_id, RunStatus.CANCELLED, "nothing waits for this child run any more")
+            with self._others_go_on(run_id):
+                stop_orphan(run_id)
 
     def _look_at_forgotten_runs(self) -> None:
         """Here and now, not by a message: it might wait behind long blocks, and be rung again and again meanwhile."""

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from probes import Probe, Rows, Submit, Yields, passes
+from probes import Probe, Rows, Submit, Yields, owner_of, passes
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Context
@@ -21,7 +21,7 @@ from agentflow.settings import settings
 from agentflow.storage.runs import Parent
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
-from agentflow.worker.process import process
+from agentflow.worker.process import Process, process
 from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -35,6 +35,16 @@ def waits_for(graph_id: str) -> Callable[[Any, Context], Yields]:
             yield ChildRun(graph_id, cursor=context.resumed.value["cursor"])
         else:
             yield "value", context.resumed.value["status"]
+
+    return run
+
+
+def fails_with_its_child(graph_id: str) -> Callable[[Any, Context], Yields]:
+    def run(inputs: Any, context: Context) -> Yields:
+        for item in waits_for(graph_id)(inputs, context):
+            if item == ("value", "FAILED"):
+                raise RuntimeError("my child failed")
+            yield item
 
     return run
 
@@ -65,9 +75,11 @@ def tree(
 ) -> Callable[..., tuple[UUID, UUID]]:
     """`tree(child document, graph settings={}, **submission)` starts a run with a child run of it; gives both."""
 
-    def start(child: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> tuple[UUID, UUID]:
+    def start(
+        child: dict[str, Any], settings: dict[str, Any] | None = None, calls: Any = waits_for, **more: Any
+    ) -> tuple[UUID, UUID]:
         graph_id = stored(child)
-        nodes = [{"id": "sub", "block_id": probe(waits_for(graph_id)), "input_default": {}}]
+        nodes = [{"id": "sub", "block_id": probe(calls(graph_id)), "input_default": {}}]
         run_id = submit({"name": "root", "nodes": nodes, "links": [], "settings": settings or {}}, **more)
         execute(run_id, 0, 1)
         (child_id,) = rows("SELECT id FROM runs WHERE parent_run_id = :run", run=run_id)
@@ -216,6 +228,96 @@ def test_children_of_a_run_that_ended_without_them_are_stopped(
     rows("UPDATE node_executions SET status = 'CANCELLED', open = false, hold = NULL, ended_at = now() "
          "WHERE run_id = :run RETURNING 1", run=run_id)  # fmt: skip
     assert process().hot.orphans(10) == [child_id]
+
+
+@pytest.fixture
+def failed_tree(probe: Probe, tree: Callable[..., tuple[UUID, UUID]]) -> Callable[[], tuple[UUID, UUID]]:
+    """`failed_tree()`: a run and a child run of it that have both FAILED; the child completes the next time."""
+
+    def fails_once(inputs: Any, context: Context) -> Yields:
+        if context.attempt == 1:
+            raise RuntimeError("not yet")
+        yield "value", 1
+
+    def start() -> tuple[UUID, UUID]:
+        run_id, child_id = tree(one_node(probe(fails_once)), calls=fails_with_its_child)
+        execute(child_id, 0, 1)
+        assert finalise(child_id)
+        execute(run_id, 0, 1)
+        assert finalise(run_id)
+        return run_id, child_id
+
+    return start
+
+
+@pytest.fixture
+def recovery(submit: Submit) -> Iterator[Recovery]:
+    """Recovery, on connections of its own."""
+    made = Recovery(Process())
+    yield made
+    made.close()
+
+
+def test_nobody_is_an_orphan_while_its_tree_is_retried(
+    failed_tree: Callable[[], tuple[UUID, UUID]], recovery: Recovery, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child run is open again, its parent not yet; and recovery looks just then."""
+    run_id, child_id = failed_tree()
+    between: list[list[UUID]] = []
+    real = steering._retry
+
+    def retried_and_looked_at(run_id: UUID, unhandled: list[int]) -> str:
+        verdict = real(run_id, unhandled)
+        between.append(recovery._process.hot.orphans(10))
+        recovery._stop_orphans()
+        return verdict
+
+    monkeypatch.setattr(steering, "_retry", retried_and_looked_at)
+    steering.retry(owner_of(rows, run_id), run_id)
+    assert between == [[child_id], []], "it looked in the midst of it"
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    assert rows("SELECT status FROM runs WHERE root_id = :run", run=run_id) == ["COMPLETED", "COMPLETED"]
+
+
+def test_who_was_an_orphan_when_recovery_looked_and_is_none_any_more_goes_on(
+    failed_tree: Callable[[], tuple[UUID, UUID]], recovery: Recovery, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovery looks, and before it acts the retry is through."""
+    run_id, child_id = failed_tree()
+    steering.retry(owner_of(rows, run_id), run_id)
+    monkeypatch.setattr(recovery._process.hot, "orphans", lambda limit: [child_id])
+    recovery._stop_orphans()
+    assert rows("SELECT stop_as FROM runs WHERE root_id = :run", run=run_id) == [None, None]
+
+
+def test_what_a_retry_did_not_live_to_finish_is_stopped_and_can_be_retried_anew(
+    failed_tree: Callable[[], tuple[UUID, UUID]], recovery: Recovery, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, child_id = failed_tree()
+    owner = owner_of(rows, run_id)
+    with monkeypatch.context() as patch:
+        real = steering._retry
+
+        def dies(one: UUID, unhandled: list[int]) -> str:
+            if one == run_id:
+                raise KeyboardInterrupt
+            return real(one, unhandled)
+
+        patch.setattr(steering, "_retry", dies)
+        with pytest.raises(KeyboardInterrupt):
+            steering.retry(owner, run_id)
+    recovery._stop_orphans()
+    assert finalise(child_id)
+    assert rows("SELECT status FROM runs WHERE id = :run", run=child_id) == ["CANCELLED"]
+    steering.retry(owner, run_id)
+    execute(child_id, 0, 1)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    assert rows("SELECT status FROM runs WHERE root_id = :run", run=run_id) == ["COMPLETED", "COMPLETED"]
 
 
 def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit, rows: Rows) -> None:

@@ -7,7 +7,8 @@
 -- agentflow_sink_locks(...)    one writer at a time for each node that values are delivered to
 --
 -- Lock order, everywhere: gate, then the row of the preceding execution, then the own row, then following rows of the
--- same node, then sinks in ascending order, then the places of an owner's active runs (10_limits.sql). All locks end with the transaction. A gate is never upgraded.
+-- same node, then sinks in ascending order, then the places of an owner's active runs (10_limits.sql). All locks end with the
+-- transaction. A gate is never upgraded. Before all of them comes a tree that is being retried (11_steering.sql).
 
 CREATE OR REPLACE FUNCTION agentflow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() + coalesce(nullif(current_setting('agentflow.clock_offset', true), ''), '0')::interval

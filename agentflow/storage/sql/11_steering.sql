@@ -4,7 +4,9 @@
 -- agentflow_resume   what was held is let out
 -- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again, once
 --                    the run is admitted (10_limits.sql): a retry comes in by the same door as a submission
--- agentflow_orphans  child runs that nobody waits for any more
+-- agentflow_orphans      child runs that nobody waits for any more
+-- agentflow_stop_orphan  such a one is stopped
+-- agentflow_hold_tree    a tree of runs is being retried: nobody is an orphan meanwhile
 
 -- verdict: paused, already, ended, unknown
 CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid) RETURNS text LANGUAGE plpgsql AS $$
@@ -104,10 +106,32 @@ BEGIN
 END $$;
 
 -- Their parent has ended or is being stopped, or the node execution that waited for them has ended.
-CREATE OR REPLACE FUNCTION agentflow_orphans(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION agentflow_orphans() RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
     SELECT c.id FROM runs c JOIN runs p ON p.id = c.parent_run_id
     LEFT JOIN node_executions e ON e.run_id = c.parent_run_id AND e.node = c.parent_node AND e.idx = c.parent_idx
     WHERE c.ended_at IS NULL AND c.stop_as IS NULL
       AND (p.stop_as IS NOT NULL OR p.ended_at IS NOT NULL OR e.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
-    LIMIT p_limit
 $$;
+
+-- A retry goes from the deepest runs of a tree up to its root, a transaction each: on its way those that are open again
+-- have a parent that has ended. Who retries holds this until it is through, or until its connection ends with it.
+CREATE OR REPLACE FUNCTION agentflow_hold_tree(p_root uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
+    SELECT pg_advisory_lock_shared(uuid_hash(p_root), -3)
+$$;
+
+-- Stops a child run if nobody waits for it: now, under its gate, and not while its tree is being retried.
+-- verdict: as of agentflow_stop, or kept
+CREATE OR REPLACE FUNCTION agentflow_stop_orphan(
+    p_run uuid, p_reason text, OUT verdict text, OUT running int
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    -- Not waited for: who retries holds it, and waits for gates. Kept until the end: a retry that begins now sees the stop.
+    IF NOT (SELECT pg_try_advisory_xact_lock(uuid_hash(r.root_id), -3) FROM runs r WHERE r.id = p_run)
+       OR NOT EXISTS (SELECT FROM agentflow_orphans() AS o(id) WHERE o.id = p_run) THEN
+        verdict := 'kept';
+        RETURN;
+    END IF;
+    SELECT s.verdict, s.running INTO verdict, running FROM agentflow_stop(p_run, 'CANCELLED', p_reason) s;
+END $$;
