@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random, SystemRandom
 
@@ -34,15 +35,24 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _faults(rng: Random) -> Iterator[str]:
+    """Each fault once, so that short rounds have most of them too; then any, by their weights."""
+    names = list(FAULTS)
+    yield from rng.sample(names, len(names))
+    weights = [weight for _, weight in FAULTS.values()]
+    while True:
+        yield from rng.choices(names, weights)
+
+
 def _hurt(installation: Installation, rng: Random, seconds: float, pause: float) -> Counter[str]:
     """Faults for so long; how often each."""
     done: Counter[str] = Counter()
-    names, weights = list(FAULTS), [weight for _, weight in FAULTS.values()]
+    faults = _faults(rng)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(rng.uniform(0.2, pause))
         installation.look()
-        (name,) = rng.choices(names, weights)
+        name = next(faults)
         FAULTS[name][0](installation, rng)
         done[name] += 1
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
