@@ -3,9 +3,11 @@
     python -m benchmarks.soak --executions 500000 --timeouts 500 --cancelled 500
 
 The API server and the workers run as an operator runs them; graphs are submitted over HTTP, a few at a time, some of
-which time out or are cancelled while they run. A process's memory is its proportional share (PSS): pages that forked
-children share count once. Looked at when a twentieth is done (everything is warm by then), in the middle, and at the
-end. Linux only: it is read from /proc.
+which time out or are cancelled while they run. A process's memory is its proportional share (PSS), in which pages that
+forked children share count once; beside it stands what is private to it, and all that is mapped (RSS), in which they
+count for each. What grows in all three was taken; what grows in private memory and not in RSS was shared before, and
+copied when it was written to. Looked at when a twentieth is done (everything is warm by then), in the middle, and at
+the end. Linux only: it is read from /proc.
 """
 
 import argparse
@@ -30,7 +32,9 @@ from benchmarks.fleet import Layout, fleet
 from benchmarks.ground import Ground, ground
 from benchmarks.report import Table, say
 
-_CHAIN: Final = 100  # node executions of a run
+_KINDS: Final = {"PSS": ("Pss",), "private": ("Private_Clean", "Private_Dirty"), "RSS": ("Rss",)}
+"""What is looked at, and the fields of /proc/…/smaps_rollup that make it up."""
+
 _AT_ONCE: Final = 20  # runs under way; fewer than one user may have
 _SLEEPING: Final = Path(__file__).resolve().parent.parent / "tests/scenarios/blocks"  # has a block that only sleeps
 _SLEEP_BLOCK: Final = "5ce0a001-0000-4000-8000-000000000001"
@@ -103,15 +107,19 @@ def _until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-def _memory(roots: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """MiB of each kind of process; of its descendants, where it has any, under its name and "children"."""
+def _memory(roots: Mapping[str, Sequence[int]]) -> dict[tuple[str, str], float]:
+    """MiB by (kind of process, kind of memory); of its descendants, where it has any, under its name and "children"."""
     parents = _parents()
-    found: dict[str, float] = {}
+    groups = {}
     for name, pids in roots.items():
-        below = {pid for pid, parent in parents.items() if parent in pids}
-        found[name] = sum(map(_pss, pids))
-        if below:
-            found[f"{name}: children"] = sum(map(_pss, below))
+        groups[name] = list(pids)
+        if below := [pid for pid, parent in parents.items() if parent in pids]:
+            groups[f"{name}: children"] = below
+    found: dict[tuple[str, str], float] = {}
+    for name, pids in groups.items():
+        mapped = [_mapped(pid) for pid in pids]
+        for kind, fields in _KINDS.items():
+            found[name, kind] = sum(one.get(each, 0) for one in mapped for each in fields) / _KIB_A_MIB
     return found
 
 
@@ -126,12 +134,13 @@ def _parents() -> dict[int, int]:
     return parents
 
 
-def _pss(pid: int) -> float:
+def _mapped(pid: int) -> dict[str, int]:
+    """What the process maps, in KiB, by field of /proc/…/smaps_rollup."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:  # it has ended
-        return 0.0
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / _KIB_A_MIB
+        return {}
+    return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
 
 
 @contextmanager
@@ -165,43 +174,46 @@ def _soak(there: Ground, options: argparse.Namespace) -> Table:
             "PostgreSQL": [stack.postgres.child.pid],
             "Valkey": [stack.valkey.child.pid],
         }
-        chain = client.get_run(client.submit_inline(graphs.chain(_CHAIN)).id).graph_id
-        load = _Load(client, chain, options.executions // _CHAIN, options.timeouts, options.cancelled)
+        chain = client.get_run(client.submit_inline(graphs.chain(options.chain)).id).graph_id
+        load = _Load(client, chain, options.executions // options.chain, options.timeouts, options.cancelled)
         return _watch(load, roots, options)
 
 
 def _watch(load: _Load, roots: Mapping[str, Sequence[int]], options: argparse.Namespace) -> Table:
     marks = {"start": 0.05, "middle": 0.5, "end": 1.0}
-    seen: dict[str, dict[str, float]] = {}
+    seen: dict[str, dict[tuple[str, str], float]] = {}
     began = time.monotonic()
     for share in load.run():
-        for name, at in marks.items():
-            if name not in seen and share >= at:
-                seen[name] = _memory(roots)
-                say(f"{name}: " + ", ".join(f"{which} {size:.1f} MiB" for which, size in seen[name].items()))
+        for mark, at in marks.items():
+            if mark not in seen and share >= at:
+                seen[mark] = _memory(roots)
+                sizes = (f"{name} {size:.1f}" for (name, kind), size in seen[mark].items() if kind == "PSS")
+                say(f"{mark} (MiB): " + ", ".join(sizes))
     seconds = time.monotonic() - began
     done = options.executions * (marks["end"] - marks["start"]) / 1000
     rows = []
-    for name in seen["end"]:
-        sizes = [seen[mark].get(name, 0.0) for mark in marks]
-        rows.append([name, *(f"{size:.1f}" for size in sizes), f"{(sizes[2] - sizes[0]) * _KIB_A_MIB / done:.2f}"])
+    for name, kind in seen["end"]:
+        sizes = [seen[mark].get((name, kind), 0.0) for mark in marks]
+        grown = f"{(sizes[2] - sizes[0]) * _KIB_A_MIB / done:.2f}"
+        rows.append([name if kind == "PSS" else "", kind, *(f"{size:.1f}" for size in sizes), grown])
     note = (
-        f"MiB (PSS) when 5 %, 50 % and all of {options.executions} node executions are done, with {options.timeouts} "
-        f"runs that time out and {options.cancelled} that are cancelled; KiB that it grew by for each 1,000. "
-        f"{options.executions / seconds:.0f} a second, worker 1 × -c {options.children}."
+        f"MiB when 5 %, 50 % and all of {options.executions} node executions are done, {options.chain} a run, with "
+        f"{options.timeouts} runs that time out and {options.cancelled} that are cancelled; KiB that it grew by for "
+        f"each 1,000. {options.executions / seconds:.0f} a second, worker 1 × -c {options.children}."
     )
-    return Table("Memory over many node executions", ("", *marks, "KiB/1,000"), rows, [note])
+    return Table("Memory over many node executions", ("", "", *marks, "KiB/1,000"), rows, [note])
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Memory over many node executions.")
     parser.add_argument("--executions", type=int, default=500_000, help="node executions (%(default)s)")
+    parser.add_argument("--chain", type=int, default=100, help="of a run (%(default)s)")
     parser.add_argument("--timeouts", type=int, default=500, help="runs whose block times out (%(default)s)")
     parser.add_argument("--cancelled", type=int, default=500, help="runs that are cancelled (%(default)s)")
     parser.add_argument("--children", type=int, default=4, help="of the one worker (%(default)s)")
     options = parser.parse_args()
-    if options.executions < 20 * _CHAIN:
-        parser.error(f"--executions must be at least {20 * _CHAIN}")
+    if options.executions < 20 * options.chain:
+        parser.error(f"--executions must be at least {20 * options.chain}")
     return options
 
 
