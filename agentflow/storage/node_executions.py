@@ -162,6 +162,7 @@ class Claim(NamedTuple):
     last: bool | None
     resumed_from: int | None = None
     wait: str | None = None
+    ready: Sequence[Ready] = ()  # what goes on in the place of one that is held
 
 
 class ReadyOf(NamedTuple):
@@ -323,7 +324,8 @@ class HotConnection(PreparedConnection):
         values = (run_id, node, idx, list(pins), token, holder, lease)
         if limits is None:
             return Claim(*self._call("claim", *values)[0])
-        return Claim(*self._call("claim_limited", *values, *limits)[0])
+        row = self._call("claim_limited", *values, *limits)[0]
+        return Claim(*row[:-2])._replace(ready=_ready(*row[-2:]))
 
     def peek(self, run_id: UUID, node: int, idx: int, pins: Sequence[str]) -> tuple[bool, str | None]:
         """Whether a node execution can be claimed and has never waited, and what was delivered to it, as JSON text."""

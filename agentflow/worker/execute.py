@@ -16,6 +16,7 @@ from billiard.common import terminate_handler_fired
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
+from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
 from agentflow.engine.inputs import collect, prepare
 from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, Waiting, failure, reported
@@ -108,6 +109,8 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
         claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, limits)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
+    if claimed.ready:
+        publish(run.plan, run_id, run.priority, claimed.ready)
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")
     if claimed.verdict != "claimed":

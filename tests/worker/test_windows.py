@@ -4,18 +4,18 @@ import json
 from collections.abc import Callable
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from probes import Chain, Probe, Rows, Submit, Yields
+from probes import Chain, Probe, Rows, Submit, Yields, owner_of
 from random_graphs import EVENT, random_graph
 
 from agentflow.blocks.base import Context
-from agentflow.settings import settings
+from agentflow.settings import Settings, settings
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -32,6 +32,7 @@ HELD_BEHIND = (
     "AND p.node = h.node AND p.idx > h.idx AND p.status <> 'INCOMPLETE' AND p.hold IS DISTINCT FROM 'window' "
     "WHERE h.hold = 'window' LIMIT 1"
 )
+HELD = "SELECT count(*) FROM node_executions WHERE run_id = :run AND hold = 'window'"
 BUSY = "SELECT count(*) FROM node_executions WHERE run_id = :run AND open AND hold IS NULL"
 
 
@@ -101,12 +102,14 @@ class Installation:
 
 
 @pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def window(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """`window(5)`: from now on, so many of a run are ready at once."""
 
     def set_to(size: int) -> None:
         monkeypatch.setenv("AGENTFLOW_READY_WINDOW", str(size))
         settings.cache_clear()
+        process().hot.close()
+        process.cache_clear()  # its connection keeps the window that it was made with
 
     return set_to
 
@@ -262,5 +265,73 @@ def test_those_whose_places_are_taken_by_parked_ones_are_let_out(
         if key[0] == run_id:
             execute(*key)
     assert rows("SELECT count(*) FROM node_executions WHERE run_id = :run AND hold = 'limit'", run=run_id) == [2]
-    finalise(run_id)
-    assert rows(BUSY, run=run_id) == [2], "others go on meanwhile"
+    assert rows(BUSY, run=run_id) == [2], "others go on meanwhile, though the run has not come to rest"
+
+
+def limits_of(rng: Random, mark: str) -> dict[str, Any]:
+    some: dict[str, Any] = {}
+    if rng.random() < 0.5:
+        some["concurrency"] = {"key": f"{mark}{rng.choice('ab')}", "limit": rng.randint(1, 5)}
+    if rng.random() < 0.3:
+        some["rate_limit"] = {"key": f"{mark}{rng.choice('ab')}", "per_second": 0.001}
+    return some
+
+
+@given(seed=st.integers(0, 2**40), size=st.integers(1, 5))
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_who_is_over_a_limit_gives_its_place_in_the_window_to_others(
+    probe: Probe, submit: Submit, rows: Rows, window: Callable[[int], None], seed: int, size: int
+) -> None:
+    """A for-each into branches of which some are limited; some slots are another run's at first.
+
+    At every moment the window is full, or holds nothing: nobody waits until the run comes to rest.
+    """
+    window(size)
+    rng, mark = Random(seed), uuid4().hex  # limits are the owner's, and outlive an example
+
+    def items(inputs: Any, context: Context) -> Yields:
+        for number in range(9):
+            yield "number", number
+
+    def passes(inputs: Any, context: Context) -> Yields:
+        yield "number", inputs.value
+
+    each, block = probe(items), probe(passes)
+    nodes: list[dict[str, Any]] = [{"id": "each", "block_id": each}]
+    links = []
+    for branch in range(rng.randint(1, 3)):
+        before = "each"
+        for step in range(rng.randint(1, 2)):
+            name = f"b{branch}{step}"
+            nodes.append({"id": name, "block_id": block, "settings": limits_of(rng, mark)})
+            links.append({"source_id": before, "source_name": "number", "sink_id": name, "sink_name": "value"})
+            before = name
+    run_id, other = submit({"nodes": nodes, "links": links}), submit({"nodes": nodes[:1], "links": []})
+    owner = owner_of(rows, run_id)
+    for idx, key in enumerate((f"slot:{mark}a", f"slot:{mark}b"), start=1):
+        if rng.random() < 0.5:
+            rows("INSERT INTO limits (owner_id, key) VALUES (:owner, :key) RETURNING 1", owner=owner, key=key)
+            rows("INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (:run, 0, :idx, :owner, :key) "
+                 "RETURNING 1", run=other, idx=idx, owner=owner, key=key)  # fmt: skip
+    while True:
+        ready = [key for key in rows(READY) if key[0] == run_id]
+        if ready:
+            execute(*rng.choice(ready))
+        elif not (rows(FREED, run=other) or rows(EARLY, run=run_id)):
+            break
+        assert rows(BUSY, run=run_id)[0] >= size or rows(HELD, run=run_id) == [0]
+    assert finalise(run_id)
+    execute(other, 0, 1)
+    assert finalise(other)
+    for number in range(1, len(nodes)):
+        found = rows(
+            "SELECT value FROM outputs WHERE run_id = :run AND node = :node ORDER BY idx", run=run_id, node=number
+        )
+        assert found == [str(value) for value in range(9)]
+
+
+FREED = "SELECT f.* FROM limit_slots s, LATERAL agentflow_free_slot(s.run_id, s.node, s.idx) f WHERE s.run_id = :run"
+EARLY = (
+    "UPDATE node_executions SET due_at = agentflow_now() WHERE run_id = :run AND hold = 'rate' "
+    "AND due_at > agentflow_now() RETURNING 1"
+)

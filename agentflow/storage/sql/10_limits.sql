@@ -1,6 +1,7 @@
 -- Limits over all workers, by parking: who is over a limit is held in its row, and let in by whoever makes room.
 --
--- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later
+-- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later,
+--                           and its place in the window is another's: q_*
 -- agentflow_free_slot       a slot is given back, and handed on to the one that has waited for it longest
 -- agentflow_reap_slots      slots of node executions that do not run any more
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
@@ -18,7 +19,7 @@ CREATE OR REPLACE FUNCTION agentflow_claim_limited(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
     p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean,
     OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
-    OUT resumed_from int, OUT wait text
+    OUT resumed_from int, OUT wait text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -57,6 +58,7 @@ BEGIN
                     VALUES (p_owner, p_slot_key, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
                 verdict := 'held';
+                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
@@ -74,6 +76,7 @@ BEGIN
                 UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 verdict := 'held';
+                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
