@@ -228,7 +228,8 @@ def test_what_failed_in_a_child_and_is_retried_by_hand_reaches_its_parent_late_b
     }
     for values in trees.given(run_id).values():
         falls = sum(later < earlier for earlier, later in pairwise(values))
-        assert falls <= retries, "what came with one retry came in order"
+        # With each retry comes what had failed at the output node itself, and then what reaches it only now.
+        assert falls <= 2 * retries, "what came with one retry came in order"
 
 
 def test_thousands_of_values_reach_a_parent_that_comes_late_page_by_page(trees: Trees) -> None:
