@@ -16,9 +16,11 @@ from agentflow.blocks.registry import catalogue
 from agentflow.errors import Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph import exchange
 from agentflow.graph.exchange import is_export
-from agentflow.graph.model import Graph
+from agentflow.graph.masked_names import unknown_names
+from agentflow.graph.model import AGENT_BLOCK, Graph
 from agentflow.graph.plan import compile_plan
 from agentflow.graph.schemas import credentials_input_schema, describe, input_schema
+from agentflow.graph.wiring import Masks
 from agentflow.ids import new_id
 from agentflow.services import cursors, documents, plans, quota, sub_graphs
 from agentflow.services.plans import document_of
@@ -86,6 +88,13 @@ def _new_version(graph: Graph, digest: str, valid: bool) -> NewVersion:
 def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Problem, ...]:
     """An error for each sub-graph node whose graph the owner does not have (any more)."""
     return sub_graphs.missing(session, owner_id, graph, "error", with_parts=False)
+
+
+def unknown_in_masks(session: Session, owner_id: UUID, graph: Graph, masks: Masks) -> tuple[Problem, ...]:
+    """What is wrong with the names in the masks of a run of `graph`; nodes of the graphs that it runs count, too."""
+    runs_others = any(node.block_id == AGENT_BLOCK for node in graph.nodes)
+    whole = sub_graphs.complete(session, owner_id, graph) if runs_others else graph
+    return tuple(unknown_names((whole, *whole.sub_graphs), catalogue, masks))
 
 
 def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], imported: bool | None = None) -> UUID:

@@ -12,11 +12,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import clock
+from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
+from agentflow.graph.masked_names import unknown_names
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
@@ -124,7 +126,8 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         problems = [
             replace(problem, severity="error") if problem.node == from_node and problem.pin in inputs else problem
             for problem in documents.problems_of_run(graph, given, masks)
-        ]  # a pin that the node has not is most likely misspelt, and the reply has no place for a warning
+        ]  # the reply has no place for a warning
+        problems += unknown_names([graph], catalogue, {from_node: inputs})
         if any(problem.severity == "error" for problem in problems):
             raise GraphInvalid("the graph cannot run with these inputs", problems)
         limit = plan.settings.deadline

@@ -132,6 +132,7 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     if wanted.masks:  # they change which pins are waited for, and so everything
         graph = document_of(session, plan.graph_id, plan.version)
         problems = documents.problems_of_run(graph, masks=wanted.masks)
+        problems += graphs.unknown_in_masks(session, owner_id, graph, wanted.masks)
         problems += tuple(missing_credentials(graph, catalogue, has_credential, wanted.masks))
     else:
         problems = run_problems_of(session, plan.graph_id, plan.version)

@@ -44,6 +44,29 @@ def test_unknown_inputs_and_masks_are_warnings(api, push):
     assert {one["severity"] for one in reply.json["warnings"]} == {"warning"}
 
 
+def test_a_mask_of_a_pin_that_its_node_lacks_is_refused(api, push, rows):
+    before = rows()
+    reply = api.post(
+        f"/api/v1/graphs/{push()}/runs", json={"inputs": {"word": 1}, "nodes_input_masks": {"out": {"vlaue": 1}}}
+    )
+    assert reply.status_code == 422
+    (told,) = reply.json["errors"]
+    assert (told["node"], told["pin"]) == ("out", "vlaue")
+    assert rows()["runs"] == before["runs"]
+
+
+def test_a_mask_may_name_nodes_of_the_graphs_that_a_graph_runs(api, push):
+    inner = push({"nodes": [{"id": "deep", "block_id": "StoreValue", "input_default": {"input": 1}}], "links": []})
+    sub = {"id": "sub", "block_id": "AgentExecutor", "input_default": {"graph_id": str(inner), "graph_version": 1}}
+    outer = push({"nodes": [sub], "links": []})
+    outermost = push({"nodes": [{**sub, "input_default": {"graph_id": str(outer), "graph_version": 1}}], "links": []})
+    for graph in (outer, outermost):
+        reply = api.post(f"/api/v1/graphs/{graph}/runs", json={"nodes_input_masks": {"deep": {"input": 2}}})
+        assert (reply.status_code, reply.json["warnings"]) == (202, [])
+        reply = api.post(f"/api/v1/graphs/{graph}/runs", json={"nodes_input_masks": {"deep": {"intpu": 2}}})
+        assert reply.status_code == 422
+
+
 def test_a_mask_overwrites_what_a_pin_would_get(api, submit, work):
     run = submit(inputs={"word": "hi"}, nodes_input_masks={"out": {"value": "masked"}})
     work(run)

@@ -1,0 +1,46 @@
+"""Finds what a run's input masks name and is not there: pins of nodes, and nodes.
+
+Child runs inherit the masks of their parents, and a block may start one of any graph: so a node that none of the graphs
+that are known has is only warned about. A pin that its node lacks is nobody's.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from agentflow.errors import Problem
+from agentflow.graph.catalogue import BlockKind, Catalogue
+from agentflow.graph.model import Graph, Node
+from agentflow.graph.pins import declared_name
+from agentflow.graph.wiring import input_pins
+
+
+def unknown_names(
+    graphs: Collection[Graph], catalogue: Catalogue, masks: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Problem]:
+    """An error for each pin that its node lacks, a warning for each node that none of `graphs` has.
+
+    Args:
+        graphs: the run's, and those that it runs. Where several have a node of one id, the mask may mean any of them.
+        catalogue: the blocks.
+        masks: {node id: {pin: value}}.
+    """
+    for id, pins in masks.items():
+        nodes = [node for graph in graphs for node in graph.nodes if node.id == id]
+        if not nodes:
+            yield Problem("an input mask names this node, which no graph of this run has", id, severity="warning")
+        for pin in pins if nodes else ():
+            if not any(_has_pin(node, pin, catalogue) for node in nodes):
+                spec = catalogue(nodes[0].block_id)
+                name = spec.name if spec is not None else nodes[0].block_id
+                yield Problem(f"a value is given for the pin '{pin}', which {name} lacks", id, pin)
+
+
+def _has_pin(node: Node, pin: str, catalogue: Catalogue) -> bool:
+    spec = catalogue(node.block_id)
+    if spec is None:
+        return True  # that the block is missing is told
+    own = input_pins(node, spec)
+    if spec.kind is BlockKind.AGENT and not own:  # it does not say what its graph takes
+        return True
+    name = declared_name(pin, own)
+    return name in own or name in spec.inputs
