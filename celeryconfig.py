@@ -40,6 +40,7 @@ task_acks_on_timeout = True
 
 # ── The broker ───────────────────────────────────────────────────────────────────────────────────────────────────────
 broker_transport_options = {
+    # (How keys are called is no option here: those who publish and those who consume must agree on it.)
     # Seconds after which Redis hands a message that nobody acknowledged to another worker. Only a worker that died
     # whole (host and all) leaves such messages, and recovery has rung again long before; for a block that runs longer
     # the second message finds the lease taken and is dropped. Our leases decide, this number does not.

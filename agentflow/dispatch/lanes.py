@@ -4,8 +4,6 @@
 `-Q`; a node that names another lane waits until a worker subscribes to it.
 """
 
-from typing import Any
-
 from kombu import Exchange, Queue
 
 LANES = ("default", "io", "cpu")
@@ -14,9 +12,6 @@ LANES = ("default", "io", "cpu")
 MOST_URGENT = 9
 """Priorities are 0 to 9, each a level of its own, for people and in RabbitMQ; Redis as kombu uses it has it the other
 way round, and there each level is a list (`transport.py`)."""
-
-WIRE_OPTIONS: dict[str, Any] = {"global_keyprefix": ""}
-"""Transport options that decide in which of the broker's keys a message lies: alike for publishing and consuming."""
 
 _EXCHANGE = Exchange("agentflow", type="direct", durable=True)
 

@@ -20,7 +20,7 @@ from uuid import UUID
 from kombu import Connection, Producer
 
 from agentflow.clock import monotonic
-from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue_name, wire_priority
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name, wire_priority
 from agentflow.dispatch.transport import install
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
@@ -43,7 +43,6 @@ KILL_GRACE = 10.0
 _SOCKET_TIMEOUT = 2.0  # seconds; a broker that hangs must not hold up a settle, nor the keeper beyond its leases
 _AWAY = 1.0  # seconds in which a broker that has just failed is not tried again: nobody shall queue up behind it
 _OPTIONS = {
-    **WIRE_OPTIONS,
     "socket_timeout": _SOCKET_TIMEOUT,
     "socket_connect_timeout": _SOCKET_TIMEOUT,
     "socket_keepalive": True,

@@ -2,8 +2,9 @@
 
 Five things differ, and of these only the first is seen from outside:
 
-    priorities      ten levels instead of four, whatever the options say: who publishes and who consumes must mean the
-                    same lists. As the command of a fetch is put together once, ten cost less than four did
+    keys            are called what they are here, whatever the options say: who publishes and who consumes must mean
+                    the same lists. There are ten levels of priority instead of four; as the command of a fetch is put
+                    together once, ten cost less than four did
 
     its client      kombu 5.7 makes a new client object for every publish, acknowledgement and delivery; here a channel
                     keeps one
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 WRITE_EVERY: Final = 0.1  # seconds
 _WRITE_AT: Final = 2_000  # entries after which it is written at once
 _FETCH_AT_MOST: Final = 64  # messages taken by one BLMPOP
+_NAMES_OF_KEYS: Final = {"global_keyprefix", "priority_steps", "sep"}  # kombu's options that say how a list is called
 _FETCHES_KEPT: Final = 256  # commands; there is one for each order of the queues and number of messages
 
 
@@ -120,7 +122,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
     _pushing: tuple[Any, Any] | None = None  # the connection for single messages, and the pool that it is of
     _takes_many = True
     priority_steps: ClassVar = list(range(MOST_URGENT + 1))
-    from_transport_options = tuple(name for name in redis.Channel.from_transport_options if name != "priority_steps")
+    from_transport_options = tuple(n for n in redis.Channel.from_transport_options if n not in _NAMES_OF_KEYS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._fetches: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()  # as they go out

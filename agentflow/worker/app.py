@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 
-from agentflow.dispatch.lanes import LANES, MOST_URGENT, WIRE_OPTIONS, queue, queue_name
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue, queue_name
 from agentflow.dispatch.transport import install
 from agentflow.errors import EngineError
 from agentflow.settings import settings
@@ -55,10 +55,7 @@ def _make() -> Celery:
         sys.exit(f"agentflow: {error.message}")
     install()
     made = Celery("agentflow", set_as_current=True, amqp=LaneAMQP)
-    merged = {"worker_pool": "agentflow.worker.pool:TaskPool", **_configuration(), **fixed}
-    # Who publishes does not read this file: both must mean the same keys of the broker.
-    merged["broker_transport_options"] = {**merged.get("broker_transport_options", {}), **WIRE_OPTIONS}
-    made.config_from_object(merged)
+    made.config_from_object({"worker_pool": "agentflow.worker.pool:TaskPool", **_configuration(), **fixed})
     return made
 
 

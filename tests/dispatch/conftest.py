@@ -24,10 +24,10 @@ from agentflow.embedded.valkey import Valkey
 class Consuming:
     """Consumes lanes as a worker does, and keeps what it got, unacknowledged."""
 
-    def __init__(self, url: str, *lanes: str, prefetch: int = 100) -> None:
+    def __init__(self, url: str, *lanes: str, prefetch: int = 100, **options: Any) -> None:
         transport.install()
         self.received: list[Any] = []
-        self._connection = Connection(url, transport_options={"polling_interval": 0.1})
+        self._connection = Connection(url, transport_options={"polling_interval": 0.1, **options})
         self._connection.connect()
         self.channel = self._connection.default_channel
         consumer = Consumer(self.channel, [queue(lane) for lane in lanes or ("default",)], accept=["json"])
@@ -61,11 +61,11 @@ class Consuming:
 
 @pytest.fixture
 def consume(broker_url: str) -> Iterator[Callable[..., Consuming]]:
-    """`consume(*lanes, prefetch=100, url=…)` consumes until the end of the test."""
+    """`consume(*lanes, prefetch=100, url=…, **options of the transport)` consumes until the end of the test."""
     with ExitStack() as made:
 
-        def make(*lanes: str, url: str = broker_url, prefetch: int = 100) -> Consuming:
-            consuming = Consuming(url, *lanes, prefetch=prefetch)
+        def make(*lanes: str, url: str = broker_url, prefetch: int = 100, **options: Any) -> Consuming:
+            consuming = Consuming(url, *lanes, prefetch=prefetch, **options)
             made.callback(consuming.close)
             return consuming
 

@@ -231,6 +231,20 @@ def test_urgent_work_of_one_lane_is_served_before_the_rest_of_another(publisher:
     assert consume("default", "io", "cpu").get(3)[-1] == 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sep": ":", "priority_steps": [0, 5], "queue_order_strategy": "priority"},  # as Celery's guide has them
+        {"global_keyprefix": "ours:"},
+    ],
+)
+def test_a_worker_hears_who_publishes_whatever_its_options_say_of_keys(
+    options: dict[str, Any], publisher: Publisher, consume: Consume
+) -> None:
+    assert publisher.send([*messages([1]), *messages([2], priority=9)])
+    assert sorted(consume(**options).get(2)) == [1, 2]
+
+
 def test_lanes_are_apart(publisher: Publisher, consume: Consume, broker: Any) -> None:
     publisher.send([*messages([1], lane="io"), *messages([2], lane="gpu")])
     assert consume("gpu").get(1) == [2]
