@@ -14,7 +14,7 @@ def upgrade() -> None:
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("served_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("wanted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("lane", name="lanes_pkey"),
+        sa.PrimaryKeyConstraint("lane", name="lanes_pk"),
     )
 
 
