@@ -13,6 +13,7 @@
     signals                  external events that came for a run
     reviews, review_policies what people are to look at; and where the rest of a node's is approved already
     limits, limit_slots, limit_queue   limits over all workers: the rate's next place, who runs, who waits for a slot
+    rate_places              who waits for which place in a rate
     cached_outputs           outputs that are good for a while in the place of running the block again
     memories                 what blocks keep between runs
     run_costs                what a tree of runs has cost so far
@@ -515,6 +516,20 @@ class LimitQueue(Table):
     run_id: Mapped[UUID]
     node: Mapped[int]
     idx: Mapped[int]
+
+
+class RatePlace(Table):
+    """A node execution that waits for its place in a rate; whoever leaves moves those behind up."""
+
+    __tablename__ = "rate_places"
+    __table_args__ = (Index("rate_places_key_idx", "owner_id", "key", "at"),)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner_id: Mapped[UUID]
+    key: Mapped[str]
+    at: Mapped[datetime]
 
 
 class CachedOutputs(Table):

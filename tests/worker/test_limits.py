@@ -213,6 +213,42 @@ def test_starts_are_spread_over_time_each_at_its_own_place(fan: Callable[..., UU
     assert begin(run_id, 4) is None
 
 
+@pytest.mark.parametrize("leaves", ["cancelled", "paused"])
+def test_who_leaves_a_rate_moves_those_behind_up(leaves: str, fan: Callable[..., UUID], rows: Rows) -> None:
+    rate = {"rate_limit": {"key": "api", "per_second": 0.1}}
+    one, other, third = fan(4, own=rate), fan(2, own=rate), fan(1, own=rate)
+    for run_id in (one, other, third):
+        execute(run_id, 0, 1)
+    assert begin(one, 1) is not None
+    assert [begin(run_id, idx) for run_id, idx in ((one, 2), (one, 3), (other, 1), (one, 4), (other, 2))] == [None] * 5
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=one)
+    if leaves == "paused":
+        steering.pause(owner, one)
+        assert [hold for _, hold in held(rows, one)] == ["paused"] * 3
+    else:
+        with transaction() as session:
+            cancel(session, owner, one, "enough")
+    assert begin(third, 1) is None
+    waits = rows(
+        "SELECT round(extract(epoch FROM e.due_at - e.started_at_first)) FROM (SELECT due_at, run_id, idx, "
+        "(SELECT min(started_at) FROM node_executions WHERE node = 1) AS started_at_first FROM node_executions "
+        "WHERE hold = 'rate') e ORDER BY e.due_at"
+    )
+    assert [int(seconds) for seconds in waits] == [10, 20, 30], "one after the other, and none for who has left"
+    assert rows("SELECT count(*) FROM rate_places") == [3]
+
+
+def test_who_has_come_out_of_a_rate_has_no_place_in_it(fan: Callable[..., UUID], rows: Rows) -> None:
+    run_id = fan(2, own={"rate_limit": {"key": "api", "per_second": 0.1}})
+    execute(run_id, 0, 1)
+    end(begin(run_id, 1))
+    assert begin(run_id, 2) is None
+    assert rows("SELECT count(*) FROM rate_places") == [1]
+    rows("UPDATE node_executions SET due_at = agentflow_now() WHERE hold = 'rate' RETURNING 1")
+    end(begin(run_id, 2))
+    assert rows("SELECT count(*) FROM rate_places") == [0]
+
+
 def test_a_large_run_keeps_to_its_window_and_lets_out_as_it_goes_on(
     fan: Callable[..., UUID], statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch, outputs: Outputs
 ) -> None:

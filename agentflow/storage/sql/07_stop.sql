@@ -31,6 +31,7 @@ BEGIN
         verdict := 'already';
     ELSE
         verdict := 'stopped';
+        PERFORM agentflow_leave_rates(p_run);
         -- What waited does not any more: until all of it is closed, its child runs too, the run reads RUNNING.
         UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now,
             status = CASE r.status WHEN 'WAITING' THEN 'RUNNING' ELSE r.status END

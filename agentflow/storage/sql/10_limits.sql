@@ -4,6 +4,7 @@
 --                           and its place in the window is another's: q_*
 -- agentflow_free_slot       a slot is given back, and handed on to the one that has waited for it longest
 -- agentflow_reap_slots      slots of node executions that do not run any more
+-- agentflow_leave_rates     the places in rates that a run does not need any more go to those behind it
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
 --
 -- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again. Who
@@ -11,7 +12,8 @@
 -- is one of child runs. It cannot wait for itself: its key names the level of nesting, so who holds a slot waits for slots
 -- of deeper levels only, and levels are bounded.
 -- A rate gives each start a place in time (the generic cell rate algorithm): one that comes too early is held until its
--- place, which nobody can take from it, and rung then by recovery.
+-- place, and rung then by recovery. Who leaves the queue before (its run is stopped, or paused) moves those behind it up:
+-- else a run of 10,000 items that was cancelled would still keep the others waiting for as many places.
 -- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
 
 -- p_spans_waits: it keeps its slot while it waits, and going on after that is no start (a sub-graph node)
@@ -75,6 +77,10 @@ BEGIN
             IF v_place > v_now THEN
                 UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
+                IF FOUND THEN
+                    INSERT INTO rate_places (run_id, node, idx, owner_id, key, at)
+                    VALUES (p_run, p_node, p_idx, p_owner, p_rate_key, v_place);
+                END IF;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
@@ -83,6 +89,9 @@ BEGIN
         END IF;
         UPDATE node_executions e SET hold = NULL
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold = 'rate';
+    END IF;
+    IF v.hold = 'rate' THEN
+        DELETE FROM rate_places p WHERE p.run_id = p_run AND p.node = p_node AND p.idx = p_idx;
     END IF;
     SELECT c.verdict, c.attempt, c.emitted, c.failures, c.losses, c.inputs, c.last, c.resumed_from, c.wait
     INTO verdict, attempt, emitted, failures, losses, inputs, last, resumed_from, wait
@@ -164,6 +173,42 @@ BEGIN
     LOOP
         RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_hand_on(v.owner_id, v.key) h;
     END LOOP;
+END $$;
+
+-- Those who stay take the places of the queue in their order, and the first that is left is the next to be given. Under the
+-- run's gate held alone, and before its own rows: who stops another run waits for the key, and holds no row meanwhile. A row
+-- that somebody has is not waited for, as they may wait for the key: it keeps its place.
+CREATE OR REPLACE FUNCTION agentflow_leave_rates(p_run uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
+    v_now timestamptz;
+BEGIN
+    FOR v IN SELECT DISTINCT p.owner_id, p.key FROM rate_places p WHERE p.run_id = p_run ORDER BY p.owner_id, p.key LOOP
+        PERFORM FROM limits l WHERE l.owner_id = v.owner_id AND l.key = v.key FOR UPDATE;
+        v_now := agentflow_now();
+        WITH behind AS (
+            SELECT p.run_id, p.node, p.idx, p.at FROM rate_places p JOIN node_executions e USING (run_id, node, idx)
+            WHERE p.owner_id = v.owner_id AND p.key = v.key AND p.run_id <> p_run AND p.at > v_now
+              AND e.status = 'QUEUED' AND e.hold = 'rate' FOR NO KEY UPDATE OF e SKIP LOCKED
+        ), staying AS (
+            SELECT b.*, row_number() OVER (ORDER BY b.at) AS nth FROM behind b
+        ), places AS (
+            SELECT q.at, row_number() OVER (ORDER BY q.at) AS nth FROM (
+                SELECT b.at FROM behind b UNION ALL
+                SELECT p.at FROM rate_places p
+                WHERE p.owner_id = v.owner_id AND p.key = v.key AND p.run_id = p_run AND p.at > v_now) q
+        ), moved AS (
+            UPDATE rate_places r SET at = p.at FROM staying s JOIN places p USING (nth)
+            WHERE r.run_id = s.run_id AND r.node = s.node AND r.idx = s.idx AND s.at <> p.at
+            RETURNING r.run_id, r.node, r.idx, r.at
+        ), rung_then AS (
+            UPDATE node_executions e SET due_at = m.at, check_at = m.at FROM moved m
+            WHERE e.run_id = m.run_id AND e.node = m.node AND e.idx = m.idx
+        )
+        UPDATE limits l SET next_at = p.at FROM places p
+        WHERE p.nth = (SELECT count(*) + 1 FROM staying) AND l.owner_id = v.owner_id AND l.key = v.key;
+    END LOOP;
+    DELETE FROM rate_places p WHERE p.run_id = p_run;
 END $$;
 
 -- An owner's runs beyond so many active ones wait: those that wait for the outside are not counted, nor are child runs.

@@ -1,6 +1,7 @@
 -- A run is paused, goes on, and is retried. Each under its gate held alone; stopping stands in 07_stop.sql.
 --
--- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql)
+-- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql), and what has a place
+--                    in a rate leaves it
 -- agentflow_resume   what was held is let out
 -- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again, once
 --                    the run is admitted (10_limits.sql): a retry comes in by the same door as a submission
@@ -22,6 +23,9 @@ BEGIN
     ELSIF v.paused_at IS NOT NULL THEN
         RETURN 'already';
     END IF;
+    PERFORM agentflow_leave_rates(p_run);
+    UPDATE node_executions e SET hold = 'paused', due_at = agentflow_now(), check_at = 'infinity'
+    WHERE e.run_id = p_run AND e.open AND e.hold = 'rate';
     UPDATE runs r SET paused_at = agentflow_now() WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'paused');
     RETURN 'paused';
