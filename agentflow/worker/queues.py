@@ -1,11 +1,23 @@
 """Lets a worker's queues be named by their lanes: `-Q gpu` is what a graph calls `gpu`, as `-Q agentflow.gpu` is."""
 
+import sys
 from typing import Any
 
 from celery.app.amqp import AMQP, Queues
 from celery.utils.functional import maybe_list
 
 from agentflow.dispatch.lanes import lane_queue, queue_lane
+from agentflow.graph.names import checked_lane
+
+
+def _queue(name: str) -> str:
+    """The queue that is meant; one that no graph can name ends the worker, which would serve it for nothing."""
+    queue = lane_queue(name)
+    try:
+        checked_lane(queue_lane(queue))
+    except ValueError as error:
+        sys.exit(f"agentflow: this worker does not start: -Q {name!r}: {error}")
+    return queue
 
 
 class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
@@ -13,7 +25,7 @@ class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
 
     def select(self, include: str | list[str] | None) -> None:
         """Serve these, by lane or by queue; none: all that are declared."""
-        super().select([lane_queue(name) for name in maybe_list(include) or ()])
+        super().select([_queue(name) for name in maybe_list(include) or ()])
 
     def deselect(self, exclude: str | list[str] | None) -> None:
         """Leave these out."""

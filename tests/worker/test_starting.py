@@ -183,3 +183,18 @@ def refuse(listening: socket.socket, sqlstate: bytes, message: bytes) -> None:
         with client:
             client.recv(1 << 12)
             client.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "agentflow.", "gpu,", "-"])
+def test_a_worker_of_a_queue_that_no_graph_can_name_does_not_start(name: str, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "AGENTFLOW_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "AGENTFLOW_BROKER_URL": "redis://127.0.0.1:9/0",
+    }
+    ended = subprocess.run(
+        [*WORKER, f"--queues={name}"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "this worker does not start: -Q" in ended.stderr
+    assert "a lane is named by" in ended.stderr
