@@ -34,6 +34,7 @@ from agentflow.storage.migrate import check as check_schema
 _TIMEOUT = 3.0  # seconds, for each thing that is asked over a network
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
+_REDIS = ("redis://", "rediss://")
 _OLDEST_REDIS = (6, 2)
 
 
@@ -167,17 +168,24 @@ def _server(connection: psycopg.Connection, address: str) -> Iterator[Finding]:
 def _broker(settings: Settings) -> Iterator[Finding]:
     try:
         url = settings.broker()
-        with Connection(url, connect_timeout=_TIMEOUT) as connection:
+        with Connection(url, connect_timeout=_TIMEOUT, transport_options=_patience(url)) as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
             connection.default_channel.close()
             address = connection.as_uri()
         yield Finding("broker", "ok", address)
-        if url.startswith(("redis://", "rediss://")):
+        if url.startswith(_REDIS):
             yield from _redis(url)
     except EngineError as error:
         yield Finding("broker", "fail", error.message)
     except Exception as error:  # whatever the broker's client raises
         yield Finding("broker", "fail", f"cannot be reached: {error}", "start it, or correct AGENTFLOW_BROKER_URL")
+
+
+def _patience(url: str) -> dict[str, float]:
+    """Transport options that end the wait for an answer: a broker may take connections and say nothing."""
+    if url.startswith(_REDIS):
+        return {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+    return {"read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
 
 
 def _redis(url: str) -> Iterator[Finding]:
@@ -199,7 +207,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     try:
         # An app of its own: the real one ends the process where an address is missing.
         app = Celery("doctor", broker=settings.broker(), set_as_current=False)
-        app.conf.broker_transport_options = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+        app.conf.broker_transport_options = _patience(settings.broker())
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
             answers = app.control.ping(timeout=1.0, connection=connection) or []

@@ -1,6 +1,8 @@
 """`agentflow doctor` says what is wrong, what to do, and no secrets."""
 
 import json
+import socket
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -89,6 +91,20 @@ def test_servers_that_are_away_fail_and_nothing_hangs(configured):
     assert result.exit_code == 1
     assert {found[name]["level"] for name in ("database", "broker", "workers")} == {"fail"}
     assert "secret" not in result.output
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_takes_connections_and_says_nothing_is_not_waited_for(configured, database_url, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        configured(database_url, f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/")
+        began = time.monotonic()
+
+        _, found, well = _examine()
+
+    assert not well
+    assert found["broker"]["level"] == found["workers"]["level"] == "fail"
+    assert found["API"]["level"] == "warn"  # what comes after it is looked at
+    assert time.monotonic() - began < 60
 
 
 def test_with_nothing_set_up_it_says_how_to_begin():
