@@ -3,7 +3,9 @@
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 from agentflow.blocks.base import Context, Tool
@@ -14,6 +16,7 @@ from agentflow.errors import BlockBug
 from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.pins import TOOLS, base_name
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.logs import TRACE
 from agentflow.services import memories
 from agentflow.services.child_runs import is_lone
 from agentflow.services.credentials import credential_for
@@ -63,7 +66,25 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
         if self.isEnabledFor(level):
             text = str(msg) % args if args else str(msg)
             more["stacklevel"] = more.get("stacklevel", 1) + 1
+            if exc_info := more.pop("exc_info", None):  # told as text, as an exception may quote what is secret
+                more["extra"] = {**(more.get("extra") or {}), TRACE: _trace(exc_info)}
             super().log(level, "%s", self._attempt.redacted(text), **more)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """The fields of a line: the block's own, and where it runs."""
+        given = kwargs.get("extra") or {}
+        told = {
+            name: value if isinstance(value, bool | int | float) else self._attempt.redacted(str(value))
+            for name, value in given.items()
+        }
+        return msg, {**kwargs, "extra": {**told, **(self.extra or {})}}
+
+
+def _trace(exc_info: Any) -> str:
+    """The traceback of what the standard library's `exc_info` names: an exception, a triple, or the present one."""
+    error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    found = error if isinstance(error, BaseException) else sys.exception()
+    return "".join(traceback.format_exception(found)).rstrip() if found else ""
 
 
 class _Memory:

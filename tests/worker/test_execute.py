@@ -22,6 +22,7 @@ from agentflow.engine.statuses import RunStatus
 from agentflow.engine.waits import ChildRun
 from agentflow.errors import BadInput, BlockBug, SystemFault, Transient, Unavailable
 from agentflow.ids import new_id, new_token
+from agentflow.logs import FieldsFormatter
 from agentflow.settings import Settings, settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
@@ -78,6 +79,26 @@ def test_a_block_knows_where_it_runs(probe: Probe, chain: Chain, rows: Rows) -> 
     assert [(c.run_id, c.node_id, c.index, c.attempt) for c in seen] == [(run_id, "n0", 1, 1), (run_id, "n0", 1, 2)]
     assert seen[0].idempotency_key == seen[1].idempotency_key
     assert not seen[0].cancelled()
+
+
+def test_a_line_that_a_block_logs_has_its_own_fields_too(probe: Probe, chain: Chain, caplog: Any) -> None:
+    def run(inputs: Any, context: Context) -> Yields:
+        context.logger.warning("asked %s", "once", extra={"address": "https://a.test", "index": 7, "tries": 2})
+        try:
+            raise LookupError("no place")
+        except LookupError:
+            context.logger.exception("not found")
+        yield "value", 1
+
+    execute(chain(probe(run)), 0, 1)
+
+    asked, missing = (record for record in caplog.records if record.name.startswith("agentflow.blocks."))
+    line = FieldsFormatter("%(message)s").format(asked)
+    assert line.startswith("asked once ")
+    assert {"address=https://a.test", "tries=2", "index=1", "attempt=1", "node=n0"} < set(line.split())
+    lines = FieldsFormatter("%(message)s").format(missing).splitlines()
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "LookupError: no place"
 
 
 # ── What blocks do wrong ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,11 @@ def traces(text: str) -> list[str]:
 def quotes(inputs: Any, context: Context) -> Any:
     """A block that tells everything that it knows."""
     context.logger.warning("got %s and %r", inputs.value, inputs.value)
+    context.logger.warning("got", extra={"value": inputs.value, "values": [inputs.value], "size": 3})
+    try:
+        raise ValueError(inputs.value)
+    except ValueError:
+        context.logger.exception("lost %s", inputs.value)
     yield "number", 1
     raise RuntimeError(f"cannot work with {inputs.value!r}: {json.dumps(inputs.value)}; {inputs.value}")
 
