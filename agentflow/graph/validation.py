@@ -136,10 +136,14 @@ def _check_keys(graph: Graph) -> Iterator[Problem]:
 
 
 def _misspelt(part: Graph | Node | Link) -> Iterator[tuple[str, str]]:
-    """Each unknown key that is nearly a known one which is not given, and that one."""
+    """Each unknown key that is nearly a known one which holds nothing, and that one.
+
+    What was given cannot be told: `links` is filled in from copies in the nodes, and set whenever pins are renamed.
+    """
     unknown = [key for key in part.model_extra or () if key not in FOREIGN_KEYS]
     if unknown:
-        absent = type(part).model_fields.keys() - part.model_fields_set
+        fields = type(part).model_fields.keys()
+        absent = [name for name in fields if name not in part.model_fields_set or not getattr(part, name)]
         found = ((key, meant(key, absent)) for key in unknown)
         yield from ((key, known) for key, known in found if known is not None)
 

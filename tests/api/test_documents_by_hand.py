@@ -103,6 +103,12 @@ def test_misspelt_keys_are_warned_about_and_foreign_ones_are_not(api: FlaskClien
         assert any(f"'{key}'" in one and f"'{known}'" in one for one in told), (key, told)
 
 
+def test_links_under_a_misspelt_key_are_not_lost_in_silence(api: FlaskClient) -> None:
+    nodes = [{"id": "in", "block_id": "AgentInput", "input_default": {"name": "word"}}]
+    (told,) = saved(api, {"name": "g", "nodes": nodes, "link": []})["warnings"]
+    assert told["message"] == "a graph has no key 'link', it is ignored; did you mean 'links'?"
+
+
 def test_an_export_whose_pins_are_gone_is_stored_and_every_one_is_named(api: FlaskClient) -> None:
     document = json.loads(json.dumps(CALLER)) | {"user_id": ""}
     document["links"][0]["sink_name"] = "gone"
