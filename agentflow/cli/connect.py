@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 
 from agentflow.client import ApiError, Client, Unreachable
+from agentflow.errors import EngineError
 from agentflow.proof import is_own
-from agentflow.schemas.problems import ProblemPlace
+from agentflow.schemas.problems import NO_PROBLEM, ProblemPlace
 from agentflow.settings import Settings, settings
 
 KEY_FILE = "api_key"
@@ -56,7 +57,8 @@ def told_plainly() -> Iterator[None]:
         complain(error.detail, error.errors)
         if error.status == 401:
             click.echo("  Set AGENTFLOW_API_KEY to a key of this installation.", err=True)
-        sys.exit(Exit.REFUSED if error.status < 500 else Exit.UNREACHABLE)
+        refused = error.status < 500 and error.type != NO_PROBLEM
+        sys.exit(Exit.REFUSED if refused else Exit.UNREACHABLE)
     except Unreachable as error:
         complain(error.message)
         click.echo("  Is it running? Start it with `agentflow up`, or set AGENTFLOW_URL.", err=True)
@@ -89,7 +91,11 @@ def target() -> Target:
 
     A key that is not the stack's must be given by who gives the address. What is wrong ends the command.
     """
-    ours = settings()
+    try:
+        ours = settings()
+    except EngineError as error:
+        complain(error.message)
+        sys.exit(Exit.REFUSED)
     stack = running_stack(ours)
     if ours.api_key:
         return Target(ours.url if _is_given(ours) else stack.get("url", ours.url), ours.api_key)

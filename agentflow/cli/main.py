@@ -4,6 +4,7 @@ A module `graphs` has a click command or group of the same name, `graphs`. Its o
 `agentflow --help` imports none of them.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -55,10 +56,24 @@ def agentflow() -> None:
     """
 
 
+_INTERRUPTED = 130
+"""The exit code after Ctrl-C, wherever it comes: 1 would say that a run FAILED."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 fine, 1 failed, 2 called wrongly. Our own errors are told without a trace."""
+    # Commands that look at the blocks say in words which packages are left out; without a handler Python would print
+    # the bare names of these events.
+    logging.getLogger("agentflow.blocks.registry").addHandler(logging.NullHandler())
     try:
-        agentflow(args=None if arguments is None else list(arguments), prog_name="agentflow")
+        given = None if arguments is None else list(arguments)
+        sys.exit(agentflow.main(args=given, prog_name="agentflow", standalone_mode=False))
+    except click.Abort:  # Ctrl-C, or the end of the input where something was asked
+        click.echo("Aborted!", err=True)
+        sys.exit(_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except AgentFlowError as error:
         click.echo(f"Error: {error.message}", err=True)
         for problem in error.problems if isinstance(error, ClientError) else ():

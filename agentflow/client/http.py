@@ -6,6 +6,7 @@ have been heard, and is sent again only if hearing it twice does no harm.
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -24,6 +25,8 @@ LONGEST_PAUSE: Final = 5.0
 
 _NOT_HEARD = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _TRY_LATER = (429, 503)  # the API says so itself, and has done nothing
+_TAG: Final = re.compile(r"<[^>]*>")
+_LONGEST_SAID: Final = 100  # characters of a stranger's page that are told
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -108,15 +111,26 @@ def read(response: httpx.Response) -> Any:
     """The JSON of a reply that was read; None where it has none.
 
     Raises:
-        ApiError: it is a problem.
+        ApiError: it is a problem, or the answer of something on the way.
+        Unreachable: who answers is not AgentFlow.
     """
-    if response.is_success:
-        return response.json() if response.content else None
     try:
-        content = response.json()
+        content = response.json() if response.content else None
     except ValueError:
-        content = response.text
-    raise ApiError(ProblemDocument.read(response.status_code, content))
+        if response.is_success:
+            raise Unreachable(_told_of_a_stranger(response)) from None
+        content = None
+    if response.is_success:
+        return content
+    raise ApiError(ProblemDocument.read(response.status_code, content or _told_of_a_stranger(response)))
+
+
+def _told_of_a_stranger(response: httpx.Response) -> str:
+    """What a person is told of a reply that AgentFlow does not give: where it came from, and how it begins."""
+    words = " ".join(_TAG.sub(" ", response.text).split())
+    said = f": {words[:_LONGEST_SAID]}" if words else ""
+    where = response.url.copy_with(path="", query=None)
+    return f"what answers at {where} is not AgentFlow: HTTP {response.status_code}{said}"
 
 
 def retry_after(response: httpx.Response) -> float:

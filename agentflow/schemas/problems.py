@@ -14,6 +14,9 @@ TYPE_PREFIX = "urn:agentflow:problem:"
 """Every problem's `type` is this and a slug that never changes."""
 
 
+NO_PROBLEM: Final = "about:blank"
+"""The type of what somebody else answered: a proxy on the way, or another server."""
+
 MAX_PLACES: Final = 1000
 """Places that one answer names."""
 
@@ -67,4 +70,4 @@ class ProblemDocument(Reply):
         """The problem in a reply's JSON, also where a proxy on the way answered in another form."""
         if isinstance(content, dict) and {"type", "title", "status", "detail"} <= content.keys():
             return cls.model_validate(content)
-        return cls(type="about:blank", title=f"HTTP {status}", status=status, detail=str(content)[:500])
+        return cls(type=NO_PROBLEM, title=f"HTTP {status}", status=status, detail=str(content)[:500])

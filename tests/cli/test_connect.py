@@ -19,9 +19,11 @@ KEY = "af_" + "k" * 43
 class Listener(ThreadingHTTPServer):
     """A web server that notes the headers it is sent; with a `secret` it proves to be the stack's API."""
 
-    def __init__(self, secret: str | None = None) -> None:
+    def __init__(self, secret: str | None = None, page: str = '{"items": [], "checks": {}}', status: int = 200) -> None:
         self.seen: list[dict[str, str]] = []
         self.secret = secret
+        self.page = page
+        self.status = status
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -32,13 +34,13 @@ class Listener(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.seen.append(dict(self.headers))
-        self.send_response(200)
+        self.send_response(self.server.status)
         if self.server.secret:
             self.send_header(PROOF, prove(self.server.secret, self.headers.get(CHALLENGE, "")))
         elif self.path == "/healthz":
             self.send_header(PROOF, "0" * 64)
         self.end_headers()
-        self.wfile.write(b'{"items": [], "checks": {}}')
+        self.wfile.write(self.server.page.encode())
 
     def log_message(self, *_) -> None:
         pass
@@ -48,8 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
 def listen():
     started = []
 
-    def start(secret=None):
-        server = Listener(secret)
+    def start(secret=None, **answer):
+        server = Listener(secret, **answer)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         started.append((server, thread))
@@ -146,6 +148,31 @@ def test_an_address_that_is_set_needs_a_key_that_is_set(folder, running, listen,
     settings.cache_clear()
     assert call("runs", "list").exit_code == Exit.OK
     assert keys_sent(other) == ["Bearer af_mine"]
+
+
+def test_a_setting_that_is_wrong_is_a_wrong_call_and_not_a_failed_run(folder, monkeypatch):
+    monkeypatch.setenv("AGENTFLOW_NODE_TIMEOUT", "soon")
+    settings.cache_clear()
+
+    told = CliRunner().invoke(agentflow, ["runs", "list"])
+
+    assert told.exit_code == Exit.REFUSED
+    assert "AGENTFLOW_NODE_TIMEOUT" in told.stderr
+
+
+@pytest.mark.parametrize("status", [200, 404, 501])
+def test_what_answers_and_is_not_agentflow_is_told_in_a_line(folder, listen, monkeypatch, status):
+    page = f"<!DOCTYPE HTML>\n<html>{'x' * 2000}</html>"
+    stranger = listen(page=page, status=status)
+    monkeypatch.setenv("AGENTFLOW_URL", stranger.url)
+    monkeypatch.setenv("AGENTFLOW_API_KEY", KEY)
+    settings.cache_clear()
+
+    told = CliRunner().invoke(agentflow, ["runs", "list"])
+
+    assert told.exit_code == Exit.UNREACHABLE
+    assert f"what answers at {stranger.url} is not AgentFlow: HTTP {status}" in told.stderr
+    assert "html>" not in told.stderr
 
 
 def test_doctor_tells_a_foreign_api_from_its_own(running, listen, folder):

@@ -42,6 +42,30 @@ def test_an_unknown_command_is_called_wrongly():
     assert CliRunner().invoke(main.agentflow, ["fly"]).exit_code == 2
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, EOFError])
+def test_who_breaks_a_command_off_is_not_told_that_a_run_failed(monkeypatch, capsys, interrupt):
+    @click.command()
+    def asks() -> None:
+        raise interrupt
+
+    monkeypatch.setattr(main, "agentflow", asks)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "Aborted!"
+
+
+def test_called_wrongly_it_says_how_it_is_called(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["runs", "list", "--limit", "0"])
+
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "Usage: agentflow runs list" in told
+    assert "'--limit'" in told
+
+
 def test_an_error_of_ours_is_told_with_its_places_and_without_a_trace(monkeypatch, capsys):
     problems = [errors.Problem("no such block", node="n1", pin="value"), errors.Problem("odd", severity="warning")]
 
