@@ -8,9 +8,12 @@ import importlib.util
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -27,13 +30,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one example. `example`: its number, from 1; `message`: what was wrong, empty if nothing was."""
+    """What became of one example.
+
+    Attributes:
+        example: its number, from 1.
+        message: what was wrong; empty if nothing was.
+        traceback: where the block raised, from its own code on; empty if it did not.
+    """
 
     block: str
     id: str
     example: int
     ok: bool
     message: str = ""
+    traceback: str = ""
 
 
 @click.command()
@@ -72,6 +82,7 @@ def _shown(blocks: list["type[Block]"], as_json: bool) -> Iterator[Result]:
                     click.echo(json.dumps(asdict(result), ensure_ascii=False))
                 elif not result.ok:
                     click.echo(f"FAIL {result.block}, example {result.example}: {result.message}")
+                    click.echo(indent(result.traceback, "  "), nl=False)
                 yield result
             if block.vectors and not as_json and not console.is_terminal:
                 click.echo(f"{block.name}: {_count(len(block.vectors), 'example')} run", err=True)
@@ -83,13 +94,23 @@ def run(block: "type[Block]") -> Iterator[Result]:
 
     for number, vector in enumerate(block.vectors, start=1):
         try:
-            try_vector(block(), vector)
-        except AssertionError as error:
-            yield Result(block.name, block.id, number, False, str(error) or "an assertion of the block failed")
-        except (Exception, Interrupted) as error:  # whatever a block's author has written
-            yield Result(block.name, block.id, number, False, f"raised {type(error).__name__}: {error}")
+            with redirect_stdout(sys.stderr):  # what a block prints is no result
+                try_vector(block(), vector)
+        except (Exception, Interrupted, SystemExit) as error:  # whatever a block's author has written
+            trace = _trace(error)
+            message = str(error) if isinstance(error, AssertionError) and not trace else ""
+            told = message or f"raised {type(error).__name__}: {error}"
+            yield Result(block.name, block.id, number, False, told, trace)
         else:
             yield Result(block.name, block.id, number, True)
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback of an error from the first line that is not AgentFlow's on; empty where there is none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "agentflow":
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)) if trace else ""
 
 
 def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
@@ -131,9 +152,9 @@ def _named(name: str) -> list["type[Block]"]:
 
 def _imported(name: str, file: Path | None) -> ModuleType | None:
     """The module; None where there is none of that name. Ends the command where its import fails."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does: what is written here need not be installed
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: what is written here is meant, also if it is installed
+    if file is None:
+        _forget(name.partition(".")[0])
     try:
         if file is not None:
             return _from_file(file)
@@ -142,9 +163,21 @@ def _imported(name: str, file: Path | None) -> ModuleType | None:
         if file is None and error.name is not None and f"{name}.".startswith(f"{error.name}."):
             return None
         complain(f"{name} cannot be imported: {error}")
-    except Exception as error:  # it runs another author's module: anything may come out
+    except (Exception, SystemExit) as error:  # it runs another author's module: anything may come out
         complain(f"{name} cannot be imported: {type(error).__name__}: {error}")
+        click.echo(indent(_trace(error), "  "), err=True, nl=False)
     sys.exit(Exit.REFUSED)
+
+
+def _forget(package: str) -> None:
+    """Take back the import of a package that is written here, too: the installed one may be an older one."""
+    loaded = getattr(sys.modules.get(package), "__file__", None)
+    written = [Path.cwd() / package / "__init__.py", Path.cwd() / f"{package}.py"]
+    ours = package == "agentflow" or package in sys.stdlib_module_names
+    if loaded is None or ours or Path(loaded).resolve() in written or not any(file.is_file() for file in written):
+        return
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        del sys.modules[name]
 
 
 def _from_file(file: Path) -> ModuleType:

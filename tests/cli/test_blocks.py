@@ -1,5 +1,6 @@
 """`agentflow blocks`: without a server it says what is here, tries it out, and starts what is new."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -219,13 +220,20 @@ def test_all_blocks_are_tried_where_none_is_named():
 def test_what_fails_is_said_and_how(folder: Path, named: str):
     tried = call("test", named)
     assert tried.exit_code == Exit.FAILED
-    assert tried.stdout.splitlines() == [
+    lines = [line for line in tried.stdout.splitlines() if not line.startswith(" ")]
+    assert lines == [
         "FAIL Halve, example 2: Halve gave [('half', 2.0)], not [('half', 3.0)]",
         "FAIL Halve, example 3: Halve was to fail, but gave [('half', 0.0)]",
         "FAIL Halve, example 4: raised ZeroDivisionError: bad luck",
         "FAIL Halve, example 5: Halve failed: Halve gave a wrong value on its output pin 'half': "
         "Input should be a valid number",
     ]
+    trace = [line for line in tried.stdout.splitlines() if line.startswith(" ")]
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert [line.partition(", line")[0] for line in trace if "File " in line] == [
+        f'    File "{folder / "their_blocks.py"}"'
+    ]
+    assert trace[-1] == "  ZeroDivisionError: bad luck"
     assert "Untried: no examples" in tried.stderr
     assert "2 blocks, 5 examples, 4 failed" in tried.stderr
     results = [json.loads(line) for line in call("test", named, "--json").stdout.splitlines()]
@@ -262,6 +270,36 @@ def test_what_cannot_be_tried_is_a_wrong_call(folder: Path, name: str, content: 
     tried = call("test", name)
     assert tried.exit_code == Exit.REFUSED
     assert told in tried.stderr
+
+
+def test_a_module_that_raises_is_told_with_the_line(folder: Path):
+    (folder / "wrong.py").write_text("\n\n1 / 0\n")
+    for name in ("wrong", "wrong.py"):
+        assert f'File "{folder / "wrong.py"}", line 3' in call("test", name).stderr
+
+
+def test_a_block_that_prints_and_leaves_spoils_no_results(folder: Path):
+    leaving = "print('here'); raise SystemExit(3)"
+    (folder / "rude.py").write_text(BROKEN.replace('raise ZeroDivisionError("bad luck")', leaving))
+    tried = call("test", "rude", "--json")
+    assert tried.exit_code == Exit.FAILED
+    results = [json.loads(line) for line in tried.stdout.splitlines()]
+    assert len(results) == 5
+    assert results[3]["message"] == "raised SystemExit: 3"
+    assert "here" in tried.stderr
+
+
+def test_what_is_written_here_is_tried_and_not_an_older_one_that_is_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for where, text in (("installed", BROKEN), ("written", BROKEN.replace('4}, [("half", 3.0)', '4}, [("half", 2.0)'))):
+        (folder / where / "twice").mkdir(parents=True)
+        (folder / where / "twice" / "__init__.py").write_text("")
+        (folder / where / "twice" / "blocks.py").write_text(text)
+    monkeypatch.syspath_prepend(folder / "installed")
+    importlib.import_module("twice.blocks")  # as the registry does with what is installed
+    monkeypatch.chdir(folder / "written")
+    assert "example 2:" not in call("test", "twice.blocks").stdout
 
 
 def test_a_file_that_is_called_like_a_module_does_not_take_its_place(folder: Path):
