@@ -9,13 +9,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentflow.builder.faults import Doubtful, fault, no_such_pin
-from agentflow.builder.fitting import annotation_at, never_fits, type_name
+from agentflow.builder.fitting import annotation_at, never_fits
 from agentflow.builder.node import Node
 from agentflow.builder.pins import Pin
 from agentflow.graph.catalogue import BlockKind, PinSpec
 from agentflow.graph.coercion import coercible
 from agentflow.graph.model import Link
 from agentflow.graph.pins import TOOLS, base_name, check_sink, is_tool_pin, tool_pin
+from agentflow.graph.run_inputs import type_words
 
 if TYPE_CHECKING:
     from agentflow.builder.draft import Draft
@@ -36,7 +37,7 @@ def literals_of(node: Node, places: Mapping[str, Any]) -> dict[str, Any]:
         declared = _declared(node, pin, "literal")
         annotation = annotation_at(declared, pin)
         if value is not None and not coercible(value, annotation):
-            message = f"{node._told}: what pin {pin!r} is given cannot be taken as {type_name(annotation)}"
+            message = f"{node._told}: what pin {pin!r} is given cannot be taken as {type_words(annotation)}"
             raise fault(message, node.node_id, pin)
     return literals
 
@@ -54,7 +55,7 @@ def link_between(graph: Draft, source: Pin, sink: Pin, static: bool | None, more
     given, taken = _declared(source.node, source.name, "output"), _declared(sink.node, sink.name, "input")
     annotation = annotation_at(taken, sink.name)
     if not is_tool_pin(source.name) and never_fits(annotation_at(given, source.name), annotation):
-        message = f"nothing that {source!r} gives can be taken by {sink!r} as {type_name(annotation)}"
+        message = f"nothing that {source!r} gives can be taken by {sink!r} as {type_words(annotation)}"
         warnings.warn(message, Doubtful, stacklevel=4)
     name = tool_pin(sink.node.node_id, sink.name) if source.name == TOOLS else source.name
     spec = source.node.node_block

@@ -27,12 +27,6 @@ def annotation_at(declared: PinSpec | None, name: str) -> Any:
     return annotation
 
 
-def type_name(annotation: Any) -> str:
-    """A type, for a person."""
-    is_class = isinstance(annotation, type) and not get_args(annotation)
-    return annotation.__name__ if is_class else str(annotation).replace("typing.", "")
-
-
 def _values(annotation: Any) -> list[Any] | None:
     """All values of a type; None where there is no end to them."""
     origin, args = get_origin(annotation), get_args(annotation)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.blocks.known import NAMES
+from agentflow.builder.draft import Draft
 from agentflow.builder.faults import meant
 from agentflow.errors import NotFound
 from agentflow.graph.catalogue import BlockKind, BlockSpec
@@ -37,8 +38,12 @@ def spec_of(block: BlockLike) -> BlockSpec | None:
     if isinstance(block, type) and issubclass(block, Block):
         return block.spec()
     if not isinstance(block, str):
-        raise TypeError(f"a block is named by its class, its name or its id, not by {block!r}")
+        raise TypeError(f"a block is named by its class, its name or its id, not by {block!r}{_instead(block)}")
     return registry.catalogue(block) or _by_name(block)
+
+
+def _instead(thing: object) -> str:
+    return ": `sub_graph` adds a node that runs a graph" if isinstance(thing, Draft) else ""
 
 
 def _by_name(name: str) -> BlockSpec:

@@ -13,7 +13,7 @@ from agentflow.graph.catalogue import BlockKind, BlockSpec, PinSpec
 from agentflow.graph.coercion import admits_null, coerce, coercible, item_annotation
 from agentflow.graph.model import Node
 from agentflow.graph.pins import base_name, check_sink, declared_name, merge, split
-from agentflow.graph.run_inputs import sort_of
+from agentflow.graph.run_inputs import sort_of, type_words
 from agentflow.graph.wiring import SUB_GRAPH_PINS, Wiring, input_pins, schema_properties
 
 _CHECKED_AT_SAVE = (BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT)
@@ -196,5 +196,4 @@ def _out_of_bounds(value: Any, pin: PinSpec) -> str | None:
 
 
 def _misfit(value: Any, annotation: Any) -> str:
-    wanted = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-    return f"{sort_of(value)} is given that cannot be taken as {wanted}"
+    return f"{sort_of(value)} is given that cannot be taken as {type_words(annotation)}"

@@ -7,8 +7,10 @@ than what flows through pins: there a list becomes its length and any text a tru
 Messages never repeat a value: it may be a secret.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -162,8 +164,16 @@ def type_words(annotation: Any) -> str:
         return type_words(args[0])
     if origin is Union or origin is UnionType:
         return " or ".join(dict.fromkeys(type_words(member) for member in args if member is not NoneType))
+    if origin is Literal:
+        return _one_of(args)
     kind = origin or annotation
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _one_of([member.value for member in kind])
     return _WORDS.get(kind) or (kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing."))
+
+
+def _one_of(choices: Sequence[Any]) -> str:
+    return "one of " + ", ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
 
 
 _WORDS: Final[dict[Any, str]] = {

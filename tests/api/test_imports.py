@@ -133,7 +133,7 @@ def test_an_export_with_missing_blocks_is_kept_and_does_not_run(api, take, read,
     told = {(one["message"], one["severity"]) for one in saved["warnings"]}
     assert (f"there is no block TranscribeYoutubeVideo here ('{MISSING}')", "error") in told
     assert (f"there is no block '{LOST}'", "error") in told
-    assert ("a text is given that cannot be taken as float", "warning") in told
+    assert ("a text is given that cannot be taken as number", "warning") in told
     (listed,) = api.get("/api/v1/graphs").json["items"]
     assert listed["valid"] is False
     assert len(read(saved["id"])["nodes"]) == 5

@@ -162,7 +162,7 @@ SELF: dict[str, Any] = {"a": "echo"}
             {"a": ("adder", {"a": "one", "b": "2", "items": ["x"], "values": 5, "flag": "maybe", "text": {}})},
             [],
             [
-                ("a text is given that cannot be taken as float", "a", "a", "error"),
+                ("a text is given that cannot be taken as number", "a", "a", "error"),
                 ("a list", "a", "items", "error"),
             ],
             id="literals",
