@@ -9,7 +9,7 @@ from agentflow.cli.connect import Exit, connected, tell_places
 from agentflow.cli.finding import find_graph
 from agentflow.cli.inputs import at, type_words
 from agentflow.cli.run import find_document, read_document
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table
+from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.schemas.graphs import GraphSaved
 
 _GRAPH = click.argument("graph", metavar="GRAPH")
@@ -47,8 +47,9 @@ def push(file: Path, graph: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one graph a line.")
 def list_graphs(limit: int, everything: bool, as_json: bool) -> None:
     """List graphs, the newest first."""
+    most = None if everything else limit
     with connected() as client:
-        found = client.graphs.list(limit=None if everything else limit)
+        found = client.graphs.list(limit=to_ask(most, as_json=as_json))
         if as_json:
             echo_json_lines(found)
             return
@@ -56,7 +57,9 @@ def list_graphs(limit: int, everything: bool, as_json: bool) -> None:
             (graph.id, graph.name, graph.version, graph.updated_at, "" if graph.valid else "blocks are missing")
             for graph in found
         ]
-    echo_table(("ID", "NAME", "VERSION", "UPDATED", ""), rows, empty="No graphs yet: agentflow graphs push FILE")
+    echo_table(
+        ("ID", "NAME", "VERSION", "UPDATED", ""), rows, empty="No graphs yet: agentflow graphs push FILE", limit=most
+    )
 
 
 @graphs.command()

@@ -8,7 +8,7 @@ import click
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_review, find_run
 from agentflow.cli.inputs import like, parse_payload
-from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table
+from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.client import Client
 from agentflow.engine.statuses import ReviewStatus
 
@@ -36,12 +36,12 @@ def list_reviews(status: str, run: str | None, limit: int, as_json: bool) -> Non
     """List reviews, the newest first."""
     with connected() as client:
         run_id = find_run(client, run) if run else None
-        found = client.reviews(status=status, run_id=run_id, limit=limit)
+        found = client.reviews(status=status, run_id=run_id, limit=to_ask(limit, as_json=as_json))
         if as_json:
             echo_json_lines(found)
             return
         rows = [(one.id, one.status, one.created_at, one.run_id, one.name, brief(one.data)) for one in found]
-    echo_table(("ID", "STATUS", "SINCE", "RUN", "NAME", "DATA"), rows, empty="Nothing waits for a person.")
+    echo_table(("ID", "STATUS", "SINCE", "RUN", "NAME", "DATA"), rows, empty="Nothing waits for a person.", limit=limit)
 
 
 @reviews.command()

@@ -13,7 +13,17 @@ from agentflow.cli.feed import Shown
 from agentflow.cli.finding import find_graph, find_run
 from agentflow.cli.follow import follow, show_result, unserved_words
 from agentflow.cli.inputs import HOW, Schema, parse_inputs, parse_payload, typed
-from agentflow.cli.tables import DEFAULT_LIMIT, brief, duration, echo_json, echo_json_lines, echo_table, moment
+from agentflow.cli.tables import (
+    DEFAULT_LIMIT,
+    brief,
+    duration,
+    echo_json,
+    echo_json_lines,
+    echo_table,
+    moment,
+    tell_of_more,
+    to_ask,
+)
 from agentflow.client import Client
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.schemas.runs import BulkCancelled, NodeExecutionView, RunSummary, RunView
@@ -52,16 +62,17 @@ def list_runs(
 ) -> None:
     """List runs, the newest first. ↳ marks child runs."""
     wanted = dict(label.partition("=")[::2] for label in labels)
+    most = None if everything else limit
     with connected() as client:
         graph_id = find_graph(client, graph) if graph else None
         found = client.runs(
-            status=status, graph_id=graph_id, labels=wanted, roots=roots, limit=None if everything else limit
+            status=status, graph_id=graph_id, labels=wanted, roots=roots, limit=to_ask(most, as_json=as_json)
         )
         if as_json:
             echo_json_lines(found)
             return
         rows = [(run.id, run.status, moment(run.created_at), _duration(run), _title(run)) for run in found]
-    echo_table(("ID", "STATUS", "CREATED", "DURATION", "GRAPH"), rows, empty="No runs.")
+    echo_table(("ID", "STATUS", "CREATED", "DURATION", "GRAPH"), rows, empty="No runs.", limit=most)
 
 
 @runs.command()
@@ -138,13 +149,17 @@ def tail(run: str, since: str | None, last: int | None, quiet: bool, as_json: bo
 @_LINES
 def outputs(run: str, name: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """Print a run's outputs, of each output node in order."""
+    most = None if everything else limit
     with connected() as client:
-        found = client.outputs(find_run(client, run), name=name, limit=None if everything else limit)
+        found = client.outputs(find_run(client, run), name=name, limit=to_ask(most, as_json=as_json))
         if as_json:
             echo_json_lines(found)
             return
-        for output in found:
-            click.echo(f"{output.name}: {output.value if isinstance(output.value, str) else brief(output.value)}")
+        for number, output in enumerate(found, start=1):
+            if most is None or number <= most:
+                click.echo(f"{output.name}: {output.value if isinstance(output.value, str) else brief(output.value)}")
+            else:
+                tell_of_more(number, most)
 
 
 @runs.command()
@@ -155,12 +170,15 @@ def outputs(run: str, name: str | None, limit: int, everything: bool, as_json: b
 @_ALL
 @_LINES
 def nodes(run: str, status: str | None, node: str | None, limit: int, everything: bool, as_json: bool) -> None:
-    """List a run's node executions, by node and index."""
+    """List a run's node executions, by node and index; with the traceback of a block's bug where it is kept."""
+    most = None if everything else limit
     with connected() as client:
-        found = client.nodes(find_run(client, run), status=status, node=node, limit=None if everything else limit)
+        wanted = to_ask(most, as_json=as_json)
+        found = client.nodes(find_run(client, run), status=status, node=node, limit=wanted)
         if as_json:
             echo_json_lines(found)
             return
+        shown = list(found)
         rows = [
             (
                 one.id,
@@ -171,13 +189,17 @@ def nodes(run: str, status: str | None, node: str | None, limit: int, everything
                 one.stats.get("waited"),
                 _remark(one),
             )
-            for one in found
+            for one in shown
         ]
     echo_table(
         ("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "WAITED", "ERROR / WAITS FOR / CHILD RUN"),
         rows,
         empty="None.",
+        limit=most,
     )
+    for one in shown[:most]:
+        if one.traceback:
+            click.echo(f"\n{one.id}  {one.title}\n{one.traceback.rstrip()}")
 
 
 @runs.command()
@@ -215,7 +237,7 @@ def cancel(
         echo_json(accepted)
     elif isinstance(accepted, BulkCancelled):
         more = "; there are more, say it again" if accepted.more else ""
-        click.echo(f"{accepted.count} runs will end CANCELLED{more}.", err=True)
+        click.echo(f"{accepted.count} {'run' if accepted.count == 1 else 'runs'} will end CANCELLED{more}.", err=True)
     else:
         click.echo(f"Run {accepted.id} will end CANCELLED.", err=True)
 

@@ -35,18 +35,31 @@ def echo_json_lines(items: Iterable[BaseModel]) -> None:
         click.echo(json.dumps(_plain(item), ensure_ascii=False))
 
 
-def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """A table on standard output; `empty` where there are no rows."""
-    lines = [[cell(value) for value in row] for row in rows]
+def to_ask(limit: int | None, *, as_json: bool) -> int | None:
+    """How many things to ask for where `limit` are shown: for people one more, to know whether there are more."""
+    return limit if limit is None or as_json else limit + 1
+
+
+def tell_of_more(found: int, limit: int | None) -> None:
+    """Say on standard error that there are more things than are shown, if so many were found."""
+    if limit is not None and found > limit:
+        click.echo(f"There are more than these {limit}: a higher --limit shows them.", err=True)
+
+
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, limit: int | None = None) -> None:
+    """A table on standard output, of the first `limit` rows; `empty` where there are none. Without names, no header."""
+    found = [[cell(value) for value in row] for row in rows]
+    lines = found[:limit]
     if not lines:
         click.echo(empty, err=True)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for line in lines:
         table.add_row(*map(Text, line))
     Console(width=max(room(), _least(columns, lines))).print(table)
+    tell_of_more(len(found), limit)
 
 
 def room() -> int:

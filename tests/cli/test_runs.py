@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from agentflow.blocks.io import AgentOutput
 from agentflow.cli.connect import Exit
+from agentflow.settings import settings
 
 
 @pytest.fixture
@@ -79,6 +81,50 @@ def test_lists_name_the_graph_and_the_time_a_run_took(command, submit, ended):
     assert line.split()[:2] == [ended, "COMPLETED"]
     assert line.rstrip().endswith("echo")
     assert " s " in line
+
+
+def test_the_traceback_of_a_blocks_bug_stands_below_the_list(command, submit, work, echo, monkeypatch):
+    def broken(self, inputs, context):
+        raise LookupError("no such word")
+        yield
+
+    monkeypatch.setattr(AgentOutput, "run", broken)
+    monkeypatch.setattr(settings(), "show_tracebacks", True)
+    run = submit(echo, {"word": 1})
+    work(run)
+    told = command("runs", "nodes", str(run)).stdout.splitlines()
+    place = told.index("Traceback (most recent call last):")
+    assert told[place - 1] == "out/1  AgentOutput"
+    assert "test_runs.py" in told[place + 1]
+    assert told[-1] == "LookupError: no such word"
+
+
+def test_a_list_says_that_there_are_more_to_people_and_not_to_programs(command, submit):
+    for _ in range(3):
+        submit(inputs={"word": 1})
+    told = command("runs", "list", "--limit", "2")
+    assert len(told.stdout.splitlines()) == 3
+    assert told.stderr == "There are more than these 2: a higher --limit shows them.\n"
+    for arguments in (("--limit", "3"), ("--all",), ("--limit", "2", "--json")):
+        told = command("runs", "list", *arguments)
+        assert told.stderr == ""
+    assert len(told.stdout.splitlines()) == 2
+
+
+def test_outputs_say_that_there_are_more(command, submit, work, echo):
+    run = submit(echo, {"word": 1})
+    work(run)
+    assert command("runs", "outputs", str(run), "--limit", "1").stderr == ""
+    assert command("runs", "outputs", str(run)).stdout == "said: 1\n"
+
+
+def test_one_run_is_not_many(command, submit):
+    submit(inputs={"word": 1})
+    assert command("runs", "cancel", "--all").stderr == "1 run will end CANCELLED.\n"
+
+
+def test_what_is_known_of_a_run_has_no_empty_header(command, ended):
+    assert command("runs", "get", ended).stdout.startswith("id  ")
 
 
 def test_a_payload_is_text_unless_it_says_json(command, submit, monkeypatch):
