@@ -1,5 +1,6 @@
 """What has become of a run? One run with its inputs and outputs, or a page of runs, or a page of outputs."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -71,6 +72,8 @@ def outputs(
 ) -> OutputList:
     """One page of a run's outputs, by output node, in order; `name` keeps those of one name.
 
+    Where output nodes may share a name, they come in the order in which they became final, as a parent gets them.
+
     Raises:
         NotFound: the owner has no such run.
     """
@@ -113,13 +116,28 @@ def _lines(
     after: tuple[int, int, int] | None = None,
     budget: node_views.Budget = values.SHORT,
 ) -> list[OutputLine]:
-    nodes = [node.number for node in plan.nodes if node.kind is BlockKind.OUTPUT]
+    nodes = [node for node in plan.nodes if node.kind is BlockKind.OUTPUT]
     if not nodes:
         return []
     wanted = None
     if name is not None:
         wanted = (dumps(name), [node.number for node in plan.outputs.get(name, ())])
-    return node_views.run_outputs(session, run_id, nodes, name=wanted, after=after, limit=limit, budget=budget)
+    return node_views.run_outputs(
+        session,
+        run_id,
+        [node.number for node in nodes],
+        name=wanted,
+        after=after,
+        limit=limit,
+        budget=budget,
+        merged=_may_share_a_name(nodes),
+    )
+
+
+def _may_share_a_name(nodes: Sequence[PlanNode]) -> bool:
+    """Whether two output nodes may give values of one name: it stands twice, or comes with the value."""
+    names = {None if "name" in node.pins else node.name for node in nodes}
+    return len(nodes) > 1 and (len(names) < len(nodes) or None in names)
 
 
 def _value(plan: Plan, line: OutputLine) -> Any:

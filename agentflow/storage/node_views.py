@@ -8,7 +8,23 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Row, Text, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Row,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
@@ -214,32 +230,58 @@ def run_outputs(
     after: tuple[int, int, int] | None,
     limit: int,
     budget: Budget,
+    merged: bool = False,
 ) -> list[OutputLine]:
-    """What the output nodes `nodes` gave, by (node, idx, ordinal), above `after`.
+    """What the output nodes `nodes` gave, by (node, idx, ordinal), behind the output `after`.
 
     A value's name is what came on the pin `name` right after it; nodes whose name is fixed may give none. `name`
     keeps only the values of this name (as JSON text), given on the pin or fixed for the nodes listed beside it.
+
+    Args:
+        merged: between nodes, in the order in which their outputs became final (as `children.outputs`: a parent's), and
+            what is not final yet at the end. It reads all executions of these nodes.
     """
     named = aliased(Output)
+    key: list[Any] = [Output.node, Output.idx, Output.ordinal]
+    query: Select[*tuple[Any, ...]]
     query = (
-        select(Output.node, Output.idx, Output.ordinal, Output.value, named.value.label("name"))
+        select(*key, Output.value, named.value.label("name"))
         .join(named, _names(named), isouter=True)
         .where(Output.run_id == run_id, Output.node.in_(nodes), Output.pin == "output", Output.part == 0)
-        .order_by(Output.node, Output.idx, Output.ordinal)
         .limit(limit)
     )
+    order = key
+    place: list[Any] = [literal(part) for part in after or ()]
+    if merged:
+        turn = _turns(run_id, nodes)
+        query = query.join(turn, and_(turn.c.node == Output.node, turn.c.idx == Output.idx))
+        query = query.add_columns(turn.c.final_at)
+        order = [turn.c.final_at, *key]
+        if after is not None:
+            its = select(turn.c.final_at).where(turn.c.node == after[0], turn.c.idx == after[1])
+            place = [its.scalar_subquery(), *place]
     if name is not None:
         text, fixed = name
         query = query.where(or_(named.value == text, and_(named.value.is_(None), Output.node.in_(fixed))))
     if after is not None:
-        query = query.where(tuple_(Output.node, Output.idx, Output.ordinal) > tuple_(*map(literal, after)))
-    line = query.subquery().c  # the page is cut first: a window over it all would read the whole run
-    key = (line.node, line.idx, line.ordinal)
-    rows = session.execute(select(*key, line.name, *_within(budget, line.value, *key)).order_by(*key))
-    return [
-        OutputLine(node, idx, ordinal, given, Value(text, size, preview))
-        for node, idx, ordinal, given, text, size, preview in rows
-    ]
+        query = query.where(tuple_(*order) > tuple_(*place))
+    # The page is cut first: a window over it all would read the whole run.
+    line = query.order_by(*order).subquery().c
+    key = [line.node, line.idx, line.ordinal]
+    order = [line.final_at, *key] if merged else key
+    rows = session.execute(select(*key, line.name, *_within(budget, line.value, *order)).order_by(*order))
+    return [OutputLine(node, idx, ordinal, given, Value(*value)) for node, idx, ordinal, given, *value in rows]
+
+
+def _turns(run_id: UUID, nodes: Sequence[int]) -> CTE:
+    """The executions of `nodes`, and since when neither it nor one before it was open: infinity while one is."""
+    ended = func.coalesce(NodeExecution.ended_at, cast("infinity", DateTime(timezone=True)))
+    final_at = func.max(ended).over(partition_by=NodeExecution.node, order_by=NodeExecution.idx)
+    return (
+        select(NodeExecution.node, NodeExecution.idx, final_at.label("final_at"))
+        .where(NodeExecution.run_id == run_id, NodeExecution.node.in_(nodes))
+        .cte("turns")
+    )
 
 
 def _names(named: type[Output]) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from agentflow.blocks.base import BlockInput, BlockOutput, Context
 from agentflow.engine.codec import loads
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.model import AGENT_BLOCK
-from agentflow.services import child_runs, graphs, steering
+from agentflow.services import child_runs, graphs, runs, steering
 from agentflow.services.transaction import transaction
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
@@ -77,7 +77,9 @@ class Trees:
             self._failing[item] -= 1
             raise RuntimeError("not yet")
 
-    def start(self, count: int, direct: list[bool], failing: dict[Any, int], retried: int) -> UUID:
+    def start(
+        self, count: int, direct: list[bool], failing: dict[Any, int], retried: int, names: str = "out{}"
+    ) -> UUID:
         """A run of a graph whose child gives `count` values to each of its outputs, straight or by a step between."""
         self._failing = dict(failing)
         again = {"retry": {"max_failures": retried, "base": 0, "jitter": False, "on": ["block"]}}
@@ -88,7 +90,8 @@ class Trees:
         links = [("each", "step")]
         for number, straight in enumerate(direct):
             name = f"out{number}"
-            nodes.append({"id": name, "block_id": self._out, "input_default": {"name": name}, "settings": again})
+            given = {"name": names.format(number)}
+            nodes.append({"id": name, "block_id": self._out, "input_default": given, "settings": again})
             links.append(("each" if straight else "step", name))
         document = {
             "name": "child",
@@ -131,6 +134,19 @@ class Trees:
         for _, value, name in self.rows(_OWN, run=self.child(run_id)):
             lists.setdefault(loads(name), []).append(loads(value))
         return lists
+
+    def shown(self, run_id: UUID, page: int, name: str | None = None) -> dict[str, list[Any]]:
+        """What the pages of the child's outputs show, by name."""
+        lists: dict[str, list[Any]] = {}
+        after = None
+        while True:
+            with transaction() as session:
+                found = runs.outputs(session, self.owner, self.child(run_id), name, after, page)
+            for item in found.items:
+                lists.setdefault(item.name, []).append(item.value)
+            after = found.next_cursor
+            if after is None:
+                return lists
 
     def status(self, run_id: UUID) -> str:
         return str(self.rows("SELECT status FROM runs WHERE id = :run", run=run_id)[0])
@@ -230,6 +246,40 @@ def test_what_failed_in_a_child_and_is_retried_by_hand_reaches_its_parent_late_b
         falls = sum(later < earlier for earlier, later in pairwise(values))
         # With each retry comes what had failed at the output node itself, and then what reaches it only now.
         assert falls <= 2 * retries, "what came with one retry came in order"
+
+
+@_REAL
+@given(
+    count=st.integers(1, 20),
+    direct=st.lists(st.booleans(), min_size=2, max_size=3),
+    names=st.sampled_from(["one", "out{}"]),
+    page=st.integers(1, 7),
+    late=st.sampled_from([0.0, 0.5, 0.95]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_run_shows_its_outputs_in_the_order_in_which_its_parent_gets_them(
+    trees: Trees,
+    pages_of: Callable[[int, int], None],
+    count: int,
+    direct: list[bool],
+    names: str,
+    page: int,
+    late: float,
+    seed: int,
+) -> None:
+    """Output nodes of one name: their values are one list, wherever it is read."""
+    pages_of(page, 1000)
+    run_id = trees.start(count, direct, {}, retried=0, names=names)
+    trees.drive(run_id, random.Random(seed), late)
+    given = trees.given(run_id)
+    assert {name: len(values) for name, values in given.items()} == (
+        {"one": count * len(direct)} if names == "one" else {f"out{number}": count for number in range(len(direct))}
+    )
+    assert trees.shown(run_id, page) == given
+    for name, values in given.items():
+        assert trees.shown(run_id, page, name) == {name: values}
+    with transaction() as session:
+        assert runs.get(session, trees.owner, trees.child(run_id)).outputs == given
 
 
 def test_thousands_of_values_reach_a_parent_that_comes_late_page_by_page(trees: Trees) -> None:
