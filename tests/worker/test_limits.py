@@ -314,6 +314,24 @@ def test_a_run_that_waits_makes_room_and_a_lost_admission_is_made_up_for(
     assert statuses(third) == {"0/1": "COMPLETED"}
 
 
+def test_a_paused_run_makes_room(
+    probe: Probe, chain: Chain, statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "max_active_runs", 1)
+    first, second, third = (chain(probe(passes)) for _ in range(3))
+    (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=first)
+    steering.pause(owner, first)
+    Recovery(process()).run_pass()
+    execute(second, 0, 1)
+    assert statuses(second) == {"0/1": "COMPLETED"}
+    steering.resume(owner, first)
+    execute(first, 0, 1)
+    assert statuses(first) == {"0/1": "COMPLETED"}, "it goes on at once, and counts again"
+    assert finalise(second)
+    execute(third, 0, 1)
+    assert statuses(third) == {"0/1": "QUEUED"}
+
+
 def test_cached_outputs_stand_in_for_the_block(probe: Probe, chain: Chain, outputs: Outputs, rows: Rows) -> None:
     ran: list[Any] = []
 

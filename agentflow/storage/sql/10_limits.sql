@@ -211,12 +211,13 @@ BEGIN
     DELETE FROM rate_places p WHERE p.run_id = p_run;
 END $$;
 
--- An owner's runs beyond so many active ones wait: those that wait for the outside are not counted, nor are child runs.
+-- An owner's runs beyond so many active ones wait: those that wait for the outside are not counted, nor are paused ones (who
+-- pauses what is at work wants something else to run) and child runs.
 -- Every owner has places of their own, so nobody waits behind somebody else's runs.
 CREATE OR REPLACE FUNCTION agentflow_has_place(p_owner uuid, p_most int) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT count(*) < p_most FROM (
         SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NOT NULL
-        AND r.parent_run_id IS NULL AND r.status <> 'WAITING' LIMIT p_most) active
+        AND r.parent_run_id IS NULL AND r.status <> 'WAITING' AND r.paused_at IS NULL LIMIT p_most) active
 $$;
 
 -- Who looks whether there is a place, and takes it, holds this until the end of its transaction. (After gates.)
