@@ -156,12 +156,15 @@ def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
     for parameter, pin in parameters.items():
         schema = declared.get(pin)
         properties[parameter] = dict(schema or {})
+        if parameter != pin:
+            properties[parameter].setdefault("description", pin)
         if schema is None or "default" not in schema:
             required.append(parameter)
+    name = _unique(_simplified(node.title).strip("_") or "tool", taken)
     return Tool(
         node_id=node.id,
-        name=_unique(_simplified(node.title).strip("_") or "tool", taken),
-        description=_description(node, spec.description if spec else ""),
+        name=name,
+        description=_description(node, name, spec.description if spec else ""),
         parameters={"type": "object", "properties": properties, "required": required},
         pins=parameters,
     )
@@ -185,9 +188,13 @@ def _declared_pins(node: PlanNode) -> Mapping[str, Mapping[str, Any]]:
     return {} if spec is None else {name: pin.schema for name, pin in spec.inputs.items()}
 
 
-def _description(node: PlanNode, of_the_block: str) -> str:
+def _description(node: PlanNode, name: str, of_the_block: str) -> str:
+    """What a model is told of the tool; its title too, where the name could not say it: `tool_2` is all of «Поиск»."""
     own = node.input_default.get("description")
-    return own if isinstance(own, str) and own.strip() else of_the_block or node.title
+    told = own if isinstance(own, str) and own.strip() else of_the_block
+    if not told or name.startswith(node.title.replace(" ", "_")):
+        return told or node.title
+    return f"{node.title}: {told}"
 
 
 def _simplified(text: str) -> str:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,31 @@ def plan_of(*tools_of_boss: tuple[str, list[str]]) -> Plan:
             {"source_id": "boss", "source_name": "tools", "sink_id": f"t{number}", "sink_name": pin} for pin in pins
         ]
     return compile_plan(Graph.model_validate({"name": "g", "nodes": nodes, "links": links}), catalogue)
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "begins_with_it"),
+    [
+        ("find it", "find_it", False),
+        ("Поиск", "tool", True),
+        ("клиент 2", "2", True),
+        ("find it " * 10, ("find_it_" * 10)[:64], True),
+    ],
+)
+def test_a_title_that_the_name_cannot_say_is_told_with_the_description(
+    title: str, name: str, begins_with_it: bool
+) -> None:
+    [tool] = tools(plan_of((title, ["a"])), 0)
+    assert (tool.name, tool.description.startswith(title)) == (name, begins_with_it)
+    assert "Runs another graph" in tool.description
+
+
+def test_a_parameter_that_is_called_otherwise_than_its_pin_says_which_it_is() -> None:
+    [tool] = tools(plan_of(("find", ["имя", "name"])), 0)
+    assert tool.parameters["properties"] == {
+        "_": {"type": "string", "description": "имя"},
+        "name": {"type": "string"},
+    }
 
 
 def test_two_pins_that_simplify_to_one_name_are_two_parameters() -> None:
