@@ -1,7 +1,8 @@
 """Blocks that hold a value, a remark or print one, or turn a value into another type."""
 
+import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -16,6 +17,9 @@ _TYPES: dict[str, Any] = {
     "list": list[Any],
     "dictionary": dict[str, Any],
 }
+
+_FIRST_LEFT_OUT: Final = 2.0**53
+"""From here on there are whole numbers that no float is."""
 
 
 class StoreValue(Block):
@@ -110,6 +114,10 @@ class UniversalTypeConverter(Block):
     vectors = (
         TestVector({"value": "1.5", "type": "number"}, [("value", 1.5)]),
         TestVector({"value": [1, 2], "type": "number"}, [("value", 2.0)]),
+        TestVector({"value": "7615917337495251231", "type": "number"}, [("value", 7615917337495251231)]),
+        TestVector({"value": -7615917337495251231, "type": "number"}, [("value", -7615917337495251231)]),
+        TestVector({"value": "1e300", "type": "number"}, [("value", 1e300)]),
+        TestVector({"value": "Infinity", "type": "number"}, [("value", math.inf)]),
         TestVector({"value": "a few", "type": "number"}, [("value", 0.0)]),
         TestVector({"value": "text", "type": "string"}, [("value", "text")]),
         TestVector({"value": {"a": 1}, "type": "string"}, [("value", '{"a": 1}')]),
@@ -126,4 +134,13 @@ class UniversalTypeConverter(Block):
     )
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
-        yield "value", coerce(inputs.value, _TYPES[inputs.type])
+        value = coerce(inputs.value, _TYPES[inputs.type])
+        yield "value", _to_the_last_digit(inputs.value, value) if inputs.type == "number" else value
+
+
+def _to_the_last_digit(given: Any, number: float) -> float:
+    """`number`, or the whole number that was given where a float would alter it: it is somebody's id."""
+    if not math.isfinite(number) or abs(number) < _FIRST_LEFT_OUT:
+        return number
+    whole: int = coerce(given, int)
+    return number if whole == number else whole
