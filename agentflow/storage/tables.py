@@ -170,7 +170,10 @@ class GraphVersion(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-ACTIVE = "ended_at IS NULL AND admitted_at IS NOT NULL AND parent_run_id IS NULL AND status <> 'WAITING' AND paused_at IS NULL"
+ACTIVE = (
+    "ended_at IS NULL AND admitted_at IS NOT NULL AND parent_run_id IS NULL"
+    " AND status <> 'WAITING' AND paused_at IS NULL"
+)
 """Which runs count against the active runs of their owner."""
 
 
