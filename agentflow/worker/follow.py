@@ -84,10 +84,9 @@ def release(hot: HotConnection, run: RunContext, node: int, idx: int) -> bool:
 def _is_too_large(process: Process, run: RunContext, more: int) -> bool:
     """Whether the tree of runs has more node executions than it may; counted now and then, so it may overshoot."""
     limit = run.node_limit or settings().max_node_executions
-    process.made[run.root_id] += more
-    if process.made[run.root_id] < max(limit // _COUNTED_EVERY, 1):
+    if process.count_made(run.root_id, more) < max(limit // _COUNTED_EVERY, 1):
         return False
-    del process.made[run.root_id]
+    process.all_counted(run.root_id)
     return process.hot.execution_count(run.root_id) > limit
 
 

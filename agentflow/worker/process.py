@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -85,9 +85,9 @@ class Process:
     def __init__(self) -> None:
         self.hot = HotConnection()
         self.lock = threading.RLock()
-        self.made: Counter[UUID] = Counter()  # node executions made ready here since a tree's were counted, by its root
         self._runs: OrderedDict[UUID, RunContext] = OrderedDict()
         self._masked_nodes = 0
+        self._made: OrderedDict[UUID, int] = OrderedDict()
 
     def run(self, run_id: UUID) -> RunContext | None:
         """The context of a run that has not ended; None if there is no such run."""
@@ -109,6 +109,21 @@ class Process:
         if (dropped := self._runs.pop(run_id, None)) is not None:
             self._masked_nodes -= dropped.masked_nodes
 
+    def count_made(self, root_id: UUID, more: int) -> int:
+        """Node executions of a tree that were made ready here since all of it was counted, with `more` now.
+
+        Those of as many trees are kept as of runs, the ones that were added to last: a tree's end is not heard of here.
+        """
+        made = self._made[root_id] = self._made.get(root_id, 0) + more
+        self._made.move_to_end(root_id)
+        if len(self._made) > RUNS_KEPT:
+            self._made.popitem(last=False)
+        return made
+
+    def all_counted(self, root_id: UUID) -> None:
+        """All node executions of the tree have been counted."""
+        self._made.pop(root_id, None)
+
     def _loaded(self, context: RunContext, plan: Plan) -> None:
         """A plan was read: it weighs something, and a child run has node executions from its start."""
         if self._runs.get(context.run_id) is context:
@@ -117,9 +132,7 @@ class Process:
         else:
             context.masked_nodes = 0
         if context.parent_run_id is not None:
-            self.made[context.root_id] += len(plan.starting())
-            while len(self.made) > RUNS_KEPT:
-                del self.made[next(iter(self.made))]
+            self.count_made(context.root_id, len(plan.starting()))
 
     def _let_go(self) -> None:
         while len(self._runs) > 1 and (len(self._runs) > RUNS_KEPT or self._masked_nodes > MASKED_NODES_KEPT):
