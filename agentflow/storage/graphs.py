@@ -131,8 +131,10 @@ def find_inline(session: Session, owner_id: UUID, digest: str) -> UUID | None:
 
 def find(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False) -> Head | None:
     """The graph's head. `lock`: nobody else adds a version or deletes it until this transaction ends."""
-    query = _heads(owner_id).where(GraphHead.id == graph_id)
-    row = session.execute(query.with_for_update(of=GraphHead) if lock else query).one_or_none()
+    if lock:  # in a statement of its own: one that waits would look for the version that was the latest when it began
+        own = (GraphHead.id == graph_id, GraphHead.owner_id == owner_id)
+        session.execute(select(GraphHead.id).where(*own).with_for_update())
+    row = session.execute(_heads(owner_id).where(GraphHead.id == graph_id)).one_or_none()
     return Head(*row) if row else None
 
 

@@ -1,5 +1,6 @@
 """Graphs over HTTP: a version never changes, and each owner sees their own."""
 
+import threading
 from uuid import uuid4
 
 
@@ -52,6 +53,25 @@ def test_going_back_to_an_older_document_is_a_new_version(api, push, echo):
     graph = push()
     api.put(f"/api/v1/graphs/{graph}", json={**echo, "name": "other"})
     assert api.put(f"/api/v1/graphs/{graph}", json=echo).json["version"] == 3
+
+
+def test_versions_that_come_at_the_same_moment_are_all_stored(app, api, push, echo):
+    graph, count = push(), 6
+    together, replies = threading.Barrier(count), []
+
+    def put(number):
+        client = app.test_client()
+        client.environ_base.update(api.environ_base)
+        together.wait()
+        replies.append(client.put(f"/api/v1/graphs/{graph}", json={**echo, "description": f"number {number}"}))
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reply.status_code for reply in replies] == [201] * count
+    assert sorted(reply.json["version"] for reply in replies) == list(range(2, count + 2))
 
 
 def test_a_deleted_graph_is_gone_and_its_runs_are_not(api, push, work):
