@@ -75,8 +75,10 @@ def _node(node: Any, names: Mapping[str, str], block_id: Callable[[str], str | N
     found = block_id(node["block_id"])
     block = found or node["block_id"]
     given = node.get("input_default")
-    if block == AGENT_BLOCK and isinstance(given, dict) and given.get("graph_id") in names.keys() - {None}:
-        return {**node, "block_id": block, "input_default": {**given, "graph_id": names[given["graph_id"]]}}
+    if block == AGENT_BLOCK and isinstance(given, dict):
+        name = given.get("graph_id")
+        if isinstance(name, str) and name in names:
+            return {**node, "block_id": block, "input_default": {**given, "graph_id": names[name]}}
     return {**node, "block_id": block} if found else node
 
 

@@ -1,13 +1,17 @@
 """What people write by hand: blocks by name, sub-graphs without ids and schemas, misspelt keys; and old exports."""
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from agentflow.graph.model import AGENT_BLOCK
 
 CALLER: dict[str, Any] = {
     "$schema": "/api/v1/schemas/graph",
@@ -164,6 +168,17 @@ JSON = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+@pytest.mark.parametrize("odd", [["shout"], {"shout": 1}, 1, 1.5, True, None, "", "\0", "x" * 300])
+def test_a_sub_graph_that_is_named_by_no_text_is_no_sub_graph(api: FlaskClient, odd: Any) -> None:
+    document: Any = copy.deepcopy(CALLER)
+    document["nodes"][1]["input_default"]["graph_id"] = odd
+    for path in ("graphs", "graphs/validate", "graphs/inputs", "graphs?import=true"):
+        assert api.post(f"/api/v1/{path}", json=document).status_code < 500
+    assert api.post("/api/v1/runs", json={"graph": document}).status_code < 500
+    executed = api.post(f"/api/v1/blocks/{AGENT_BLOCK}/execute", json={"inputs": {"graph_id": odd}, "wait": 0})
+    assert executed.status_code < 500
 
 
 @given(document=st.dictionaries(st.sampled_from(["id", "nodes", "links", "sub_graphs", "subgraphs", "name"]), JSON))
