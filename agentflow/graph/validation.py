@@ -7,8 +7,8 @@ checks what its nodes are given. Every check is linear in nodes and links.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any, Final
 
 from agentflow.errors import Problem
@@ -17,7 +17,7 @@ from agentflow.graph.catalogue import ERROR_FACTS, ERROR_PIN, BlockKind, Catalog
 from agentflow.graph.given_values import check_run_inputs, check_values
 from agentflow.graph.idle_settings import OF_THE_ROOT, WITHOUT_EFFECT, idle_settings
 from agentflow.graph.model import Graph, Link, Node, is_pin_name
-from agentflow.graph.nearly import hint, meant
+from agentflow.graph.nearly import Hints
 from agentflow.graph.pins import base_name, check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import misfits
@@ -80,6 +80,7 @@ class _Check:
     imported: bool
     names: Mapping[str, str]
     block_names: Collection[str]
+    hints: Hints = field(default_factory=Hints)
 
 
 def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
@@ -92,19 +93,19 @@ def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) ->
 
 def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
     wiring = Wiring.of(graph, check.catalogue, check.masks if check.for_run else None)
-    yield from _check_keys(graph)
+    yield from _check_keys(graph, check.hints)
     yield from _check_nodes(graph, wiring, check)
     yield from _check_names(wiring, check.imported)
     yield from _check_shared_pins(wiring)
     for link in graph.links:
-        yield from _check_link(link, wiring)
+        yield from _check_link(link, wiring, check.hints)
     yield from check_values(wiring, for_run=check.for_run, imported=check.imported)
     if check.for_run:
         known = {
             name: [(id, wiring.specs[id]) for id in ids] for name, ids in _named_nodes(wiring, BlockKind.INPUT).items()
         }
         yield from check_run_inputs(known, check.inputs)
-    yield from _check_settings(graph, wiring)
+    yield from _check_settings(graph, wiring, check.hints)
     if not check.for_run:  # a run heeds the names that are pins, and without one, all pins
         yield from check_caches(graph, wiring, imported=check.imported)
     yield from _check_starts(wiring)
@@ -121,21 +122,21 @@ def _check_sub_graphs(graph: Graph, check: _Check) -> Iterator[Problem]:
             yield Problem(f"two different graphs of this document are version {part.version} of graph {part.id}")
 
 
-def _check_keys(graph: Graph) -> Iterator[Problem]:
+def _check_keys(graph: Graph, hints: Hints) -> Iterator[Problem]:
     """Unknown keys are kept and mean nothing: one that is nearly a known one was most likely meant to be it."""
-    for key, known in _misspelt(graph):
+    for key, known in _misspelt(graph, hints):
         yield Problem(f"a graph has no key '{key}', it is ignored; did you mean '{known}'?", severity="warning")
     for node in graph.nodes:
-        for key, known in _misspelt(node):
+        for key, known in _misspelt(node, hints):
             told = f"a node has no key '{key}', it is ignored; did you mean '{known}'?"
             yield Problem(told, node.id, severity="warning")
     for link in graph.links:
-        for key, known in _misspelt(link):
+        for key, known in _misspelt(link, hints):
             told = f"link {link.id}: a link has no key '{key}', it is ignored; did you mean '{known}'?"
             yield Problem(told, severity="warning")
 
 
-def _misspelt(part: Graph | Node | Link) -> Iterator[tuple[str, str]]:
+def _misspelt(part: Graph | Node | Link, hints: Hints) -> Iterator[tuple[str, str]]:
     """Each unknown key that is nearly a known one which holds nothing, and that one.
 
     What was given cannot be told: `links` is filled in from copies in the nodes, and set whenever pins are renamed.
@@ -144,7 +145,7 @@ def _misspelt(part: Graph | Node | Link) -> Iterator[tuple[str, str]]:
     if unknown:
         fields = type(part).model_fields.keys()
         absent = [name for name in fields if name not in part.model_fields_set or not getattr(part, name)]
-        found = ((key, meant(key, absent)) for key in unknown)
+        found = ((key, hints.meant(key, absent)) for key in unknown)
         yield from ((key, known) for key, known in found if known is not None)
 
 
@@ -167,7 +168,7 @@ def _no_block(block_id: str, check: _Check) -> str:
     return (
         f"there is no block {name} here ('{block_id}')"
         if name
-        else (f"there is no block '{block_id}'{hint(block_id, check.block_names)}")
+        else (f"there is no block '{block_id}'{check.hints.hint(block_id, check.block_names)}")
     )
 
 
@@ -218,20 +219,20 @@ def _named_nodes(wiring: Wiring, kind: BlockKind) -> dict[str, list[str]]:
     return found
 
 
-def _check_link(link: Link, wiring: Wiring) -> Iterator[Problem]:
+def _check_link(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
     if link.source_id not in wiring.nodes:
         at = (link.sink_id, link.sink_name) if link.sink_id in wiring.nodes else (None, None)
         yield Problem(f"link {link.id}: source node '{link.source_id}' is not in the graph", *at)
     else:
-        yield from _check_source(link, wiring)
+        yield from _check_source(link, wiring, hints)
     if link.sink_id not in wiring.nodes:
         at = (link.source_id, link.source_name) if link.source_id in wiring.nodes else (None, None)
         yield Problem(f"link {link.id}: sink node '{link.sink_id}' is not in the graph", *at)
     else:
-        yield from _check_sink(link, wiring)
+        yield from _check_sink(link, wiring, hints)
 
 
-def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
+def _check_source(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
     spec = wiring.specs.get(link.source_id)
     if spec is None:
         return
@@ -244,7 +245,7 @@ def _check_source(link: Link, wiring: Wiring) -> Iterator[Problem]:
         declared = output_pins(wiring.nodes[link.source_id], spec)
         pin = declared_name(link.source_name, declared)
         if pin not in declared:
-            message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared, pin)})"
+            message = f"link {link.id}: {spec.name} has no output pin '{pin}' ({_listed(declared, pin, hints)})"
             yield Problem(message, link.source_id, link.source_name, missing=True)
         elif pin == ERROR_PIN:
             yield from _check_error_selector(link)
@@ -258,7 +259,7 @@ def _check_error_selector(link: Link) -> Iterator[Problem]:
         yield Problem(told, link.source_id, link.source_name, "warning")
 
 
-def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
+def _check_sink(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
     spec = wiring.specs.get(link.sink_id)
     if spec is None:
         return
@@ -269,7 +270,7 @@ def _check_sink(link: Link, wiring: Wiring) -> Iterator[Problem]:
         declared = input_pins(wiring.nodes[link.sink_id], spec)
         pin = declared_name(link.sink_name, declared)
         if pin not in declared:
-            message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared, pin)})"
+            message = f"link {link.id}: {spec.name} has no input pin '{pin}' ({_listed(declared, pin, hints)})"
             yield Problem(message, link.sink_id, link.sink_name, missing=True)
         try:
             if link.sink_name not in declared:
@@ -283,17 +284,17 @@ def _check_length(link: Link, node_id: str, pin: str) -> Iterator[Problem]:
         yield Problem(f"link {link.id}: the name of a pin is at most {MAX_PIN} bytes long", node_id, pin)
 
 
-def _listed(pins: Mapping[str, Any], wanted: str) -> str:
-    return f"it has: {', '.join(list(pins)[:20])}{hint(wanted, pins)}" if pins else "it has none"
+def _listed(pins: Mapping[str, Any], wanted: str, hints: Hints) -> str:
+    return f"it has: {', '.join(islice(pins, 20))}{hints.hint(wanted, pins)}" if pins else "it has none"
 
 
-def _check_settings(graph: Graph, wiring: Wiring) -> Iterator[Problem]:
-    yield from _check_settings_of(graph.settings, None)
+def _check_settings(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
+    yield from _check_settings_of(graph.settings, None, hints)
     out: dict[str, set[str]] = defaultdict(set)
     for link in wiring.links:
         out[link.source_id].add(base_name(link.source_name))
     for id, node in wiring.nodes.items():
-        yield from _check_settings_of(node.settings, id)
+        yield from _check_settings_of(node.settings, id, hints)
         if (spec := wiring.specs.get(id)) is not None and node.settings.model_fields_set:
             for told in idle_settings(spec, node.settings, graph.settings, out[id]):
                 yield Problem(told, id, severity="warning")
@@ -309,9 +310,9 @@ def _check_settings_of_the_root(part: Graph) -> Iterator[Problem]:
             yield Problem(told, severity="warning")
 
 
-def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None) -> Iterator[Problem]:
+def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None, hints: Hints) -> Iterator[Problem]:
     for key in unknown_settings(settings):
-        told = f"there is no setting '{key}'{hint(key, type(settings).model_fields)}"
+        told = f"there is no setting '{key}'{hints.hint(key, type(settings).model_fields)}"
         yield Problem(told, node_id, severity="warning")
     for key in WITHOUT_EFFECT:
         if (
