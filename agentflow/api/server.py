@@ -1,10 +1,11 @@
 """Serves the API: waitress's event loop and threads, in the worker processes that gunicorn looks after.
 
 One loop reads all requests, whole, before a thread sees any: a client that sends slowly, or not at all, costs a
-connection and never a thread. Replies are sent by the loop as well. What a client may take its time for has a deadline:
-the headers of a request, its body, and taking in the reply. Where the connections become few, those that have nothing
-to say go first. What is refused before the application sees it (too large, malformed, too late) is answered with a
-problem document; then the connection is closed, and not drained.
+connection and never a thread. Replies are sent by the loop as well; the next request of a connection is read when the
+reply to the one before it was taken in. What a client may take its time for has a deadline: the headers of a request,
+its body, and taking in the reply. Where the connections become few, those that have nothing to say go first. What is
+refused before the application sees it (too large, malformed, too late) is answered with a problem document; then the
+connection is closed, and not drained.
 
 Waiting (event streams, calls that wait for a block) holds threads of its own, beside those that serve: see `places.py`.
 """
@@ -104,28 +105,64 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     request: _Parser | None
     requests: list[_Parser]
     connected: bool
+    sent_continue: bool
 
     parser_class = _Parser
     error_task_class = _Refusal
     asked = False  # whether a request came whole
     refused = False
     half_closed: float | None = None  # since when this side is closed
+    _ahead = b""  # what came behind the request that is being answered
 
     def __init__(self, server: "_Server", *args: Any, **more: Any) -> None:
         super().__init__(server, *args, **more)
         self.began = time.monotonic()  # when the request that is being read began to come, or the connection
 
     def received(self, data: bytes) -> bool:
-        if self.half_closed is not None:
-            return False
-        before = self.request
-        if before is None:
+        """Take what came, up to the end of one request: what is behind it waits until that is answered and taken in.
+
+        Else the requests that a client sends without reading the replies would take the threads, and the time of the
+        loop, from everybody.
+        """
+        self._ahead = b""
+        with self.requests_lock:
+            if not data or self.half_closed is not None or self.will_close or self.close_when_flushed:
+                return False
+            while data and not self.requests:
+                data = data[self._parse(data) :]
+            self._ahead = data
+        return True
+
+    def _parse(self, data: bytes) -> int:
+        """Read on in the request that is coming; returns how many bytes belong to it."""
+        if self.request is None:
             self.began = time.monotonic()
-        read = super().received(data)
-        if self.request is not before:
-            self.began = time.monotonic()
-        self.asked = self.asked or bool(self.requests)
-        return bool(read)
+            self.request = self.parser_class(self.adj)
+        request, read = self.request, int(self.request.received(data))
+        if request.expect_continue and request.headers_finished and not self.sent_continue:
+            self.send_continue()
+        if request.completed:
+            self.request, self.sent_continue, self.began = None, False, time.monotonic()
+            if not request.empty:
+                self.asked = True
+                self.requests.append(request)
+                self.server.add_task(self)
+        return read
+
+    def readable(self) -> bool:
+        return bool(super().readable() and not self._ahead)
+
+    def writable(self) -> bool:
+        return bool(super().writable() or self._goes_on())
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        if self._goes_on():
+            self.received(self._ahead)
+
+    def _goes_on(self) -> bool:
+        """Whether it is the turn of what came ahead."""
+        return bool(self._ahead) and not self.requests and not self.total_outbufs_len
 
     def mind_the_time(self, hurried: bool) -> None:
         """Do what is due: refuse what comes too slowly, close what is idle, give up who does not take in a reply."""

@@ -1,6 +1,7 @@
 """Who sends slowly, does not read, or waits costs a connection: others are served meanwhile."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -68,6 +69,36 @@ def test_clients_that_do_not_read_stop_nobody(serve, key, submit):  # noqa: F811
         for _ in range(10):
             headers = {"Authorization": f"Bearer {key}"}
             assert httpx.get(f"{url}/api/v1/runs", headers=headers, timeout=10).status_code == 200
+
+
+def test_clients_that_ask_on_and_on_and_do_not_read_stop_nobody(serve, key, submit):  # noqa: F811
+    _, url = serve(AGENTFLOW_WEB_THREADS="2")
+    run = submit(inputs={"word": "x" * 3_000_000})
+    ask = f"GET /api/v1/runs/{run} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(closing(connect(url))).sendall(ask * 40)
+        for _ in range(10):
+            headers = {"Authorization": f"Bearer {key}"}
+            assert httpx.get(f"{url}/api/v1/runs", headers=headers, timeout=10).status_code == 200
+
+
+def test_requests_that_come_together_are_answered_one_after_another(serve, key):  # noqa: F811
+    _, url = serve()
+    head = f"POST /api/v1/graphs/validate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n".encode()
+    plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = head + b"Content-Length: 2\r\n\r\n{}"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    promised = head + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{}"
+    missing = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = (plain + whole + missing + b"\r\n" + chunked + promised) * 30
+    with closing(connect(url)) as client:
+        client.sendall(sent[:10_007])  # the rest begins within a request
+        client.sendall(sent[10_007:] + last + plain)
+        replies = answer(client)
+    found = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", replies)]
+    assert [status for status in found if status != 100] == [200, 200, 404, 200, 200] * 30 + [200]
 
 
 def test_a_request_that_does_not_come_in_time_is_refused_and_closed(serve):  # noqa: F811
