@@ -41,6 +41,9 @@ MAX_URL: Final = 16 * 1024
 MAX_HEADERS: Final = 64 * 1024
 """Bytes of a request's headers."""
 
+MAX_CHUNK_LINES: Final = 8 * 1024
+"""Bytes of the line that says how long a chunk is, and of the headers behind the last one."""
+
 IDLE_SECONDS: Final = 75
 """A connection is kept for so long after a reply: longer than load balancers do."""
 
@@ -67,11 +70,33 @@ class _Refused(Error):  # type: ignore[misc]  # waitress has no types
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    completed: bool
+    body_rcv: Any
+
+    def received(self, data: bytes) -> int:
+        read = int(super().received(data))
+        if self.chunked and not self.completed and self._unfinished() > MAX_CHUNK_LINES:
+            told = f"what stands between the chunks, or behind them, is longer than {MAX_CHUNK_LINES} bytes"
+            self.error, self.completed = _Refused(431, told), True
+        return read
+
+    def _unfinished(self) -> int:
+        """Bytes of a chunk's line, or of what is behind the last chunk: all is searched again when more comes."""
+        return max(len(self.body_rcv.control_line), len(self.body_rcv.trailer))
+
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
         if len(self.first_line) > MAX_URL:
-            self.error = _Refused(414, f"the address is longer than {MAX_URL} bytes")
-            self.body_rcv = None  # nothing more is read
+            self._refuse(414, f"the address is longer than {MAX_URL} bytes")
+        elif self.chunked and "CONTENT_LENGTH" in self.headers:
+            # A proxy that goes by the other one would take the rest of the body for somebody's next request.
+            self._refuse(400, "a request has a Content-Length or a Transfer-Encoding, not both")
+        elif "," in self.headers.get("HOST", ""):
+            self._refuse(400, "a request has one Host")
+
+    def _refuse(self, code: int, why: str) -> None:
+        self.error = _Refused(code, why)
+        self.body_rcv = None  # nothing more is read
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]

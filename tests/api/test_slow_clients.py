@@ -174,6 +174,8 @@ MALFORMED = [
     (413, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"fffffff\r\n" + b"x" * 2000),
     (414, b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     (431, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"),
+    (400, HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+    (400, HEAD + b"Host: y\r\n\r\n"),
     (501, HEAD + b"Transfer-Encoding: gzip\r\n\r\n"),
 ]
 
@@ -187,6 +189,14 @@ def test_what_the_server_refuses_is_a_problem_document_and_the_end(serve):  # no
         assert (got, told["status"]) == (status, status), sent[:200]
         assert told["type"].startswith("urn:agentflow:problem:")
         assert len(told["detail"]) < 500
+
+
+def test_what_stands_between_chunks_is_not_kept_without_end(serve):  # noqa: F811
+    _, url = serve()
+    for endless in (b"2;" + b"x" * 20_000, b"0\r\n" + b"X: y\r\n" * 4000):
+        with closing(connect(url)) as connection:
+            connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + endless)
+            assert split(answer(connection))[0] == 431
 
 
 def test_a_chunked_body_over_the_limit_is_refused_while_it_is_sent(serve, key):  # noqa: F811
