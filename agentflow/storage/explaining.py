@@ -75,13 +75,14 @@ def places(session: Session, run_id: UUID, node: int, limit: int) -> Sequence[Pl
 def ahead(session: Session, run_id: UUID, node: int) -> int:
     """How many node executions wait for the same slots before the first of a node."""
     own = (
-        select(LimitQueue.owner_id, LimitQueue.key, func.min(LimitQueue.id).label("id"))
+        select(LimitQueue.owner_id, LimitQueue.key, LimitQueue.priority, func.min(LimitQueue.id).label("id"))
         .where(LimitQueue.run_id == run_id, LimitQueue.node == node)
-        .group_by(LimitQueue.owner_id, LimitQueue.key)
+        .group_by(LimitQueue.owner_id, LimitQueue.key, LimitQueue.priority)
         .subquery()
     )
     q = LimitQueue
-    same = (q.owner_id == own.c.owner_id) & (q.key == own.c.key) & (q.id < own.c.id)
+    sooner = (q.priority > own.c.priority) | ((q.priority == own.c.priority) & (q.id < own.c.id))
+    same = (q.owner_id == own.c.owner_id) & (q.key == own.c.key) & sooner
     return session.scalar(select(func.count()).select_from(q).join(own, same)) or 0
 
 

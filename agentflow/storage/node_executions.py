@@ -46,8 +46,8 @@ _STATEMENTS = {
         "AND (e.due_at IS NULL OR e.due_at <= agentflow_now()) AND (e.hold IS NULL OR e.hold = 'rate')",
     ),
     "claim_limited": (
-        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8, boolean",
-        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8, boolean, int",
+        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     ),
     "settle": (
         _SETTLE_TYPES,
@@ -244,6 +244,7 @@ class Limits(NamedTuple):
     """The limits that a claim is under; a key None: not under that.
 
     `spans_waits`: it keeps its slot while it waits, and going on after a wait takes no place in the rate.
+    `priority`: of those that wait for a slot, the most urgent (9) gets the next.
     """
 
     owner_id: UUID
@@ -252,6 +253,7 @@ class Limits(NamedTuple):
     rate_key: str | None
     per_second: float | None
     spans_waits: bool
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)

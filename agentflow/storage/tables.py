@@ -511,11 +511,15 @@ class LimitQueue(Table):
     """A node execution that waits for a slot; whoever frees one hands it on."""
 
     __tablename__ = "limit_queue"
-    __table_args__ = (UniqueConstraint("run_id", "node", "idx", name="limit_queue_execution_key"),)
+    __table_args__ = (
+        UniqueConstraint("run_id", "node", "idx", name="limit_queue_execution_key"),
+        Index("limit_queue_next_idx", "owner_id", "key", text("priority DESC"), "id"),
+    )
 
     owner_id: Mapped[UUID] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")
     run_id: Mapped[UUID]
     node: Mapped[int]
     idx: Mapped[int]

@@ -104,7 +104,7 @@ def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt |
     # What costs nothing takes no slot and no place in a rate; who is under no limit need not look twice.
     kept = caching.look_ahead(state, run, node, idx, pins) if limits else None
     if kept is not None:
-        limits = Limits(run.owner_id, None, None, None, None, False)
+        limits = Limits(run.owner_id, None, None, None, None, False, run.priority)
     with state.lock:
         claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, limits)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
@@ -131,6 +131,7 @@ def _limits(run: RunContext, node: PlanNode) -> Limits | None:
         f"rate:{rate.key}" if rate else None,
         rate.per_second if rate else None,
         node.kind is BlockKind.AGENT,
+        run.priority if node.settings.priority is None else node.settings.priority,
     )
 
 

@@ -326,7 +326,7 @@ def test_two_messages_for_one_node_execution_take_one_slot_and_one_place(
 
     run_id = submit({"name": "g", "nodes": [{"id": "n", "block_id": probe(run)}], "links": []})
     [owner] = rows("SELECT owner_id FROM runs")
-    limits = Limits(owner, "slot:k" if slots else None, slots, "rate:k" if rate else None, rate, False)
+    limits = Limits(owner, "slot:k" if slots else None, slots, "rate:k" if rate else None, rate, False, 5)
     verdicts: list[str] = []
 
     def take() -> None:

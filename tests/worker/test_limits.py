@@ -104,6 +104,20 @@ def test_a_limit_is_one_for_all_runs_of_its_owner(fan: Callable[..., UUID], rows
     assert held(rows, other) == []
 
 
+def test_of_those_that_wait_for_a_slot_the_most_urgent_gets_it(fan: Callable[..., UUID], rows: Rows) -> None:
+    own = {"concurrency": {"key": "api", "limit": 1}}
+    calm, urgent, usual = fan(2, own=own | {"priority": 1}), fan(1, own=own | {"priority": 9}), fan(1, own=own)
+    for run_id in (calm, urgent, usual):
+        execute(run_id, 0, 1)
+    attempt = begin(calm, 1)
+    assert [begin(calm, 2), begin(usual, 1), begin(urgent, 1)] == [None] * 3
+    for run_id, idx in ((urgent, 1), (usual, 1), (calm, 2)):
+        end(attempt)
+        assert held(rows, run_id) == []
+        attempt = begin(run_id, idx)
+    end(attempt)
+
+
 def test_a_paused_run_keeps_no_slot_from_the_others(fan: Callable[..., UUID], rows: Rows) -> None:
     one_slot = {"concurrency": {"key": "api", "limit": 1}}
     paused, other = fan(2, own=one_slot), fan(1, own=one_slot)

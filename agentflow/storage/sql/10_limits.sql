@@ -2,7 +2,7 @@
 --
 -- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later,
 --                           and its place in the window is another's: q_*
--- agentflow_free_slot       a slot is given back, and handed on to the one that has waited for it longest
+-- agentflow_free_slot       a slot is given back, and handed on to the most urgent that waits for it, the one that has waited longest
 -- agentflow_reap_slots      slots of node executions that do not run any more
 -- agentflow_leave_rates     the places in rates that a run does not need any more go to those behind it
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
@@ -20,6 +20,7 @@
 CREATE OR REPLACE FUNCTION agentflow_claim_limited(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
     p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean,
+    p_priority int DEFAULT 5,  -- the default is for workers of the version before
     OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
     OUT resumed_from int, OUT wait text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -56,8 +57,8 @@ BEGIN
                 UPDATE node_executions e SET hold = 'limit', check_at = 'infinity'
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 IF FOUND THEN
-                    INSERT INTO limit_queue (owner_id, key, run_id, node, idx)
-                    VALUES (p_owner, p_slot_key, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
+                    INSERT INTO limit_queue (owner_id, key, priority, run_id, node, idx)
+                    VALUES (p_owner, p_slot_key, p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
@@ -115,7 +116,7 @@ BEGIN
     END IF;
 END $$;
 
--- The next in the queue that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over, and
+-- The most urgent in the queue, and of these the first, that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over, and
 -- so are those whose run is paused: they queue again when it goes on.
 CREATE OR REPLACE FUNCTION agentflow_hand_on(
     p_owner uuid, p_key text, OUT run_id uuid, OUT node int, OUT idx int
@@ -129,7 +130,8 @@ BEGIN
     PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_key FOR UPDATE;
     LOOP
         DELETE FROM limit_queue q WHERE q.owner_id = p_owner AND q.key = p_key AND q.id = (
-            SELECT n.id FROM limit_queue n WHERE n.owner_id = p_owner AND n.key = p_key ORDER BY n.id LIMIT 1)
+            SELECT n.id FROM limit_queue n WHERE n.owner_id = p_owner AND n.key = p_key
+            ORDER BY n.priority DESC, n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
         UPDATE node_executions e SET hold = CASE WHEN r.paused_at IS NOT NULL THEN 'paused' END, queued_at = v_now, rings = 0,
