@@ -19,6 +19,9 @@ from agentflow.embedded.roster import Roster
 from agentflow.embedded.valkey import Valkey
 from agentflow.settings import STACK_FILE
 
+URL_FILE = "api_url"
+"""The file in the data directory that holds the API's address while it is up, for scripts."""
+
 
 class Stack:
     """PostgreSQL and Valkey over one data directory; a context manager that starts and stops them.
@@ -84,7 +87,7 @@ class Stack:
         """
         self._lock.acquire()
         try:
-            (self.data_dir / STACK_FILE).unlink(missing_ok=True)
+            self._withdraw()
             self.orphans = self.roster.end_orphans()
             if self.postgres:
                 self.postgres.start()
@@ -98,12 +101,19 @@ class Stack:
         """Tell other processes of this machine (`Settings.stack`) where everything is."""
         content = {"database_url": self.database_url, "broker_url": self.broker_url, **addresses}
         write_private(self.data_dir / STACK_FILE, json.dumps(content, indent=1))
+        if url := addresses.get("url"):
+            write_private(self.data_dir / URL_FILE, f"{url}\n")
+
+    def _withdraw(self) -> None:
+        """Take back what `publish` told: who has a port next must not be taken for us."""
+        for name in (STACK_FILE, URL_FILE):
+            (self.data_dir / name).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Stop the servers, Valkey first, and give the data directory free. Doing so twice is fine."""
         if not self._lock.held:  # the addresses that lie there are somebody else's
             return
-        (self.data_dir / STACK_FILE).unlink(missing_ok=True)
+        self._withdraw()
         try:
             if self.valkey:
                 self.valkey.stop()

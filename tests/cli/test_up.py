@@ -82,7 +82,9 @@ def test_it_starts_everything_tells_where_and_stops_it_in_order(start, eventuall
     key_file = up.data_dir / "api_key"
     assert f"new, in {key_file}" in up.told
     assert key_file.read_text().strip() not in up.told
-    for name in ("api_key", "flower_password", "stack.json", "secrets.json"):
+    url = (up.data_dir / "api_url").read_text().strip()
+    assert f"{url}/api/v1" in up.told
+    for name in ("api_key", "api_url", "flower_password", "stack.json", "secrets.json"):
         assert stat.S_IMODE((up.data_dir / name).stat().st_mode) == 0o600, name
 
     up.process.send_signal(signal.SIGINT)
@@ -91,6 +93,7 @@ def test_it_starts_everything_tells_where_and_stops_it_in_order(start, eventuall
     assert up.told.endswith("Stopped.\n")
     assert not any(map(is_alive, filter(None, children.values())))
     assert not (up.data_dir / "stack.json").exists()
+    assert not (up.data_dir / "api_url").exists()  # who has that port next is sent no key
     assert occupancy(up.data_dir) is Occupancy.FREE
 
 
