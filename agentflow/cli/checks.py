@@ -28,7 +28,7 @@ from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
 from agentflow.extras import install_command
 from agentflow.proof import answers, is_own
-from agentflow.settings import Settings
+from agentflow.settings import Settings, unknown_variables
 from agentflow.storage.migrate import check as check_schema
 
 _TIMEOUT = 3.0  # seconds, for each thing that is asked over a network
@@ -58,7 +58,7 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after the other; each is given out as it is found."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _queues, _api,
+        _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _queues, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -68,6 +68,13 @@ def _versions(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "versions", "ok", f"AgentFlow {__version__}, Python {platform.python_version()}, {platform.platform()}"
     )
+
+
+def _variables(settings: Settings) -> Iterator[Finding]:
+    """Environment variables that nothing reads: most likely misspelt."""
+    for name, meant in unknown_variables().items():
+        remedy = f"did you mean {meant}?" if meant else "take it away: README.md lists the settings"
+        yield Finding("settings", "warn", f"{name} is no setting, and has no effect", remedy)
 
 
 def _credentials(settings: Settings) -> Iterator[Finding]:

@@ -62,6 +62,21 @@ def test_a_queue_in_which_work_waits_for_a_worker_is_named(configured, database_
     assert found["queues"]["remedy"] == "start one: agentflow worker -Q gpu"
 
 
+def test_a_variable_that_is_no_setting_is_told_with_the_one_that_is_meant(
+    configured, database_url, broker_url, monkeypatch
+):
+    configured(database_url, broker_url)
+    monkeypatch.delenv("AGENTFLOW_TEST_WORKERS", raising=False)
+    assert "settings" not in _examine()[1]
+    monkeypatch.setenv("AGENTFLOW_NODE_TIMOUT", "5")
+
+    _, found, well = _examine()
+
+    assert well
+    assert found["settings"]["message"] == "AGENTFLOW_NODE_TIMOUT is no setting, and has no effect"
+    assert found["settings"]["remedy"] == "did you mean AGENTFLOW_NODE_TIMEOUT?"
+
+
 def test_no_password_is_told(configured, database_url, broker_url):
     configured(database_url, broker_url)
 
