@@ -8,6 +8,7 @@ until the first look-up. This module must not run a block.
 import importlib
 import inspect
 import logging
+import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -171,7 +172,7 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
         except (Exception, SystemExit) as error:  # it runs another author's module: anything may come out
             raise EngineError(
                 f"the blocks of entry point {point.name!r} ({point.value}) cannot be loaded: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{_place(error)}"
             ) from error
         if isinstance(found, ModuleType):
             yield from _blocks_of(found)
@@ -179,6 +180,14 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
             yield found
         else:
             raise EngineError(f"the entry point {point.name!r} ({point.value}) names neither a block nor a module")
+
+
+def _place(error: BaseException) -> str:
+    """Where an import failed: the last line that is not the import system's own. A SyntaxError says it itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    known = isinstance(error, SyntaxError) or not places
+    return "" if known else f" ({places[-1].filename}, line {places[-1].lineno})"
 
 
 @cache

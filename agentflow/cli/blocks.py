@@ -38,7 +38,7 @@ blocks.add_command(test)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one block a line.")
 def list_blocks(remote: bool, category: str | None, search: str | None, ids: bool | None, as_json: bool) -> None:
     """List all blocks, by name; those too that are known and not here."""
-    from agentflow.cli.blocks_local import BlockLine, left_out, line_of_info, lines  # imports all blocks
+    from agentflow.cli.blocks_local import BlockLine, line_of_info, lines, tell_left_out  # imports all blocks
 
     found: list[BlockInfo] | list[BlockLine]
     if remote:
@@ -48,8 +48,7 @@ def list_blocks(remote: bool, category: str | None, search: str | None, ids: boo
     else:
         found = list(lines())
         known = {id(one): one for one in found}
-        for words in left_out():
-            complain(words)
+        tell_left_out()
     wanted = (category or "").upper()
     asked = (search or "").casefold().split()
     shown = [
@@ -100,5 +99,9 @@ def show(block: str, remote: bool, as_json: bool) -> None:
 
 
 def _unknown(block: str, option: str = "") -> None:
+    from agentflow.cli.blocks_local import tell_left_out
+
+    if not option:
+        tell_left_out()
     complain(f"there is no block {block!r}: see `agentflow blocks list{option}`")
     sys.exit(Exit.REFUSED)

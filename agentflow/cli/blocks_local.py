@@ -12,6 +12,7 @@ from agentflow.blocks.code_execution import ExecuteCode
 from agentflow.blocks.feeds import ReadRSSFeed
 from agentflow.blocks.known import NAMES
 from agentflow.blocks.language_models import ModelBlock
+from agentflow.cli.connect import complain
 from agentflow.extras import install_command
 from agentflow.schemas.blocks import BlockInfo
 from agentflow.settings import settings
@@ -55,12 +56,10 @@ def lines() -> Iterator[BlockLine]:
     yield from sorted(found, key=lambda line: line.name)
 
 
-def left_out() -> list[str]:
-    """What to tell a person of the packages whose blocks are not here."""
-    return [
-        f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}"
-        for one in registry.left_out()
-    ]
+def tell_left_out() -> None:
+    """Say on standard error which packages' blocks are not here, and why."""
+    for one in registry.left_out():
+        complain(f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}")
 
 
 def line_of_info(info: BlockInfo) -> BlockLine:

@@ -46,7 +46,7 @@ class Result:
     traceback: str = ""
 
 
-@click.command()
+@click.command(short_help="Run the examples of blocks, and say which failed.")
 @click.argument("wanted", metavar="[MODULE|FILE|NAME|ID]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one example a line.")
 def test(wanted: tuple[str, ...], as_json: bool) -> None:
@@ -116,9 +116,11 @@ def _trace(error: BaseException) -> str:
 def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
     """The blocks that are named, each once; all of them where none is."""
     from agentflow.blocks import registry
+    from agentflow.cli.blocks_local import tell_left_out
 
     names = list(dict.fromkeys(wanted))
     if not names:
+        tell_left_out()
         return registry.every()
     found: dict[type[Block], None] = {}
     for name in names:
@@ -128,7 +130,7 @@ def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
 
 def _named(name: str) -> list["type[Block]"]:
     """The block of that name or id, or those defined in the module or file. Ends the command where there are none."""
-    from agentflow.cli.blocks_local import BlockLine, find
+    from agentflow.cli.blocks_local import BlockLine, find, tell_left_out
 
     module = None
     if name.endswith(".py"):
@@ -141,6 +143,7 @@ def _named(name: str) -> list["type[Block]"]:
     elif all(part.isidentifier() for part in name.split(".")):
         module = _imported(name, None)
     if module is None:
+        tell_left_out()
         complain(f"{name!r} is no block's name or id, and no module: see `agentflow blocks list`")
         sys.exit(Exit.REFUSED)
     blocks = _blocks_of(module)

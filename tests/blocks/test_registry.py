@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_an_entry_point_may_name_a_module_whose_own_blocks_are_taken(package: Mo
 def test_a_broken_entry_point_is_named(package: ModuleType, value: str) -> None:
     with pytest.raises(EngineError, match=f"theirs.*{value}"):
         list(load([point(value)]))
+
+
+def test_a_module_that_fails_is_named_with_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "fails_at_import.py").write_text("\n\n1 / 0\n")
+    (tmp_path / "imports_nothing.py").write_text("import fails_at_import\n")
+    for name in ("fails_at_import", "imports_nothing"):
+        with pytest.raises(EngineError) as caught:
+            list(load([point(name)]))
+        place = f"({tmp_path / 'fails_at_import.py'}, line 3)"
+        assert caught.value.message.endswith(f"ZeroDivisionError: division by zero {place}")
 
 
 class Idle(Block):
