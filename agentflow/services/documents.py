@@ -21,6 +21,7 @@ from agentflow.errors import GraphInvalid, Problem, TooLarge
 from agentflow.graph.exchange import modernised, normalised
 from agentflow.graph.former_pins import with_present_pins
 from agentflow.graph.model import Graph
+from agentflow.graph.nearly import meant
 from agentflow.graph.shorthand import with_ids, with_schemas
 from agentflow.graph.validation import validate
 from agentflow.graph.wiring import Masks, with_static_links
@@ -217,7 +218,26 @@ def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message:
     elif len(place) > 1 and place[0] == "links":
         link = _id_at(document, "links", place[1])
         path = f"link {link or f'number {place[1]}'}" + "".join(f".{part}" for part in place[2:])
+    message += _meant(document, place)
     return Problem(f"{path}: {message}" if path else message, node, pin)
+
+
+def _meant(document: Mapping[str, Any], place: tuple[int | str, ...]) -> str:
+    """What the author may have meant where a key is missing, or stands where it means something else; or nothing."""
+    if not place or not isinstance(place[-1], str):
+        return ""
+    if place[0] == "nodes" and place[2:] == ("graph_id",):
+        return "; the graph that a node runs is named in its input_default"
+    holder: Any = document
+    for step in place[:-1]:
+        try:
+            holder = holder[step]
+        except (LookupError, TypeError):
+            return ""
+    if not isinstance(holder, Mapping) or place[-1] in holder:
+        return ""
+    written = meant(place[-1], [key for key in holder if isinstance(key, str)])
+    return f"; is '{written}' meant to be it?" if written else ""
 
 
 def _id_at(document: Mapping[str, Any], key: str, place: int | str) -> str | None:

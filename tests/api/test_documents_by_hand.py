@@ -107,6 +107,29 @@ def test_misspelt_keys_are_warned_about_and_foreign_ones_are_not(api: FlaskClien
         assert any(f"'{key}'" in one and f"'{known}'" in one for one in told), (key, told)
 
 
+@pytest.mark.parametrize(
+    ("place", "old", "new", "told"),
+    [
+        ("links", "source_id", "source", "link number 0.source_id: Field required; is 'source' meant to be it?"),
+        ("nodes", "block_id", "block_ids", "block_id: Field required; is 'block_ids' meant to be it?"),
+    ],
+)
+def test_a_missing_key_is_told_with_the_one_that_may_be_meant(
+    api: FlaskClient, place: str, old: str, new: str, told: str
+) -> None:
+    document = json.loads(json.dumps(CALLER))
+    document[place][0][new] = document[place][0].pop(old)
+    document[place][0].pop("id", None) if place == "links" else None
+    assert told in [one["message"] for one in saved(api, document, 422)["errors"]]
+
+
+def test_a_graph_that_a_node_shall_run_is_named_where_it_belongs(api: FlaskClient) -> None:
+    nodes = [{"id": "sub", "block_id": "AgentExecutor", "graph_id": "child"}]
+    (told,) = saved(api, {"name": "g", "nodes": nodes, "links": []}, 422)["errors"]
+    assert told["node"] == "sub"
+    assert told["message"].endswith("; the graph that a node runs is named in its input_default")
+
+
 def test_links_under_a_misspelt_key_are_not_lost_in_silence(api: FlaskClient) -> None:
     nodes = [{"id": "in", "block_id": "AgentInput", "input_default": {"name": "word"}}]
     (told,) = saved(api, {"name": "g", "nodes": nodes, "link": []})["warnings"]
