@@ -76,6 +76,18 @@ def test_a_graph_in_the_guide_is_valid(document: str) -> None:
     assert validate(graph, catalogue, for_run=True) == []
 
 
+@pytest.mark.parametrize("program", fenced("docs/graphs.md", "python"))
+def test_a_program_in_the_guide_makes_a_graph_that_runs(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(program, "docs/graphs.md", "exec"), {})
+    graph = Graph.model_validate(json.loads(capsys.readouterr().out))
+    assert validate(graph, catalogue, for_run=True) == []
+
+
+def test_the_readme_names_no_port_where_another_may_be_taken() -> None:
+    for sample in (*fenced("README.md", "sh"), *fenced("README.md", "python")):
+        assert "8080" not in sample  # the key would be sent to whoever has that port
+
+
 def test_the_block_in_the_guide_does_what_its_vectors_say() -> None:
     module = ModuleType("numerals")
     exec(fenced("docs/blocks.md", "python")[0], module.__dict__)
