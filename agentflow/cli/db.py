@@ -34,7 +34,7 @@ def check() -> None:
     click.echo("The schema is this version's.")
 
 
-@db.command()
+@db.command(short_help="For developers: do the migrations give the tables?")
 def drift() -> None:
     """For developers: say whether the migrations, run one after the other, give what tables.py says.
 

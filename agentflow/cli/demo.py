@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 
 from agentflow.cli.connect import Exit
 from agentflow.cli.demo_exhibits import Exhibit, exhibits
 from agentflow.cli.demo_site import DemoSite
 from agentflow.cli.demo_watch import Asked, await_workers, watched
 from agentflow.cli.progress import Progress
-from agentflow.cli.tables import brief, echo_json
+from agentflow.cli.tables import brief, console, echo_json, room
 from agentflow.client import Client
 from agentflow.clock import monotonic
 from agentflow.embedded.halt import Halt
@@ -124,13 +123,14 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
     """Push the graph, submit it, follow it to its end, and tell what came out."""
     document = exhibit.document()
     if not as_json:
-        click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n   {exhibit.shows}")
+        shows = click.wrap_text(exhibit.shows, room(), initial_indent="   ", subsequent_indent="   ")
+        click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n{shows}")
     graph = client.graphs.create(document)
     accepted = client.submit(graph.id, exhibit.inputs, labels={"demo": str(number)})
     # Where nothing can be redrawn every node execution is a line: enough for one run.
     live = not as_json and (number == 1 or sys.stdout.isatty())
     if live:
-        with Progress(Console(soft_wrap=True)) as progress:
+        with Progress(console()) as progress:
             for event in client.events(accepted.id):
                 progress.see(event)
     run = client.wait(accepted.id)

@@ -24,7 +24,7 @@ def graphs() -> None:
     """
 
 
-@graphs.command()
+@graphs.command(short_help="Store the graph in FILE, as a new one or the next version.")
 @click.argument("file", type=_FILE)
 @click.option("--id", "graph", help="Make it the next version of this graph.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -71,7 +71,7 @@ def get(graph: str, number: int | None) -> None:
         echo_json(client.graphs.get(find_graph(client, graph), number))
 
 
-@graphs.command()
+@graphs.command(short_help="List what a run of a graph takes.")
 @click.argument("graph", metavar="FILE|GRAPH")
 @click.option("--version", "number", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON Schema of the inputs.")
@@ -96,7 +96,7 @@ def inputs(graph: str, number: int | None, as_json: bool) -> None:
     echo_table(("NAME", "TYPE", "DEFAULT", "WHAT IT IS"), rows, empty="This graph takes no inputs.")
 
 
-@graphs.command("import")
+@graphs.command("import", short_help="Store a graph that another system exported.")
 @click.argument("file", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_graph(file: Path, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def import_graph(file: Path, as_json: bool) -> None:
     _tell(saved)
 
 
-@graphs.command()
+@graphs.command(short_help="Print a graph's document for others, without secrets.")
 @_GRAPH
 @click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
 def export(graph: str, number: int | None) -> None:
@@ -121,7 +121,7 @@ def export(graph: str, number: int | None) -> None:
         echo_json(client.graphs.export(find_graph(client, graph), number))
 
 
-@graphs.command()
+@graphs.command(short_help="Say everything that is wrong with the graph in FILE.")
 @click.argument("file", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(file: Path, as_json: bool) -> None:

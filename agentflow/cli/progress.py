@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentflow import clock
+from agentflow.cli import tables
 from agentflow.cli.tables import brief, duration
 from agentflow.schemas.events import RunEvent
 
@@ -54,7 +55,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None, now: Callable[[], float] = clock.monotonic) -> None:
-        self._console = console or Console(stderr=True, soft_wrap=True)
+        self._console = console or tables.console(stderr=True)
         self._now = now
         self._began: float | None = None
         self._first: datetime | None = None

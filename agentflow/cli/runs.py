@@ -104,7 +104,7 @@ def get(run: str, as_json: bool) -> None:
     show_result(found)
 
 
-@runs.command()
+@runs.command(short_help="Say why a run does not go on.")
 @_RUN
 @_JSON
 def explain(run: str, as_json: bool) -> None:
@@ -162,7 +162,7 @@ def outputs(run: str, name: str | None, limit: int, everything: bool, as_json: b
                 tell_of_more(number, most)
 
 
-@runs.command()
+@runs.command(short_help="List a run's node executions.")
 @_RUN
 @click.option("--status", type=click.Choice([str(status) for status in NodeStatus], case_sensitive=False))
 @click.option("--node", help="Only the executions of the node with this id.")
@@ -262,7 +262,7 @@ def resume(run: str, as_json: bool) -> None:
     _say(resumed, f"Run {resumed.id} goes on.", as_json)
 
 
-@runs.command()
+@runs.command(short_help="Run again what failed or was cancelled in a run.")
 @_RUN
 @_JSON
 def retry(run: str, as_json: bool) -> None:
@@ -272,7 +272,7 @@ def retry(run: str, as_json: bool) -> None:
     _say(retried, f"Run {retried.id} runs again.", as_json)
 
 
-@runs.command()
+@runs.command(short_help="Run an ended run anew from one of its nodes on.")
 @_RUN
 @click.option("--from", "from_node", required=True, metavar="NODE", help="The id of the node at which it begins.")
 @click.option("--input", "inputs", multiple=True, metavar=HOW, help="What a pin of that node gets instead. Several.")
@@ -293,7 +293,7 @@ def fork(run: str, from_node: str, inputs: tuple[str, ...], as_json: bool) -> No
         click.echo(forked.id)
 
 
-@runs.command()
+@runs.command(short_help="Send an external event to a run.")
 @_RUN
 @click.argument("name")
 @click.argument("payload", required=False, metavar="[TEXT]")

@@ -62,6 +62,13 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     tell_of_more(len(found), limit)
 
 
+def console(*, stderr: bool = False) -> Console:
+    """A console that breaks lines between words on a terminal, and nowhere else."""
+    found = Console(stderr=stderr)
+    found.soft_wrap = not found.is_terminal
+    return found
+
+
 def room() -> int:
     """Characters of a line on standard output: the terminal's, or so many that nothing is wrapped."""
     console = Console()

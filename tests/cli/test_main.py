@@ -38,6 +38,14 @@ def test_every_command_is_there_and_explains_itself(name):
     assert "Usage:" in result.output
 
 
+@pytest.mark.parametrize("name", [(), ("graphs",), ("runs",), ("reviews",), ("blocks",), ("db",)])
+def test_no_line_of_a_list_of_commands_is_cut_on_a_terminal_of_80_columns(name):
+    result = CliRunner().invoke(main.agentflow, [*name, "--help"], terminal_width=80)
+
+    assert result.exit_code == 0, result.output
+    assert "..." not in result.output.partition("\nCommands:\n")[2]
+
+
 def test_an_unknown_command_is_called_wrongly():
     assert CliRunner().invoke(main.agentflow, ["fly"]).exit_code == 2
 
