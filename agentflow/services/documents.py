@@ -8,6 +8,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from agentflow.errors import GraphInvalid, Problem, TooLarge
 from agentflow.graph.exchange import modernised, normalised
 from agentflow.graph.former_pins import with_present_pins
 from agentflow.graph.model import Graph
-from agentflow.graph.nearly import meant
+from agentflow.graph.nearly import MAX_HINTS, Hints
 from agentflow.graph.shorthand import with_ids, with_schemas
 from agentflow.graph.validation import validate
 from agentflow.graph.wiring import Masks, with_static_links
@@ -71,7 +72,9 @@ def read(document: Mapping[str, Any]) -> Given:
     try:
         graph = Graph.model_validate(with_ids(document, registry.id_of))
     except ValidationError as error:
-        problems = [_problem(document, entry["loc"], entry["msg"]) for entry in error.errors(include_url=False)]
+        hints = Hints()
+        entries = error.errors(include_url=False)
+        problems = [_problem(document, entry["loc"], entry["msg"], hints) for entry in entries]
         raise GraphInvalid("the document has not the shape of a graph", problems) from None
     return brought_up_to_date(graph)
 
@@ -206,7 +209,7 @@ def _listed(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     return value if isinstance(value, list) else []
 
 
-def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message: str) -> Problem:
+def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message: str, hints: Hints) -> Problem:
     """A fault of shape, told by the ids that the document's author knows and not by places in a list."""
     path = ".".join(map(str, place))
     node, pin = None, None
@@ -218,11 +221,11 @@ def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message:
     elif len(place) > 1 and place[0] == "links":
         link = _id_at(document, "links", place[1])
         path = f"link {link or f'number {place[1]}'}" + "".join(f".{part}" for part in place[2:])
-    message += _meant(document, place)
+    message += _meant(document, place, hints)
     return Problem(f"{path}: {message}" if path else message, node, pin)
 
 
-def _meant(document: Mapping[str, Any], place: tuple[int | str, ...]) -> str:
+def _meant(document: Mapping[str, Any], place: tuple[int | str, ...], hints: Hints) -> str:
     """What the author may have meant where a key is missing, or stands where it means something else; or nothing."""
     if not place or not isinstance(place[-1], str):
         return ""
@@ -236,7 +239,7 @@ def _meant(document: Mapping[str, Any], place: tuple[int | str, ...]) -> str:
             return ""
     if not isinstance(holder, Mapping) or place[-1] in holder:
         return ""
-    written = meant(place[-1], [key for key in holder if isinstance(key, str)])
+    written = hints.meant(place[-1], islice((key for key in holder if isinstance(key, str)), MAX_HINTS))
     return f"; is '{written}' meant to be it?" if written else ""
 
 

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentflow.graph import nearly
 from agentflow.graph.model import AGENT_BLOCK
 
 CALLER: dict[str, Any] = {
@@ -121,6 +122,14 @@ def test_a_missing_key_is_told_with_the_one_that_may_be_meant(
     document[place][0][new] = document[place][0].pop(old)
     document[place][0].pop("id", None) if place == "links" else None
     assert told in [one["message"] for one in saved(api, document, 422)["errors"]]
+
+
+def test_of_very_many_missing_keys_a_hundred_are_looked_up(api: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_among: list[int] = []
+    monkeypatch.setattr(nearly, "meant", lambda name, known: looked_among.append(len(list(known))))
+    wide = {f"key{number}": 1 for number in range(1000)}
+    saved(api, {"name": "g", "nodes": [wide] * 200, "links": []}, 422)
+    assert looked_among == [nearly.MAX_HINTS] * nearly.MAX_HINTS
 
 
 def test_a_graph_that_a_node_shall_run_is_named_where_it_belongs(api: FlaskClient) -> None:
