@@ -50,6 +50,9 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 300.0
 """The longest silence of an endpoint; an answer that does not stream is silent until the model has written it all."""
 
+_MOST_TOKENS: Final = 10**12
+"""Of one answer. No model reads or writes so many, and a run's sum has to fit the database's integers."""
+
 _LONGEST_ID: Final = 64
 """Characters of a tool call's id that are kept: providers use about 30."""
 
@@ -101,7 +104,7 @@ def _text(given: Any) -> str:
 
 def _count(given: Any) -> int:
     """A count of tokens; 0 where the endpoint writes nonsense: the answer is good all the same."""
-    return given if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else 0
+    return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_TOKENS else 0
 
 
 async def _response(model: Model, endpoint: Endpoint, question: Question) -> ModelResponse:

@@ -9,6 +9,7 @@ from ssl import SSLCertVerificationError
 from typing import Any, Final
 
 import httpx2
+from pydantic import ValidationError
 from pydantic_ai.exceptions import (
     ModelAPIError,
     ModelContextWindowExceededError,
@@ -25,6 +26,9 @@ from agentflow.errors import BadInput, NodeFailure, Transient
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 """The statuses below 500 that pass: too slow, in conflict, too early, too many."""
+
+_OF_ITS_SHAPE: Final = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
+"""What a reply of the wrong shape causes inside the libraries. What these say is about Python."""
 
 _LONGEST: Final = 500
 """Characters of a provider's message that are passed on."""
@@ -53,6 +57,8 @@ def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
         return BadInput(f"{who} redirects elsewhere, which is not followed: {_message(error, endpoint)}")
     if isinstance(error, UserError):
         return BadInput(f"{who} cannot be asked like this: {_clean(str(error), endpoint)}")
+    if isinstance(error, _OF_ITS_SHAPE) or any(isinstance(cause, ValidationError) for cause in _causes(error)):
+        return Transient(f"{who} did not answer as it should: its reply has not the shape of one")
     return Transient(f"{who} did not answer as it should: {_message(error, endpoint)}")
 
 

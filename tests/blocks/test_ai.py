@@ -1,5 +1,6 @@
 """AI blocks against endpoints that speak the providers' protocols: what they send, and what failures mean."""
 
+import re
 import ssl
 import sys
 from collections import Counter
@@ -201,8 +202,20 @@ def test_nonsense_for_an_answer_may_not_come_the_next_time(
 ) -> None:
     for block in STREAMS_OR_NOT:
         models.replies.append(Reply(raw=raw, media_type=media_type))
-        with pytest.raises(Transient):
+        with pytest.raises(Transient) as caught:
             outputs(block, models, {"prompt": "Hi", "expected_format": {}, "model": model})
+        assert not re.search("has no attribute|NoneType|recursion|pydantic", str(caught.value))
+
+
+@pytest.mark.parametrize("given", [2**40, 2**62, 2**70])
+def test_an_endpoint_that_counts_nonsense_is_taken_for_what_it_says(models: ModelServer, given: int) -> None:
+    body = b'{"choices": [{"message": {"role": "assistant", "content": "Fine."}, "finish_reason": "stop", "index": 0}]'
+    usage = b'"usage": {"prompt_tokens": %d, "completion_tokens": %d, "total_tokens": 1}' % (given, given)
+    rest = b', "id": "x", "object": "chat.completion", "created": 1, "model": "m", ' + usage + b"}"
+    models.replies.append(Reply(raw=body + rest))
+    counts: Counter[str] = Counter()
+    outputs("AIStructuredResponseGenerator", models, {"prompt": "Hi", "expected_format": {}}, counts=counts)
+    assert (counts["input_tokens"], counts["output_tokens"]) == (0, 0)
 
 
 def test_an_endpoint_that_counts_no_tokens_is_taken_for_what_it_says(models: ModelServer) -> None:
