@@ -16,6 +16,7 @@ from agentflow.logs import FORMAT, FieldsFormatter, keep_addresses_out, keep_han
 from agentflow.settings import settings
 from agentflow.storage.connect import after_fork
 from agentflow.storage.starting import await_schema
+from agentflow.worker import cold_shutdown
 from agentflow.worker.execute import interrupts
 from agentflow.worker.keeper import keeper
 from agentflow.worker.process import name_main_process, process
@@ -79,6 +80,8 @@ def _in_child(**_: Any) -> None:
 
 def _when_ready(sender: Any, **_: Any) -> None:
     keeper().start(lambda: lanes_of(sender))
+    if isinstance(sender.pool, prefork.TaskPool):
+        cold_shutdown.defer(sender)
 
 
 def _when_told_to_stop(**_: Any) -> None:
