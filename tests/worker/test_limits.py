@@ -263,6 +263,20 @@ def test_who_has_come_out_of_a_rate_has_no_place_in_it(fan: Callable[..., UUID],
     assert rows("SELECT count(*) FROM rate_places") == [0]
 
 
+def test_a_place_of_a_former_life_is_no_hindrance(fan: Callable[..., UUID], rows: Rows) -> None:
+    run_id = fan(2, own={"rate_limit": {"key": "api", "per_second": 0.1}})
+    execute(run_id, 0, 1)
+    end(begin(run_id, 1))
+    assert begin(run_id, 2) is None
+    rows(
+        "UPDATE node_executions SET hold = NULL, due_at = NULL WHERE hold = 'rate' RETURNING 1"
+    )  # it ended, and is retried
+    assert begin(run_id, 2) is None
+    assert rows(
+        "SELECT count(*) FROM rate_places p JOIN node_executions e USING (run_id, node, idx) WHERE p.at = e.due_at"
+    ) == [1]
+
+
 def test_a_large_run_keeps_to_its_window_and_lets_out_as_it_goes_on(
     fan: Callable[..., UUID], statuses: Statuses, rows: Rows, monkeypatch: pytest.MonkeyPatch, outputs: Outputs
 ) -> None:

@@ -2,7 +2,8 @@
 --
 -- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later,
 --                           and its place in the window is another's: q_*
--- agentflow_free_slot       a slot is given back, and handed on to the most urgent that waits for it, the one that has waited longest
+-- agentflow_free_slot       a slot is given back, and handed on to the most urgent that waits for it, of these to the one that
+--                           has waited longest
 -- agentflow_reap_slots      slots of node executions that do not run any more
 -- agentflow_leave_rates     the places in rates that a run does not need any more go to those behind it
 -- agentflow_admit           runs of an owner may start, as others of theirs have ended
@@ -80,7 +81,8 @@ BEGIN
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 IF FOUND THEN
                     INSERT INTO rate_places (run_id, node, idx, owner_id, key, at)
-                    VALUES (p_run, p_node, p_idx, p_owner, p_rate_key, v_place);
+                    VALUES (p_run, p_node, p_idx, p_owner, p_rate_key, v_place)
+                    ON CONFLICT (run_id, node, idx) DO UPDATE SET key = excluded.key, at = excluded.at;  -- of a former life
                 END IF;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
@@ -116,8 +118,8 @@ BEGIN
     END IF;
 END $$;
 
--- The most urgent in the queue, and of these the first, that is still held for it gets a slot. Those whose run was stopped meanwhile are passed over, and
--- so are those whose run is paused: they queue again when it goes on.
+-- The most urgent in the queue, and of these the first, that is still held for it gets a slot. Those whose run was stopped
+-- meanwhile are passed over, and so are those whose run is paused: they queue again when it goes on.
 CREATE OR REPLACE FUNCTION agentflow_hand_on(
     p_owner uuid, p_key text, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
