@@ -5,7 +5,7 @@ counts as set (a node switches the graph's cache off with `"cache": null`). None
 the installation's own settings say, which this module must not read.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -133,10 +133,24 @@ def effective(graph: GraphSettings, node: NodeSettings) -> NodeSettings:
     return NodeSettings.model_construct(_fields_set=None, **{**inherited, **own})
 
 
+_NESTED: Final[dict[str, type[_Settings]]] = {
+    "retry": RetryPolicy,
+    "cache": CacheSettings,
+    "rate_limit": RateLimit,
+    "concurrency": Concurrency,
+}
+"""The settings that have keys of their own."""
+
+
+def known_settings(kind: type[GraphSettings | NodeSettings]) -> list[str]:
+    """The keys that mean something to AgentFlow; dotted where nested."""
+    return [*kind.model_fields, *(f"{name}.{key}" for name, nested in _NESTED.items() for key in nested.model_fields)]
+
+
 def unknown_settings(settings: GraphSettings | NodeSettings) -> list[str]:
     """The keys that mean nothing to AgentFlow (they are kept): most likely misspelt. Dotted where nested."""
     unknown = list(settings.model_extra or ())
-    for name in ("retry", "cache", "rate_limit", "concurrency"):
+    for name in _NESTED:
         nested = getattr(settings, name)
         if nested is not None:
             unknown += [f"{name}.{key}" for key in nested.model_extra or ()]

@@ -21,7 +21,7 @@ from agentflow.graph.nearly import Hints
 from agentflow.graph.pins import base_name, check_sink, declared_name, is_tool_pin, split
 from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import misfits
-from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settings
+from agentflow.graph.settings import GraphSettings, NodeSettings, known_settings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schema_properties
 
 MAX_NODE_ID: Final = 200
@@ -312,7 +312,7 @@ def _check_settings_of_the_root(part: Graph) -> Iterator[Problem]:
 
 def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None, hints: Hints) -> Iterator[Problem]:
     for key in unknown_settings(settings):
-        told = f"there is no setting '{key}'{hints.hint(key, type(settings).model_fields)}"
+        told = f"there is no setting '{key}'{hints.hint(key, known_settings(type(settings)))}"
         yield Problem(told, node_id, severity="warning")
     for key in WITHOUT_EFFECT:
         if (

@@ -285,6 +285,24 @@ def test_a_setting_that_nothing_heeds_is_warned_about(catalogue: Catalogue, make
         assert_problems(validate(of_graph, catalogue, for_run=for_run), [(for_graph, None, None, "warning")])
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"retri": {}}, "there is no setting 'retri'; did you mean 'retry'?"),
+        ({"retry": {"max_failure": 2}}, "there is no setting 'retry.max_failure'; did you mean 'retry.max_failures'?"),
+        (
+            {"concurrency": {"key": "k", "limit": 1, "limits": 2}},
+            "there is no setting 'concurrency.limits'; did you mean 'concurrency.limit'?",
+        ),
+    ],
+)
+def test_a_misspelt_setting_is_told_with_the_one_that_may_be_meant(
+    catalogue: Catalogue, make_graph: Any, settings: dict[str, Any], said: str
+) -> None:
+    graph = make_graph({"b": ("echo", {"input": 1})}, settings=settings)
+    assert_problems(validate(graph, catalogue), [(said, None, None, "warning")])
+
+
 def test_a_setting_that_is_switched_off_needs_no_effect(catalogue: Catalogue, make_graph: Any) -> None:
     graph = make_graph({"a": ("echo", {"input": 1}, {"settings": {"cache": None}})}, settings={"concurrency": None})
     assert_problems(validate(graph, catalogue), [])
