@@ -49,7 +49,8 @@ def create_graph(body: GraphDocument, query: SaveQuery) -> Response:
 @api.post("/graphs/validate", responses={200: ValidationReport})
 def validate_graph(body: GraphDocument) -> Response:
     """Say everything that is wrong with a graph, without storing it."""
-    problems = graphs.problems(body.root)
+    with transaction() as session:
+        problems = graphs.problems(session, owner_id(), body.root)
     valid = all(problem.severity == "warning" for problem in problems)
     return reply(ValidationReport(valid=valid, problems=places(problems)))
 

@@ -70,8 +70,10 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
                     yield [_text(cell.value) for cell in row]
     except (MemoryError, BadInput):
         raise
-    except Exception as error:  # a library that reads another's bytes: anything may come out
-        raise BadInput(f"the workbook cannot be read: {type(error).__name__}: {error}") from None
+    except (
+        Exception
+    ):  # a library that reads another's bytes: anything may come out, and its text is for whoever uses it
+        raise BadInput("the workbook cannot be read: it is broken, or no .xlsx file") from None
 
 
 def _rows(openpyxl: Any, data: bytes, calculated: bool) -> Iterator[Sequence[Any]]:

@@ -52,3 +52,10 @@ ShortText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 StorableName = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """A name that PostgreSQL can store."""
+
+
+MAX_INPUTS = 10_000
+"""Inputs that a run is given, and pins that its masks overwrite, at most: there may be a word to say on each."""
+
+Inputs = Annotated[dict[StorableName, Any], Field(max_length=MAX_INPUTS)]
+"""Values by the names of what they are for."""

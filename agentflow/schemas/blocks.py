@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from agentflow.engine.statuses import RunStatus
-from agentflow.schemas.base import Reply, Request, StorableName
+from agentflow.schemas.base import Inputs, Reply, Request
 
 
 class BlockInfo(Reply):
@@ -29,7 +29,7 @@ class BlockInfo(Reply):
 class ExecuteBlock(Request):
     """Run one block by itself."""
 
-    inputs: dict[StorableName, Any] = Field(default_factory=dict, description="{pin: value}")
+    inputs: Inputs = Field(default_factory=dict, description="{pin: value}")
     wait: float = Field(30.0, ge=0, le=60, description="Seconds to wait for its end; then ask for the run.")
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.graph.names import MAX_NAME, LabelName, LabelValue
-from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText, StorableName
+from agentflow.schemas.base import MAX_INPUTS, Inputs, Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
@@ -18,9 +18,19 @@ Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
 """Free words by which the submitter finds runs again."""
 
 
+def _not_too_many(masks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if sum(map(len, masks.values())) > MAX_INPUTS:
+        raise ValueError(f"masks overwrite at most {MAX_INPUTS:,} pins")
+    return masks
+
+
+Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), AfterValidator(_not_too_many)]
+"""{node id: {pin: value}}."""
+
+
 class _Submission(Request):
-    inputs: dict[StorableName, Any] = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
-    nodes_input_masks: dict[str, dict[str, Any]] = Field(
+    inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
+    nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
     priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
@@ -254,7 +264,7 @@ class ForkRun(Request):
     """Go on from one node in a new run."""
 
     from_node: str = Field(min_length=1, max_length=200, description="The id of the node at which it begins.")
-    inputs: dict[StorableName, Any] = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
+    inputs: Inputs = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
 
 
 class CancelRun(Request):

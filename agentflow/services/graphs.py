@@ -241,15 +241,20 @@ def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:
     stored.delete(session, graph_id)
 
 
-def problems(document: dict[str, Any]) -> list[Problem]:
-    """Everything that is wrong with a document, without storing it.
+def problems(session: Session, owner_id: UUID, document: dict[str, Any]) -> list[Problem]:
+    """Everything that is wrong with a document, for this owner, without storing it.
 
     Raises:
         TooLarge: too many nodes.
     """
     try:
         given = documents.read(document)
-        return [*given.warnings, *documents.problems_of(given.graph, imported=is_export(document))]
+        found = documents.problems_of(given.graph, imported=is_export(document))
+        return [
+            *given.warnings,
+            *found,
+            *sub_graphs.missing(session, owner_id, given.graph, "warning", with_parts=True),
+        ]
     except GraphInvalid as invalid:
         return list(invalid.problems)
 

@@ -109,6 +109,20 @@ def test_validation_of_a_good_graph_finds_nothing(api, echo):
     assert api.post("/api/v1/graphs/validate", json=echo).json == {"valid": True, "problems": []}
 
 
+def test_validation_warns_of_a_graph_that_a_node_would_run_and_that_is_not_there(api, stranger, echo, push):
+    anothers = stranger.post("/api/v1/graphs", json=echo).json["id"]
+    document = {
+        "name": "runs it",
+        "nodes": [{"id": "sub", "block_id": "AgentExecutor", "input_default": {}}],
+        "links": [],
+    }
+    for graph_id, warned in ((str(push()), False), (anothers, True)):
+        document["nodes"][0]["input_default"] = {"graph_id": graph_id}
+        report = api.post("/api/v1/graphs/validate", json=document).json
+        told = [one["message"] for one in report["problems"] if one["node"] == "sub"]
+        assert any(f"there is no graph {graph_id}" in message for message in told) is warned, report
+
+
 def test_lists_come_in_pages_the_newest_first(api, echo):
     names = [f"graph {number}" for number in range(5)]
     for name in names:

@@ -97,6 +97,22 @@ def test_two_owners_of_the_same_inline_graph_have_one_each(api, stranger, echo, 
     assert rows()["graphs"] == 2
 
 
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"inputs": {f"n{number}": 1 for number in range(10_001)}},
+        {"nodes_input_masks": {f"n{number}": {} for number in range(10_001)}},
+        {"nodes_input_masks": {"in": {f"value_#_{number}": 1 for number in range(10_001)}}},
+        {"nodes_input_masks": {f"n{node}": {f"p{pin}": 1 for pin in range(101)} for node in range(100)}},
+    ],
+)
+def test_more_than_ten_thousand_inputs_or_masked_pins_are_refused(api, echo, many):
+    reply = api.post("/api/v1/runs", json={"graph": echo, **many})
+    assert reply.status_code == 400, reply.json
+    assert next(iter(many)) in reply.get_data(as_text=True)
+    assert len(reply.data) < 10_000
+
+
 @pytest.mark.parametrize("inline", [True, False])
 def test_the_same_key_and_body_give_the_same_run(api, push, echo, rows, inline):
     path = "/api/v1/runs" if inline else f"/api/v1/graphs/{push()}/runs"
