@@ -72,9 +72,10 @@ def pause(session: Session, run_id: UUID) -> Literal["paused", "already", "ended
 
 
 def resume(session: Session, run_id: UUID) -> Resumption:
-    """The run goes on; verdict as for `pause`, but `resumed`."""
+    """The run goes on, or is in line for a place among the active ones; verdict as for `pause`, but `resumed`."""
+    most, window = settings().max_active_runs, settings().ready_window
     row = session.execute(
-        text("SELECT * FROM agentflow_resume(:run, :window)"), {"run": run_id, "window": settings().ready_window}
+        text("SELECT * FROM agentflow_resume(:run, :most, :window)"), {"run": run_id, "most": most, "window": window}
     ).one()
     return Resumption(row.verdict, _ready(row))
 

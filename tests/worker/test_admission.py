@@ -2,19 +2,24 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from probes import Chain, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
-from agentflow.errors import BadInput
-from agentflow.services import graphs, steering, submissions
+from agentflow.errors import AlreadyEnded, BadInput
+from agentflow.services import admission, graphs, steering, submissions
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
+from agentflow.storage.tables import ACTIVE
 from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -187,3 +192,53 @@ def test_retries_and_submissions_at_the_same_moment_take_one_place(
         thread.join(30)
     assert errors == []
     assert rows(_ACTIVE) == [1]
+
+
+@given(
+    most=st.integers(1, 3),
+    done=st.lists(
+        st.tuples(st.sampled_from(["submit", "pause", "resume", "work", "look"]), st.integers(0, 9)), max_size=40
+    ),
+)
+@hypothesis_settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+def test_whatever_is_paused_and_resumed_no_more_are_active_than_may_be(
+    probe: Probe, chain: Chain, rows: Rows, monkeypatch: pytest.MonkeyPatch, most: int, done: list[tuple[str, int]]
+) -> None:
+    rows("DELETE FROM node_executions RETURNING 1")
+    rows("DELETE FROM runs RETURNING 1")
+    monkeypatch.setattr(settings(), "max_active_runs", most)
+    block = probe(passes)
+    made = [chain(block, block)]
+    owner = owner_of(rows, made[0])
+
+    def work(run_id: UUID) -> None:
+        execute(run_id, 0, 1)
+        execute(run_id, 1, 1)
+        finalise(run_id)
+
+    def do(what: str, run_id: UUID) -> None:
+        match what:
+            case "submit":
+                made.append(chain(block, block))
+            case "pause":
+                with suppress(AlreadyEnded):
+                    steering.pause(owner, run_id)
+            case "resume":
+                with suppress(AlreadyEnded):
+                    steering.resume(owner, run_id)
+            case "work":
+                execute(run_id, 0, 1)
+            case "look":
+                admission.admit(owner)
+
+    for what, which in done:
+        do(what, made[which % len(made)])
+        assert rows(f"SELECT count(*) FROM runs WHERE {ACTIVE}")[0] <= most, what
+    for run_id in made:
+        do("resume", run_id)
+    for _ in made:
+        admission.admit(owner)
+        assert rows(f"SELECT count(*) FROM runs WHERE {ACTIVE}")[0] <= most
+        for run_id in made:
+            work(run_id)
+    assert set(rows("SELECT status FROM runs")) == {"COMPLETED"}

@@ -350,12 +350,14 @@ def test_a_paused_run_makes_room(
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=first)
     steering.pause(owner, first)
     Recovery(process()).run_pass()
-    execute(second, 0, 1)
-    assert statuses(second) == {"0/1": "COMPLETED"}
     steering.resume(owner, first)
     execute(first, 0, 1)
-    assert statuses(first) == {"0/1": "COMPLETED"}, "it goes on at once, and counts again"
+    assert statuses(first) == {"0/1": "QUEUED"}, "another has its place: it is in line"
+    execute(second, 0, 1)
+    assert statuses(second) == {"0/1": "COMPLETED"}
     assert finalise(second)
+    execute(first, 0, 1)
+    assert statuses(first) == {"0/1": "COMPLETED"}, "before those that came later"
     execute(third, 0, 1)
     assert statuses(third) == {"0/1": "QUEUED"}
 

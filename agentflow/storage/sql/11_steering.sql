@@ -2,7 +2,7 @@
 --
 -- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql), and what has a place
 --                    in a rate leaves it
--- agentflow_resume   what was held is let out
+-- agentflow_resume   what was held is let out, if its owner has a place for it; else it is in line, as one that was submitted
 -- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again, once
 --                    the run is admitted (10_limits.sql): a retry comes in by the same door as a submission
 -- agentflow_orphans      child runs that nobody waits for any more
@@ -33,23 +33,40 @@ END $$;
 
 -- verdict: resumed, already (it is not paused), ended, unknown
 CREATE OR REPLACE FUNCTION agentflow_resume(
-    p_run uuid, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+    p_run uuid, p_most int, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v record;
+    v_comes_in boolean;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
-    SELECT r.status, r.ended_at, r.stop_as, r.paused_at INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    SELECT r.status, r.ended_at, r.stop_as, r.paused_at, r.admitted_at, r.owner_id, r.parent_run_id, r.root_id INTO v
+    FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     verdict := CASE WHEN NOT FOUND THEN 'unknown' WHEN v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN 'ended'
                     WHEN v.paused_at IS NULL THEN 'already' ELSE 'resumed' END;
     IF verdict <> 'resumed' THEN
         RETURN;
     END IF;
-    UPDATE runs r SET paused_at = NULL WHERE r.id = p_run;
+    -- While it was paused, another may have taken its place. What waits for the outside needs none, and child runs come in
+    -- with their root.
+    IF v.admitted_at IS NULL THEN
+        v_comes_in := false;
+    ELSIF v.parent_run_id IS NOT NULL THEN
+        v_comes_in := EXISTS (SELECT FROM runs r WHERE r.id = v.root_id AND r.admitted_at IS NOT NULL);
+    ELSIF v.status = 'WAITING' THEN
+        v_comes_in := true;
+    ELSE
+        PERFORM agentflow_places_lock(v.owner_id);
+        v_comes_in := agentflow_has_place(v.owner_id, p_most);
+    END IF;
+    UPDATE runs r SET paused_at = NULL, admitted_at = CASE WHEN v_comes_in THEN r.admitted_at END WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'resumed');
-    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'paused', p_window) o;
-    UPDATE node_executions e SET hold = 'window' WHERE e.run_id = p_run AND e.hold = 'paused';
+    IF v_comes_in THEN
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'paused', p_window) o;
+    END IF;
+    UPDATE node_executions e SET hold = CASE WHEN v_comes_in THEN 'window' ELSE 'admission' END
+    WHERE e.run_id = p_run AND e.hold = 'paused';
 END $$;
 
 -- p_unhandled: the nodes whose failures nothing handles.
