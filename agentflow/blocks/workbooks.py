@@ -70,9 +70,7 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
                     yield [_text(cell.value) for cell in row]
     except (MemoryError, BadInput):
         raise
-    except (
-        Exception
-    ):  # a library that reads another's bytes: anything may come out, and its text is for whoever uses it
+    except Exception:  # a library that reads another's bytes: anything may come out, in words for its programmers
         raise BadInput("the workbook cannot be read: it is broken, or no .xlsx file") from None
 
 
