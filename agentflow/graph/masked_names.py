@@ -24,8 +24,12 @@ def unknown_names(
         catalogue: the blocks.
         masks: {node id: {pin: value}}.
     """
+    found: dict[str, list[Node]] = {}
+    for graph in graphs:
+        for node in graph.nodes:
+            found.setdefault(node.id, []).append(node)
     for id, pins in masks.items():
-        nodes = [node for graph in graphs for node in graph.nodes if node.id == id]
+        nodes = found.get(id, [])
         if not nodes:
             yield Problem("an input mask names this node, which no graph of this run has", id, severity="warning")
         for pin in pins if nodes else ():

@@ -14,9 +14,9 @@ from agentflow.storage import lanes
 def unserved(session: Session, run_id: UUID, plan: Plan) -> list[str]:
     """The lanes in which node executions of a run are ready, and which no worker serves."""
     served = lanes.served(session)
-    missing = [node.number for node in plan.nodes if node.lane not in served]
-    waiting = lanes.ready(session, run_id, missing) if missing else ()
-    return sorted({plan.nodes[number].lane for number in waiting})
+    if all(node.lane in served for node in plan.nodes):
+        return []
+    return sorted({plan.nodes[number].lane for number in lanes.ready(session, run_id)} - served)
 
 
 def warnings(session: Session, plan: Plan) -> Iterator[Problem]:

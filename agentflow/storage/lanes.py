@@ -1,6 +1,5 @@
 """Which lanes do workers serve? They say so themselves, every few seconds (`sql/14_lanes.sql`)."""
 
-from collections.abc import Collection
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -16,11 +15,9 @@ def served(session: Session) -> frozenset[str]:
     return frozenset(session.scalars(select(func.agentflow_served_lanes())))
 
 
-def ready(session: Session, run_id: UUID, nodes: Collection[int]) -> frozenset[int]:
-    """Those of these nodes of a run that have node executions which only wait for a worker to take them."""
+def ready(session: Session, run_id: UUID) -> frozenset[int]:
+    """The nodes of a run that have node executions which only wait for a worker to take them."""
     e = NodeExecution
     is_due = e.due_at.is_(None) | (e.due_at <= now())
-    found = select(e.node).where(
-        e.run_id == run_id, e.node.in_(nodes), e.status == NodeStatus.QUEUED, e.hold.is_(None), is_due
-    )
+    found = select(e.node).where(e.run_id == run_id, e.open, e.status == NodeStatus.QUEUED, e.hold.is_(None), is_due)
     return frozenset(session.scalars(found.distinct()))
