@@ -49,8 +49,8 @@ def follow(
         events = with_pauses(client.events(run_id))
         if as_json or quiet:
             for event in events:
-                for queue in stillness.unserved(event):
-                    click.echo(unserved_words(queue), err=True)
+                for words in stillness.told(event):
+                    click.echo(words, err=True)
         else:
             with Progress() as progress:
                 for event, wanted in (shown or Shown()).judged(events):
@@ -58,8 +58,8 @@ def follow(
                         progress.tick()
                     else:
                         progress.see(event, show=wanted)
-                    for queue in stillness.unserved(event):
-                        progress.warn(unserved_words(queue))
+                    for words in stillness.told(event):
+                        progress.warn(words)
         run = client.get_run(run_id)
     except KeyboardInterrupt:
         if local:
@@ -76,7 +76,7 @@ def follow(
 
 
 class Stillness:
-    """Notices when a run stands still because no worker serves a queue of it.
+    """Notices why a run stands still: no worker serves a queue of it, or all of it waits for the outside.
 
     Args:
         client, run_id: the run.
@@ -90,18 +90,21 @@ class Stillness:
         self._since = now()
         self._told: set[str] = set()
 
-    def unserved(self, event: RunEvent | None) -> list[str]:
-        """Takes in an event, or (None) a pause; gives the queues that nobody serves, each once."""
+    def told(self, event: RunEvent | None) -> list[str]:
+        """Takes in an event, or (None) a pause; gives what a person is to be told of it, each thing once."""
         if event is not None:
             self._since = self._now()
         if self._now() - self._since < STILL_SECONDS:
             return []
         self._since = self._now()
         try:
-            queues = self._client.get_run(self._run_id).unserved_queues
+            run = self._client.get_run(self._run_id)
         except (ApiError, Unreachable):  # whoever reads the events says so, if it lasts
             return []
-        new = [queue for queue in queues if queue not in self._told]
+        words = [unserved_words(queue) for queue in run.unserved_queues]
+        if run.status == "WAITING":
+            words.append(f"It waits for the outside. For what: agentflow runs explain {run.id}")
+        new = [one for one in words if one not in self._told]
         self._told.update(new)
         return new
 

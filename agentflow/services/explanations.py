@@ -3,6 +3,7 @@
 People, times, events, limits and who holds them, workers, its admission, other runs. Nothing is changed.
 """
 
+import shlex
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final
@@ -125,8 +126,8 @@ def _waits(session: Session, run_id: UUID, group: Group) -> tuple[str, list[UUID
     children = node_views.child_runs(session, run_id, [key]).get(key, [])
     for_what = {
         "timer": "for its time",
-        "event": f"for the event {wait.key!r}",
-        "review": f"for a person to decide review {wait.key}",
+        "event": f"for the event {wait.key!r} (`agentflow runs signal {run_id} {shlex.quote(wait.key)}`)",
+        "review": f"for a person to decide review {wait.key} (`agentflow reviews approve {wait.key}`)",
         "child": f"for its child run {', '.join(map(str, children))}".rstrip(),
     }
     return f"waits since {_told(wait.since)} {for_what.get(wait.kind, f'for {wait.kind}')}{until}", children

@@ -1,6 +1,7 @@
 """`agentflow run`: what it prints where, and how it exits."""
 
 import json
+import re
 import threading
 
 import click
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from agentflow.cli import follow
 from agentflow.cli.connect import Exit
+from agentflow.cli.progress import Progress
 from agentflow.cli.run import ask
 from agentflow.client import Client
 from agentflow.services.transaction import transaction
@@ -140,6 +142,30 @@ def test_a_queue_that_no_worker_serves_is_told_once(worked, file, echo, tmp_path
     assert result.stderr.count("No worker serves the queue 'gpu'") == 1
     assert "agentflow worker -Q gpu" in result.stderr
     assert "no worker serves the queue 'gpu' now" in result.stderr, "as it was submitted"
+
+
+def test_a_run_that_waits_for_a_person_is_told_with_where_to_look(
+    worked, command, work, tmp_path, monkeypatch, eventually
+):
+    monkeypatch.setattr(follow, "STILL_SECONDS", 0.2)
+    review = "8b2a7b3c-6e9d-4a5f-8c1b-2e3f4a5b6c7d"
+    ask = {"id": "ask", "block_id": review, "input_default": {"name": "Look", "data": "x"}}
+    (tmp_path / "ask.json").write_text(json.dumps({"name": "asks", "nodes": [ask], "links": []}))
+    told = []
+    warn = Progress.warn
+    monkeypatch.setattr(Progress, "warn", lambda progress, words: told.append(words) or warn(progress, words))
+
+    def approve(run) -> None:
+        work(run)
+        eventually(lambda: told)
+        explained = command("runs", "explain", str(run)).stdout
+        found = re.search("agentflow (reviews approve [0-9a-f-]+)", explained)
+        assert found, explained
+        assert command(*found[1].split()).exit_code == Exit.OK
+
+    result = worked("run", str(tmp_path / "ask.json"), before=approve)
+    assert result.exit_code == Exit.OK, result.output
+    assert "It waits for the outside. For what: agentflow runs explain" in result.stderr
 
 
 def test_what_never_ran_is_told_in_words(worked, file, echo, tmp_path):
