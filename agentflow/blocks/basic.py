@@ -135,7 +135,7 @@ class UniversalTypeConverter(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         value = coerce(inputs.value, _TYPES[inputs.type])
-        yield "value", _to_the_last_digit(inputs.value, value) if inputs.type == "number" else value
+        yield "value", _to_the_last_digit(inputs.value, value) if isinstance(value, float) else value
 
 
 def _to_the_last_digit(given: Any, number: float) -> float:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_the_list_can_be_searched_and_says_first_what_a_block_is_called_and_does
 
 
 def test_on_a_terminal_of_80_columns_the_list_is_names_and_descriptions(monkeypatch: pytest.MonkeyPatch):
-    command = f"stty cols 80; {sys.executable} -m agentflow.cli.main blocks list --search split"
+    command = f"stty cols 80; {shlex.quote(sys.executable)} -m agentflow.cli.main blocks list --search split"
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("TERM", "dumb")
     told = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True).stdout

@@ -3,13 +3,14 @@
 import json
 import socket
 import time
+from contextlib import closing
 
+import psycopg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import make_url
 
 from agentflow.cli.main import agentflow
-from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 
 
@@ -51,9 +52,10 @@ def test_servers_that_are_well_are_well(configured, database_url, broker_url):
 def test_a_queue_in_which_work_waits_for_a_worker_is_named(configured, database_url, broker_url):
     configured(database_url, broker_url)
     assert _examine()[1]["queues"]["level"] == "ok"
-    with transaction() as session:
-        session.execute(text("INSERT INTO lanes (lane, wanted_at) VALUES ('gpu', now()), ('cpu', now())"))
-        session.execute(text("SELECT agentflow_serve(ARRAY['cpu'])"))
+    dsn = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with closing(psycopg.connect(dsn, autocommit=True)) as connection:
+        connection.execute("INSERT INTO lanes (lane, wanted_at) VALUES ('gpu', now()), ('cpu', now())")
+        connection.execute("SELECT agentflow_serve(ARRAY['cpu'])")
 
     _, found, _ = _examine()
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_process_whose_output_nobody_can_read_any_more_goes_on(tmp_path, event
     terminal = io.StringIO()
     running = Processes(Roster(tmp_path), tmp_path, terminal)
     terminal.close()
-    much = f"{sys.executable} -c \"print('x' * 500_000)\"; touch done; exec sleep 1000"
+    much = f"{shlex.quote(sys.executable)} -c \"print('x' * 500_000)\"; touch done; exec sleep 1000"
     running.start("web.1", f"cd '{tmp_path}'; {much}", {"PATH": os.environ["PATH"]})
 
     eventually((tmp_path / "done").exists)
