@@ -6,8 +6,6 @@ it needs nothing else.
 """
 
 import json
-import os
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,15 +178,6 @@ class Settings(BaseSettings):
                 "set it, or start `agentflow up` there"
             )
         return address
-
-
-def unknown_variables() -> dict[str, str | None]:
-    """Environment variables that are called like a setting and are none → the setting that may be meant."""
-    prefix, known = "AGENTFLOW_", Settings.model_fields.keys()
-    names = sorted(name for name in os.environ if name.upper().startswith(prefix))
-    given = {name: name[len(prefix) :].lower() for name in names}
-    meant = {name: get_close_matches(field, known, n=1) for name, field in given.items() if field not in known}
-    return {name: f"{prefix}{found[0].upper()}" if found else None for name, found in meant.items()}
 
 
 @cache

@@ -5,6 +5,7 @@ Nothing here changes anything, and no message holds a password.
 
 import http.client
 import json
+import os
 import platform
 import shutil
 import time
@@ -27,10 +28,12 @@ from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valk
 from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
 from agentflow.extras import install_command
+from agentflow.graph.nearly import meant
 from agentflow.proof import answers, is_own
-from agentflow.settings import Settings, unknown_variables
+from agentflow.settings import Settings
 from agentflow.storage.migrate import check as check_schema
 
+_PREFIX = "AGENTFLOW_"  # of the environment variables that are settings
 _TIMEOUT = 3.0  # seconds, for each thing that is asked over a network
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
@@ -72,9 +75,13 @@ def _versions(settings: Settings) -> Iterator[Finding]:
 
 def _variables(settings: Settings) -> Iterator[Finding]:
     """Environment variables that nothing reads: most likely misspelt."""
-    for name, meant in unknown_variables().items():
-        remedy = f"did you mean {meant}?" if meant else "take it away: README.md lists the settings"
-        yield Finding("settings", "warn", f"{name} is no setting, and has no effect", remedy)
+    known = [field.upper() for field in Settings.model_fields]
+    for name in sorted(os.environ):
+        field = name.upper().removeprefix(_PREFIX)
+        if name.upper().startswith(_PREFIX) and field not in known:
+            found = meant(field, known)
+            remedy = f"did you mean {_PREFIX}{found}?" if found else "take it away: README.md lists the settings"
+            yield Finding("settings", "warn", f"{name} is no setting, and has no effect", remedy)
 
 
 def _credentials(settings: Settings) -> Iterator[Finding]:
@@ -140,10 +147,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
         url = settings.database()
-        address = make_url(url).set(drivername="postgresql")
-        dsn = address.render_as_string(hide_password=False)
-        with closing(psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection:
-            yield from _server(connection, address.render_as_string(hide_password=True))
+        with closing(_connect(url)) as connection:
+            yield from _server(connection, make_url(url).set(drivername="postgresql").render_as_string())
         check_schema(url)
     except EngineError as error:
         remedy = "agentflow db upgrade" if "schema" in error.message else "see the message"
@@ -152,6 +157,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "fail", str(error).strip(), "start PostgreSQL, or correct AGENTFLOW_DATABASE_URL")
     else:
         yield Finding("schema", "ok", "this version's")
+
+
+def _connect(url: str) -> psycopg.Connection:
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))
 
 
 def _server(connection: psycopg.Connection, address: str) -> Iterator[Finding]:
@@ -231,9 +241,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 def _queues(settings: Settings) -> Iterator[Finding]:
     """Queues in which work waits that no worker serves."""
     try:
-        address = make_url(settings.database()).set(drivername="postgresql")
-        dsn = address.render_as_string(hide_password=False)
-        with closing(psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))) as connection, connection.cursor() as cursor:
+        with closing(_connect(settings.database())) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT lane FROM agentflow_wanted_lanes() AS lane ORDER BY lane LIMIT 10")
             missing = [lane for (lane,) in cursor.fetchall()]
     except (EngineError, psycopg.Error):
