@@ -306,7 +306,9 @@ class NodeExecution(Table):
             postgresql_with={"deduplicate_items": "off"},
         ),
         Index("node_executions_held_idx", "run_id", "hold", "node", "idx", postgresql_where=text("hold IS NOT NULL")),
-        Index("node_executions_check_idx", "check_at", postgresql_where=text("open")),
+        # check_at is never null. It says so here that only a search by time may use the index: `open` alone would also
+        # let a look at what is open in one run go through all that is open, as soon as the statistics suggest it.
+        Index("node_executions_check_idx", "check_at", postgresql_where=text("open AND check_at IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 75, **_BUSY}},
     )
 
