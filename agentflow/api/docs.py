@@ -6,7 +6,8 @@ Everything is served from installed packages: the page needs no other server.
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, send_from_directory
+from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from werkzeug.wrappers import Response as AnyResponse
 
 from agentflow.api.document import complete
 from agentflow.api.replies import json_response
@@ -21,6 +22,12 @@ docs = Blueprint("docs", __name__)
 def openapi() -> Response:
     """The OpenAPI document."""
     return json_response(complete(current_app.api_doc))  # type: ignore[attr-defined]  # a flask_openapi3.OpenAPI
+
+
+@docs.get("/")
+def home() -> AnyResponse:
+    """Who opens the server's address in a browser is shown what can be asked."""
+    return redirect("/docs")
 
 
 @docs.get("/docs")

@@ -91,7 +91,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         elif self.chunked and "CONTENT_LENGTH" in self.headers:
             # A proxy that goes by the other one would take the rest of the body for somebody's next request.
             self._refuse(400, "a request has a Content-Length or a Transfer-Encoding, not both")
-        elif "," in self.headers.get("HOST", ""):
+        elif self.version not in ("1.0", "1.1"):
+            self._refuse(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
+        elif "," in self.headers.get("HOST", "") or (self.version == "1.1" and "HOST" not in self.headers):
             self._refuse(400, "a request has one Host")
 
     def _refuse(self, code: int, why: str) -> None:

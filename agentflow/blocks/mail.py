@@ -17,7 +17,7 @@ from email.parser import BytesHeaderParser
 from email.utils import format_datetime
 from hashlib import sha256
 from threading import Timer
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -45,6 +45,9 @@ _LONGEST_ADDRESS: Final = 998
 """Characters of an address with its name: what a line of a mail holds."""
 
 _LINE_ENDS: Final = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+_MOST_SAID: Final = 64 * 1024
+"""Bytes that a server may say in all; a few hundred are usual."""
 
 _MOST_SHOWN: Final = 200
 """Characters of a server's answer in a message."""
@@ -226,6 +229,11 @@ class _Client(smtplib.SMTP):
         if code != 220:
             raise smtplib.SMTPConnectError(code, words)
 
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _Measured(self.sock.makefile("rb"), self._server.smtp_server)
+        return super().getreply()
+
     def cut(self) -> None:
         """Ends whatever waits for the server."""
         if self.sock is not None:
@@ -242,6 +250,23 @@ class _Client(smtplib.SMTP):
         except BaseException:
             connection.close()
             raise
+
+
+class _Measured:
+    """The lines of a server, given up when they are too many: smtplib keeps all lines of an answer."""
+
+    def __init__(self, lines: BinaryIO, host: str) -> None:
+        self._lines = lines
+        self._host = host
+        self._left = _MOST_SAID
+        self.close = lines.close
+
+    def readline(self, size: int) -> bytes:
+        line = self._lines.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise BadInput(f"{self._host} cannot be used: it said more than {_MOST_SAID} bytes")
+        return line
 
 
 @contextmanager

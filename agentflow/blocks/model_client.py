@@ -41,7 +41,7 @@ from pydantic_ai.tools import ToolDefinition
 from agentflow.blocks import model_failures
 from agentflow.blocks.conversation import Message, ToolCall, calls_of, text_of
 from agentflow.blocks.model_requests import Answer, Endpoint, Question
-from agentflow.blocks.model_transport import GuardedTransport
+from agentflow.blocks.model_transport import GuardedTransport, measure
 from agentflow.errors import BadInput
 from agentflow.settings import settings
 
@@ -153,7 +153,7 @@ def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
     if endpoint.guarded:
         transport = GuardedTransport(settings().http_allow, settings().http_max_bytes, _tls())
         return httpx2.AsyncClient(transport=transport, timeout=_patience(), trust_env=False)
-    return httpx2.AsyncClient(verify=_tls(), timeout=_patience())
+    return httpx2.AsyncClient(verify=_tls(), timeout=_patience(), event_hooks={"response": [measure]})
 
 
 def _patience() -> httpx2.Timeout:

@@ -14,6 +14,7 @@ import httpx2
 
 from agentflow.blocks.ssrf import checked_addresses
 from agentflow.errors import BadInput
+from agentflow.settings import settings
 
 _GO_ALONG: Final = frozenset(
     {"accept", "connection", "content-length", "content-type", "host", "transfer-encoding", "user-agent"}
@@ -67,6 +68,12 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._inner.aclose()
+
+
+async def measure(response: httpx2.Response) -> None:
+    """Gives a reply up as soon as it has more than AGENTFLOW_HTTP_MAX_BYTES: a hook for a client without the guard."""
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Measured(response.stream, settings().http_max_bytes, response.request.url.host)
 
 
 class _Measured(httpx2.AsyncByteStream):

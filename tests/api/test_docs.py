@@ -91,3 +91,8 @@ def test_blocks_are_described(api):
     assert {block["uiType"] for block in found.values()} >= {
         "Standard", "Input", "Output", "Note", "Agent", "AI", "Webhook (manual)", "Human In The Loop",
     }  # fmt: skip
+
+
+def test_the_bare_address_leads_to_the_page(app):
+    reply = app.test_client().get("/")
+    assert (reply.status_code, reply.headers["Location"]) == (302, "/docs")

@@ -176,7 +176,10 @@ MALFORMED = [
     (431, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"),
     (400, HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
     (400, HEAD + b"Host: y\r\n\r\n"),
+    (400, b"GET /healthz HTTP/1.1\r\n\r\n"),
     (501, HEAD + b"Transfer-Encoding: gzip\r\n\r\n"),
+    (505, b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n"),
+    (505, b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n"),
 ]
 
 

@@ -352,6 +352,13 @@ def test_the_reply_of_a_users_host_has_a_limit(
         write(models, model="llama3.2", ollama_host=models.pair)
 
 
+def test_the_reply_of_the_operators_endpoint_has_one_too(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_HTTP_MAX_BYTES", "5000")
+    models.replies.append(Reply("word " * 2000))
+    with pytest.raises(BadInput, match="more than 5000 bytes"):
+        write(models, model="gpt-4o")
+
+
 def test_a_redirect_is_not_followed(models: ModelServer, allow: Any) -> None:
     allow(models.pair)
     models.replies.append(Reply(raw=b"", status=307, headers={"location": "http://169.254.169.254/v1"}))

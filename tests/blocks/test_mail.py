@@ -365,8 +365,14 @@ def test_a_server_that_does_not_greet_as_it_should(monkeypatch: pytest.MonkeyPat
     listener.close()
 
 
-def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, send: Send) -> None:
-    monkeypatch.setenv("AGENTFLOW_HTTP_TIMEOUT", "0.3")
+@pytest.mark.parametrize(
+    ("every", "patience", "error", "told"),
+    [(0.05, "0.3", Transient, "did not answer to the end"), (0, "30", BadInput, "said more than 65536 bytes")],
+)
+def test_a_server_that_never_comes_to_an_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, send: Send, every: float, patience: str, error: type[Exception], told: str
+) -> None:
+    monkeypatch.setenv("AGENTFLOW_HTTP_TIMEOUT", patience)
     listener = socket.create_server(("127.0.0.1", 0))
     leave = threading.Event()
 
@@ -374,14 +380,14 @@ def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, send: 
         connection, _ = listener.accept()
         with connection:
             try:
-                while not leave.wait(0.05):
+                while not leave.wait(every):
                     connection.sendall(b"220-still\r\n")
             except OSError:
                 pass
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with pytest.raises(Transient, match="did not answer to the end"):
+    with pytest.raises(error, match=told):
         send(Post(port=listener.getsockname()[1]))
     leave.set()
     thread.join(10)
