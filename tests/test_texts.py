@@ -11,10 +11,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agentflow.blocks import registry
-from agentflow.blocks.fetching import Reply
 from agentflow.blocks.trial import collect
-from agentflow.blocks.web import _value
+from agentflow.blocks.web.requests import _value
 from agentflow.graph.coercion import coerce
+from agentflow.net.fetching import Reply
 from agentflow.texts import ContentType, encoding, text_of
 
 CYRILLIC = "Привет, мир"

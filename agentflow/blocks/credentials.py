@@ -1,15 +1,19 @@
-"""How does a block get at a key or password for a service?
+"""What lets a block in at a service: the pin that names a credential, and the credential itself.
 
-It declares a pin of type `credentials(...)`, and asks its context for the credential of a provider when it runs. The
-value on the pin only names one ({"provider": …}, or what an export wrote); the secret itself is never an input, and so
-never recorded.
+A block declares a pin of type `credentials(...)`, and asks its context for the credential of a provider when it runs.
+The value on the pin only names one ({"provider": …}, or what an export wrote); the secret itself is never an input, so
+it is never recorded. It goes only to the server that its operator named for it: users choose the server, so without
+this any of them could have a password sent to a machine of their own.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
+
+from agentflow.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,29 @@ def provider_of(pin: Mapping[str, Any] | None, default: str) -> str:
     """The provider that the value on a credentials pin names, else `default`."""
     named = (pin or {}).get("provider")
     return named.lower() if isinstance(named, str) and named else default
+
+
+def hold_to_its_server(credential: Credential, host: str, port: int, example: str) -> None:
+    """
+    Args:
+        credential: with the server in `base_url`; without a port there, any port of it.
+        host: where the user wants it sent.
+        port: likewise.
+        example: how a base_url looks.
+
+    Raises:
+        BadInput: the credential names no server, or another one.
+    """
+    try:
+        site = urlsplit(credential.base_url)
+        own_port = site.port
+    except ValueError:
+        raise BadInput(f"the credential {credential.provider} has a base_url that is no address") from None
+    if not site.hostname:
+        raise BadInput(
+            f"the credential {credential.provider} does not say for which server it is: "
+            f"the operator sets its base_url, such as {example}"
+        )
+    if site.hostname != host.lower() or (own_port or port) != port:
+        where = f"{site.hostname}:{own_port}" if own_port else site.hostname
+        raise BadInput(f"the credential {credential.provider} is for {where}, and goes nowhere else")

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import logging
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -26,41 +26,44 @@ logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP: Final = "agentflow.blocks"
 
 FAMILIES: Final = (
-    "io",
-    "basic",
-    "text",
-    "numbers",
-    "logic",
-    "lists",
-    "dictionaries",
-    "iteration",
-    "web",
-    "ai",
-    "ai_structured",
-    "ai_text",
-    "orchestrator",
-    "patterns",
-    "list_algebra",
-    "moments",
-    "waiting",
-    "sub_graphs",
-    "remembering",
-    "triggers",
-    "encoding",
-    "extraction",
-    "markup",
-    "files",
-    "spreadsheets",
-    "sampling",
-    "typed_inputs",
-    "wikipedia",
-    "websearch",
-    "code_execution",
-    "mail",
-    "feeds",
-    "sql",
+    "flow.io",
+    "data.basic",
+    "text.editing",
+    "data.numbers",
+    "flow.logic",
+    "data.lists",
+    "data.dictionaries",
+    "flow.iteration",
+    "web.requests",
+    "ai.writing",
+    "ai.structured",
+    "ai.summaries",
+    "ai.orchestrator",
+    "text.patterns",
+    "data.list_algebra",
+    "data.moments",
+    "flow.waiting",
+    "flow.sub_graphs",
+    "flow.remembering",
+    "flow.triggers",
+    "text.encoding",
+    "text.extraction",
+    "text.markup",
+    "files.reading",
+    "files.spreadsheets",
+    "data.sampling",
+    "flow.typed_inputs",
+    "web.wikipedia",
+    "web.websearch",
+    "data.code_execution",
+    "web.mail",
+    "web.feeds",
+    "data.sql",
 )
 """Our modules that hold blocks."""
+
+ABSENT: Final[Mapping[str, str]] = MappingProxyType({"f3a8f7e1-4b1d-4e5f-9f2a-7c3d5a2e6b4c": "TranscribeYoutubeVideo"})
+"""Block id → name, of blocks that graphs of the AutoGPT Platform use and that are not built in: messages name them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 import httpx
 
-from agentflow.blocks import ssrf
 from agentflow.blocks.base import HttpReply
+from agentflow.net import ssrf
 
 
 class Unexpected(AssertionError):
@@ -75,7 +75,7 @@ def _libraries() -> Iterator[tuple[Any, list[type]]]:
     try:
         import httpx2
 
-        from agentflow.blocks import model_transport
+        from agentflow.net import model_transport
     except ImportError:  # it comes with the extra `ai`
         return
     yield httpx2, [model_transport.GuardedTransport]

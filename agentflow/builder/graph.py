@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from agentflow.blocks import registry
-from agentflow.blocks.known import NAMES
+from agentflow.blocks.registry import ABSENT
 from agentflow.builder import parts
 from agentflow.builder.draft import Draft, doubt_settings
 from agentflow.builder.faults import fault, sentence
@@ -192,7 +192,7 @@ class Graph(Draft):
         self, *, for_run: bool = False, inputs: Mapping[str, Any] | None = None, imported: bool = False
     ) -> list[Problem]:
         """All that is wrong with the graph, errors and warnings; arguments as of `graph.validation.validate`."""
-        return validate(self._model, self._spec, for_run=for_run, inputs=inputs, imported=imported, names=NAMES)
+        return validate(self._model, self._spec, for_run=for_run, inputs=inputs, imported=imported, names=ABSENT)
 
     def check(self, *, for_run: bool = False, inputs: Mapping[str, Any] | None = None) -> None:
         """Raise what `problems` finds.

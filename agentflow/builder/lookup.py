@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
-from agentflow.blocks.known import NAMES
+from agentflow.blocks.registry import ABSENT
 from agentflow.builder.draft import Draft
 from agentflow.builder.faults import meant
 from agentflow.errors import NotFound
@@ -50,7 +50,7 @@ def _by_name(name: str) -> BlockSpec:
     blocks = {block.name: block for block in registry.every()}
     if name in blocks:
         return blocks[name].spec()
-    for id, known in NAMES.items():
+    for id, known in ABSENT.items():
         if name in (id, known):
             raise NotFound(f"the block {known} is not here; to use it all the same, add Missing({id!r})")
     raise NotFound(f"there is no block {name!r}{meant(name, blocks)}: `agentflow blocks list` lists them")

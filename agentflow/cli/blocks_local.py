@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from agentflow.blocks import registry
+from agentflow.blocks.ai.language_models import ModelBlock
 from agentflow.blocks.base import Block
-from agentflow.blocks.code_execution import ExecuteCode
-from agentflow.blocks.feeds import ReadRSSFeed
-from agentflow.blocks.known import NAMES
-from agentflow.blocks.language_models import ModelBlock
+from agentflow.blocks.data.code_execution import ExecuteCode
+from agentflow.blocks.registry import ABSENT
+from agentflow.blocks.web.feeds import ReadRSSFeed
 from agentflow.cli.connect import complain
 from agentflow.extras import install_command
 from agentflow.schemas.blocks import BlockInfo
@@ -52,7 +52,7 @@ def lines() -> Iterator[BlockLine]:
     here = registry.every()
     found = [line_of(block) for block in here]
     ids = {block.id for block in here}
-    found += [missing(id) for id in NAMES if id not in ids]
+    found += [missing(id) for id in ABSENT if id not in ids]
     yield from sorted(found, key=lambda line: line.name)
 
 
@@ -86,13 +86,13 @@ def line_of(block: type[Block]) -> BlockLine:
 
 def missing(id: str) -> BlockLine:
     """What the list says of a block that is known and not here."""
-    return BlockLine(id=id, name=NAMES[id], status="unavailable", reason="not built in")
+    return BlockLine(id=id, name=ABSENT[id], status="unavailable", reason="not built in")
 
 
 def find(wanted: str) -> type[Block] | BlockLine | None:
     """A block by id or name (in any case); a line where it is known and not here; None: nobody knows it."""
     known: dict[str, type[Block] | BlockLine] = {}
-    for id, name in NAMES.items():
+    for id, name in ABSENT.items():
         known[id] = known[name] = missing(id)
     for block in registry.every():
         known[block.id] = known[block.name] = block

@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from agentflow import forking
-from agentflow.blocks import known, registry
+from agentflow.blocks import registry
 from agentflow.blocks.registry import catalogue
 from agentflow.dispatch.lanes import LANES
 from agentflow.errors import GraphInvalid, Problem, TooLarge
@@ -104,7 +104,7 @@ def check(given: Given, *, imported: bool = False) -> tuple[Problem, ...]:
 
 def problems_of(graph: Graph, *, imported: bool = False) -> tuple[Problem, ...]:
     """All that is wrong with saving the graph; see `check`."""
-    found = validate(graph, catalogue, imported=imported, names=known.NAMES, block_names=registry.names())
+    found = validate(graph, catalogue, imported=imported, names=registry.ABSENT, block_names=registry.names())
     return (*found, *_lanes(graph, "warning" if imported else "error"))
 
 

@@ -20,7 +20,7 @@ TABLE = Path(__file__).with_name("pins.txt").read_text(encoding="utf-8").splitli
 
 
 def _type(annotation: Any) -> str:
-    return re.sub(r"\b(?:typing|datetime|agentflow\.blocks\.\w+)\.", "", inspect.formatannotation(annotation))
+    return re.sub(r"\b(?:typing|datetime|agentflow\.blocks(?:\.\w+)+)\.", "", inspect.formatannotation(annotation))
 
 
 def _input(pin: PinSpec) -> str:

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, HttpReply, TestVector
-from agentflow.blocks.fetching import Body, Limits, fetch
 from agentflow.blocks.trial import try_vector
 from agentflow.errors import Transient
+from agentflow.net.fetching import Body, Limits, fetch
 
 PAGE = "https://pages.test/a?b=1"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentflow.blocks import registry
-from agentflow.blocks.text import TextSplit
+from agentflow.blocks.text.editing import TextSplit
 from agentflow.builder import Doubtful, Graph, Node, NoSuchPin, lookup
 from agentflow.errors import GraphInvalid, NotFound
 
@@ -90,7 +90,7 @@ WRONG: list[tuple[Callable[[Graph], Any], type[Exception], str]] = [
 def test_a_wrong_line_is_told_and_changes_nothing(
     g: Graph, line: Callable[[Graph], Any], kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "NAMES", {"id-1": "FlyToTheMoon"})
+    monkeypatch.setattr(lookup, "ABSENT", {"id-1": "FlyToTheMoon"})
     before = g.to_json()
     with pytest.raises(kind, match=re.escape(told)):
         line(g)

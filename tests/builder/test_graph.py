@@ -10,7 +10,7 @@ import pytest
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context
-from agentflow.blocks.text import TextSplit
+from agentflow.blocks.text.editing import TextSplit
 from agentflow.builder import Graph, Missing, Node, Pin
 from agentflow.errors import GraphInvalid
 from agentflow.graph import model

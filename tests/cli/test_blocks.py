@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agentflow.blocks import registry
-from agentflow.blocks.text import TextSplit
+from agentflow.blocks.text.editing import TextSplit
 from agentflow.cli import blocks_local, blocks_show
 from agentflow.cli.connect import Exit
 from agentflow.cli.main import agentflow
@@ -84,7 +84,7 @@ def test_the_list_needs_no_server_and_says_what_can_be_used():
 
 
 def test_blocks_that_are_known_and_not_here_are_listed_as_such(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(blocks_local, "NAMES", {"id-1": "FlyToTheMoon", TextSplit.id: "OldName"})
+    monkeypatch.setattr(blocks_local, "ABSENT", {"id-1": "FlyToTheMoon", TextSplit.id: "OldName"})
     found = [json.loads(line) for line in call("list", "--json").stdout.splitlines()]
     assert [line["name"] for line in found if line["reason"] == "not built in"] == ["FlyToTheMoon"]
     assert "OldName" not in [line["name"] for line in found]
@@ -201,7 +201,7 @@ def test_a_server_can_be_asked_instead(command):
 
 
 def test_blocks_are_tried_by_name_id_and_module():
-    for names in (["TextSplit"], [TextSplit.id, "textsplit"], ["TextSplit", "agentflow.blocks.text"]):
+    for names in (["TextSplit"], [TextSplit.id, "textsplit"], ["TextSplit", "agentflow.blocks.text.editing"]):
         tried = call("test", *names)
         assert tried.exit_code == Exit.OK, tried.stderr
         assert f"TextSplit: {len(TextSplit.vectors)} examples run" in tried.stderr

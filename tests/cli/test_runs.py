@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agentflow.blocks.io import AgentOutput
+from agentflow.blocks.flow.io import AgentOutput
 from agentflow.cli.connect import Exit
 from agentflow.settings import settings
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.blocks import registry
-from agentflow.blocks.comparing import number_if_numeric
+from agentflow.blocks.data.comparing import number_if_numeric
 from agentflow.blocks.trial import collect
 from agentflow.errors import BadInput
 from agentflow.graph.coercion import coerce, coercible

@@ -25,11 +25,12 @@ ENDS_WITHIN: Final = 60.0
 """Seconds; each graph has a deadline of a few."""
 
 _FAMILIES: Final = {
-    "basic", "dictionaries", "encoding", "extraction", "files", "io", "iteration", "list_algebra", "lists", "logic",
-    "markup", "moments", "numbers", "patterns", "remembering", "sampling", "spreadsheets", "sub_graphs", "text",
-    "typed_inputs", "waiting",
+    "data.basic", "data.dictionaries", "data.list_algebra", "data.lists", "data.moments", "data.numbers",
+    "data.sampling", "files.reading", "files.spreadsheets", "flow.io", "flow.iteration", "flow.logic",
+    "flow.remembering", "flow.sub_graphs", "flow.typed_inputs", "flow.waiting", "text.editing", "text.encoding",
+    "text.extraction", "text.markup", "text.patterns",
 }  # fmt: skip
-BLOCKS: Final = [block for block in registry.every() if block.__module__.rpartition(".")[2] in _FAMILIES]
+BLOCKS: Final = [block for block in registry.every() if block.__module__.removeprefix("agentflow.blocks.") in _FAMILIES]
 
 
 def nested(depth: int, kind: str = "list") -> Any:

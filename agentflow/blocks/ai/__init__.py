@@ -1,0 +1,1 @@
+"""Blocks that ask a language model, and what they share: conversations, answers, tools, the client."""

@@ -1,0 +1,252 @@
+"""How does one request get to a language model, and what does its failure mean?
+
+Conversations become the library's messages, and its answers ours; every error becomes `BadInput` or `Transient`. The
+SDKs' own retries are off, so that the node's retry policy is the one place that tries again. Needs the extra `ai`:
+only `language_models` imports this module, and only when a model is asked.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import cache
+from ssl import SSLContext
+from typing import Any, Final
+
+import httpx2
+from anthropic import AnthropicError, AsyncAnthropic
+from openai import AsyncOpenAI, OpenAIError
+from pydantic_ai import direct
+from pydantic_ai.exceptions import AgentRunError, UserError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ModelResponsePart,
+    SystemPromptPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
+from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from agentflow.blocks.ai import model_failures
+from agentflow.blocks.ai.conversation import Message, ToolCall, calls_of, text_of
+from agentflow.blocks.ai.model_requests import Answer, Endpoint, Question
+from agentflow.errors import BadInput
+from agentflow.net.model_transport import GuardedTransport, measure
+from agentflow.settings import settings
+
+CONNECT_SECONDS: Final = 10.0
+
+READ_SECONDS: Final = 300.0
+"""The longest silence of an endpoint; an answer that does not stream is silent until the model has written it all."""
+
+_MOST_TOKENS: Final = 10**12
+"""Of one answer. No model reads or writes so many, and a run's sum has to fit the database's integers."""
+
+_LONGEST_ID: Final = 64
+"""Characters of a tool call's id that are kept: providers use about 30."""
+
+_NO_KEY: Final = "none"
+"""What is sent where there is no key: the SDKs insist on one."""
+
+
+async def send(endpoint: Endpoint, question: Question) -> Answer:
+    """One request, one answer.
+
+    Raises:
+        BadInput: see `language_models.ask`.
+        Transient: likewise.
+    """
+    try:
+        async with _model(endpoint, question.model) as model:
+            response = await _response(model, endpoint, question)
+        if response.finish_reason == "content_filter":
+            raise BadInput(f"{endpoint.provider} refused to answer: its content filter objects")
+        return _answer(response, question)
+    # Beside the libraries' own errors stand those that a reply of the wrong shape causes inside them.
+    except (
+        AgentRunError, UserError, OpenAIError, AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError,
+        AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise model_failures.failure_of(error, endpoint, question.model) from None
+
+
+def _answer(response: ModelResponse, question: Question) -> Answer:
+    """The library's answer as ours.
+
+    Raises:
+        TypeError, ValueError: the endpoint wrote something of another type, which the library passes on unseen.
+    """
+    return Answer(
+        _text(response.text or ""),
+        tuple(_calls(response, question.messages)),
+        response.finish_reason == "length",
+        _count(response.usage.input_tokens),
+        _count(response.usage.output_tokens),
+    )
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"a text was expected, not {type(given).__name__}")
+    return given
+
+
+def _count(given: Any) -> int:
+    """A count of tokens; 0 where the endpoint writes nonsense: the answer is good all the same."""
+    return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_TOKENS else 0
+
+
+async def _response(model: Model, endpoint: Endpoint, question: Question) -> ModelResponse:
+    options = ModelSettings(max_retries=0)
+    if question.max_tokens is not None:
+        options["max_tokens"] = question.max_tokens
+    if question.json_object and endpoint.provider != "anthropic":
+        options["extra_body"] = {"response_format": {"type": "json_object"}}
+    parameters = ModelRequestParameters(
+        function_tools=[
+            # strict: false, because a strict schema must make every parameter required.
+            ToolDefinition(
+                name=tool.name,
+                parameters_json_schema=dict(tool.parameters),
+                description=tool.description,
+                strict=False,
+            )
+            for tool in question.tools
+        ]
+    )
+    messages = _history(question.messages)
+    if not question.stream:
+        return await direct.model_request(model, messages, model_settings=options, model_request_parameters=parameters)
+    async with direct.model_request_stream(
+        model, messages, model_settings=options, model_request_parameters=parameters
+    ) as stream:
+        async for _ in stream:
+            pass
+        response = stream.get()
+    if not response.finish_reason:
+        raise model_failures.broken_off(endpoint)
+    return response
+
+
+@asynccontextmanager
+async def _model(endpoint: Endpoint, name: str) -> AsyncIterator[Model]:
+    """The library's model behind `endpoint`, with a connection of its own: event loops come and go."""
+    async with _http(endpoint) as http:
+        if endpoint.provider == "anthropic":
+            yield _anthropic(endpoint, name, http)
+        else:
+            yield _openai(endpoint, name, http)
+
+
+def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
+    if endpoint.guarded:
+        transport = GuardedTransport(settings().http_allow, settings().http_max_bytes, _tls())
+        return httpx2.AsyncClient(transport=transport, timeout=_patience(), trust_env=False)
+    return httpx2.AsyncClient(verify=_tls(), timeout=_patience(), event_hooks={"response": [measure]})
+
+
+def _patience() -> httpx2.Timeout:
+    return httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+
+
+@cache
+def _tls() -> SSLContext:
+    """One for the process: making it takes tens of milliseconds, and it holds no connection."""
+    return httpx2.create_ssl_context()
+
+
+def _openai(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
+    credential = endpoint.credential
+    client = AsyncOpenAI(
+        api_key=(credential.api_key if credential else "") or _NO_KEY,
+        base_url=endpoint.address,
+        default_headers=dict(credential.headers) if credential else None,
+        http_client=http,
+        timeout=_patience(),
+        max_retries=0,
+    )
+    # Without this a stream that ends in mid-sentence would pass for one that was done.
+    profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+    if endpoint.provider == "openai" and credential is not None and not credential.base_url:
+        return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client), profile=profile)
+    profile["openai_chat_supports_max_completion_tokens"] = False  # the older `max_tokens` is understood everywhere
+    provider = OpenAICompatibleProvider(endpoint.provider, openai_client=client)
+    return OpenAIChatModel(name, provider=provider, profile=profile)
+
+
+def _anthropic(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
+    assert endpoint.credential is not None  # only Ollama does without
+    client = AsyncAnthropic(
+        api_key=endpoint.credential.api_key or _NO_KEY,
+        base_url=endpoint.address,
+        default_headers=dict(endpoint.credential.headers),
+        http_client=http,
+        timeout=_patience(),
+        max_retries=0,
+    )
+    return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+
+
+def _history(messages: list[Message]) -> list[ModelMessage]:
+    """The conversation as the library has it: what is said to the model in one turn is one request."""
+    history: list[ModelMessage] = []
+    asked: list[ModelRequestPart] = []
+    tools: dict[str, str] = {}  # call id → name
+    for message in messages:
+        if message["role"] == "assistant":
+            if asked:
+                history.append(ModelRequest(asked))
+                asked = []
+            tools |= {call.id: call.name for call in calls_of(message)}
+            history.append(ModelResponse(list(_said(message))))
+        else:
+            asked.append(_asked(message, tools))
+    return [*history, ModelRequest(asked)] if asked else history
+
+
+def _asked(message: Message, tools: dict[str, str]) -> ModelRequestPart:
+    text = text_of(message)
+    if message["role"] == "tool":
+        call = message["tool_call_id"]
+        if call not in tools:
+            raise BadInput(f"the conversation has the result of a tool call {call!r} that nobody made")
+        return ToolReturnPart(tools[call], text, call)
+    return UserPromptPart(text) if message["role"] == "user" else SystemPromptPart(text)
+
+
+def _said(message: Message) -> Iterator[ModelResponsePart]:
+    if text := text_of(message):
+        yield TextPart(text)
+    for call in calls_of(message):
+        yield ToolCallPart(call.name, call.arguments, call.id)
+
+
+def _calls(response: ModelResponse, messages: list[Message]) -> Iterator[ToolCall]:
+    """The calls of an answer, each with an id that the conversation does not have yet: not all endpoints see to it."""
+    taken: set[Any] = {call.id for message in messages for call in calls_of(message)}
+    for part in response.tool_calls:
+        name = _text(part.tool_call_id)[:_LONGEST_ID] or "call"
+        unique = next(each for each in _numbered(name) if each not in taken)
+        taken.add(unique)
+        # Not `args_as_json_str`: it hides JSON that is broken.
+        arguments = part.args if isinstance(part.args, str) else part.args_as_json_str()
+        yield ToolCall(unique, _text(part.tool_name), arguments)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1

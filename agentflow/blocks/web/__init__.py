@@ -1,0 +1,1 @@
+"""Blocks that use services on the web: requests, search, feeds, mail."""

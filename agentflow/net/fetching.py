@@ -1,0 +1,262 @@
+"""How does a block make one HTTP request on behalf of a user, within limits?
+
+Redirects are followed by hand, because each hop must pass the guard again and must not carry one site's secrets to
+another. Size is counted as the reply is unpacked, time over everything, redirects and all. Messages of errors name
+the host only: paths, queries and headers may hold secrets.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from agentflow import __version__
+from agentflow.errors import BadInput, Transient
+from agentflow.net.inflation import OFFERED, Damaged, Unpacker
+from agentflow.net.ssrf import GuardedTransport, check_form
+from agentflow.settings import settings
+from agentflow.texts import ContentType, text_of
+
+MAX_REDIRECTS: Final = 10
+
+_CONNECT_SECONDS: Final = 10.0
+"""For one address of a host, so that a dead one leaves time for the next."""
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_OWN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect"}
+    | {"accept-encoding", "proxy-authorization", "proxy-connection"}
+)
+"""Headers that follow from the request itself: a user's own would contradict it."""
+
+_TO_ANYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
+"""The headers that go along to another site; any other may hold a key."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one fetch may take.
+
+    Attributes:
+        allow: "host:port" pairs that may be reached although they are not public.
+        seconds: for everything, from resolving the name to the last byte.
+        max_bytes: of the body, unpacked.
+    """
+
+    allow: tuple[str, ...]
+    seconds: float
+    max_bytes: int
+
+    @classmethod
+    def from_settings(cls) -> "Limits":
+        """Those that the settings of this process set."""
+        return cls(settings().http_allow, settings().http_timeout, settings().http_max_bytes)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a request carries: content as it stands, or the fields (and files) of a form, or nothing.
+
+    Attributes:
+        content: the text.
+        media_type: what `content` is, where the user's headers do not say.
+        fields: form fields; a list is one field given several times.
+        files: (field, (file name, content, media type)); makes it a multipart form.
+    """
+
+    content: str | None = None
+    media_type: str = ""
+    fields: Mapping[str, str | list[str]] = field(default_factory=dict)
+    files: Sequence[tuple[str, tuple[str, bytes, str]]] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the last hop answered.
+
+    Attributes:
+        status: the HTTP status.
+        headers: its headers.
+        body: the unpacked bytes.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def content_type(self) -> ContentType:
+        """What the body is said to be."""
+        return ContentType.parse(self.headers.get("content-type", ""))
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        said = self.content_type
+        return text_of(self.body, said.charset, said.media_type)
+
+
+async def fetch(
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: Body,
+    limits: Limits,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Reply:
+    """Sends one request and follows its redirects.
+
+    Args:
+        method: the HTTP method, in capitals.
+        url: http or https.
+        headers: the user's; those that describe the message itself are left out.
+        body: what to send.
+        limits: what it may take.
+        transport: what sends; None: a guarded one of its own. Whoever passes one answers for the guard.
+
+    Raises:
+        BadInput: the address is wrong or not public, a header is wrong, the reply is too large, redirects do not end.
+        Transient: the host could not be reached, did not answer in time, or broke off.
+    """
+    host = ""
+    try:
+        target = httpx.URL(url)
+        check_form(target)
+        host = target.host
+        async with asyncio.timeout(limits.seconds), _client(limits, transport) as client:
+            request = _request(client, method, target, _sendable(headers), body)
+            return await _follow(client, request, limits)
+    except (TimeoutError, httpx.TimeoutException):
+        raise Transient(f"{host} did not answer completely within {limits.seconds:g} s") from None
+    except httpx.InvalidURL as error:
+        raise BadInput(f"this is not an address that can be fetched: {error}") from None
+    except (httpx.LocalProtocolError, UnicodeError):
+        raise BadInput("the request cannot be sent: a header has characters that headers must not have") from None
+    except httpx.ConnectError as error:
+        if _is_wrong_certificate(error):
+            raise BadInput(f"the TLS certificate of {host} cannot be trusted") from None
+        raise Transient(f"{host} cannot be reached") from None
+    except (httpx.TransportError, Damaged) as error:
+        raise Transient(f"{host} did not answer as it should: {error}") from None
+
+
+def _client(limits: Limits, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """Serves one fetch; keeps cookies from one hop to the next."""
+    return httpx.AsyncClient(
+        transport=transport or GuardedTransport(limits.allow),
+        headers={"user-agent": f"agentflow/{__version__}", "accept-encoding": OFFERED},
+        timeout=httpx.Timeout(limits.seconds, connect=min(_CONNECT_SECONDS, limits.seconds)),
+        follow_redirects=False,
+        trust_env=False,  # no proxies and no passwords from the worker's environment
+    )
+
+
+def _request(
+    client: httpx.AsyncClient, method: str, url: httpx.URL, headers: dict[str, str], body: Body
+) -> httpx.Request:
+    if body.content is None:
+        return client.build_request(
+            method, url, headers=headers, data=dict(body.fields) or None, files=list(body.files) or None
+        )
+    if "content-type" not in {name.lower() for name in headers}:
+        headers = {**headers, "content-type": body.media_type}
+    return client.build_request(method, url, headers=headers, content=body.content.encode("utf-8", "replace"))
+
+
+async def _follow(client: httpx.AsyncClient, request: httpx.Request, limits: Limits) -> Reply:
+    own_cookie = "cookie" in request.headers
+    for _ in range(MAX_REDIRECTS + 1):
+        response = await client.send(request, stream=True)
+        try:
+            location = response.headers.get("location")
+            if response.status_code not in _REDIRECTS or not location:
+                return Reply(response.status_code, response.headers, await _read(response, limits.max_bytes))
+            request = redirected(client, request, response.status_code, location, own_cookie)
+        finally:
+            await response.aclose()
+    raise BadInput(f"{request.url.host} redirects more than {MAX_REDIRECTS} times")
+
+
+def redirected(
+    client: httpx.AsyncClient, request: httpx.Request, status: int, location: str, own_cookie: bool
+) -> httpx.Request:
+    """The request that follows from a redirect, as browsers do it, or stricter.
+
+    A 303, and a 301 or 302 after POST, make it a GET without a body. To another site (scheme, host or port differ) no
+    body goes along, and only headers that can hold no secret; a step up from http to https on the same host counts
+    as the same site.
+
+    Args:
+        client: makes the request, with the cookies that earlier hops set.
+        request: the one that was redirected.
+        status: 301, 302, 303, 307 or 308.
+        location: where to, relative or not.
+        own_cookie: the user gave a Cookie header, which goes along within the site in place of those of the replies.
+
+    Raises:
+        BadInput: it leads out of http and https.
+        httpx.InvalidURL: `location` is not an address.
+    """
+    url = request.url.join(location)
+    check_form(url)
+    stays = _same_site(request.url, url)
+    to_get = (status == 303 and request.method != "HEAD") or (status in (301, 302) and request.method == "POST")
+    keeps_body = stays and not to_get
+
+    def goes_along(name: str) -> bool:
+        if name == "cookie":
+            return stays and own_cookie
+        if name in _OWN_HEADERS or (name.startswith("content-") and not keeps_body):
+            return False
+        return stays or name in _TO_ANYBODY
+
+    headers = {name: value for name, value in request.headers.items() if goes_along(name)}
+    method = "GET" if to_get else request.method
+    return client.build_request(method, url, headers=headers, content=request.read() if keeps_body else None)
+
+
+def _same_site(first: httpx.URL, second: httpx.URL) -> bool:
+    if first.host != second.host:
+        return False
+    if first.scheme == second.scheme:
+        return _port(first) == _port(second)
+    return (first.scheme, second.scheme) == ("http", "https") and (_port(first), _port(second)) == (80, 443)
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _sendable(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.strip().lower() not in _OWN_HEADERS}
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    """The unpacked body, given up as soon as it exceeds `max_bytes`."""
+    host, encoding = response.request.url.host, response.headers.get("content-encoding", "")
+    try:
+        unpacker = Unpacker(encoding)
+    except LookupError:
+        raise BadInput(f"{host} answers in an encoding that was not asked for: {encoding[:40]}") from None
+    parts, room = [], max_bytes
+    async for data in response.aiter_raw():
+        part = unpacker.feed(data, room)
+        room -= len(part)
+        if room < 0:
+            raise BadInput(f"the reply of {host} has more than {max_bytes} bytes")
+        parts.append(part)
+    unpacker.close()
+    return b"".join(parts)
+
+
+def _is_wrong_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

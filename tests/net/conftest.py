@@ -1,0 +1,1 @@
+from web_site import other_site, site  # noqa: F401
