@@ -43,12 +43,13 @@ conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIM
 chaos: .venv/ready-to-develop ## Run random graphs for MINUTES while everything dies (SEED, WORKERS)
 	@PYTHONPATH=tests/support:tests/scenarios $(PY) tests/chaos --minutes $(MINUTES) --workers $(WORKERS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-check: .venv/ready-to-develop ## Check format, style, types, who imports whom, openapi.json and the migrations
+check: .venv/ready-to-develop ## Check format, style, types, imports, house rules, openapi.json and migrations
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m agentflow.api.document | .venv/bin/openapi-spec-validator --schema 3.1 -
+	@$(PY) -m pytest -q tests/test_house.py
+	@$(PY) -m agentflow.api | .venv/bin/openapi-spec-validator --schema 3.1 -
 	@$(PY) -m agentflow.cli.main db drift
 
 bench: .venv/ready-to-develop ## Measure against plain Celery on this machine, and print the table

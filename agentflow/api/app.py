@@ -7,9 +7,8 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import blocks, events, graphs, health, problems, reviews, runs, schemas
+from agentflow.api import blocks, docs, events, graphs, health, problems, reviews, runs
 from agentflow.api.auth import Doorkeeper
-from agentflow.api.docs import docs
 from agentflow.api.places import Places
 from agentflow.api.rate import RateLimit
 from agentflow.api.requests import JsonRequest
@@ -58,9 +57,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.before_request(_number)
     app.after_request(_harden)
     problems.register(app)
-    for module in (graphs, runs, reviews, events, blocks, schemas, health):
+    for module in (graphs, runs, reviews, events, blocks, docs, health):
         app.register_api(module.api)
-    app.register_blueprint(docs)
+    app.register_blueprint(docs.docs)
     return app
 
 

@@ -1,21 +1,33 @@
-"""`/openapi.json` and `/docs`: what can be asked here? The OpenAPI document, and Swagger UI to read and try it.
+"""Serves `/openapi.json`, Swagger UI at `/docs`, and the JSON Schema of graph documents for editors.
 
-Everything is served from installed packages: the page needs no other server.
+No key is needed: nothing here belongs to an owner. Every file comes from an installed package, not from another server.
 """
 
 from importlib.resources import files
 from pathlib import Path
 
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from werkzeug.wrappers import Response as AnyResponse
 
+from agentflow.api.blueprint import PREFIX, name_of_the_view
 from agentflow.api.document import complete
 from agentflow.api.replies import json_response
+from agentflow.graph.document_schema import document_schema
 
 _OURS = Path(__file__).parent / "static"
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
 docs = Blueprint("docs", __name__)
+
+api = APIBlueprint(
+    "schemas",
+    __name__,
+    url_prefix=PREFIX,
+    abp_tags=[Tag(name="schemas", description="JSON Schemas, for editors.")],
+    operation_id_callback=name_of_the_view,
+)
 
 
 @docs.get("/openapi.json")
@@ -26,7 +38,7 @@ def openapi() -> Response:
 
 @docs.get("/")
 def home() -> AnyResponse:
-    """Who opens the server's address in a browser is shown what can be asked."""
+    """Redirect a browser that opens the server's address to Swagger UI."""
     return redirect("/docs")
 
 
@@ -40,7 +52,7 @@ def page() -> Response:
 
 @docs.get("/docs/start.js")
 def start() -> Response:
-    """The script that starts Swagger UI; a file of its own, because the page allows no inline script."""
+    """The script that starts Swagger UI; a separate file, because the page allows no inline script."""
     return send_from_directory(_OURS, "start.js")
 
 
@@ -48,3 +60,9 @@ def start() -> Response:
 def swagger(name: str) -> Response:
     """Swagger UI's own files."""
     return send_from_directory(str(files("flask_openapi3_swagger") / "templates" / "swagger"), name, max_age=3600)
+
+
+@api.get("/schemas/graph", responses={200: {"description": "A JSON Schema, draft 2020-12."}})
+def graph_schema() -> Response:
+    """The JSON Schema of a graph's document; a document may name it as its `$schema`."""
+    return json_response(document_schema())

@@ -5,7 +5,6 @@ set right here: the schemas come from pydantic whole; every route lists the erro
 others; bodies that may be left out, headers and event streams are described.
 """
 
-import json
 from copy import deepcopy
 from functools import cache
 from typing import Any, Final
@@ -204,9 +203,3 @@ def _say_what_keys_may_be(schema: Any) -> None:
             schema["additionalProperties"] = values
     for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
         _say_what_keys_may_be(inner)
-
-
-if __name__ == "__main__":  # `make check` validates what this prints
-    from agentflow.api.app import create_app
-
-    print(json.dumps(complete(create_app().api_doc)))  # noqa: T201

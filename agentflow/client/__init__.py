@@ -8,6 +8,6 @@ with Client("http://127.0.0.1:8080", key) as client:
 """
 
 from agentflow.client.client import Client
-from agentflow.client.failures import ApiError, Unreachable
+from agentflow.client.http import ApiError, Unreachable
 
 __all__ = ["ApiError", "Client", "Unreachable"]

@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 
 from agentflow.client import stream
 from agentflow.client.graphs import Graphs
-from agentflow.client.http import Http
-from agentflow.client.pages import every
+from agentflow.client.http import Http, every
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted

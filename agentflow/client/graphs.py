@@ -5,8 +5,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from agentflow.client.http import Http
-from agentflow.client.pages import every
+from agentflow.client.http import Http, every
 from agentflow.schemas.graphs import (
     GraphInputs,
     GraphList,

@@ -8,15 +8,15 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from agentflow.client.failures import ApiError, Unreachable
-from agentflow.schemas.problems import ProblemDocument
+from agentflow.errors import AgentFlowError
+from agentflow.schemas.problems import TYPE_PREFIX, ProblemDocument, ProblemPlace
 
 FIRST_PAUSE: Final = 0.1
 """Seconds before the second attempt; each further pause is twice as long."""
@@ -28,6 +28,36 @@ _TRY_LATER = (429, 503)  # the API says so itself, and has done nothing
 _TAG: Final = re.compile(r"<[^>]*>")
 _LONGEST_SAID: Final = 100  # characters of a stranger's page that are told
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_Item = TypeVar("_Item", covariant=True)
+
+
+class ApiError(AgentFlowError):
+    """The API answered with a problem.
+
+    Attributes:
+        status: the HTTP status.
+        type: the problem's type, which never changes: `urn:agentflow:problem:…`.
+        detail: what is wrong, for a person.
+        errors: the places in the graph, where it is the graph.
+    """
+
+    def __init__(self, problem: ProblemDocument) -> None:
+        super().__init__(problem.detail)
+        self.status: int = problem.status
+        self.type: str = problem.type
+        self.detail: str = problem.detail
+        self.errors: list[ProblemPlace] = problem.errors
+        self.instance: str | None = problem.instance
+
+    @property
+    def slug(self) -> str:
+        """The last part of the type: `not-found`, `graph-invalid`, ..."""
+        return self.type.removeprefix(TYPE_PREFIX)
+
+
+class Unreachable(AgentFlowError):
+    """The API does not answer."""
 
 
 class Http:
@@ -105,6 +135,27 @@ class Http:
         return self._client.stream(
             "GET", path, headers={**headers, "Accept": "text/event-stream"}, timeout=httpx.Timeout(10.0, read=timeout)
         )
+
+
+class PageOf(Protocol[_Item]):
+    """One page."""
+
+    @property
+    def items(self) -> Sequence[_Item]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+
+def every(http: Http, path: str, read: Callable[[Any], PageOf[_Item]], query: Mapping[str, Any]) -> Iterator[_Item]:
+    """All things of the list at `path`; `read` makes a page of a reply."""
+    after: str | None = None
+    while True:
+        page = read(http.call("GET", path, query={**query, "after": after}))
+        yield from page.items
+        after = page.next_cursor
+        if after is None:
+            return
 
 
 def read(response: httpx.Response) -> Any:

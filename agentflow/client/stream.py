@@ -6,8 +6,7 @@ from uuid import UUID
 
 import httpx
 
-from agentflow.client.failures import ApiError, Unreachable
-from agentflow.client.http import Http, pause, read
+from agentflow.client.http import ApiError, Http, Unreachable, pause, read
 from agentflow.schemas.events import EventList, RunEvent
 
 SILENCE: Final = 45.0

@@ -7,7 +7,7 @@ speed and because it may run as nobody in particular.
 - With its parent: Linux sends the process signal N when the thread that started it ends, also by kill -9. Elsewhere the
   next start finds and stops what was left (`roster.py`).
 - When we are root: PostgreSQL refuses to be root, but its files lie where only root may look (a data directory of mode
-  0700, perhaps below /root). So it runs under a number that no account has, with one capability of root's kept: to pass
+  0700). So it runs under a number that no account has, with one capability of root's kept: to pass
   file permissions. No account is made and nobody's directory is opened for it.
 """
 

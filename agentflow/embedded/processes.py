@@ -9,10 +9,11 @@ five seconds, where workers are to finish what they run, and after the web serve
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Final, TextIO
 
 from honcho.colour import get_colours
 from honcho.environ import parse_procfile
@@ -21,7 +22,6 @@ from honcho.printer import Message, Printer
 from agentflow.clock import monotonic, now
 from agentflow.embedded.child import Child, Steps, start, tail
 from agentflow.embedded.process_log import ProcessLog
-from agentflow.embedded.restarts import MOST, WINDOW, Restarts
 from agentflow.embedded.roster import Roster
 from agentflow.errors import Unavailable
 
@@ -31,12 +31,35 @@ _STOP_ORDER = ("web", "flower")
 _STEPS: Steps = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 8.0))
 """Warm: finish what runs. Then cold: stop now, give messages back. The engine runs again what is cut off."""
 
+MOST: Final = 5
+"""Ends within `WINDOW` after which a process is given up."""
+
+WINDOW: Final = 60.0
+"""Seconds."""
+
+FIRST_PAUSE: Final = 0.5
+"""Seconds before the first new start; each further one within the window waits twice as long."""
+
 _NAME_WIDTH = 10
 
 
 def read_procfile(path: Path) -> dict[str, str]:
     """The commands of a Procfile by role, in its order."""
     return dict(parse_procfile(path.read_text()).processes)
+
+
+class Restarts:
+    """The ends of one process, and what follows from them."""
+
+    def __init__(self) -> None:
+        self._ends: deque[float] = deque(maxlen=MOST)
+
+    def ended(self, now: float) -> float | None:
+        """Take note of an end. Returns the seconds after which to start it again; None: it is given up."""
+        while self._ends and now - self._ends[0] > WINDOW:
+            self._ends.popleft()
+        self._ends.append(now)
+        return None if len(self._ends) == MOST else FIRST_PAUSE * 2.0 ** (len(self._ends) - 1)
 
 
 @dataclass

@@ -66,7 +66,7 @@ def collect_shown(node: PlanNode, delivered: Mapping[str, Any], mask: Mapping[st
 
 
 def prepare(collected: Mapping[str, Any], spec: BlockSpec) -> dict[str, Any]:
-    """`collected` with each declared pin's value coerced to the pin's type, lossy as semantics.md §6 says.
+    """`collected` with each declared pin's value coerced to the type of its pin, as docs/graphs.md says.
 
     A null counts as not given where the pin has a default: that counts instead. A required pin keeps its null, and the
     block's model judges it: a type that admits it takes it. A sub-graph node keeps what is on no declared pin: those

@@ -14,7 +14,7 @@ from fleet import Fleet
 from random_graphs import EVENT, random_graph
 
 from agentflow.client.client import Client
-from agentflow.client.failures import ApiError, Unreachable
+from agentflow.client.http import ApiError, Unreachable
 from agentflow.schemas.runs import RunView
 
 T = TypeVar("T")

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentflow.client.failures import ApiError, Unreachable
-from agentflow.client.http import FIRST_PAUSE, LONGEST_PAUSE, Http, pause
+from agentflow.client.http import FIRST_PAUSE, LONGEST_PAUSE, ApiError, Http, Unreachable, pause
 from agentflow.client.stream import datas, events
 
 

@@ -1,4 +1,4 @@
-"""The Procfile's processes run side by side, and stop in order."""
+"""The Procfile's processes run side by side, are restarted after they end, and stop in order."""
 
 import io
 import os
@@ -6,8 +6,10 @@ import shlex
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentflow.embedded.processes import Processes, read_procfile
+from agentflow.embedded.processes import FIRST_PAUSE, MOST, WINDOW, Processes, Restarts, read_procfile
 from agentflow.embedded.roster import Roster
 
 _STUBBORN = "trap 'echo ignoring' TERM; echo ready; while :; do sleep 0.05; done"
@@ -92,3 +94,21 @@ def test_a_procfile_gives_its_commands_in_order(tmp_path):
     (tmp_path / "Procfile").write_text("# a comment\nweb: serve: it\n\nworker: work\n")
 
     assert list(read_procfile(tmp_path / "Procfile").items()) == [("web", "serve: it"), ("worker", "work")]
+
+
+def test_each_start_waits_longer_and_the_fifth_end_in_a_minute_is_the_last():
+    restarts = Restarts()
+    assert [restarts.ended(now) for now in range(MOST)] == [0.5, 1.0, 2.0, 4.0, None]
+
+
+@given(gaps=st.lists(st.floats(0, 2 * WINDOW), min_size=1, max_size=30))
+def test_a_process_is_given_up_exactly_if_it_ended_five_times_within_a_minute(gaps):
+    restarts, ends = Restarts(), []
+    for gap in gaps:
+        ends.append((ends[-1] if ends else 0.0) + gap)
+        pause = restarts.ended(ends[-1])
+        recent = [end for end in ends if ends[-1] - end <= WINDOW]
+        if len(recent) >= MOST:
+            assert pause is None
+            return
+        assert pause == FIRST_PAUSE * 2 ** (len(recent) - 1)

@@ -1,4 +1,4 @@
-"""What graphs mean, on two worker processes: each scenario is a law of semantics.md."""
+"""What graphs mean, on two worker processes: each scenario is a law of docs/graphs.md."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Does the database deliver as semantics.md §4 and §7 read? It is held against a model that follows their words.
+"""The database delivers values as a simple model of the rules in docs/graphs.md ("When a node runs") does.
 
 Random graphs, with cycles, self-loops, pins fed by several nodes, static and mixed pins, input nodes that are also
 linked, and pins that first executions do not wait for, are driven settle by settle in random order, with flushes,

@@ -1,4 +1,4 @@
-"""A model of delivery that follows the words of semantics.md §4 and §7; random plans, and calls that drive them."""
+"""A model of delivery that follows docs/graphs.md ("When a node runs"); random plans, and calls that drive them."""
 
 import random
 from collections.abc import Collection
@@ -70,7 +70,7 @@ class Execution:
 
 
 class Model:
-    """The words of semantics.md, one by one, without a thought for speed."""
+    """The rules, one by one, without a thought for speed."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -1,6 +1,6 @@
 -- Values arrive at their sinks: which execution of the sink gets which, and which of them become QUEUED.
 --
--- The rule (semantics.md §4): a value goes to the oldest INCOMPLETE execution of the sink that has none on that pin; if
+-- The rule: a value goes to the oldest INCOMPLETE execution of the sink that has none on that pin; if
 -- there is none, a new one is made. The executions that have pin p are always a prefix, and the INCOMPLETE ones always
 -- a suffix, so that execution is simply one above the last that a value of this pin was delivered to: one backward
 -- look-up in the key of `deliveries`, with no counter to keep.
