@@ -1,17 +1,17 @@
-# Everything a newcomer or a machine runs here. Needs Python 3.11 or later and make; sets itself up in .venv.
-# Paths are relative throughout, so that a folder with a blank in its name works.
+# All commands for developers and CI. Needs Python 3.11 or later and make; installs itself into .venv.
+# All paths are relative, so that a folder with a space in its name works.
 
 PY := .venv/bin/python
-# `make test ARGS='-k fan_out'`, `make demo ARGS=--help`: passed on.
+# Passed on to the command: `make test ARGS='-k fan_out'`, `make demo ARGS=--help`.
 ARGS :=
-# `make conformance TIMES=10 WORKERS=4`: how often in a row, and with how many worker processes.
+# `make conformance TIMES=10 WORKERS=4`: rounds, and worker processes.
 TIMES := 1
 WORKERS := 2
-# `make chaos MINUTES=30 SEED=7 WORKERS=4`: how long; the seed of graphs and faults (left out: a new one).
+# `make chaos MINUTES=30 SEED=7 WORKERS=4`: duration, and the seed of graphs and faults (default: a new one).
 MINUTES := 5
 SEED :=
 
-# A virtual environment knows its own path: in a folder that was moved or copied its stages do not count.
+# A virtual environment contains its absolute path: after the folder was moved or copied, make it again.
 MADE_IN := $(shell cat .venv/made-in 2>/dev/null)
 HERE := $(shell pwd -P)
 ifneq "$(MADE_IN)" "$(HERE)"
@@ -58,7 +58,7 @@ bench: .venv/ready-to-develop ## Measure against plain Celery on this machine, a
 clean: ## Remove the virtual environment and all caches (not the data in .agentflow)
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 
-# One virtual environment, two stages; the second has all that the first has. Made again when pyproject.toml changes.
+# One virtual environment in two stages; the second includes the first. Made again when pyproject.toml changes.
 .venv/ready-to-run: pyproject.toml .ci/venv
 	@.ci/venv embedded,ai
 	@touch $@

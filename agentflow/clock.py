@@ -1,7 +1,7 @@
-"""What time is it? One clock for the Python side.
+"""Tells the time within one process.
 
-Decisions about node executions (leases, timers, rings) use the database's clock, `agentflow_now()`, because many
-hosts take part in them. This one serves what concerns one process only.
+Decisions about node executions (leases, timers, republishing) use the database's clock, `agentflow_now()`, because many
+hosts take part in them.
 """
 
 import time
@@ -14,5 +14,5 @@ def now() -> datetime:
 
 
 def monotonic() -> float:
-    """Seconds on a clock that never goes back; only differences mean anything."""
+    """Seconds on a clock that never goes back. Only differences are meaningful."""
     return time.monotonic()

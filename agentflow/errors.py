@@ -1,32 +1,33 @@
-"""Every error that AgentFlow raises on purpose, as one tree.
+"""Defines every error that AgentFlow raises on purpose, as one tree.
 
     AgentFlowError
-    ├── ClientError                 the caller's mistake: a 4xx, nothing was stored
+    ├── ClientError                 the caller's mistake: a 4xx; nothing was stored
     │   ├── Malformed               the request is not what the API takes
     │   ├── Unauthenticated         no API key, or an unknown one
-    │   ├── NotFound                there is no such thing, or it is someone else's
-    │   ├── Conflict                the thing's state forbids it
+    │   ├── NotFound                no such object, or it is someone else's
+    │   ├── Conflict                the object's state forbids it
     │   │   └── AlreadyEnded        a run that has ended cannot be changed
     │   ├── IdempotencyMismatch     the same Idempotency-Key came with another request
     │   ├── TooLarge                a body, a graph or a value exceeds its limit
-    │   ├── TooMany                 a rate or a number of things exceeds its limit
-    │   └── GraphInvalid            the graph, or the inputs given to it, are wrong: all problems, with their places
+    │   ├── TooMany                 a rate or a count exceeds its limit
+    │   └── GraphInvalid            the graph or its inputs are wrong: lists all problems with their places
     ├── NodeFailure                 ends a node execution FAILED (or tries it again); has a `kind`
-    │   ├── BadInput                user: the inputs are wrong; trying again is useless
+    │   ├── BadInput                user: the inputs are wrong; a retry is useless
     │   ├── BlockBug                block: the block broke its own contract
-    │   ├── Transient               transient: may work next time (timeouts, 429, 5xx, connection)
-    │   ├── TimedOut                transient: the attempt ran longer than it may
+    │   ├── Transient               transient: a retry may succeed (timeouts, 429, 5xx, connection)
+    │   ├── TimedOut                transient: the attempt exceeded its timeout
     │   └── SystemFault             system: the engine or a worker failed, not the block
-    ├── Interrupted                 a running block is told to stop (a BaseException, lest a block swallow it)
-    └── EngineError                 our side is not in order: a 5xx
-        ├── IllegalTransition       a status move that the state diagram does not have
+    ├── Interrupted                 stops a running block (a BaseException, so that blocks do not swallow it)
+    └── EngineError                 a fault on our side: a 5xx
+        ├── IllegalTransition       a status change that the state diagram does not have
         ├── WrongSchema             the database's schema is not this version's
-        ├── Refused                 PostgreSQL is there and does not let us in; waiting does not help
+        ├── Refused                 PostgreSQL answers but rejects the login; waiting does not help
         ├── AlreadyRunning          another process runs a local stack from this data directory
         └── Unavailable             PostgreSQL or the broker cannot be reached
-            └── Busy                all places for this are taken: nothing is out of order
+            └── Busy                all slots are taken; nothing is broken
 
-A docstring is the default message. The HTTP status of each stands in `api/problems.py`, and a test holds it complete.
+A class's docstring is its default message. `api/problems.py` maps each class to an HTTP status; a test checks that none
+is missing.
 """
 
 from collections.abc import Iterable
@@ -40,10 +41,10 @@ class Problem:
 
     Attributes:
         message: what is wrong, for a person.
-        node: the id of the node, or None where it concerns the whole graph.
-        pin: the pin's name, or None where it concerns the whole node.
+        node: the node's id; None if it concerns the whole graph.
+        pin: the pin's name; None if it concerns the whole node.
         severity: "error" stops a save or a submission, "warning" does not.
-        missing: what the graph needs is not there, a block or a pin: one that is imported is stored all the same.
+        missing: a block or pin that the graph needs does not exist here. An import stores the graph all the same.
     """
 
     message: str
@@ -53,7 +54,7 @@ class Problem:
     missing: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is shown."""
+        """The public fields."""
         return {key: value for key, value in asdict(self).items() if key != "missing"}
 
 
@@ -139,7 +140,7 @@ class Transient(NodeFailure):
     kind = "transient"
 
     def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
-        """`after`: the seconds that who failed wants to be left alone for (Retry-After); None: it does not say."""
+        """`after`: seconds to wait before a retry, as the remote service asked (Retry-After); None: it did not say."""
         super().__init__(message)
         self.after = after
 

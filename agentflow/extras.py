@@ -1,4 +1,4 @@
-"""How is an optional part of AgentFlow installed where this runs? The command, as it works in this environment."""
+"""Gives the command that installs an optional part of AgentFlow in the environment that runs here."""
 
 import re
 import shlex
@@ -14,10 +14,10 @@ _OF_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w.-]+)['"]""")
 
 
 def install_command(extra: str, *, for_users: bool = False) -> str:
-    """The command that installs what `extra` brings: its own requirements, by the Python that runs here.
+    """The command that installs the requirements of `extra` for the Python that runs here.
 
-    It does not say `agentflow[extra]`: a checkout, or a wheel that was copied here, is on no index of packages.
-    `for_users`: who reads it need not be the operator, and is not told where things are on this machine.
+    It does not name `agentflow[extra]`: a checkout or a copied wheel is on no package index.
+    `for_users`: the reader may not be the operator, so the command shows no paths of this machine.
     """
     wanted = " ".join(shlex.quote(requirement) for requirement in requirements(extra))
     python = shlex.quote(_python(for_users))
@@ -27,7 +27,7 @@ def install_command(extra: str, *, for_users: bool = False) -> str:
 
 
 def _python(for_users: bool) -> str:
-    """This Python as one would type it here."""
+    """This Python, as a person would type it here."""
     here = Path(sys.executable)
     if here.is_relative_to(Path.cwd()):
         return str(here.relative_to(Path.cwd()))
@@ -36,10 +36,10 @@ def _python(for_users: bool) -> str:
 
 
 def requirements(extra: str) -> list[str]:
-    """What the extra requires, as pip takes it; other extras of ours in it are resolved."""
+    """What the extra requires, in pip's syntax. Other extras of ours in it are resolved."""
     try:
         declared = requires(PACKAGE) or []
-    except PackageNotFoundError:  # it is run from its source, and was never installed
+    except PackageNotFoundError:  # run from source, never installed
         declared = []
     found = []
     for line in declared:

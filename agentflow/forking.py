@@ -1,7 +1,7 @@
-"""What a worker's children need of the things that they share with their parent: that no lock is taken for ever.
+"""Provides a lock and a lazy property that are safe in forked child processes.
 
-A child is forked while other threads of its parent work (recovery, leases). A lock that one of them holds then is held
-in the child as well, by nobody: who waits for it there waits for ever.
+A worker forks children while its other threads work (recovery, leases). A lock that such a thread holds at that moment
+stays locked in the child, where no thread can release it: whoever waits for it there waits for ever.
 """
 
 import os
@@ -15,7 +15,7 @@ _locks: "WeakSet[threading.Lock]" = WeakSet()
 
 
 def lock() -> threading.Lock:
-    """A lock that is free in a forked child, whoever held it in the parent: for what bears to be left half-changed."""
+    """A lock that every forked child finds released. Use it only for state that may be left half-changed."""
     made = threading.Lock()
     _locks.add(made)
     return made
@@ -23,17 +23,17 @@ def lock() -> threading.Lock:
 
 def _free_all() -> None:
     for one in list(_locks):
-        one._at_fork_reinit()  # type: ignore[attr-defined]  # what the standard library does to its own locks
+        one._at_fork_reinit()  # type: ignore[attr-defined]  # the standard library does the same to its locks
 
 
 os.register_at_fork(after_in_child=_free_all)
 
 
 class lazy(Generic[_V]):  # noqa: N801 - it is used like `property`
-    """A property that is computed when it is first asked for, and kept.
+    """A property that is computed at its first use, and cached.
 
-    `functools.cached_property` without its lock, which up to Python 3.11 all instances of a class share. Two threads
-    that ask at once may both compute it; the later one stays.
+    It is `functools.cached_property` without the lock that all instances of a class share up to Python 3.11. Two
+    threads may both compute the value; the later one is kept.
     """
 
     def __init__(self, compute: Callable[[Any], _V]) -> None:

@@ -1,7 +1,7 @@
-"""Where do ids come from? From here alone.
+"""Makes all ids.
 
-Keys are UUIDv7 (RFC 9562 §5.7): their first 48 bits are the Unix time in milliseconds, so keys made later sort later,
-inserts stay at the right edge of an index, and a table can be partitioned by them.
+Keys are UUIDv7 (RFC 9562 §5.7): their first 48 bits are the Unix time in milliseconds. Later keys sort later, so
+inserts stay at the right edge of an index, and a table can be partitioned by key.
 """
 
 from uuid import UUID

@@ -1,6 +1,6 @@
-"""How does a log line read? An event's name, which never changes, and its fields: `lease_lost run=… node=3 index=1`.
+"""Formats log lines as a stable event name followed by fields: `lease_lost run=… node=3 index=1`.
 
-Events are logged with their fields as `extra`; this formatter puts them behind the name. It must not be given secrets.
+Callers pass the fields as `extra`. Fields must not contain secrets.
 """
 
 import logging
@@ -12,14 +12,14 @@ from agentflow.clock import monotonic
 FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 
 TRACE: Final = "trace"
-"""The field with a traceback, as text: it stands in lines of its own below the others."""
+"""The field with a traceback as text. It is printed on separate lines, below the others."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data", TRACE}
-"""What every record has (and `data`, which Celery adds to its own), and what is not shown in the line."""
+"""Fields that the line does not show: those of every record, and `data`, which Celery adds to its own."""
 
 
 class FieldsFormatter(logging.Formatter):
-    """Puts a record's fields behind its message."""
+    """Appends a record's fields to its message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
         fields = [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in _STANDARD]
@@ -35,35 +35,35 @@ def _shown(value: object) -> str:
     return repr(text) if not text or any(char.isspace() for char in text) else text
 
 
-SPEAK_OF_REQUESTS: Final = ("httpx", "httpcore", "httpx2", "httpcore2", "openai", "anthropic", "urllib3")
-"""Libraries that log each request with its address, and at DEBUG with its headers: keys are in both."""
+HTTP_LIBRARIES: Final = ("httpx", "httpcore", "httpx2", "httpcore2", "openai", "anthropic", "urllib3")
+"""Libraries that log the URL of each request, and at DEBUG its headers. Both may contain API keys."""
 
 
-def keep_addresses_out() -> None:
-    """Let the libraries that send requests say warnings only, whatever level the process logs at."""
-    for name in SPEAK_OF_REQUESTS:
+def silence_http_libraries() -> None:
+    """Let the HTTP libraries log warnings only, whatever level the process logs at."""
+    for name in HTTP_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 OUTAGE_EVERY: Final = 30.0
-"""Seconds between two lines of one event of an outage, in one process."""
+"""Seconds between two log lines of the same outage event, in one process."""
 
 
 class _Outages:
-    """When each event was last said, and how often it has been left out since."""
+    """When each event was last logged, and how often it was suppressed since."""
 
     def __init__(self) -> None:
         self._lock = forking.lock()
-        self._said: dict[str, tuple[float, int]] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
 
     def left_out(self, event: str) -> int | None:
-        """How often `event` was left out before this time, if it may be said now; else None."""
+        """How often `event` was suppressed since its last line; None if it must be suppressed now, too."""
         with self._lock:
-            said_at, left_out = self._said.get(event, (-OUTAGE_EVERY, 0))
-            if monotonic() - said_at < OUTAGE_EVERY:
-                self._said[event] = said_at, left_out + 1
+            logged_at, left_out = self._logged.get(event, (-OUTAGE_EVERY, 0))
+            if monotonic() - logged_at < OUTAGE_EVERY:
+                self._logged[event] = logged_at, left_out + 1
                 return None
-            self._said[event] = monotonic(), 0
+            self._logged[event] = monotonic(), 0
             return left_out
 
 
@@ -71,10 +71,10 @@ _outages = _Outages()
 
 
 def log_outage(logger: logging.Logger, event: str, error: BaseException, **fields: Any) -> None:
-    """Say that something could not be done because PostgreSQL or the broker is away: expected, and mended by itself.
+    """Log that an operation failed because PostgreSQL or the broker is away, which is expected and recovers by itself.
 
-    One line without a traceback, and no more than one each `OUTAGE_EVERY` seconds, because every request and every task
-    would say it; `left_out` tells how many others there were since the last line.
+    One line without a traceback, at most once per `OUTAGE_EVERY` seconds, because every request and every task would
+    log it. The field `left_out` counts the lines that were suppressed since the last one.
     """
     if (left_out := _outages.left_out(event)) is not None:
         logger.warning(event, extra={"error": str(error) or repr(error), **fields, "left_out": left_out})
@@ -84,13 +84,13 @@ _own_handlers: list[logging.Handler] | None = None
 
 
 def keep_handlers() -> None:
-    """Remember to whom this process's log goes: a block may add handlers of its own, which break whoever logs."""
+    """Remember the root logger's handlers. A block may add handlers of its own, which can break logging."""
     global _own_handlers
     _own_handlers = list(logging.getLogger().handlers)
 
 
 def put_handlers_back() -> None:
-    """See to it that the log goes to whom it went when `keep_handlers` was called, if it was."""
+    """Restore the handlers that `keep_handlers` remembered, if it was called."""
     handlers = logging.getLogger().handlers
     if _own_handlers is not None and handlers != _own_handlers:
         handlers[:] = _own_handlers

@@ -1,7 +1,7 @@
-"""Is what answers at an address the API of this folder's stack? It proves so, before anybody sends it a key.
+"""Verifies that the server at an address is the API of this folder's stack, before anybody sends it a key.
 
-`agentflow up` makes a secret at each start, gives it to its API and writes it down for its owner. Who wants to know
-sends a random text, and only the stack's API can answer with the right code for it; the secret itself never travels.
+`agentflow up` makes a secret at each start, gives it to its API and stores it for its owner. A client sends a random
+challenge; only the stack's API can answer it with the right HMAC. The secret itself is never sent.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ PROOF: Final = "X-AgentFlow-Proof"
 """Headers of a request for `/healthz`, and of its reply."""
 
 LONGEST: Final = 100
-"""Characters of a challenge that is answered, at most."""
+"""The longest challenge that is answered, in characters."""
 
-_SECONDS: Final = 2.0  # in which an answer must come
+_SECONDS: Final = 2.0  # timeout of a request
 
 
 def new_secret() -> str:
@@ -32,18 +32,18 @@ def prove(secret: str, challenge: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Whether a web server answers there, whosever it is."""
+    """Whether any web server answers there."""
     return _asked(url, "") is not None
 
 
 def is_own(url: str, secret: str) -> bool:
-    """Whether the API that has this secret answers there."""
+    """Whether the server there is the API that has this secret."""
     challenge = secrets.token_hex(16)
     return hmac.compare_digest(_asked(url, challenge) or "", prove(secret, challenge))
 
 
 def _asked(url: str, challenge: str) -> str | None:
-    """The proof that came with an answer, in ASCII; empty if none did; None if no answer came."""
+    """The proof in the reply, in ASCII; empty if it has none; None if there is no reply."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)

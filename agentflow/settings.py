@@ -1,8 +1,8 @@
-"""Every setting, its default and its unit: the only reader of the environment.
+"""Defines every setting, its default and its unit. Nothing else reads the environment.
 
-Each is the environment variable `AGENTFLOW_<NAME>`. With no `AGENTFLOW_DATABASE_URL` and `AGENTFLOW_BROKER_URL`, the
-addresses of the stack that `agentflow up` runs from `data_dir` are used, so that `celery -A agentflow worker` beside
-it needs nothing else.
+Each setting is the environment variable `AGENTFLOW_<NAME>`. Without `AGENTFLOW_DATABASE_URL` and
+`AGENTFLOW_BROKER_URL`, the addresses of the stack that `agentflow up` runs from `data_dir` are used, so
+`celery -A agentflow worker` in that folder needs no configuration.
 """
 
 import json
@@ -16,13 +16,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from agentflow.errors import EngineError
 
 STACK_FILE = "stack.json"
-"""The file in `data_dir` in which `agentflow up` writes the addresses of what it runs (mode 0600)."""
+"""The file in `data_dir` where `agentflow up` writes the addresses of its servers (mode 0600)."""
 
 _MEBIBYTE = 1024 * 1024
 
 
 class ProviderCredential(BaseModel):
-    """What the operator gives blocks for one provider. Empty where it does not apply; no secret shows in its `repr`."""
+    """The operator's credential for one provider. Fields that do not apply are empty; its `repr` shows no secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -37,11 +37,11 @@ class ProviderCredential(BaseModel):
 
     @property
     def is_headers_only(self) -> bool:
-        """Whether it is headers and nothing else to be let in by."""
+        """Whether it consists of headers only."""
         return bool(self.headers) and not (self.api_key or self.username or self.password)
 
     def revealed(self) -> dict[str, Any]:
-        """It as JSON, with the secrets."""
+        """The credential as JSON, with its secrets."""
         headers = {name: value.get_secret_value() for name, value in self.headers.items()}
         secrets = {"api_key": self.api_key.get_secret_value(), "password": self.password.get_secret_value()}
         return {"type": self.type, "username": self.username, "base_url": self.base_url, "headers": headers, **secrets}
@@ -50,7 +50,7 @@ class ProviderCredential(BaseModel):
 class Settings(BaseSettings):
     """Settings of one process; read once, then passed on."""
 
-    # Nobody's secret in a message about a setting that is wrong.
+    # Error messages about wrong settings must not quote secrets.
     model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore", hide_input_in_errors=True)
 
     # Where things are
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     @field_validator("credentials")
     @classmethod
     def _lower_case(cls, value: dict[str, ProviderCredential]) -> dict[str, ProviderCredential]:
-        """As blocks ask for them. (Two names that differ in case only would be one.)"""
+        """Lower-case the names, as blocks ask for them. Two names that differ in case only are refused."""
         named = {name.lower(): credential for name, credential in value.items()}
         if len(named) < len(value):
             raise ValueError("two credentials have the same name, but for capitals")
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
     @property
     def stack(self) -> dict[str, str]:
-        """What `agentflow up` wrote about its stack in `data_dir`: database_url, broker_url, ...; empty if none."""
+        """What `agentflow up` wrote about its stack in `data_dir`: database_url, broker_url, ...; empty if nothing."""
         path = self.data_dir / STACK_FILE
         if not path.is_file():
             return {}
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         """The PostgreSQL address.
 
         Raises:
-            EngineError: none is set, and no local stack is there.
+            EngineError: none is set, and no local stack runs.
         """
         return self._address("database_url", self.database_url)
 
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         """The broker's address.
 
         Raises:
-            EngineError: none is set, and no local stack is there.
+            EngineError: none is set, and no local stack runs.
         """
         return self._address("broker_url", self.broker_url)
 
@@ -185,16 +185,16 @@ def settings() -> Settings:
     """The settings of this process, read from the environment at the first call.
 
     Raises:
-        EngineError: some of them are wrong; names them, without their values.
+        EngineError: some are wrong; the message names them, without their values.
     """
     try:
         return Settings()
     except ValidationError as error:
-        told = "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_url=False))
-    except SettingsError as error:  # it is no JSON where it must be
-        told = f"{error}: it is not JSON" if isinstance(error.__cause__, ValueError) else str(error)
-    # Outside of the except clauses, so that no traceback shows what they have caught: it may hold secrets.
-    raise EngineError(f"the settings are wrong: {told}")
+        wrong = "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_url=False))
+    except SettingsError as error:  # a value that must be JSON is not
+        wrong = f"{error}: it is not JSON" if isinstance(error.__cause__, ValueError) else str(error)
+    # Raised outside the except clauses: a traceback must not show the caught error, which may hold secrets.
+    raise EngineError(f"the settings are wrong: {wrong}")
 
 
 def _sentence(place: tuple[int | str, ...], what: str) -> str:

@@ -1,7 +1,7 @@
-"""Where are the files that stand at the root of a checkout and inside the package of an installed wheel?
+"""Finds files that lie at the root of a checkout, and inside the package of an installed wheel.
 
 `alembic/`, `examples/`, `celeryconfig.py` and `Procfile` are for people to read and edit, so a checkout keeps them at
-its root. The wheel carries copies under `agentflow/_shipped/` (pyproject.toml, force-include).
+its root. The wheel carries copies in `agentflow/_shipped/` (pyproject.toml, force-include).
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ def shipped(name: str) -> Path:
     """The path of the shipped file or folder `name`.
 
     Raises:
-        FileNotFoundError: neither the installed package nor a checkout has it.
+        FileNotFoundError: it is in neither place.
     """
     for folder in (_PACKAGE / "_shipped", _PACKAGE.parent):
         if (path := folder / name).exists():

@@ -1,10 +1,10 @@
-"""Reads bytes as text, by one rule for everything that is read: files, replies, feeds, tables.
+"""Decodes bytes as text, by one rule for all sources: files, replies, feeds, tables.
 
-A byte order mark says what a text is written in, whatever else does; then what it was sent with (the charset of its
-Content-Type), read as browsers read it; then what it says itself (an XML declaration, an HTML meta tag); then it is
-UTF-8, or what Windows writes in the West where it cannot be. A mark is never part of the text.
+The encoding comes from the first of these that names one: a byte order mark; the charset of the Content-Type, read as
+browsers read it; the text's own declaration (XML declaration, HTML meta tag). Otherwise it is UTF-8, or windows-1252 if
+it cannot be UTF-8. The mark is never part of the text.
 
-Pure: no I/O, and nothing is refused; bytes that mean nothing become U+FFFD.
+Pure: no I/O. Nothing is refused; undecodable bytes become U+FFFD.
 """
 
 import codecs
@@ -16,11 +16,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 MARK: Final = "\ufeff"
-"""A byte order mark, once it is text."""
+"""A byte order mark, decoded."""
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before the one of UTF-16, which it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -40,7 +40,7 @@ _READ_AS: Final = {
     "utf-16": "utf-16-le",
     "utf-32": "utf-32-le",
 }
-"""What is said → what is meant, as browsers have it (https://encoding.spec.whatwg.org): a superset that people use."""
+"""Declared encoding → the superset that browsers read instead (https://encoding.spec.whatwg.org)."""
 
 _NOT_FOR_TEXT: Final = frozenset(
     {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "charmap"}
@@ -51,7 +51,7 @@ _PARAMETER: Final = re.compile(r';\s*([^\s;=]*)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"?
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 _SEARCHED: Final = 1024
-"""Bytes at the beginning in which a text may say what it is written in."""
+"""Bytes at the beginning that are searched for a declaration of the encoding."""
 
 _XML: Final = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"']{1,40})["']""")
 _HTML: Final = re.compile(rb"""<meta\s[^>]*?charset\s*=\s*["']?\s*([^\s"'/>;]{1,40})""", re.IGNORECASE)
@@ -62,8 +62,8 @@ class ContentType:
     """What a Content-Type header says.
 
     Attributes:
-        media_type: as in `text/csv`, in small letters; "" where there is none.
-        parameters: by name, in small letters; of two with one name, the first.
+        media_type: as in `text/csv`, in lower case; "" if there is none.
+        parameters: by lower-case name; the first of two with the same name.
     """
 
     media_type: str = ""
@@ -71,17 +71,17 @@ class ContentType:
 
     @property
     def charset(self) -> str:
-        """As it is written; "" where there is none."""
+        """The charset as written; "" if there is none."""
         return self.parameters.get("charset", "").strip(" \t'")
 
     @property
     def is_json(self) -> bool:
-        """Whether the content is JSON, of whatever sort."""
+        """Whether the content is any kind of JSON."""
         return self.media_type in ("application/json", "text/json") or self.media_type.endswith("+json")
 
     @classmethod
     def parse(cls, header: str) -> "ContentType":
-        """What `header` says, as far as it can be read."""
+        """Parse `header`; skip what cannot be read."""
         media_type, _, _ = header.partition(";")
         parameters: dict[str, str] = {}
         for name, quoted, plain in _PARAMETER.findall(header[len(media_type) :]):
@@ -90,12 +90,12 @@ class ContentType:
 
 
 def text_of(data: bytes, charset: str = "", media_type: str = "") -> str:
-    """The text that `data` mean.
+    """Decode `data`.
 
     Args:
         data: the bytes.
-        charset: what they are said to be written in; "" or an unknown name: nobody says.
-        media_type: what they are said to be, as in `text/html`.
+        charset: the declared encoding; ignored if empty or unknown.
+        media_type: the declared media type, as in `text/html`.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -107,23 +107,23 @@ def text_of(data: bytes, charset: str = "", media_type: str = "") -> str:
 
 
 def without_mark(text: str) -> str:
-    """`text` without the byte order mark that it may begin with."""
+    """`text` without a leading byte order mark."""
     return text.removeprefix(MARK)
 
 
 def json_value(text: str) -> Any:
-    """The value in a JSON text, which may begin with a byte order mark.
+    """Parse a JSON text, which may begin with a byte order mark.
 
     Raises:
         ValueError: it is not JSON.
-        RecursionError: it is nested too deep.
+        RecursionError: it is nested too deeply.
     """
     return json.loads(without_mark(text))
 
 
 @lru_cache(maxsize=256)
 def encoding(charset: str) -> str:
-    """Python's name of what a text in `charset` is to be read as; "" where that is no charset of texts."""
+    """Python's name of the codec for `charset`; "" if it is not a text encoding."""
     charset = charset.strip().lower()
     if not _NAME.fullmatch(charset):
         return ""
@@ -131,7 +131,7 @@ def encoding(charset: str) -> str:
         try:
             known = codecs.lookup(name).name
             if known not in _NOT_FOR_TEXT and known.replace("-", "_") not in _NOT_FOR_TEXT:
-                b" ".decode(known, "ignore")  # which codecs that are not for texts refuse
+                b" ".decode(known, "ignore")  # raises for codecs that do not decode to text
                 return _READ_AS.get(known, "utf-8" if known == "utf-8-sig" else known)
         except (LookupError, ValueError):
             continue
@@ -139,15 +139,15 @@ def encoding(charset: str) -> str:
 
 
 def _declared(data: bytes, media_type: str) -> str:
-    """What the text says of itself, where it is of a kind that can."""
+    """The encoding that an XML or HTML text declares; "" if none."""
     head = data[:_SEARCHED]
     found = _XML.match(head) or (_HTML.search(head) if "html" in media_type else None)
     known = encoding(found[1].decode("ascii", "replace")) if found else ""
-    return "utf-8" if known.startswith(("utf-16", "utf-32")) else known  # it could not be read then
+    return "utf-8" if known.startswith(("utf-16", "utf-32")) else known  # else the declaration were unreadable
 
 
 def _guessed(data: bytes) -> str:
-    """UTF-8; where a byte is damaged, still that, if there is more in it that is UTF-8; else windows-1252."""
+    """Decode as UTF-8. If bytes are invalid and outnumber the valid non-ASCII characters, as windows-1252."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -158,7 +158,7 @@ def _guessed(data: bytes) -> str:
 
 
 def _windows(data: bytes) -> str:
-    """windows-1252, in which the five bytes that mean nothing are control characters, as in browsers."""
+    """Decode as windows-1252. Its five undefined bytes become control characters, as in browsers."""
     try:
         return data.decode("cp1252")
     except UnicodeDecodeError:

@@ -5,17 +5,17 @@ import logging
 import httpx
 import pytest
 
-from agentflow.logs import SPEAK_OF_REQUESTS
+from agentflow.logs import HTTP_LIBRARIES
 from agentflow.worker.signals import _show_fields
 
 
 @pytest.fixture
 def at_debug():
     """The process logs everything; the libraries' own levels are as they were afterwards."""
-    root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in SPEAK_OF_REQUESTS}
+    root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in HTTP_LIBRARIES}
     level = root.level
     root.setLevel(logging.DEBUG)
-    for name in SPEAK_OF_REQUESTS:
+    for name in HTTP_LIBRARIES:
         logging.getLogger(name).setLevel(logging.NOTSET)
     yield root
     root.setLevel(level)
@@ -34,5 +34,5 @@ def test_no_address_of_a_request_is_logged_by_a_worker_whatever_its_level(at_deb
     _show_fields(at_debug)
     ask()
     assert "hush" not in caplog.text
-    for name in SPEAK_OF_REQUESTS:
+    for name in HTTP_LIBRARIES:
         assert not logging.getLogger(f"{name}._client").isEnabledFor(logging.INFO)

@@ -12,7 +12,7 @@ from celery.concurrency import get_implementation, prefork, solo
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
 from agentflow.errors import EngineError
-from agentflow.logs import FORMAT, FieldsFormatter, keep_addresses_out, keep_handlers
+from agentflow.logs import FORMAT, FieldsFormatter, keep_handlers, silence_http_libraries
 from agentflow.settings import settings
 from agentflow.storage.connect import after_fork
 from agentflow.storage.starting import await_schema
@@ -38,7 +38,7 @@ def connect() -> None:
 
 
 def _show_fields(logger: logging.Logger, **_: Any) -> None:
-    keep_addresses_out()
+    silence_http_libraries()
     for handler in logger.handlers:
         handler.setFormatter(FieldsFormatter(FORMAT))
 
