@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from agentflow.api.blueprint import PREFIX, name_of_the_view
 from agentflow.api.document import complete
 from agentflow.api.replies import json_response
-from agentflow.graph.document_schema import document_schema
+from agentflow.graph.schemas import document_schema
 
 _OURS = Path(__file__).parent / "static"
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"

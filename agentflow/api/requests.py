@@ -10,7 +10,7 @@ from agentflow.engine.codec import has_utf8_form
 from agentflow.errors import Malformed, Problem
 
 MAX_DEPTH: Final = 150
-"""Containers in each other in a body: those of a document around a literal (`graph.literals.MAX_NESTING`), and more."""
+"""Levels of nested containers in a body: those of a literal (`graph.json_values.MAX_NESTING`) and of its document."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

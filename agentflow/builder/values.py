@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from agentflow.builder.faults import fault
 from agentflow.builder.node import Node
 from agentflow.builder.pins import Pin, inside
-from agentflow.graph.literals import MAX_NESTING
+from agentflow.graph.json_values import MAX_NESTING
 
 
 def placed(pin: str, value: Any, node_id: str) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
-"""Does the `key` of a graph's and of its nodes' setting `cache` name pins?
+"""Checks that `cache.key`, set on a graph or a node, names existing pins.
 
-A name that no pin has would leave out the pin that was meant, and one input's result would be given for another's.
+A misspelt name would leave the intended pin out of the key, so that one input would get the result of another.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from agentflow.graph.wiring import Wiring, input_pins
 
 
 def check_caches(graph: Graph, wiring: Wiring, *, imported: bool) -> Iterator[Problem]:
-    """What is wrong with them, each with its node. In graphs from elsewhere it is only warned about."""
+    """The problems found, each with its node. For imported graphs they are only warnings."""
     for problem in _all(graph, wiring):
         yield replace(problem, severity="warning") if imported else problem
 
@@ -41,7 +41,7 @@ def _check(cache: CacheSettings, nodes: list[str], at: str | None, wiring: Wirin
 
 
 def _takes(node_id: str, name: str, wiring: Wiring) -> bool:
-    """Whether a node has that pin: the block declares it, and where it is a part of one, something is given for it."""
+    """Whether a node has that pin: its block declares it; a part of a pin also needs a link or a literal."""
     node = wiring.nodes[node_id]
     if base_name(name) not in input_pins(node, wiring.specs[node_id]):
         return False
@@ -50,5 +50,5 @@ def _takes(node_id: str, name: str, wiring: Wiring) -> bool:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Whether one pin is the other, or a part of it."""
+    """Whether the two pins are the same, or one is part of the other."""
     return first in enclosing(second) or second in enclosing(first)

@@ -1,7 +1,7 @@
-"""What must the graph know about blocks?
+"""Declares what the graph must know about blocks.
 
-The graph is checked and compiled without importing a single block: whoever calls hands in a `Catalogue`,
-a function from block id to `BlockSpec`. This module only declares the shapes; it must not look anything up.
+The graph is checked and compiled without importing any block: the caller passes a `Catalogue`, a function from block
+id to `BlockSpec`. This module declares shapes only; it must not look anything up.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,19 +12,19 @@ from typing import Any, Final
 from agentflow.graph.settings import RetryPolicy
 
 ERROR_PIN: Final = "error"
-"""The output pin that every block has, declared or not: the message of a failure goes out on it."""
+"""The output pin that every block has, declared or not. It carries the message of a failure."""
 
 
 ERROR_FACTS: Final = ("message", "node", "title", "block", "index", "attempt", "reason", "inputs")
-"""What links may select from the error pin (`error_#_inputs`). The pin itself gives the message, a text."""
+"""Facts that links may select from the error pin (`error_#_inputs`). The pin's own value is the message, a text."""
 
 
 HOST_SCOPED: Final = "host_scoped"
-"""The type of a credential that is headers for one site, whatever its name is."""
+"""The type of a credential that holds headers for one site, whatever its name."""
 
 
 class BlockKind(StrEnum):
-    """What sort of block it is: the values are those of `uiType` in a block's public description."""
+    """The kind of a block. The values are those of `uiType` in a block's public description."""
 
     STANDARD = "Standard"
     INPUT = "Input"  # carries one input of the graph
@@ -40,18 +40,18 @@ class BlockKind(StrEnum):
 
 
 class Dependence(StrEnum):
-    """What a block's result depends on besides its inputs, its tools, and the credentials that its pins take."""
+    """What a block's result depends on besides its inputs, tools and credentials."""
 
-    MEMORY = "memory"  # what blocks keep between runs
+    MEMORY = "memory"  # values that blocks keep between runs
     TIME = "time"
     CHANCE = "chance"
-    OUTSIDE = "outside"  # another service, a file elsewhere, a person; reading it or acting on it
-    GRAPH = "graph"  # in which graph, and where in it, the node stands
+    OUTSIDE = "outside"  # another service, a file elsewhere or a person, whether read or acted on
+    GRAPH = "graph"  # the node's graph and its place in it
     LINKS = "links"  # which of its output pins are linked
 
 
 CHANGES: Final = frozenset({Dependence.MEMORY, Dependence.TIME, Dependence.CHANCE, Dependence.OUTSIDE})
-"""What may be another with everything that the engine can compare being the same."""
+"""Dependences under which a result may differ although everything that the engine can compare is equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class PinSpec:
         name: the pin's name, without dynamic parts.
         annotation: the Python type annotation of the pydantic field; values are coerced to it.
         required: whether a value must be given (by a link, a literal, a mask or a run input).
-        default: what stands in where nothing is given; None for a required pin.
+        default: the value used if none is given; None for a required pin.
         secret: whether its value must never be exported, logged or shown.
         schema: its JSON Schema.
     """
@@ -76,12 +76,12 @@ class PinSpec:
 
 
 Provider = Callable[[Mapping[str, Any], Collection[str]], str | None]
-"""Whose credential a block asks for at a node: from what the node is given, by pin, and the pins whose values come
-later. None: that cannot be told, and it may be any that its credentials pin takes."""
+"""Derives the provider whose credential a block needs at a node, from the values given by pin and from the pins whose
+values come later. None: it cannot be derived, and any provider of the credentials pin will do."""
 
 
 def any_provider(given: Mapping[str, Any], later: Collection[str]) -> str | None:
-    """The `Provider` of a block that leaves it to its credentials pin."""
+    """The `Provider` of a block that leaves the choice to its credentials pin."""
     return None
 
 
@@ -90,28 +90,28 @@ class BlockSpec:
     """What the graph must know about one block.
 
     Attributes:
-        id: the block's id (a UUID as text), by which nodes name it.
+        id: the block's id (a UUID as text), which nodes refer to.
         name: its name, for people.
-        kind: what sort of block it is.
+        kind: the kind of block.
         inputs: its input pins, by name.
         outputs: its output pins, by name; always contains `error`.
         static_output: whether every link out of it is static (its last value stays).
         enabled: whether graphs may use it.
-        lane: the workers' queue that its node executions go to, where the node does not say.
-        timeout: seconds that an attempt may run, where the node does not say; None: as the installation's settings say.
-        retry: when a failed attempt is made again, where neither node nor graph says; None: never.
+        lane: the workers' queue for its node executions, unless the node names one.
+        timeout: seconds that an attempt may run, unless the node says; None: the installation's default.
+        retry: its retry policy, unless the node or the graph has one; None: no retries.
         cost: credits that a node execution costs.
         depends_on: what its result depends on besides its inputs.
-        cacheable: whether `settings.cache` may give again what it gave before.
-        gathers: the pin whose values it gathers, of many executions into one list (`worker/gathering.py`); None: it
-            takes each by itself.
-        for_each: output pins on which it gives any number of values, one an item. Where there is no item, a gather
-            behind them gives an empty list.
-        feedback: input pins that bring back, in a loop, what an earlier execution set in motion (`graph/feedback.py`).
-        former_inputs: what its input pins were called in earlier versions → what they are called now.
-        former_outputs: likewise of its output pins.
-        waits: its work is done while it waits, by a person, a clock, another run.
-        provider: whose credential it asks for, where its credentials pin names nobody.
+        cacheable: whether `settings.cache` may reuse its earlier outputs.
+        gathers: the pin whose values it gathers from many executions into one list (`worker/gathering.py`); None: it
+            takes each value by itself.
+        for_each: output pins on which it yields any number of values, one per item. If there are no items, a gather
+            downstream gives an empty list.
+        feedback: input pins that bring back, in a loop, the results of its earlier executions (`graph/feedback.py`).
+        former_inputs: former name → present name of input pins.
+        former_outputs: former name → present name of output pins.
+        waits: whether its work is done while it waits: by a person, a clock or another run.
+        provider: derives the provider of its credential where the credentials pin names none.
         categories: upper-case words under which it is listed.
         description: for people, and for models that call it as a tool.
     """
@@ -140,17 +140,17 @@ class BlockSpec:
     description: str = ""
 
     def takes_credential(self, provider: str, type: str | None) -> bool:
-        """Whether a pin declares that it takes the credential `provider`, which is of that type (None: of any)."""
+        """Whether one of its pins takes a credential of this provider and type (None: of any type)."""
         return any(takes_credential(pin, provider, type) for pin in self.inputs.values())
 
 
 def takes_credential(pin: PinSpec, provider: str, type: str | None) -> bool:
-    """Whether `pin` takes a credential: one of a provider that it names, or a host's, if it takes those.
+    """Whether `pin` takes a credential: one of a provider that it names, or any host-scoped one if it takes those.
 
     Args:
         pin: the pin.
-        provider: the credential's name, in lower case.
-        type: the credential's; None: it does not say.
+        provider: the credential's provider, in lower case.
+        type: the credential's type; None if unknown.
     """
     providers, types = pin.schema.get("credentials_provider") or (), pin.schema.get("credentials_types") or ()
     if provider in providers:
@@ -159,4 +159,4 @@ def takes_credential(pin: PinSpec, provider: str, type: str | None) -> bool:
 
 
 Catalogue = Callable[[str], BlockSpec | None]
-"""Looks a block up by its id; None: there is no such block."""
+"""Looks up a block by its id; None if there is no such block."""

@@ -1,11 +1,10 @@
-"""How does a value become one of the type that a pin declares? Lossy on purpose, and never an error.
+"""Converts a value to the type that a pin declares. Conversion is lossy on purpose and never an error.
 
-`coerce` does what users of visual graphs expect: a number that arrives at a text pin becomes text, a scalar that
-arrives at a list pin becomes a list of one. Whether the result then satisfies the block's schema is checked
-after it, not here. `coercible` tells where `coerce` would have to make something up, or leaves a value that does
-not fit: validation refuses such literals.
+`coerce` does what users of visual graphs expect: a number at a text pin becomes text, a scalar at a list pin becomes a
+list of one. The block's schema check comes after it. `coercible` tells whether `coerce` would invent a value or leave
+one that does not fit; validation refuses such literals.
 
-Every conversion below returns (result, honest): honest is False where the value did not say what the result says.
+Every conversion below returns (result, honest). honest is False if the result says something that the value did not.
 """
 
 import json
@@ -20,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from agentflow.graph.numerals import number_in
+from agentflow.graph.json_values import number_in
 from agentflow.texts import without_mark
 
 Result = tuple[Any, bool]
@@ -31,28 +30,28 @@ _DICTS: Final = frozenset({dict, Mapping, MutableMapping})
 
 
 def coerce(value: Any, annotation: Any) -> Any:
-    """`value` as the type that `annotation` declares, as well as it goes; it never raises for JSON values.
+    """Converts `value` to the type that `annotation` declares, as far as possible. Never raises for JSON values.
 
-    `annotation` is a type annotation as on a pydantic field. What it does not know (a date, a type of somebody's
-    own) is left to the schema check. A None that is given to a pin as a whole stays None whatever the type:
-    it counts as not given, and the caller drops it before the schema check. Inside a container, None passes where
-    the type is optional and is converted like anything else where it is not.
+    `annotation` is a type annotation as on a pydantic field. Types that it does not know (dates, other classes) are
+    left to the schema check. A None for a whole pin stays None whatever the type: it counts as not given, and the
+    caller drops it before the schema check. Inside a container, None stays if the type is optional and is converted
+    if it is not.
     """
     return None if value is None else _convert(value, annotation)[0]
 
 
 def coercible(value: Any, annotation: Any) -> bool:
-    """Whether `coerce` gives a result that fits the type and says what `value` said (falling back to 0 does not)."""
+    """Whether the result of `coerce` fits the type and says what `value` said (a fallback to 0 does not)."""
     return _convert(value, annotation)[1]
 
 
 def admits_null(annotation: Any) -> bool:
-    """Whether null is a value of the type, not the lack of one."""
+    """Whether null is a value of the type, not a missing one."""
     return _accepts(annotation, None)
 
 
 def item_annotation(annotation: Any, kind: str) -> Any:
-    """The type of the items of a list ("$") or of the values of a dictionary; Any where it declares none."""
+    """The type of a list's items ("$") or of a dictionary's values; Any if none is declared."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return item_annotation(args[0], kind)
@@ -82,7 +81,7 @@ def _convert(value: Any, annotation: Any) -> Result:
 
 
 def _to_class(value: Any, kind: Any) -> Result:
-    """None, an enumeration, a nested model; any other class judges its values by itself."""
+    """Converts None, enumerations and nested models. Every other class checks its values itself."""
     if kind is NoneType:
         return value, value is None
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -107,12 +106,12 @@ def _to_float(value: Any) -> Result:
     number = _number(value)
     try:
         return float(number or 0), number is not None
-    except OverflowError:  # an integer beyond what a float holds
+    except OverflowError:  # an integer too large for a float
         return 0.0, False
 
 
 def _number(value: Any) -> int | float | None:
-    """The number that `value` is, says or (a container) has as its length; None if there is none."""
+    """The number that `value` is or says, or the length of a container; None if there is none."""
     if isinstance(value, int | float):
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, _SIZED):
@@ -143,7 +142,7 @@ def _to_dict(value: Any, item: Any) -> Result:
         parsed = _parsed(value, "{", "}")
         value = parsed if isinstance(parsed, dict) else {"value": value}
     elif isinstance(value, list | tuple):
-        value = {str(index): entry for index, entry in enumerate(value)}  # JSON has only text as keys
+        value = {str(index): entry for index, entry in enumerate(value)}  # JSON keys are texts
     elif not isinstance(value, dict):
         value = {"value": value}
     if item is Any:
@@ -153,9 +152,9 @@ def _to_dict(value: Any, item: Any) -> Result:
 
 
 def _to_union(value: Any, members: tuple[Any, ...]) -> Result:
-    """The member that the value belongs to already, else the first one that converts, else the first one.
+    """Converts to the member that the value already belongs to, else to the first that converts, else to the first.
 
-    A list at `str | list[str]` stays a list: the text that it converts to would be of no use to the block.
+    A list at `str | list[str]` stays a list: as text it would be useless to the block.
     """
     if value is None and NoneType in members:
         return None, True
@@ -168,7 +167,7 @@ def _to_union(value: Any, members: tuple[Any, ...]) -> Result:
 
 
 def _belongs(value: Any, annotation: Any) -> bool:
-    """Whether `value` is of this type without any conversion."""
+    """Whether `value` is of this type without conversion."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _belongs(value, args[0])
@@ -189,7 +188,7 @@ def _belongs(value: Any, annotation: Any) -> bool:
 
 
 def _to_choice(value: Any, choices: Iterable[Any]) -> Result:
-    """The choice that equals `value`, or that `value` converts to; else `value`, which the schema check refuses."""
+    """The choice that equals `value` or that `value` converts to; else `value`, which the schema check refuses."""
     for choice in choices:
         if value == choice and type(value) is type(choice):
             return value, True
@@ -200,7 +199,7 @@ def _to_choice(value: Any, choices: Iterable[Any]) -> Result:
 
 
 def _to_fields(value: Any, model: type[BaseModel]) -> Any:
-    """An object (or its JSON text) with its fields coerced; what it does not declare, and what is no object, stays."""
+    """An object (or its JSON text) with its declared fields coerced. Other fields, and other values, are unchanged."""
     if isinstance(value, str):
         value = _parsed(value, "{", "}") or value
     if not isinstance(value, dict):
@@ -211,14 +210,14 @@ def _to_fields(value: Any, model: type[BaseModel]) -> Any:
 
 
 def _item_type(kind: Any, args: tuple[Any, ...]) -> Any:
-    """T of list[T], set[T], tuple[T, ...] and their like; Any if there is no one T."""
+    """T of list[T], set[T], tuple[T, ...] and the like; Any if there is no single T."""
     if kind is tuple:
         return args[0] if len(args) == 2 and args[1] is ... else Any
     return args[0] if len(args) == 1 else Any
 
 
 def _parsed(text: str, opening: str, closing: str) -> Any:
-    """The JSON in `text` if it stands between these brackets and is sound; else None."""
+    """The JSON in `text` if it is valid and enclosed in these brackets; else None."""
     text = without_mark(text).strip()
     if not (text.startswith(opening) and text.endswith(closing)):
         return None
@@ -234,7 +233,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _accepts(kind: Any, value: Any) -> bool:
-    """Whether pydantic takes `value` for this class. A class that pydantic does not know takes anything."""
+    """Whether pydantic accepts `value` for this class. A class that pydantic does not know accepts anything."""
     try:
         _adapter(kind).validate_python(value)
     except (PydanticUserError, TypeError):

@@ -1,8 +1,8 @@
-"""How does a graph come in from elsewhere, and how does it go out? Ids are given anew; secrets stay behind.
+"""Imports and exports graphs: gives new ids, keeps references between graphs intact, and leaves secrets out.
 
 Graphs refer to each other by id and version: a sub-graph node names the graph that it runs, a tool pin the node that
-it feeds. Wherever ids change, these change with them. References to graphs that are not part of the document stay.
-What is a secret is the question of `withholding`.
+it feeds. When ids change, these references change with them. References to graphs outside the document stay.
+`withholding` decides what is secret.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from agentflow.graph.withholding import without_secret_entries, without_secrets
 from agentflow.ids import new_id
 
 _MARKS: Final = ("user_id", "is_template", "input_schema", "credentials_input_schema", "forked_from_id", "subgraphs")
-_WEBHOOK: Final = "webhook"  # the whole of it, with its secret, beside the node's webhook_id
+_WEBHOOK: Final = "webhook"  # the whole webhook with its secret, which others store beside the node's webhook_id
 _NOBODY: Final = UUID(int=0)
 
 _Part = TypeVar("_Part", Graph, Node)
@@ -27,9 +27,9 @@ Reference = tuple[UUID, int]
 
 
 def is_export(document: Mapping[str, Any]) -> bool:
-    """Whether a document looks as if another system had written it: then what does not fit is only warned about.
+    """Whether a document looks like another system's or an export; misfits in it are then only warnings.
 
-    What we write ourselves has `settings` in each node; an export of ours has `user_id` as well.
+    Our own documents have `settings` in each node; our exports have `user_id` as well.
     """
     nodes = document.get("nodes")
     first = nodes[0] if isinstance(nodes, list) and nodes and isinstance(nodes[0], dict) else {}
@@ -39,7 +39,7 @@ def is_export(document: Mapping[str, Any]) -> bool:
 
 
 def modernised(graph: Graph) -> Graph:
-    """`graph` as today's exports would have it: sub-graph nodes of 2024 call their `inputs` `data`."""
+    """`graph` in the form of today's exports: sub-graph nodes of 2024 name their `inputs` `data`."""
     parts = [modernised(part) for part in graph.sub_graphs]
     nodes = [_modernised(node) for node in graph.nodes]
     if all(new is old for new, old in zip([*nodes, *parts], [*graph.nodes, *graph.sub_graphs], strict=True)):
@@ -56,7 +56,7 @@ def _modernised(node: Node) -> Node:
 
 
 def referred_graph(node: Node) -> tuple[UUID, int | None] | None:
-    """The graph that a sub-graph node runs, and its version (None: the latest). None: it is no such node."""
+    """The graph that a sub-graph node runs, and its version (None: the latest). None if it is no sub-graph node."""
     given, version = node.input_default.get("graph_id"), node.input_default.get("graph_version")
     if node.block_id != AGENT_BLOCK or not isinstance(given, str):
         return None
@@ -74,13 +74,13 @@ def referred_graphs(graph: Graph) -> Iterator[tuple[Node, UUID, int | None]]:
 
 
 class References:
-    """What the graphs of one document are called from now on.
+    """The new names of the graphs in one document.
 
     Args:
         root: the graph of the document.
-        renamed: the new name of each graph in it, by its own (id, version).
+        renamed: (id, version) of each graph in the document → its new name.
 
-    A reference without a version, or to a version of a part that is not in the document, means the one that is.
+    A reference without a version, or to a version of a sub-graph that is not in the document, means the one that is.
     """
 
     def __init__(self, root: Graph, renamed: Mapping[Reference, Reference]) -> None:
@@ -89,15 +89,15 @@ class References:
         self._by_id = {id: new for (id, _), new in sorted(renamed.items(), key=lambda item: item[0][1])}
 
     def new_name(self, graph_id: UUID, version: int | None) -> Reference | None:
-        """What that graph is called now; None: it is not in the document."""
+        """The new name of that graph; None if it is not in the document."""
         if version is not None and (exact := self._renamed.get((graph_id, version))) is not None:
             return exact
         if graph_id == self._root_id and version is not None:
-            return None  # an older version of the graph itself is a graph that the owner has
+            return None  # an older version of the graph itself belongs to its owner, not to this document
         return self._by_id.get(graph_id)
 
     def follow(self, graph: Graph) -> Graph:
-        """`graph` with the references of its sub-graph nodes replaced. Its parts are left alone."""
+        """`graph` with the references of its sub-graph nodes replaced; its sub-graphs are left alone."""
         return graph.model_copy(update={"nodes": [self._followed(node) for node in graph.nodes]})
 
     def _followed(self, node: Node) -> Node:
@@ -119,7 +119,7 @@ def distinct_parts(graph: Graph) -> dict[Reference, Graph]:
 
 
 def normalised(graph: Graph) -> list[Graph]:
-    """`graph`, then its parts, known by number in the order of the document: equal for copies with other ids."""
+    """`graph` and its sub-graphs with ids replaced by positions, so that copies with other ids compare equal."""
     parts = distinct_parts(graph)
     renamed: dict[Reference, Reference] = {key: (UUID(int=place + 1), 1) for place, key in enumerate(parts)}
     references = References(graph, renamed | {(graph.id, graph.version): (_NOBODY, 1)})
@@ -127,7 +127,7 @@ def normalised(graph: Graph) -> list[Graph]:
 
 
 def export(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """The document of `graph` for others: without secrets, with new ids of graphs, nodes and links."""
+    """The document of `graph` for sharing: without secrets, with new ids of graphs, nodes and links."""
     parts = {(graph.id, graph.version): graph} | distinct_parts(graph)
     renamed: dict[Reference, Reference] = {key: (new_id(), 1) for key in parts}
     references = References(graph, renamed)
@@ -163,7 +163,7 @@ def _exported_link(link: Link, ids: Mapping[str, str]) -> Link:
 
 
 def _changed(part: _Part, **changes: Any) -> _Part:
-    """A copy of a graph or a node, of whose unknown fields only those are left that hold no secret."""
+    """A copy of a graph or a node with `changes`; unknown fields that hold a secret are left out."""
     unknown = {key: value for key, value in (part.model_extra or {}).items() if key != _WEBHOOK}
     fields = {name: getattr(part, name) for name in type(part).model_fields}
     return type(part).model_validate(without_secret_entries(unknown) | fields | changes)

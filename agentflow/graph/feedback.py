@@ -1,9 +1,9 @@
-"""Which pins bring back to a node what it set in motion itself? Its first execution does not wait for them.
+"""Finds feedback pins: pins that bring the results of a node's own earlier work back to it.
 
 A block that works in a loop (an agent that calls tools) declares such pins: its own conversation comes back to it, and
-the output of the tool that it called. In a graph a declared pin is a *feedback pin* where every link into it comes from
-the node itself or from what lies downstream of it. Then the first execution runs without it, and its k-th value meets
-the other pins' values of execution k + 1. A value on it answers one execution: it never stays, even over a static link.
+so does the output of the tool that it called. In a graph, a declared pin is a feedback pin if every link into it comes
+from the node itself or from a node downstream of it. The first execution does not wait for it, and its k-th value goes
+to execution k + 1. A value on it serves one execution: it never stays, even over a static link.
 """
 
 from collections import defaultdict
@@ -18,10 +18,10 @@ _Id = TypeVar("_Id", bound=Hashable)
 def feedback_pins(
     declared: Mapping[_Id, Collection[str]], links: Iterable[tuple[_Id, _Id, str]]
 ) -> Mapping[_Id, tuple[str, ...]]:
-    """The feedback pins of each node that has some, as its links write them; in time linear in nodes and links.
+    """The feedback pins of each node that has any, named as in its links. Takes time linear in nodes and links.
 
     Args:
-        declared: the pins that the block of a node declares, by node; nodes without any may be left out.
+        declared: node → the feedback pins that its block declares; nodes without any may be left out.
         links: (source, sink, pin of the sink).
     """
     declared = {node: pins for node, pins in declared.items() if pins}
@@ -33,7 +33,7 @@ def feedback_pins(
         sinks[source].append(sink)
         if base_name(pin) in declared.get(sink, ()):
             arriving[sink, pin].append(source)
-    # Whoever has a link to a node and lies downstream of it is on a cycle with it.
+    # A node that links to another and lies downstream of it is on a cycle with it.
     cycle = _cycles(sinks)
     found: dict[_Id, tuple[str, ...]] = {}
     for (sink, pin), sources in arriving.items():
@@ -43,7 +43,7 @@ def feedback_pins(
 
 
 def _cycles(sinks: Mapping[_Id, Sequence[_Id]]) -> Mapping[_Id, _Id]:
-    """Node → the name of its strongly connected component (Kosaraju's algorithm)."""
+    """Node → representative of its strongly connected component (Kosaraju's algorithm)."""
     sources: dict[_Id, list[_Id]] = defaultdict(list)
     for source, reached in sinks.items():
         for sink in reached:
@@ -60,7 +60,7 @@ def _cycles(sinks: Mapping[_Id, Sequence[_Id]]) -> Mapping[_Id, _Id]:
 
 
 def _by_end(sinks: Mapping[_Id, Sequence[_Id]]) -> Iterator[_Id]:
-    """All nodes, each after those that a depth-first walk reaches from it."""
+    """All nodes in post-order of a depth-first search."""
     seen: set[_Id] = set()
     for root in sinks:
         if root in seen:

@@ -1,7 +1,7 @@
-"""Renames the pins of a graph that its blocks called otherwise in an earlier version.
+"""Renames pins in a graph that had another name in an earlier version of their block.
 
-A block says what its pins were once called (`BlockSpec.former_inputs`, `former_outputs`). A link or a literal that
-names such a pin means the present one; its author is told. Pins of that name that the block has today stay.
+A block declares the former names of its pins (`BlockSpec.former_inputs`, `former_outputs`). Links and literals with a
+former name are changed to the present one, with a warning. Names that the block declares today are never changed.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import base_name
 
 Tell = Callable[[str, str, str, str], None]
-"""Takes note of a renaming: id of the node, name of the block, former name, present name."""
+"""Records a renaming: node id, block name, former name, present name."""
 
 
 def with_present_pins(graph: Graph, catalogue: Catalogue) -> tuple[Graph, list[Problem]]:
-    """`graph`, and its parts, with today's names of pins, and a warning for each name that was another."""
+    """`graph` and its sub-graphs with the present names of pins, and a warning for each renamed pin."""
     problems: list[Problem] = []
     return _renamed(graph, catalogue, "", problems), problems
 
@@ -47,7 +47,7 @@ def _node(node: Node, specs: Mapping[str, BlockSpec], tell: Tell) -> Node:
         return node
     for pin, name in former.items():
         tell(node.id, spec.name, pin, name)
-    # What is given under the present name counts; the order of keys stays, as containers are built in it.
+    # A value under the present name wins. The order of keys is kept, because containers are built in that order.
     given = {names[pin]: value for pin, value in node.input_default.items() if names[pin] not in node.input_default}
     kept = {pin: value for pin, value in node.input_default.items() if pin not in former}
     return node.model_copy(update={"input_default": given | kept})

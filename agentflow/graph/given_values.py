@@ -1,6 +1,6 @@
-"""Is what the nodes are given enough, and of the right types? Required pins, literals, masks and run inputs.
+"""Checks the values that nodes are given: required pins, and the types of literals, masks and run inputs.
 
-Messages never repeat a value: it may be a secret.
+Messages must never repeat a value: it may be a secret.
 """
 
 import operator
@@ -24,7 +24,7 @@ Severity = Literal["error", "warning"]
 
 
 def check_values(wiring: Wiring, *, for_run: bool, imported: bool) -> Iterator[Problem]:
-    """What is wrong with the values in the document and in the run's masks, node by node."""
+    """The problems with the values in the document and in the run's masks, node by node."""
     for id, node in wiring.nodes.items():
         spec = wiring.specs.get(id)
         if spec is None or spec.kind is BlockKind.NOTE:
@@ -38,11 +38,11 @@ def check_values(wiring: Wiring, *, for_run: bool, imported: bool) -> Iterator[P
 
 
 InputNodes = Mapping[str, Sequence[tuple[str, BlockSpec | None]]]
-"""Name of input nodes → their ids and blocks (None: it takes any value)."""
+"""Name → ids and blocks of the input nodes with that name (block None: any value is accepted)."""
 
 
 def check_run_inputs(known: InputNodes, inputs: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with a run's inputs."""
+    """The problems with a run's inputs."""
     for name, value in inputs.items():
         if name not in known:
             yield Problem(f"the graph has no input '{name}'; it is ignored", severity="warning")
@@ -55,9 +55,9 @@ def check_run_inputs(known: InputNodes, inputs: Mapping[str, Any]) -> Iterator[P
 def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
     given = _given_names(node, spec, wiring)
     if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT):
-        given.add("name")  # reported with the names of the graph
+        given.add("name")  # `validation` reports missing names
     if spec.kind is BlockKind.INPUT:
-        given.add("value")  # given by the run, or by nobody: then the node emits nothing
+        given.add("value")  # the run may give it; if not, the node emits nothing
     for pin in spec.inputs.values():
         if pin.required and pin.name not in given and not _is_credentials(pin):
             yield Problem(f"{spec.name} needs '{pin.name}': link it or give a value", node.id, pin.name)
@@ -81,16 +81,16 @@ def _check_graph_id(node: Node) -> Iterator[Problem]:
 
 
 def _given_names(node: Node, spec: BlockSpec, wiring: Wiring) -> set[str]:
-    """The block's pins that are linked, masked, or have a literal. A null counts as nothing."""
+    """The block's pins that are linked, masked or have a literal. A null counts as no value."""
     given = {base_name(pin) for pin, value in node.input_default.items() if value is not None}
-    if spec.kind is not BlockKind.AGENT:  # else what links bring is its graph's
+    if spec.kind is not BlockKind.AGENT:  # links into a sub-graph node feed its graph's inputs
         given |= {base_name(pin) for pin in wiring.linked[node.id]}
     own = input_pins(node, spec) if spec.kind is BlockKind.AGENT else ()
     return given | {base_name(pin) for pin in wiring.masks.get(node.id, ()) if declared_name(pin, own) not in own}
 
 
 def _brought_names(node: Node, wiring: Wiring) -> set[str]:
-    """The inputs of its graph that links or masks bring to a sub-graph node, or literals beside its own pins."""
+    """The inputs of a sub-graph node's graph that get a value from links, masks or literals."""
     names = schema_properties(node.input_default, "input_schema")
     literals = {pin for pin, value in node.input_default.items() if value is not None}
     brought = [pin for pin in literals if base_name(pin) not in SUB_GRAPH_PINS]
@@ -98,22 +98,22 @@ def _brought_names(node: Node, wiring: Wiring) -> set[str]:
 
 
 def _agent_inputs(node: Node) -> set[str]:
-    """The inputs of its run that a sub-graph node carries as literals."""
+    """The inputs that a sub-graph node gives its run as literals."""
     try:
-        inputs = merge(node.input_default).get("inputs")  # `inputs_#_name` gives one as well
+        inputs = merge(node.input_default).get("inputs")  # `inputs_#_name` counts too
     except ValueError:  # reported with the literals
         return set()
     return {name for name, value in inputs.items() if value is not None} if isinstance(inputs, dict) else set()
 
 
 def _is_credentials(pin: PinSpec) -> bool:
-    """Credentials are chosen at submission and looked up by the services, not given as values."""
+    """Credentials are chosen at submission and looked up by the services; they are not given as values."""
     return "credentials_provider" in pin.schema
 
 
 def _check_payload(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Problem]:
     got = {*wiring.masks.get(node.id, ()), *wiring.linked[node.id]}
-    got |= {pin for pin, value in node.input_default.items() if value}  # an empty payload is none
+    got |= {pin for pin, value in node.input_default.items() if value}  # an empty payload does not count
     if _PAYLOAD in spec.inputs and _PAYLOAD not in map(base_name, got):
         yield Problem("this node is fed by a webhook and got no payload", node.id, _PAYLOAD)
 
@@ -126,8 +126,8 @@ def _check_literals(node: Node, spec: BlockSpec, wiring: Wiring, severity: Sever
         if name not in spec.inputs and name not in own:
             yield Problem(f"{spec.name} has no input pin '{name}'; its value is ignored", node.id, pin, "warning")
         elif pin in own and spec.kind is BlockKind.AGENT and pin not in SUB_GRAPH_PINS:
-            continue  # a value for an input of its graph, which its run checks
-        elif pin not in linked and pin not in masked:  # else something takes its place
+            continue  # a value for an input of its graph, which the child run checks
+        elif pin not in linked and pin not in masked:  # else the literal is replaced
             yield from _check_value(pin, value, spec, node.id, severity)
 
 
@@ -136,21 +136,21 @@ def _check_masks(node: Node, spec: BlockSpec, masks: Mapping[str, Any]) -> Itera
     for pin, value in masks.items():
         name = declared_name(pin, own)
         if name not in spec.inputs and name not in own:
-            continue  # it may mean a node of another graph (`masked_names.py`)
-        if spec.kind is not BlockKind.AGENT or name not in own:  # what its graph's inputs take, its run checks
+            continue  # the mask may mean a node of another graph (`masked_names.py`)
+        if spec.kind is not BlockKind.AGENT or name not in own:  # its child run checks its graph's inputs
             yield from _check_null(pin, value, spec, node.id)
             yield from _check_value(pin, value, spec, node.id, "error")
 
 
 def _check_null(pin: str, value: Any, spec: BlockSpec, node_id: str) -> Iterator[Problem]:
-    """A mask is delivered: its null is a value, which the pin must take, where no default stands in for it."""
+    """A mask is delivered: its null is a value. The pin must accept it, unless it has a default."""
     declared = spec.inputs.get(pin)
     if value is None and declared and declared.required and not admits_null(declared.annotation):
         yield Problem("an input mask gives null, which the pin does not take", node_id, pin)
 
 
 def _check_value(pin: str, value: Any, spec: BlockSpec, node_id: str, severity: Severity) -> Iterator[Problem]:
-    """Whether one given value fits the place that `pin` points to."""
+    """Whether a given value fits the place that `pin` points to."""
     try:
         check_sink(pin)
     except ValueError as error:
@@ -178,7 +178,7 @@ _BOUNDS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (
 
 
 def _out_of_bounds(value: Any, pin: PinSpec) -> str | None:
-    """What is wrong with a value for a pin that takes numbers only; None: nothing, or it takes other things too."""
+    """What is wrong with a value for a pin that takes only numbers; None if it fits or the pin takes other types."""
     alternatives = pin.schema.get("anyOf", [pin.schema])
     numeric = [one for one in alternatives if one.get("type") in _NUMBERS]
     if not numeric or any(one.get("type") not in (*_NUMBERS, "null") for one in alternatives):

@@ -1,7 +1,7 @@
-"""Which settings of a node do nothing, because of what the node is? Its author is warned when the graph is stored.
+"""Warns about settings that have no effect on a node because of its kind of block.
 
-Only what a node sets for itself is looked at: what its graph sets is meant for all, as far as it concerns them. What a
-setting means at each sort of node stands in docs/graphs.md.
+Only the node's own settings are checked: the graph's are defaults for all nodes, whether they apply or not.
+docs/graphs.md says what each setting means for each kind of node.
 """
 
 from collections.abc import Collection, Iterator
@@ -11,10 +11,10 @@ from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.settings import GraphSettings, NodeSettings, effective
 
 WITHOUT_EFFECT: Final = ("compensate_with",)
-"""Settings that a graph may carry and that nothing heeds in this version."""
+"""Settings that a graph may carry but that this version ignores."""
 
 OF_THE_ROOT: Final = ("budget", "max_node_executions", "priority")
-"""Settings of a graph that are taken from the run at the root of a tree, and so do nothing in a sub-graph."""
+"""Graph settings that hold for a whole tree of runs. The root sets them; they do nothing in a sub-graph."""
 
 _WAITING: Final = {
     "cache": "only what a block gives without waiting is kept",
@@ -29,16 +29,16 @@ _AGENT: Final = {
 
 
 def idle_settings(spec: BlockSpec, node: NodeSettings, graph: GraphSettings, out: Collection[str]) -> Iterator[str]:
-    """A sentence for each setting that the node has and that does nothing.
+    """One sentence for each of the node's settings that has no effect.
 
     Args:
         spec: the node's block.
-        node: what the node sets.
-        graph: what its graph sets.
-        out: the pins that links leave from, by their base names.
+        node: the node's own settings.
+        graph: the settings of its graph.
+        out: the base names of the output pins that have links.
     """
     given = {key for key in type(node).model_fields if key in node.model_fields_set and getattr(node, key) is not None}
-    given -= set(WITHOUT_EFFECT)  # said of every node
+    given -= set(WITHOUT_EFFECT)  # reported for every node by `validation`
     if spec.kind is BlockKind.NOTE:
         yield from (f"the setting '{key}' has no effect: a note never runs" for key in sorted(given))
         return

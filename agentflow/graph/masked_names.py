@@ -1,7 +1,7 @@
-"""Finds what a run's input masks name and is not there: pins of nodes, and nodes.
+"""Finds the nodes and pins that a run's input masks name and that do not exist.
 
-Child runs inherit the masks of their parents, and a block may start one of any graph: so a node that none of the graphs
-that are known has is only warned about. A pin that its node lacks is nobody's.
+Child runs inherit the masks of their parents, and a block may start a run of any graph. A node that none of the known
+graphs has is therefore only warned about; a pin that its node lacks is an error.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +20,7 @@ def unknown_names(
     """An error for each pin that its node lacks, a warning for each node that none of `graphs` has.
 
     Args:
-        graphs: the run's, and those that it runs. Where several have a node of one id, the mask may mean any of them.
+        graphs: the run's graph and its sub-graphs. If several have a node with the same id, the mask may mean any.
         catalogue: the blocks.
         masks: {node id: {pin: value}}.
     """
@@ -42,9 +42,9 @@ def unknown_names(
 def _has_pin(node: Node, pin: str, catalogue: Catalogue) -> bool:
     spec = catalogue(node.block_id)
     if spec is None:
-        return True  # that the block is missing is told
+        return True  # the missing block is reported elsewhere
     own = input_pins(node, spec)
-    if spec.kind is BlockKind.AGENT and not own:  # it does not say what its graph takes
+    if spec.kind is BlockKind.AGENT and not own:  # the node does not say which inputs its graph takes
         return True
     name = declared_name(pin, own)
     return name in own or name in spec.inputs

@@ -1,8 +1,7 @@
-"""What does a graph's document say? Graph, Node and Link, as they are written, stored and exported.
+"""Defines a graph's document: Graph, Node and Link, as they are written, stored and exported.
 
-The models take what people and other systems really send: exports of AutoGPT's platform, old ones too, with
-missing, renamed or null fields and with fields that mean nothing here, which are kept. They check shapes only;
-whether the graph makes sense is the question of `validation`.
+The models accept what people and other systems really send: exports of AutoGPT's platform, old ones too, with missing,
+renamed or null fields, and with unknown fields, which are kept. They check shapes only; `validation` checks the rest.
 """
 
 import json
@@ -13,15 +12,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from agentflow.graph.literals import Literals, storable
+from agentflow.graph.json_values import Literals, storable
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id
 
 AGENT_BLOCK: Final = "e189baac-8c20-45a1-94a7-55177ea42565"
-"""The block of the nodes that run other graphs."""
+"""The block of sub-graph nodes."""
 
 _IDS_LEFT_BLANK: Final = ("id", "graph_id", "webhook_id")
-"""Some write these as empty texts where they have none."""
+"""Some systems write these as empty texts instead of leaving them out."""
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL refuses NUL in a text; line breaks would forge log lines
 
@@ -31,7 +30,7 @@ PinName = Annotated[str, StringConstraints(min_length=1, max_length=1000, patter
 
 
 def is_pin_name(name: str) -> bool:
-    """Whether a link can name a pin so."""
+    """Whether a link can name such a pin."""
     return re.fullmatch(_PRINTABLE, name) is not None
 
 
@@ -43,7 +42,7 @@ class _Document(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _tolerate(cls, given: Any) -> Any:
-        """Takes null, or an empty id, for a field that is left out, and keeps unknown fields storable."""
+        """Treats null, and an empty id, as a missing field, and makes unknown fields storable."""
         if not isinstance(given, dict):
             return given
         known = {key: value for key, value in given.items() if key in cls.model_fields and value is not None}
@@ -63,7 +62,7 @@ class Link(_Document):
 
     @property
     def ends(self) -> tuple[str, str, str, str]:
-        """What makes it this link: (source_id, source_name, sink_id, sink_name)."""
+        """Identifies the link: (source_id, source_name, sink_id, sink_name)."""
         return self.source_id, self.source_name, self.sink_id, self.sink_name
 
     @model_validator(mode="before")
@@ -76,11 +75,11 @@ class Link(_Document):
 
 
 class Node(_Document):
-    """One place in the graph where a block runs, with the values it is given in the document.
+    """One place in the graph where a block runs, with the values that the document gives it.
 
-    `input_default` maps pins (dynamic ones too) to JSON values; `metadata` is free (`position`,
-    `customized_name`, `credentials_optional`). The copies of the graph's links that exports repeat in every node
-    (`input_links`, `output_links`) are dropped: `schemas.describe` writes them out again.
+    `input_default` maps pins (dynamic ones too) to JSON values; `metadata` is free (`position`, `customized_name`,
+    `credentials_optional`). The copies of links that exports repeat in every node (`input_links`, `output_links`) are
+    dropped; `schemas.describe` writes them again.
     """
 
     id: NodeId
@@ -101,16 +100,16 @@ class Node(_Document):
 
     @property
     def title(self) -> str | None:
-        """The name that its author gave it, if any."""
+        """The name that the author gave it, if any."""
         name = self.metadata.get("customized_name")
         return name if isinstance(name, str) and name.strip() else None
 
 
 class Graph(_Document):
-    """A graph: nodes, the links between them, and how it shall be run. One (id, version) never changes.
+    """A graph: nodes, links between them, and settings. One (id, version) never changes.
 
-    `sub_graphs` holds the graphs that its sub-graph nodes run, flattened, of all levels. The schemas and flags that
-    an export carries are computed ones and come in as extra fields; `schemas` computes them anew.
+    `sub_graphs` holds the graphs that its sub-graph nodes run, flattened, of all levels. Schemas and flags in an export
+    are read as extra fields; `schemas` computes them anew.
     """
 
     id: UUID = Field(default_factory=new_id)
@@ -127,7 +126,7 @@ class Graph(_Document):
     @model_validator(mode="before")
     @classmethod
     def _links_from_copies(cls, given: Any) -> Any:
-        """A document without links may have their copies in its nodes."""
+        """Takes the links from their copies in the nodes if the document has none."""
         if not isinstance(given, dict) or given.get("links") is not None or not isinstance(given.get("nodes"), list):
             return given
         lists = [node.get("output_links") for node in given["nodes"] if isinstance(node, dict)]
@@ -136,7 +135,7 @@ class Graph(_Document):
     @model_validator(mode="before")
     @classmethod
     def _old_name_of_sub_graphs(cls, given: Any) -> Any:
-        """In the first half of 2024 `subgraphs` was a dictionary that grouped nodes; that means nothing here."""
+        """`subgraphs` is the former name. In the first half of 2024 it was a dictionary that grouped nodes: ignored."""
         if not isinstance(given, dict) or not isinstance(given.get("subgraphs"), list):
             return given
         rest = {key: value for key, value in given.items() if key != "subgraphs"}
@@ -144,13 +143,13 @@ class Graph(_Document):
 
     @model_validator(mode="after")
     def _each_link_once(self) -> "Graph":
-        distinct = {link.ends: link for link in reversed(self.links)}  # of twins, the first one stays
+        distinct = {link.ends: link for link in reversed(self.links)}  # of equal links, the first stays
         if len(distinct) < len(self.links):
             self.links[:] = [link for link in self.links if distinct[link.ends] is link]
         return self
 
     def parts(self) -> Iterator["Graph"]:
-        """The sub-graphs, of all levels, in the order of the document."""
+        """The sub-graphs of all levels, in the order of the document."""
         waiting = list(reversed(self.sub_graphs))
         while waiting:
             inner = waiting.pop()
@@ -158,19 +157,19 @@ class Graph(_Document):
             waiting.extend(reversed(inner.sub_graphs))
 
     def block_ids(self) -> list[str]:
-        """The ids of the blocks of its nodes and those of its parts, each once; of those that can be a block's."""
+        """The distinct block ids of its nodes and its sub-graphs' nodes, without unprintable ones."""
         found = {node.block_id for graph in (self, *self.parts()) for node in graph.nodes}
         return sorted(filter(str.isprintable, found))
 
     def to_json(self) -> str:
-        """The document as JSON text in ASCII, which PostgreSQL's `json` type takes whatever it contains."""
+        """The document as JSON text in ASCII, which PostgreSQL's `json` type always accepts."""
         return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The graph that `to_json` wrote, or anybody else.
+        """Reads a document written by `to_json` or by others.
 
         Raises:
-            ValueError: `text` is not JSON, or not a graph (then it is a `pydantic.ValidationError`).
+            ValueError: `text` is not JSON, or not a graph (then a `pydantic.ValidationError`).
         """
         return cls.model_validate(json.loads(text))

@@ -1,8 +1,8 @@
-"""What may people call things? One rule, for the end where a name is given and for the one where it is asked for.
+"""Defines valid names, by one rule for the places that set a name and for those that look it up.
 
-A name is a text of 1 to 200 characters without control characters (they forge log lines, and PostgreSQL has no form for
-NUL). What is named in an address or in a filter must be possible there, too: an event's name may hold `/`, but no part
-of it may be empty, `.` or `..`, which clients and proxies take out of addresses; a label's name holds no `=`.
+A name is a text of 1 to 200 characters without control characters (they forge log lines, and PostgreSQL cannot store
+NUL). Names that are used in URLs or filters are stricter: an event's name may hold `/`, but no part of it may be empty,
+`.` or `..`, because clients and proxies remove such parts from URLs; a label's name holds no `=`.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 MAX_NAME: Final = 200
-"""Characters of a name."""
+"""Characters in a name."""
 
 LANE: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
-"""The name of a lane: it is part of the name of a queue, and workers list theirs with commas between."""
+"""Pattern of a lane's name. It is part of a queue's name, and workers list their lanes separated by commas."""
 
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
 _UNFIT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -22,10 +22,10 @@ _NOT_IN_AN_ADDRESS: Final = frozenset({"", ".", ".."})
 
 
 def checked(name: str) -> str:
-    """`name`, if that may be one.
+    """Returns `name` if it is a valid name.
 
     Raises:
-        ValueError: it may not; says why, and does not repeat it.
+        ValueError: it is not. The message gives the reason and does not repeat the name.
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise ValueError(f"a name is a text of 1 to {MAX_NAME} characters")
@@ -35,10 +35,10 @@ def checked(name: str) -> str:
 
 
 def checked_event(name: str) -> str:
-    """`name`, if an event may be called so.
+    """Returns `name` if it is a valid name for an event.
 
     Raises:
-        ValueError: it may not; says why, and does not repeat it.
+        ValueError: it is not. The message gives the reason and does not repeat the name.
     """
     if not _NOT_IN_AN_ADDRESS.isdisjoint(checked(name).split("/")):
         raise ValueError("the name of an event can stand in an address: no part between its '/' is empty, '.' or '..'")
@@ -46,10 +46,10 @@ def checked_event(name: str) -> str:
 
 
 def checked_id(name: str) -> str:
-    """`name`, if it can be one part of an address.
+    """Returns `name` if it can be a single path segment of a URL.
 
     Raises:
-        ValueError: it cannot; says why, and does not repeat it.
+        ValueError: it cannot. The message gives the reason and does not repeat the name.
     """
     if "/" in checked_event(name):
         raise ValueError("an id that stands in an address has no '/'")
@@ -57,10 +57,10 @@ def checked_id(name: str) -> str:
 
 
 def checked_lane(name: str) -> str:
-    """`name`, if a lane of workers may be called so.
+    """Returns `name` if it is a valid name for a lane.
 
     Raises:
-        ValueError: it may not; says why, and does not repeat it.
+        ValueError: it is not. The message gives the reason and does not repeat the name.
     """
     if not isinstance(name, str) or not re.fullmatch(LANE, name):
         raise ValueError("a lane is named by up to 63 of A-Z, a-z, 0-9, '_', '.' and '-', a letter or a digit first")
@@ -68,16 +68,16 @@ def checked_lane(name: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_PLAIN), AfterValidator(checked)]
-"""The name of something."""
+"""Any name."""
 
 EventName = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_PLAIN), AfterValidator(checked_event)]
 """The name of an external event."""
 
 LabelName = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f=]*$")]
-"""The name of a label: it is looked for as `name=value`."""
+"""The name of a label. Filters write `name=value`."""
 
 LabelValue = Annotated[str, Field(max_length=MAX_NAME, pattern=_PLAIN)]
 """The value of a label."""
 
 Lane = Annotated[str, Field(pattern=LANE)]
-"""The name of a lane: `cpu`, `io`, or one that workers subscribe to."""
+"""The name of a lane: `cpu`, `io`, or any other that workers subscribe to."""

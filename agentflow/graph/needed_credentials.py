@@ -1,9 +1,8 @@
-"""Which credentials do the nodes of a graph need, and which of them has nobody?
+"""Finds the credentials that the nodes of a graph need, and those that are missing.
 
-A pin takes credentials where its schema names `credentials_provider`: a list of providers. It needs one of the provider
-that its value names, else of the one that the block tells by what else the node is given (a model is its maker's),
-else of any in the list. Nodes that say `credentials_optional` in their metadata, and pins that say it in their schema,
-go without one.
+A pin takes credentials if its schema has `credentials_provider`: a list of providers. The provider is the one that the
+pin's value names; else the one that the block derives from the node's other values (for a model, its maker); else any
+in the list. A node that says `credentials_optional` in its metadata, or a pin that says it in its schema, needs none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from agentflow.graph.pins import base_name
 from agentflow.graph.wiring import Masks, Wiring
 
 Has = Callable[[str], bool]
-"""Whether there is a credential for a provider."""
+"""Whether a credential for a provider exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,9 @@ class Need:
     Attributes:
         node: the node.
         pin: the pin.
-        providers: any of these does.
-        later: a link will bring its value.
-        optional: the node goes without one.
+        providers: a credential of any of these is enough.
+        later: whether a link will bring the pin's value.
+        optional: whether the node also runs without one.
     """
 
     node: Node
@@ -40,7 +39,7 @@ class Need:
 
 
 def needed(graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> Iterator[Need]:
-    """The credentials that the nodes of `graph` itself need in a run with these masks."""
+    """The credentials that the nodes of `graph`, without its sub-graphs, need in a run with these masks."""
     wiring = Wiring.of(graph, catalogue, masks)
     for id, node in wiring.nodes.items():
         spec = wiring.specs.get(id)
@@ -57,9 +56,9 @@ def needed(graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> It
 def missing_credentials(
     graph: Graph, catalogue: Catalogue, has_credential: Has, masks: Masks | None = None
 ) -> list[Problem]:
-    """An error for each node that needs a credential which nobody has. For submissions: a graph is saved without.
+    """An error for each node whose required credential is missing. For submissions only: a graph is saved without.
 
-    A linked pin is left to the value that it will get, and sub-graphs to the submissions of their own runs.
+    Linked pins are not checked, because their value is not known yet. Sub-graphs are checked when their own runs start.
     """
     return [
         Problem(f"this node needs a credential for {' or '.join(need.providers)}", need.node.id, need.pin.name)
@@ -72,6 +71,6 @@ def _providers(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: s
     value = given.get(pin.name)
     named = value.get("provider") if isinstance(value, Mapping) else None
     if isinstance(named, str) and named:
-        return [named.lower()]  # as blocks read it
+        return [named.lower()]  # blocks read the name in lower case, too
     told = None if pin.name in later else spec.provider(given, later)
     return [told] if told is not None else list(map(str, pin.schema["credentials_provider"]))

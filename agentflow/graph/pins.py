@@ -1,8 +1,8 @@
-"""What does the name of a pin say? Dynamic pins reach into lists and dictionaries; tool pins name their sink.
+"""Parses the names of pins: dynamic pins reach into lists and dictionaries, tool pins name their sink.
 
-`name_$_1` is the item 1 of a list, `name_#_key` the entry `key` of a dictionary, `name_@_attr` the attribute `attr`
-of an object, which in JSON is a dictionary too. They nest, and are read from left to right, always up to the earliest
-next delimiter. A name in which any part is empty is a plain name, whatever it looks like.
+`name_$_1` is item 1 of a list, `name_#_key` the entry `key` of a dictionary, `name_@_attr` the attribute `attr` of an
+object, which in JSON is a dictionary too. They nest, and are read from left to right, each part up to the next
+delimiter. A name with an empty part is a plain name.
 
 On the source of a link such a name selects from an output (`select`); on its sink it puts a value into a container
 (`merge`). `tools_^_{sink node id}_~_{sink pin}` is a tool pin: its values go to exactly that node and pin.
@@ -15,33 +15,33 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 MAX_INDEX: Final = 100_000
-"""The highest index of a list that a pin may name: the list is padded up to it, so it costs memory."""
+"""The highest list index that a pin may name. The list is padded up to it, which costs memory."""
 
 MAX_DEPTH: Final = 50
-"""Parts that a pin's name may have: containers that deep can still be written as JSON."""
+"""Parts of a pin's name. Containers of this depth can still be written as JSON."""
 
 MAX_PADDING: Final = 1_000_000
-"""None entries that the lists of one node execution may be padded with, together."""
+"""None entries that all lists of one node execution may be padded with, together."""
 
-_MAX_REMEMBERED = 200  # characters; nobody shall fill the memory with names
+_MAX_REMEMBERED = 200  # characters of a name that is cached; bounds the cache's memory
 _DELIMITER = re.compile(r"_[$#@]_")
 _INDEX = re.compile(r"[0-9]{1,9}")
 TOOLS: Final = "tools"
-"""The pin whose links make tools of the nodes that they lead to."""
+"""The pin whose links make their sink nodes tools."""
 
 _TOOL_PREFIX = "tools_^_"
 _TOOL_SEPARATOR = "_~_"
 
 
 class Step(NamedTuple):
-    """One step into a container: `kind` is "$" (index), "#" (key) or "@" (attribute)."""
+    """One step into a container. `kind` is "$" (index), "#" (key) or "@" (attribute)."""
 
     kind: str
     part: str
 
 
 def split(pin: str) -> tuple[str, tuple[Step, ...]]:
-    """The declared name that `pin` begins with, and the steps into its value; no steps if `pin` is a plain name."""
+    """The declared name that `pin` begins with, and the steps into its value (none for a plain name)."""
     return _remembered_split(pin) if len(pin) <= _MAX_REMEMBERED else _split(pin)
 
 
@@ -64,15 +64,15 @@ def base_name(pin: str) -> str:
 
 
 def declared_name(pin: str, declared: Collection[str]) -> str:
-    """The name under which `pin` is declared: its very own, else its base name.
+    """The name under which `pin` is declared: its full name if that is declared, else its base name.
 
-    The inputs and outputs of a graph may have names that look like dynamic pins, or like tool pins.
+    Inputs and outputs of a graph may have names that look like dynamic pins or tool pins.
     """
     return pin if pin in declared else base_name(pin)
 
 
 def enclosing(pin: str) -> Iterator[str]:
-    """`pin`, then the pins whose values contain its own, from the inside out: `a_#_b_$_0`, `a_#_b`, `a`."""
+    """`pin`, then the pins whose values contain it, from the inside out: `a_#_b_$_0`, `a_#_b`, `a`."""
     yield pin
     base, steps = split(pin)
     names = list(accumulate(steps[:-1], lambda name, step: f"{name}_{step.kind}_{step.part}", initial=base))
@@ -81,7 +81,7 @@ def enclosing(pin: str) -> Iterator[str]:
 
 
 def is_tool_pin(pin: str) -> bool:
-    """Whether `pin` is `tools` or one of the pins that name their sink."""
+    """Whether `pin` is `tools` or a pin that names its sink."""
     return pin == TOOLS or pin.startswith(_TOOL_PREFIX)
 
 
@@ -99,10 +99,10 @@ def tool_pin(node_id: str, pin: str) -> str:
 
 
 def select(selector_pin: str, pin: str, value: Any) -> tuple[bool, Any]:
-    """Does a link that leaves from `selector_pin` fire for the output `value` on `pin`, and with which value?
+    """Whether a link from `selector_pin` fires for the output `value` on `pin`, and the value that it carries.
 
-    The very name fires with whatever the value is, None included. A selector fires with what it finds inside the
-    value; if it finds nothing there, or null, the link does not fire. It never raises.
+    A link from the pin itself fires with every value, None included. A selector fires with what it finds inside the
+    value; if it finds nothing or null, the link does not fire. Never raises.
     """
     if selector_pin == pin:
         return True, value
@@ -117,15 +117,15 @@ def select(selector_pin: str, pin: str, value: Any) -> tuple[bool, Any]:
 
 
 def merge(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """`inputs` with the containers that its dynamic keys describe, under their base names; raw keys stay beside them.
+    """`inputs` with the containers that its dynamic keys describe, under their base names; the raw keys stay.
 
-    Keys are taken in order. A container that is given under the base name itself is built upon; it, and everything
-    else that is given, stays as it was. Lists are padded with None. A key of another kind than the container it
-    meets replaces that container. Takes time in proportion to the keys, not to the containers' sizes.
+    Keys are taken in order. A container given under the base name is extended in a copy; the given values are never
+    changed. Lists are padded with None. A key of another kind than the container that it meets replaces the container.
+    Takes time proportional to the number of keys, not to the size of the containers.
 
     Raises:
-        ValueError: an index is not a number, or too high, or a name has too many parts; the message names the pin.
-            Or the lists have too many gaps.
+        ValueError: an index is not a number or too high, or a name has too many parts (the message names the pin); or
+            the lists have too many gaps.
     """
     builder = _Builder(dict(inputs))
     for pin, value in inputs.items():
@@ -137,7 +137,7 @@ def merge(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_sink(pin: str) -> None:
-    """Whether a value can be put where `pin` points.
+    """Checks that a value can be put where `pin` points.
 
     Raises:
         ValueError: as `merge` does.
@@ -165,11 +165,11 @@ def _inside(value: Any, step: Step) -> Any:
 
 
 class _Builder:
-    """Puts values into containers under `root`. It changes only containers that it made itself."""
+    """Puts values into containers under `root`. It changes only containers that it created."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self.root = root
-        self._own: dict[int, Any] = {}  # by identity; held here, so that no other object can get the identity
+        self._own: dict[int, Any] = {}  # by id(); holding the objects keeps their ids from being reused
         self._padding = 0
 
     def put(self, base: str, steps: Sequence[Step], value: Any) -> None:
@@ -182,7 +182,7 @@ class _Builder:
         self._set(holder, place, value)
 
     def _container(self, holder: Any, place: str | int, kind: type) -> Any:
-        """What is at `place`, as a container of that kind that may be changed; a new one if it is another kind."""
+        """The container of that kind at `place`, safe to change; a new one if something else is there."""
         there = place < len(holder) if isinstance(place, int) else place in holder
         found = holder[place] if there else None
         if id(found) in self._own and isinstance(found, kind):

@@ -1,8 +1,8 @@
-"""What do workers need to know of a graph? The plan: compiled once per graph version, stored, used in its place.
+"""Compiles a graph version into a plan: everything that workers need, so that they never read the document.
 
-Nodes and links are known by number, their places in the document, which never change for a version. A plan says
-for each node which pins it waits for, where its outputs go, and with which settings it runs. It holds nothing
-that changes while a run goes on, and it must not be changed by those who read it: processes share it.
+A plan is compiled once per graph version and stored. Nodes and links are numbered by their positions in the document,
+which never change for a version. The plan says which pins each node waits for, where its outputs go, and which
+settings apply. It holds no state of a run and must not be changed by its readers: processes share it.
 """
 
 import json
@@ -24,12 +24,12 @@ from agentflow.graph.wiring import is_masked
 __all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
 FORMAT: Final = 3
-"""Version of the stored form. A reader of another one must compile again."""
+"""Version of the stored form. Readers of another version must compile again."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A graph version, compiled."""
+    """A compiled graph version."""
 
     graph_id: UUID
     version: int
@@ -42,12 +42,12 @@ class Plan:
 
     @lazy
     def inputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
-        """The input nodes, by the names under which a run's inputs are given."""
+        """External name → input nodes."""
         return self._named(BlockKind.INPUT)
 
     @lazy
     def outputs(self) -> Mapping[str, tuple[PlanNode, ...]]:
-        """The output nodes, by the names under which a run's outputs are given."""
+        """External name → output nodes."""
         return self._named(BlockKind.OUTPUT)
 
     def _named(self, kind: BlockKind) -> Mapping[str, tuple[PlanNode, ...]]:
@@ -63,7 +63,7 @@ class Plan:
         return tuple(node for node in self.nodes if node.gathers is not None)
 
     def downstream(self, number: int) -> set[int]:
-        """The nodes that values of this node can reach, itself included."""
+        """The numbers of the nodes that values of this node can reach, itself included."""
         reached, waiting = {number}, [number]
         while waiting:
             for link in self.nodes[waiting.pop()].links:
@@ -73,7 +73,7 @@ class Plan:
         return reached
 
     def iterated(self, gather: PlanNode) -> set[int]:
-        """The nodes of whose items, or of what became of them, a gathering node makes its lists."""
+        """The numbers of the `for_each` nodes whose items, directly or processed, end up in the lists of `gather`."""
         into: dict[int, list[PlanLink]] = {}
         for node in self.nodes:
             for link in node.links:
@@ -94,7 +94,7 @@ class Plan:
         """The node with that id.
 
         Raises:
-            KeyError: the graph has none.
+            KeyError: there is none.
         """
         return self._by_id[node_id]
 
@@ -103,16 +103,15 @@ class Plan:
         return tuple(node for node in self.nodes if node.starts)
 
     def primed(self) -> tuple[PlanNode, ...]:
-        """The nodes whose first execution waits for fewer pins than the later ones (`feedback`), and does not start."""
+        """The nodes with feedback pins that do not start: their first execution waits for fewer pins than the rest."""
         return tuple(node for node in self.nodes if node.feedback and not node.starts)
 
     def masked(self, masks: Mapping[str, Mapping[str, Any]]) -> "Plan":
         """The plan of a run with input masks: {node id: {pin: value}}.
 
-        A masked pin is not waited for and gets no deliveries; neither are the pins inside it (`values_#_a` where
-        `values` is masked). A node all of whose linked pins are masked starts. Ids and pins that the graph does not
-        have are passed over (child runs inherit the masks of their parents). A failure whose error link leads to a
-        masked pin stays handled.
+        A masked pin is not waited for and gets no deliveries, nor do the pins inside it (`values_#_a` if `values` is
+        masked). A node whose linked pins are all masked starts. Unknown ids and pins are ignored, because child runs
+        inherit their parents' masks. A failure whose error link leads to a masked pin stays handled.
         """
         named = [(self._by_id[node], pins) for node, pins in masks.items() if node in self._by_id]
         hidden = {(node.number, pin) for node, masked in named for pin in node.pins if is_masked(pin, masked)}
@@ -121,7 +120,7 @@ class Plan:
         return replace(self, nodes=tuple(_masked(node, hidden) for node in self.nodes))
 
     def to_json(self) -> str:
-        """The stored form: JSON text in ASCII. Equal settings are written once."""
+        """The stored form: JSON text in ASCII, with equal settings written once."""
         table: dict[str, int] = {}
         nodes = [node_row(node, table) for node in self.nodes]
         content = {
@@ -136,7 +135,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The plan that `to_json` wrote.
+        """Reads the plan that `to_json` wrote.
 
         Raises:
             ValueError: `text` is no plan, or one of another format.
@@ -157,12 +156,12 @@ class Plan:
 
 
 def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
-    """The plan of a valid graph, in time proportional to its nodes and links.
+    """Compiles a valid graph, in time proportional to its nodes and links.
 
-    Links out of a static-output block become static; links at a note are left out.
+    Links out of a static-output block become static; links to or from a note are left out.
 
     Raises:
-        GraphInvalid: a block or a link's end does not exist; `validation.validate` finds this and more.
+        GraphInvalid: a block or a link's end does not exist; `validation.validate` reports this and more.
     """
     specs = [_spec(node, catalogue) for node in graph.nodes]
     numbers = {node.id: number for number, node in enumerate(graph.nodes)}
@@ -178,7 +177,7 @@ def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
         outgoing[link.source].append(link)
         waited = pins[link.sink]
         waited[link.sink_pin] = waited.get(link.sink_pin, False) or link.static
-    inherited = effective(graph.settings, NodeSettings())  # shared by all nodes that set nothing
+    inherited = effective(graph.settings, NodeSettings())  # shared by all nodes without settings
     nodes = tuple(
         _compile_node(
             number,
@@ -199,7 +198,7 @@ def _compile_link(number: int, link: Link, numbers: Mapping[str, int], specs: li
         if end not in numbers:
             raise GraphInvalid(problems=[Problem(f"link {link.id}: node '{end}' is not in the graph", end)])
     source = numbers[link.source_id]
-    tool = is_tool_pin(link.source_name) and specs[source].kind is not BlockKind.AGENT  # that has outputs by any name
+    tool = is_tool_pin(link.source_name) and specs[source].kind is not BlockKind.AGENT  # its outputs have any names
     pin = tool_pin(link.sink_id, link.sink_name) if tool else link.source_name
     static = link.is_static or specs[source].static_output
     return PlanLink(number, source, pin, numbers[link.sink_id], link.sink_name, static)
@@ -239,7 +238,7 @@ def _compile_node(
 
 
 def _settings(graph: Graph, node: Node, spec: BlockSpec, inherited: NodeSettings) -> NodeSettings:
-    """What holds for a node; the block's own retry policy where neither the node nor the graph has one."""
+    """The node's effective settings, with the block's retry policy if neither the node nor the graph has one."""
     settings = effective(graph.settings, node.settings) if node.settings.model_fields_set else inherited
     if spec.retry is None or "retry" in node.settings.model_fields_set | graph.settings.model_fields_set:
         return settings

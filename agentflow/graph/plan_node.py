@@ -1,4 +1,4 @@
-"""What does a plan say about one node, and how is that stored? The rows that make up a plan."""
+"""Defines the nodes and links of a plan, and the JSON in which they are stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from agentflow.graph.settings import NodeSettings
 
 @dataclass(frozen=True, slots=True)
 class PlanLink:
-    """One link. `source` and `sink` are node numbers; `number` is its place among the graph's links.
+    """One link. `source` and `sink` are node numbers; `number` is its position among the graph's links.
 
-    `static`: the last value that it delivered stays. Values of a tool pin go to one sink only: `source_pin` of such
-    a link is always the full name, `tools_^_{sink node id}_~_{sink pin}`.
+    `static`: the last value that it delivered stays. A link from a tool pin feeds exactly one sink: its `source_pin`
+    is always the full name, `tools_^_{sink node id}_~_{sink pin}`.
     """
 
     number: int
@@ -29,24 +29,24 @@ class PlanNode:
     """One node, ready to run.
 
     Attributes:
-        number: its place among the graph's nodes.
+        number: its position among the graph's nodes.
         id: its id in the document.
-        block_id: the block that it runs, and `block_name` its name, and `kind` its sort.
+        block_id: the id of its block; `block_name` and `kind` are that block's name and kind.
         title: its name for people: the author's, else the block's.
-        input_default: its literals, by pin (dynamic ones too).
-        settings: what holds for it: its own settings over the graph's.
-        pins: the pins that it waits for (linked, names as written) → whether a static link is among their links.
+        input_default: its literals, by pin (dynamic pins too).
+        settings: its effective settings: its own over the graph's.
+        pins: the linked pins that it waits for, as written → whether one of their links is static.
         base: the lowest index that a delivery may go to: 1, or 2 for a linked input node, which starts as index 1.
             A feedback pin's is 2: see `base_of`.
-        links: what its outputs fire, in the order of the document.
-        handles_errors: whether a link leaves its `error` pin: then its failure does not fail the run.
+        links: the links that its outputs fire, in the order of the document.
+        handles_errors: whether a link leaves its `error` pin; its failure then does not fail the run.
         starts: whether it is QUEUED when the run starts.
-        name: the name under which an input or output node is known outside; None for others.
+        name: the external name of an input or output node; None for other nodes.
         lane: the workers' queue that it goes to: the node's, else the block's.
-        timeout: seconds that an attempt may run: the node's, else the block's; None: as the installation says.
-        gathers: the pin whose values it gathers into lists; None: it takes each by itself.
-        for_each: the pins on which it gives any number of values, one an item.
-        feedback: those of its pins that its first execution does not wait for (`graph/feedback.py`).
+        timeout: seconds that an attempt may run: the node's, else the block's; None: the installation's default.
+        gathers: the pin whose values it gathers into lists; None: it takes each value by itself.
+        for_each: the pins on which it yields any number of values, one per item.
+        feedback: the pins that its first execution does not wait for (`graph/feedback.py`).
     """
 
     number: int
@@ -75,7 +75,7 @@ class PlanNode:
 
     @property
     def ordered(self) -> bool:
-        """Whether the outputs of its execution k go out before those of k + 1."""
+        """Whether the outputs of execution k go out before those of k + 1."""
         return bool(self.links) and self.settings.ordering == "ordered"
 
     @property
@@ -98,7 +98,7 @@ class PlanNode:
 
 
 def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
-    """`node` as JSON; its settings become a number in `table`, which maps their JSON text to that number."""
+    """`node` as JSON. Its settings become a number, which `table` assigns to their JSON text."""
     settings = table.setdefault(node.settings.model_dump_json(), len(table))
     return {
         "id": node.id,
@@ -123,7 +123,7 @@ def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
 
 
 def node_of(number: int, row: dict[str, Any], settings: list[NodeSettings]) -> PlanNode:
-    """The node that `node_row` wrote."""
+    """Reads what `node_row` wrote."""
     links = tuple(
         PlanLink(link, number, source_pin, sink, sink_pin, static)
         for link, source_pin, sink, sink_pin, static in row["links"]

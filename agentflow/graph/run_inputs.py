@@ -1,10 +1,10 @@
-"""What a run may be given, and what it must be: its required inputs, and whether a given value says what is wanted.
+"""Decides which inputs a run must be given, and checks that the given values fit.
 
-An input node needs a value from the run unless it has one itself, its block has one for it, a link brings it one, or
-its metadata says `optional`. A value that a person or a program gives is held to the input's schema more strictly
-than what flows through pins: there a list becomes its length and any text a truth value, here that is a mistake.
+An input node needs a value from the run unless it has a literal, its block has a default, a link leads to it, or its
+metadata says `optional`. Values given by a person or a program are checked more strictly than values that flow between
+pins: there a list may become its length and any text a truth value; here that is a mistake.
 
-Messages never repeat a value: it may be a secret.
+Messages must never repeat a value: it may be a secret.
 """
 
 import json
@@ -26,7 +26,7 @@ VALUE: Final = "value"
 """The pin of an input node that takes the run's input."""
 
 OPTIONAL: Final = "optional"
-"""The entry of an input node's metadata that says that a run need not give it a value."""
+"""The key in an input node's metadata that makes its value optional."""
 
 _TRUTHS: Final = ("true", "false", "1", "0")
 
@@ -41,7 +41,7 @@ class NeededInput:
 
 
 def needs_value(node: Node, spec: BlockSpec, *, linked: bool) -> bool:
-    """Whether an input node can give nothing unless the run gives it a value. `linked`: a link leads to its value."""
+    """Whether an input node has no value unless the run gives one. `linked`: a link leads to its value."""
     if linked or node.input_default.get(VALUE) is not None or coerce(node.metadata.get(OPTIONAL), bool):
         return False
     pin = spec.inputs.get(VALUE)
@@ -49,12 +49,12 @@ def needs_value(node: Node, spec: BlockSpec, *, linked: bool) -> bool:
 
 
 def linked_inputs(graph: Graph) -> set[str]:
-    """The ids of the nodes to whose value a link leads."""
+    """The ids of the nodes whose `value` pin has a link."""
     return {link.sink_id for link in graph.links if link.sink_name == VALUE}
 
 
 def needed_inputs(graph: Graph, catalogue: Catalogue) -> tuple[NeededInput, ...]:
-    """The inputs that a run of `graph` must be given, one for each input node that needs one."""
+    """The required inputs of a run of `graph`, one per input node that needs a value."""
     linked = linked_inputs(graph)
     found = []
     for node in graph.nodes:
@@ -69,9 +69,9 @@ def needed_inputs(graph: Graph, catalogue: Catalogue) -> tuple[NeededInput, ...]
 def missing_inputs(
     needed: Iterable[NeededInput], inputs: Mapping[str, Any], masks: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Problem]:
-    """An error for each required input that the run is not given; of several nodes of one name, for the first.
+    """An error for each required input that is missing; if several nodes share the name, for the first.
 
-    A null is no value. A mask on the input node's value stands for one.
+    A null is no value. A mask on the input node's value counts as one.
     """
     named = set()
     for one in needed:
@@ -90,7 +90,7 @@ def _told(literals: Mapping[str, Any], spec: BlockSpec) -> str:
 
 
 def misfits(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> Iterator[Problem]:
-    """An error for each given value that is not what its input wants, a warning for each that no input node takes."""
+    """An error for each value that does not fit its input, a warning for each that no input node takes."""
     for name, value in inputs.items():
         nodes = plan.inputs.get(name, ())
         if not nodes:
@@ -112,13 +112,13 @@ def _fault(value: Any, node: PlanNode, spec: BlockSpec | None) -> str | None:
 
 
 def _options(literals: Mapping[str, Any]) -> list[Any]:
-    """What there is to choose from, as the graph's input schema has it."""
+    """The choices, as in the graph's input schema."""
     options = literals.get("options")
     return options if isinstance(options, list) else []
 
 
 def says(value: Any, annotation: Any) -> bool:
-    """Whether `value`, as it stands or as what its text says, is of this type: nothing is lost and nothing made up."""
+    """Whether `value`, as it is or read from text, is of this type without losing or inventing anything."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return says(value, args[0])
@@ -137,7 +137,7 @@ def says(value: Any, annotation: Any) -> bool:
         return isinstance(value, kind) or (isinstance(value, str) and _parses_as(value, kind))
     if kind is Any or kind is Literal or not isinstance(kind, type):
         return True
-    # A day, a time, a model: written as text, or as an object. pydantic would take a number for seconds since 1970.
+    # A date, a time, a model: given as text or as an object. pydantic would read a number as seconds since 1970.
     return isinstance(value, str) or kind.__module__ != "datetime"
 
 
@@ -146,7 +146,7 @@ def _says_number(value: Any, kind: type) -> bool:
         return False
     if kind is float or isinstance(value, int):
         return True
-    number = coerce(value, int)  # a whole number, however it is written: 5, "5", 5.0, "5.0"
+    number = coerce(value, int)  # a whole number in any spelling: 5, "5", 5.0, "5.0"
     return bool(float(value) == number) or str(number) == value
 
 
@@ -158,7 +158,7 @@ def _parses_as(text: str, kind: type) -> bool:
 
 
 def type_words(annotation: Any) -> str:
-    """A type as people call it."""
+    """The name of a type in plain words."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_words(args[0])
@@ -189,7 +189,7 @@ _WORDS: Final[dict[Any, str]] = {
 
 
 def sort_of(value: Any) -> str:
-    """What JSON calls it."""
+    """The JSON type of `value`, in words."""
     if isinstance(value, bool):
         return "a boolean"
     for kind, name in ((str, "a text"), (int | float, "a number"), (list, "a list"), (dict, "an object")):

@@ -1,7 +1,7 @@
-"""What may a graph's users give it, and what will they get? The computed parts of its public description.
+"""Computes a graph's public description: JSON Schemas of its inputs, outputs and credentials, and the API's document.
 
-JSON Schemas of the inputs, the outputs and the credentials, and the document as the API shows it. They are computed
-from the nodes each time, never taken from what an import claims.
+The schemas are computed from the nodes each time, never taken from what an import claims. `document_schema` describes
+the documents themselves.
 """
 
 from collections import defaultdict
@@ -16,14 +16,14 @@ from agentflow.graph.needed_credentials import needed
 from agentflow.graph.run_inputs import VALUE, linked_inputs, needs_value
 from agentflow.graph.withholding import says_secret
 
-_OF_THE_BLOCK = ("title", "description", "default")  # these speak of any such node, not of this one
+_OF_THE_BLOCK = ("title", "description", "default")  # they describe the block, not this node
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
 
 
 def input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """JSON Schema of the inputs of a run: one property per name of an input node.
+    """JSON Schema of a run's inputs: one property per name of an input node.
 
-    Required are those that get no value unless the run gives it (`run_inputs.needs_value`).
+    An input is required if it has no value unless the run gives one (`run_inputs.needs_value`).
     """
     linked = linked_inputs(graph)
     return _schema_of(
@@ -35,15 +35,15 @@ def input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def output_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """JSON Schema of the outputs of a run: one property per name of an output node."""
+    """JSON Schema of a run's outputs: one property per name of an output node."""
     return _schema_of(graph, catalogue, BlockKind.OUTPUT, lambda node, spec: node.input_default.get(VALUE) is None)
 
 
 def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """JSON Schema of the credentials that a run needs, its sub-graphs' runs included.
+    """JSON Schema of the credentials that a run needs, including those of its sub-graphs' runs.
 
-    One property per distinct set of providers and types; it is required unless every node that uses it, or its pin,
-    says `credentials_optional`.
+    One property per distinct set of providers and types. It is required unless `credentials_optional` is set on every
+    node that uses it, or on the pin.
     """
     properties: dict[str, Any] = {}
     required: dict[str, bool] = defaultdict(bool)
@@ -57,7 +57,7 @@ def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, An
 
 
 def _key(providers: list[str], types: list[str], taken: Mapping[str, Any]) -> str:
-    """The name of an entry. Two sets may be written alike (`a-b` is one provider or two): the later gets a number."""
+    """The name of an entry. Two sets may read the same (`a-b` is one provider or two): the later gets a number."""
     written = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
     numbered = (written if number == 1 else f"{written}_{number}" for number in count(1))
     return next(key for key in numbered if key not in taken or _is_of(taken[key], providers, types))
@@ -68,7 +68,7 @@ def _is_of(entry: Mapping[str, Any], providers: list[str], types: list[str]) -> 
 
 
 def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
-    """The document as the API shows it: with the computed schemas and flags, and each node with its own links."""
+    """The document as the API shows it: with computed schemas and flags, and with each node's links in the node."""
     document = graph.model_dump(mode="json")
     document |= {
         "input_schema": input_schema(graph, catalogue),
@@ -90,7 +90,7 @@ def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:
 def _schema_of(
     graph: Graph, catalogue: Catalogue, kind: BlockKind, required: Callable[[Node, BlockSpec], bool]
 ) -> dict[str, Any]:
-    """One property per name of a node of that kind, as the first such node says; required if any of them needs it."""
+    """One property per name of a node of that kind, taken from the first such node; required if any of them is."""
     properties: dict[str, Any] = {}
     needed: dict[str, None] = {}
     for node in graph.nodes:
@@ -106,7 +106,7 @@ def _schema_of(
 
 
 def _property(name: str, node: Node, pins: Mapping[str, PinSpec]) -> dict[str, Any]:
-    """The schema of one input or output: the value's, with the title, description and default of the node."""
+    """The schema of one input or output: the value's schema, with the node's title, description and default."""
     given = node.input_default
     schema = {key: entry for key, entry in _value_schema(pins).items() if key not in _OF_THE_BLOCK}
     secret = says_secret(given)
@@ -131,3 +131,18 @@ def _value_schema(pins: Mapping[str, PinSpec]) -> Mapping[str, Any]:
 def _has(graph: Graph, catalogue: Catalogue, *kinds: BlockKind) -> bool:
     specs = (catalogue(node.block_id) for node in graph.nodes)
     return any(spec is not None and spec.kind in kinds for spec in specs)
+
+
+def document_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a graph's document. It checks shapes; saving a graph checks blocks and pins."""
+    schema = Graph.model_json_schema(mode="validation")
+    for name, part in schema["$defs"].items():
+        if name == "Graph":
+            part["properties"]["id"] = _text("The graph's id; any text that sub-graph nodes of the document name.")
+        elif name == "Node":
+            part["properties"]["block_id"] |= {"description": "The id of a block, or its name."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "AgentFlow graph", **schema}
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "maxLength": 200, "description": description}

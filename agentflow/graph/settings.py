@@ -1,8 +1,8 @@
-"""How shall a graph and its nodes be run? Every key that a graph's author may set, with its unit and bounds.
+"""Defines every setting that an author may give a graph or a node, with its unit and bounds.
 
-A node's settings override the graph's, key by key: `effective` says what holds. A key that was set to null
-counts as set (a node switches the graph's cache off with `"cache": null`). None as an effective value means: as
-the installation's own settings say, which this module must not read.
+A node's settings override the graph's, key by key; `effective` computes the result. A key that is set to null counts
+as set (`"cache": null` on a node switches off the graph's cache). An effective value of None means the installation's
+default, which this module must not read.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from agentflow.errors import FailureKind
-from agentflow.graph.literals import of_whole_characters
+from agentflow.graph.json_values import of_whole_characters
 from agentflow.graph.names import Lane, Name
 
 _DAY = 86_400.0
@@ -27,14 +27,14 @@ Priority = Annotated[int, Field(ge=0, le=9)]
 
 
 class _Settings(BaseModel):
-    """Keeps apart what was set and what was not, in memory and in JSON, because only what was set overrides."""
+    """Distinguishes keys that were set from those that were not, in memory and in JSON: only set keys override."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _of_whole_characters(cls, given: Any) -> Any:
-        """Settings are shown, logged and stored as text, those that mean nothing here too."""
+        """Settings are shown, logged and stored as text, unknown keys included."""
         return of_whole_characters(given) if isinstance(given, dict) else given
 
     @model_serializer(mode="wrap")
@@ -49,47 +49,47 @@ class RetryPolicy(_Settings):
     max_failures: int = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
     backoff: Literal["exponential", "fixed"] = Field("exponential", description="How the wait grows.")
     base: float = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
-    cap: float = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="No wait is longer (s).")
+    cap: float = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="The longest wait, in seconds.")
     jitter: bool = Field(True, description="Spread the waits, so that failures do not come back in step.")
     on: tuple[FailureKind, ...] = Field(("transient",), description="The kinds of failure that are retried.")
 
 
 class CacheSettings(_Settings):
-    """The same block with the same inputs: its stored outputs are taken, it does not run, nothing is charged."""
+    """Reuses stored outputs of the same block with the same inputs: the block does not run, and nothing is charged."""
 
-    ttl: Seconds = Field(description="Seconds for which stored outputs are good.")
-    key: tuple[str, ...] | None = Field(None, description="The pins that must be the same; None: all of them.")
+    ttl: Seconds = Field(description="Seconds for which stored outputs are valid.")
+    key: tuple[str, ...] | None = Field(None, description="The pins that must be equal; None: all of them.")
 
 
 class RateLimit(_Settings):
-    """So many starts a second over all workers."""
+    """Limits the starts per second over all workers."""
 
     key: Key
     per_second: float = Field(
-        ge=1 / _YEAR, le=1_000_000, allow_inf_nan=False, description="Starts a second; one a year, at least."
+        ge=1 / _YEAR, le=1_000_000, allow_inf_nan=False, description="Starts per second; at least one per year."
     )
 
 
 class Concurrency(_Settings):
-    """So many running at the same time over all workers. What waits for the outside holds no slot, but for a sub-graph
-    node: of that it is child runs."""
+    """Limits how many run at the same time over all workers. Waiting nodes hold no slot, except sub-graph nodes while
+    their child runs go on."""
 
     key: Key
     limit: int = Field(ge=1, le=1_000_000)
 
 
 class _PerNode(_Settings):
-    """What a graph sets for all its nodes, and a node for itself."""
+    """The settings that a graph sets for all its nodes, and a node for itself."""
 
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
-    on_worker_lost: Literal["rerun", "fail"] = Field("rerun", description="After a worker was lost in mid-run.")
-    max_losses: int | None = Field(None, ge=0, le=1000, description="Lost leases that are borne; then FAILED.")
+    on_worker_lost: Literal["rerun", "fail"] = Field("rerun", description="After a worker was lost during an attempt.")
+    max_losses: int | None = Field(None, ge=0, le=1000, description="Lost leases that are tolerated; one more: FAILED.")
     timeout: Seconds | None = Field(None, description="Seconds an attempt may run; None: the block's own.")
     on_node_failure: Literal["continue", "stop", "ignore"] = Field(
         "continue", description="After a failure that no link handles: go on, cancel the rest, or not count it."
     )
     ordering: Literal["ordered", "arrival"] = Field(
-        "ordered", description="Deliver execution k before k + 1, or as they come."
+        "ordered", description="Deliver execution k before k + 1, or in order of arrival."
     )
     cache: CacheSettings | None = None
     queue: Lane | None = Field(None, description="The lane of workers that runs it; None: the block's own.")
@@ -105,23 +105,23 @@ class NodeSettings(_PerNode):
 
 
 class GraphSettings(_PerNode):
-    """The settings of a graph: defaults for its nodes, and what concerns a whole run with its child runs."""
+    """The settings of a graph: defaults for its nodes, and settings for a whole run and its child runs."""
 
-    deadline: Seconds | None = Field(None, description="Seconds after its submission in which a run must end.")
-    max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="More end a run FAILED.")
-    budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; more end it FAILED.")
-    safe_mode: bool = Field(True, description="What a person should look at waits for one.")
+    deadline: Seconds | None = Field(None, description="Seconds after submission within which a run must end.")
+    max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="A run with more ends FAILED.")
+    budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED.")
+    safe_mode: bool = Field(True, description="Whether steps that need a person's approval wait for it.")
 
 
 _INHERITED = frozenset(_PerNode.model_fields) - {"priority"}
-"""What a node takes from its graph. Not the priority: between the graph's and the node's stands the run's own."""
+"""What a node inherits from its graph. Not the priority, because the run's own stands between the two."""
 
 
 def effective(graph: GraphSettings, node: NodeSettings) -> NodeSettings:
-    """What holds for a node: its own settings where it sets them, else the graph's, else the defaults.
+    """The effective settings of a node: its own where it sets them, else the graph's, else the defaults.
 
-    A retry policy is overridden key by key, everything else as a whole. `priority` stays None unless the node
-    sets it; the run's priority (by default `graph.priority`) then holds.
+    A retry policy is overridden key by key, every other setting as a whole. `priority` stays None unless the node
+    sets it; the run's priority (by default `graph.priority`) then applies.
     """
     inherited = {key: getattr(graph, key) for key in _INHERITED & graph.model_fields_set}
     if not inherited:
@@ -143,12 +143,12 @@ _NESTED: Final[dict[str, type[_Settings]]] = {
 
 
 def known_settings(kind: type[GraphSettings | NodeSettings]) -> list[str]:
-    """The keys that mean something to AgentFlow; dotted where nested."""
+    """The known keys; dotted where nested."""
     return [*kind.model_fields, *(f"{name}.{key}" for name, nested in _NESTED.items() for key in nested.model_fields)]
 
 
 def unknown_settings(settings: GraphSettings | NodeSettings) -> list[str]:
-    """The keys that mean nothing to AgentFlow (they are kept): most likely misspelt. Dotted where nested."""
+    """The unknown keys, which are kept but most likely misspelt; dotted where nested."""
     unknown = list(settings.model_extra or ())
     for name in _NESTED:
         nested = getattr(settings, name)

@@ -1,7 +1,7 @@
-"""Spells out what people may write shorter in a document.
+"""Expands the short forms that authors may use in a document.
 
-A block may be named by its name instead of its id. A sub-graph of the same document may have any text as its id, which
-sub-graph nodes name as their `graph_id`; and such a node need not repeat the schemas of the graph that it runs.
+A node may name its block by name instead of id. A sub-graph of the same document may have any text as its id; nodes
+refer to it by that text in `graph_id`, and need not repeat the schemas of the graph that they run.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +15,15 @@ from agentflow.graph.schemas import input_schema, output_schema
 
 _NAMESPACE: Final = UUID("5f0c9a52-7c0e-5d8a-9f53-0b3c1d1e6a77")
 _PARTS: Final = ("sub_graphs", "subgraphs")
-_LEVELS: Final = 50  # of parts within parts; deeper documents are refused elsewhere
+_LEVELS: Final = 50  # of nested sub-graphs; deeper documents are refused elsewhere
 
 
 def with_ids(document: Mapping[str, Any], block_id: Callable[[str], str | None]) -> dict[str, Any]:
-    """`document` with ids where it has names; what has not the shape of a graph is left as it is.
+    """`document` with names replaced by ids. Parts that do not have the shape of a graph are left alone.
 
     Args:
         document: the client's JSON.
-        block_id: the id of the block of a name; None: there is none.
+        block_id: block name → id, or None if there is no such block.
     """
     graphs = list(_graphs(document))
     names = {graph["id"]: str(uuid5(_NAMESPACE, graph["id"])) for graph in graphs if _is_name(graph.get("id"))}
@@ -83,7 +83,7 @@ def _node(node: Any, names: Mapping[str, str], block_id: Callable[[str], str | N
 
 
 def with_schemas(graph: Graph, catalogue: Catalogue) -> Graph:
-    """`graph` with the schemas of the graphs that its sub-graph nodes, and those of its parts, run and do not give."""
+    """`graph` with the missing schemas of all its sub-graph nodes filled in, at every level."""
     known = {(graph.id, graph.version): graph} | distinct_parts(graph)
     references = References(graph, {key: key for key in known})
 

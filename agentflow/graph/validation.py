@@ -1,8 +1,8 @@
-"""Is this graph right? All that is wrong with it, at once, each with its node and pin.
+"""Validates a graph: reports everything that is wrong at once, each problem with its node and pin.
 
-Checked at save (`for_run=False`) and at submission (`for_run=True`, with the run's inputs and masks). Errors forbid
-it, warnings do not. Cycles and self-loops are legal. This module checks how the graph hangs together; `given_values`
-checks what its nodes are given. Every check is linear in nodes and links.
+It runs at save (`for_run=False`) and at submission (`for_run=True`, with the run's inputs and masks). Errors forbid
+either, warnings do not. Cycles and self-loops are legal. This module checks the structure; `given_values` checks the
+values that nodes are given. Every check is linear in nodes and links.
 """
 
 from collections import defaultdict
@@ -26,13 +26,13 @@ from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schem
 
 MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
-"""Bytes in UTF-8. Both are parts of keys, and an entry of a PostgreSQL index holds 2,700 bytes in all."""
+"""Bytes in UTF-8. Node ids and pins are parts of keys, and a PostgreSQL index entry holds 2,700 bytes in all."""
 
 MAX_ERRORS: Final = 2000
-"""Errors after which nobody looks further: the graph is wrong, and checking costs time."""
+"""Errors after which checking stops, because it costs time and the graph is refused anyway."""
 
 FOREIGN_KEYS: Final = ("webhook", "subgraphs", "$schema")
-"""Keys that others write, and that only look like a misspelt one of ours."""
+"""Keys that other systems write, and that only look like misspelt ones of ours."""
 
 
 def validate(
@@ -46,16 +46,16 @@ def validate(
     names: Mapping[str, str] | None = None,
     block_names: Collection[str] = (),
 ) -> list[Problem]:
-    """The problems of `graph`, errors and warnings, in the order of the document, up to `MAX_ERRORS` errors.
+    """The errors and warnings of `graph`, in the order of the document, up to `MAX_ERRORS` errors.
 
     Args:
-        for_run: check what a submission needs too (required pins, webhook payloads). Sub-graphs are then left to
-            the submissions of their own runs.
-        inputs: the run's inputs, {name of the input node: value}; looked at with `for_run` only.
+        for_run: also check what a submission needs (required pins, webhook payloads). Sub-graphs are then left to the
+            submissions of their own runs.
+        inputs: the run's inputs, {name of the input node: value}; used with `for_run` only.
         masks: the run's input masks; likewise.
-        imported: the graph comes from elsewhere: literals that do not fit their pins are only warned about.
-        names: id → name of blocks that are known, though they may be missing here: to tell people which.
-        block_names: the names of the blocks that are here, to tell people which they meant.
+        imported: the graph comes from another system: literals that do not fit their pins are only warnings.
+        names: id → name of known blocks, here or not, for messages about missing ones.
+        block_names: the names of the available blocks, for suggestions.
     """
     check = _Check(catalogue, for_run, inputs or {}, masks or {}, imported, names or {}, block_names)
     problems: list[Problem] = []
@@ -71,7 +71,7 @@ def validate(
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """What `validate` was asked."""
+    """The arguments of `validate`."""
 
     catalogue: Catalogue
     for_run: bool
@@ -84,9 +84,9 @@ class _Check:
 
 
 def check_inputs(plan: Plan, catalogue: Catalogue, inputs: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a run's inputs: values that do not fit (errors), names that the graph has not (warnings).
+    """The problems with a run's inputs: errors for values that do not fit, warnings for unknown names.
 
-    For graphs that are known to be right: it depends on the inputs alone. `run_inputs.missing_inputs` says which lack.
+    For graphs that are known to be valid. `run_inputs.missing_inputs` finds the missing inputs.
     """
     return list(misfits(plan, catalogue, inputs))
 
@@ -106,7 +106,7 @@ def _check_one(graph: Graph, check: _Check) -> Iterator[Problem]:
         }
         yield from check_run_inputs(known, check.inputs)
     yield from _check_settings(graph, wiring, check.hints)
-    if not check.for_run:  # a run heeds the names that are pins, and without one, all pins
+    if not check.for_run:  # a run ignores wrong names in cache.key; if none is right, all pins count
         yield from check_caches(graph, wiring, imported=check.imported)
     yield from _check_starts(wiring)
 
@@ -118,12 +118,12 @@ def _check_sub_graphs(graph: Graph, check: _Check) -> Iterator[Problem]:
         if first is part:
             for problem in (*_check_one(part, check), *_check_settings_of_the_root(part)):
                 yield replace(problem, message=f"sub-graph '{part.name or part.id}': {problem.message}")
-        elif (first.nodes, first.links) != (part.nodes, part.links):  # a copy is needless, and does no harm
+        elif (first.nodes, first.links) != (part.nodes, part.links):  # an equal copy does no harm
             yield Problem(f"two different graphs of this document are version {part.version} of graph {part.id}")
 
 
 def _check_keys(graph: Graph, hints: Hints) -> Iterator[Problem]:
-    """Unknown keys are kept and mean nothing: one that is nearly a known one was most likely meant to be it."""
+    """Warns about unknown keys, which are kept but ignored, if they look like a misspelt known one."""
     for key, known in _misspelt(graph, hints):
         yield Problem(f"a graph has no key '{key}', it is ignored; did you mean '{known}'?", severity="warning")
     for node in graph.nodes:
@@ -137,9 +137,9 @@ def _check_keys(graph: Graph, hints: Hints) -> Iterator[Problem]:
 
 
 def _misspelt(part: Graph | Node | Link, hints: Hints) -> Iterator[tuple[str, str]]:
-    """Each unknown key that is nearly a known one which holds nothing, and that one.
+    """Each unknown key that resembles a known one without a value, and that one.
 
-    What was given cannot be told: `links` is filled in from copies in the nodes, and set whenever pins are renamed.
+    `model_fields_set` alone is not enough: `links` is filled in from copies in the nodes and set by renaming pins.
     """
     unknown = [key for key in part.model_extra or () if key not in FOREIGN_KEYS]
     if unknown:
@@ -173,7 +173,7 @@ def _no_block(block_id: str, check: _Check) -> str:
 
 
 def _check_names(wiring: Wiring, imported: bool) -> Iterator[Problem]:
-    """Input and output nodes are known outside by their names."""
+    """Checks the names by which input and output nodes are known outside."""
     first_of = {kind: _named_nodes(wiring, kind) for kind in (BlockKind.INPUT, BlockKind.OUTPUT)}
     for id, node in wiring.nodes.items():
         kind = wiring.kind(id)
@@ -194,7 +194,7 @@ def _check_names(wiring: Wiring, imported: bool) -> Iterator[Problem]:
 
 
 def _check_shared_pins(wiring: Wiring) -> Iterator[Problem]:
-    """An output of a sub-graph goes out on the pin of its name, whatever that is."""
+    """Warns about a sub-graph's output named `error`: it shares the pin that reports failures."""
     for id, node in wiring.nodes.items():
         if wiring.kind(id) is BlockKind.AGENT and ERROR_PIN in schema_properties(node.input_default, "output_schema"):
             told = "the sub-graph has an output 'error': it goes out on the pin that says why the node failed, too"
@@ -202,7 +202,7 @@ def _check_shared_pins(wiring: Wiring) -> Iterator[Problem]:
 
 
 def _is_storable(name: str) -> bool:
-    """Whether PostgreSQL has a form for it: the name of an input is stored with its value."""
+    """Whether PostgreSQL can store the name: an input's name is stored with its value."""
     try:
         return b"\x00" not in name.encode()
     except UnicodeEncodeError:
@@ -210,7 +210,7 @@ def _is_storable(name: str) -> bool:
 
 
 def _named_nodes(wiring: Wiring, kind: BlockKind) -> dict[str, list[str]]:
-    """Name → ids of the input or output nodes, in the order of the document."""
+    """Name → ids of the input or output nodes with it, in the order of the document."""
     found: dict[str, list[str]] = {}
     for id, node in wiring.nodes.items():
         name = node.input_default.get("name")
@@ -237,7 +237,7 @@ def _check_source(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]
     if spec is None:
         return
     tool = is_tool_pin(link.source_name) and spec.kind is not BlockKind.AGENT
-    if not tool:  # that one holds the id of a node and the name of a pin
+    if not tool:  # a tool pin holds a node id and a pin's name, so it may be longer
         yield from _check_length(link, link.source_id, link.source_name)
     if spec.kind is BlockKind.NOTE:
         yield Problem(f"link {link.id}: a note never runs, so nothing comes from it", link.source_id)
@@ -252,7 +252,7 @@ def _check_source(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]
 
 
 def _check_error_selector(link: Link) -> Iterator[Problem]:
-    """A text has no entries: what can be selected from the error pin is what the engine knows of the failure."""
+    """Warns about selectors that can find nothing: links from `error` select only facts of the failure."""
     steps = split(link.source_name)[1]
     if steps and (steps[0].kind == "$" or steps[0].part not in ERROR_FACTS):
         told = f"link {link.id}: nothing of that name can be selected from 'error': {', '.join(ERROR_FACTS)}"
@@ -315,9 +315,8 @@ def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | No
         told = f"there is no setting '{key}'{hints.hint(key, known_settings(type(settings)))}"
         yield Problem(told, node_id, severity="warning")
     for key in WITHOUT_EFFECT:
-        if (
-            key in type(settings).model_fields and getattr(settings, key) is not None
-        ):  # null switches it off, which is how it is
+        # None switches it off, which it is anyway.
+        if key in type(settings).model_fields and getattr(settings, key) is not None:
             yield Problem(f"the setting '{key}' has no effect in this version", node_id, severity="warning")
 
 
@@ -332,7 +331,7 @@ def _check_starts(wiring: Wiring) -> Iterator[Problem]:
 
 
 def _unfed(starting: list[str], wiring: Wiring) -> dict[str, list[str]]:
-    """The nodes that can never run, each with those of its pins, sorted, that no node leads to which can run before."""
+    """The nodes that can never run, each with the sorted pins that no node leads to which can run before it."""
     unfed = {
         id: set() if wiring.starts(id) else pins - set(wiring.feedback.get(id, ()))
         for id, pins in wiring.linked.items()

@@ -1,7 +1,7 @@
-"""Which pins does each node have, and which of them are linked? The view of a graph that its checks share.
+"""Looks up the pins and links of each node: the view of a graph that its checks share.
 
-It tolerates graphs that are wrong: links with a missing end or at a note are left out, as the plan does, and nodes
-with an unknown block have no pins. What is wrong is reported by `validation`.
+It tolerates wrong graphs. As in the plan, links with a missing end, or to or from a note, are left out; nodes with an
+unknown block have no pins. `validation` reports such faults.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,30 +17,29 @@ SUB_GRAPH_PINS: Final = frozenset(
     {"user_id", "graph_id", "graph_version", "agent_name", "inputs", "input_schema", "output_schema"}
     | {"nodes_input_masks"}
 )
-"""What a sub-graph node is told in its literals. Whatever else comes to it is an input of its graph, and so are these
-where a link brings them, or a mask that the graph has an input for: people name those as they like."""
+"""The pins of a sub-graph node itself. Every other pin is an input of its graph. These names are inputs of its graph
+too where a link brings a value, or where a mask does and the graph has such an input: authors name inputs freely."""
 
 Masks = Mapping[str, Mapping[str, Any]]
-"""{node id: {pin: value}}: what overwrites the inputs of nodes in one run."""
+"""{node id: {pin: value}}: values that replace the inputs of nodes in one run."""
 
 
 def is_masked(pin: str, masked: Collection[str]) -> bool:
-    """Whether masks on the pins `masked` of a node say what is at `pin`. On a container one says all that is in it."""
+    """Whether masks on the pins `masked` of a node set `pin`. A mask on a container sets everything inside it."""
     return bool(masked) and any(name in masked for name in enclosing(pin))
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """A graph, looked up by node.
+    """A graph, indexed by node.
 
     Attributes:
-        nodes: by id; of two nodes with one id, the first.
-        specs: the blocks of those nodes whose block is known.
-        linked: the pins of each node that wait for a link, as written; masked ones do not wait.
-        links: those links that can carry something: both ends exist, neither is a note.
+        nodes: node id → node; if two nodes share an id, the first.
+        specs: node id → block, for nodes with a known block.
+        linked: node id → the pins that wait for a link, as written; masked pins do not wait.
+        links: the links that can carry values: both ends exist, and neither is a note.
         masks: the run's input masks.
-        feedback: the pins that the first execution of a node does not wait for although they are linked; nodes without
-            any are left out.
+        feedback: node id → linked pins that the first execution does not wait for; nodes without any are left out.
     """
 
     nodes: Mapping[str, Node]
@@ -70,7 +69,7 @@ class Wiring:
         return cls(nodes, specs, linked, links, masks, feedback)
 
     def kind(self, node_id: str) -> BlockKind | None:
-        """The sort of the node's block; None if there is no such block."""
+        """The kind of the node's block; None if the block is unknown."""
         spec = self.specs.get(node_id)
         return spec.kind if spec else None
 
@@ -82,7 +81,7 @@ class Wiring:
 
 
 def with_static_links(graph: Graph, catalogue: Catalogue) -> Graph:
-    """`graph` with every link out of a static-output block marked as static, in its parts too."""
+    """`graph` and its sub-graphs with every link from a static-output block marked as static."""
     found = {node.id: catalogue(node.block_id) for node in graph.nodes}
     static = {id for id, spec in found.items() if spec is not None and spec.static_output}
     links = [
@@ -94,12 +93,12 @@ def with_static_links(graph: Graph, catalogue: Catalogue) -> Graph:
 
 
 def input_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
-    """The pins that links may lead to: the block's; for a sub-graph node, those of its own input schema."""
+    """The pins that links may lead to: the block's, or for a sub-graph node those of its `input_schema`."""
     return schema_pins(node, "input_schema") if spec.kind is BlockKind.AGENT else spec.inputs
 
 
 def output_pins(node: Node, spec: BlockSpec) -> Mapping[str, PinSpec]:
-    """The pins that links may leave from; for a sub-graph node, those of its own output schema, and `error`."""
+    """The pins that links may leave from: the block's, or for a sub-graph node its `output_schema`'s and `error`."""
     if spec.kind is not BlockKind.AGENT:
         return spec.outputs
     return {ERROR_PIN: PinSpec(ERROR_PIN, str), **schema_pins(node, "output_schema")}
@@ -115,7 +114,7 @@ class HasLiterals(Protocol):
 
 
 def schema_pins(node: HasLiterals, key: str) -> dict[str, PinSpec]:
-    """The pins that the JSON Schema in `node.input_default[key]` describes; none where it is not one."""
+    """The pins that the JSON Schema in `node.input_default[key]` describes; none if it is not a schema."""
     schema = node.input_default.get(key)
     required = schema.get("required") if isinstance(schema, dict) else None
     names = required if isinstance(required, list) else []
@@ -126,7 +125,7 @@ def schema_pins(node: HasLiterals, key: str) -> dict[str, PinSpec]:
 
 
 def schema_properties(literals: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """What the JSON Schema in `literals[key]` of a sub-graph node says of each name; nothing where it is not one."""
+    """Name → schema of each property of the JSON Schema in `literals[key]`; empty if it is not a schema."""
     schema = literals.get(key)
     properties = schema.get("properties") if isinstance(schema, dict) else None
     return properties if isinstance(properties, dict) else {}

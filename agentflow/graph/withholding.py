@@ -1,12 +1,12 @@
-"""The one rule for what is secret: by what blocks declare, by what a sub-graph's own schemas say, and by names.
+"""Decides what is secret, by one rule: what blocks declare, what a sub-graph's schemas say, and what names suggest.
 
-Exports leave it out (`without_secrets`), views, events and logs show `HIDDEN` in its place (`hidden_inputs`,
-`hidden_output`), and messages of errors are searched for it (`secret_texts`).
+Exports leave secrets out (`without_secrets`); views, events and logs show `HIDDEN` instead (`hidden_inputs`,
+`hidden_output`); error messages are searched for them (`secret_texts`).
 
-A block marks a pin secret, or a part of a pin's value, in its JSON Schema. Names tell of secrets anywhere: in literals,
-in headers, in what other systems wrote beside. They are read word by word, so that `api_key`, `dbPassword` and
-`OPENAI_API_KEY` are secret, and `keyboard`, `max_tokens` and `passwordless` are not. When in doubt a text is withheld:
-its owner can give it again, and nobody can take it back.
+A block marks a pin, or a part of a pin's value, as secret in its JSON Schema. Names indicate secrets everywhere: in
+literals, in headers, in fields of other systems. They are compared word by word: `api_key`, `dbPassword` and
+`OPENAI_API_KEY` are secret; `keyboard`, `max_tokens` and `passwordless` are not. When in doubt a text is withheld: its
+owner can give it again, but nobody can take back a published secret.
 """
 
 import json
@@ -31,10 +31,10 @@ _COUNTING_WORDS: Final = frozenset(
     {"budget", "count", "expires", "expiry", "length", "limit", "max", "maximum", "min", "minimum", "number", "size"}
     | {"total", "ttl"}
 )
-"""With these in its name, a number is a number: `token_limit`."""
+"""A number with one of these words in its name is not secret: `token_limit`."""
 
 _MARKS: Final = ("secret", "credentials_provider", "password")
-"""Without any of these in it, a schema marks nothing."""
+"""A schema without any of these words marks nothing as secret."""
 
 _ANY_TEXT: Final = "-"
 
@@ -43,19 +43,19 @@ _SCHEMAS: Final = ("input_schema", "output_schema")
 Schema = Mapping[str, Any]
 
 HIDDEN: Final = "**********"
-"""What is shown in the place of a secret."""
+"""The text shown in place of a secret."""
 
 _NAMES: Final = re.compile(r'"([^"\\]{1,200})"\s*:')
 
 _NAMING: Final = frozenset({"provider", "type", "id", "title"})
-"""What of a credential only says which one is meant."""
+"""Fields of a credential that only identify it."""
 
 _SHORTEST: Final = 4
-"""Characters of a secret that is looked for in a message: a shorter one is in every other word."""
+"""Minimum length of a secret that is searched for in a message. Shorter ones occur in ordinary words."""
 
 
 def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
-    """The literals of `node` that may go out. `spec`: its block; None: it is not known, and only names tell."""
+    """The literals of `node` that may be exported. `spec`: its block; None if unknown: then only names decide."""
     if node.block_id == AGENT_BLOCK or (spec is not None and spec.kind is BlockKind.AGENT):
         return _of_sub_graph(node)
     schemas, hidden = _rules(node, spec, "input_schema")
@@ -72,23 +72,23 @@ def hidden_inputs(node: HasLiterals, spec: BlockSpec | None, inputs: Mapping[str
 
 
 def hidden_output(node: HasLiterals, spec: BlockSpec | None, pin: str, value: Any) -> Any:
-    """`value`, which `node` gave on `pin`, as it may be shown."""
+    """An output `value` of `node` on `pin`, as it may be shown."""
     schemas, hidden = _rules(node, spec, "output_schema")
     return _hidden_value(pin, value, schemas, hidden)
 
 
 def hides_output(node: HasLiterals, spec: BlockSpec | None, pin: str) -> bool:
-    """Whether nothing of what `node` gives on `pin` may be shown."""
+    """Whether everything that `node` outputs on `pin` is hidden."""
     return bool(hidden_output(node, spec, pin, _ANY_TEXT) == HIDDEN)
 
 
 def hidden_entry(name: str, value: Any) -> Any:
-    """A value that goes by a name (a run's input), as it may be shown."""
+    """The value of a named entry (a run's input), as it may be shown."""
     return _hidden_value(name, value, {}, set())
 
 
 def secret_texts(node: HasLiterals, spec: BlockSpec | None, inputs: Mapping[str, Any]) -> set[str]:
-    """The texts within `inputs` of `node` that may not be shown, as they might be quoted."""
+    """The secret texts within `inputs` of `node`, as a message might quote them."""
     found: set[str] = set()
     for pin, shown in hidden_inputs(node, spec, inputs).items():
         _collect(inputs[pin], shown, found)
@@ -96,19 +96,19 @@ def secret_texts(node: HasLiterals, spec: BlockSpec | None, inputs: Mapping[str,
 
 
 def texts(value: Any) -> set[str]:
-    """All texts within a value that is secret as a whole, as they might be quoted."""
+    """All texts within a value that is wholly secret, as a message might quote them."""
     found: set[str] = set()
     _collect(value, HIDDEN, found)
     return found
 
 
 def hidden_preview(text: str) -> str:
-    """The beginning of a value's JSON text, as it may be shown: not at all, where a name in it tells of a secret."""
+    """The beginning of a value's JSON text, as it may be shown: hidden if a name in it indicates a secret."""
     return HIDDEN if any(is_secret_name(name) for name in _NAMES.findall(text)) else text
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `HIDDEN` in the place of each of `secrets`, also as JSON or Python would quote them."""
+    """`text` with each of `secrets` replaced by `HIDDEN`, also in the forms in which JSON or Python quotes it."""
     for secret in sorted(secrets, key=len, reverse=True):
         for quoted in {
             secret,
@@ -121,18 +121,18 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_secret_entries(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `value`, at any depth, whose names do not say that they are secret."""
+    """`value` without the entries, at any depth, whose names indicate a secret."""
     shown: dict[str, Any] = _shown(value, {}, {})
     return shown
 
 
 def says_secret(literals: Mapping[str, Any]) -> bool:
-    """Whether the literals of an input or output node say that its value is secret: true as its block reads it."""
+    """Whether the literals of an input or output node mark its value as secret: true as its block reads it."""
     return coerce(literals.get("secret"), bool) is True
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the name of a pin or an entry says that its value is secret: `api_key`, `dbPassword`."""
+    """Whether the name of a pin or an entry indicates a secret: `api_key`, `dbPassword`."""
     words = _words(name)
     return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairwise(words))
 
@@ -142,9 +142,9 @@ def _words(name: str) -> list[str]:
 
 
 def _is_secret_input(literals: Mapping[str, Any], spec: BlockSpec | None) -> bool:
-    """Whether the pin `value` holds the secret of an input or output node: marked as one, or called by such a name.
+    """Whether the value of an input or output node is secret: marked as such, or named like a secret.
 
-    A block that is not known may be of such a kind, and is believed.
+    An unknown block may be of such a kind, so the mark alone counts.
     """
     if spec is None:
         return says_secret(literals)
@@ -156,7 +156,7 @@ def _is_secret_input(literals: Mapping[str, Any], spec: BlockSpec | None) -> boo
 def _rules(
     node: HasLiterals, spec: BlockSpec | None, side: Literal["input_schema", "output_schema"]
 ) -> tuple[dict[str, Schema], set[str]]:
-    """The schemas of a node's pins, and those pins of which nothing may be shown."""
+    """The schemas of a node's pins, and the pins that are hidden entirely."""
     if spec is not None and spec.kind is BlockKind.AGENT:
         own = {name: pin.schema for name, pin in schema_pins(node, side).items()}
         schemas: dict[str, Schema] = {**own, "inputs": {"properties": own}} if side == "input_schema" else dict(own)
@@ -164,7 +164,7 @@ def _rules(
     pins = {} if spec is None else spec.inputs if side == "input_schema" else spec.outputs
     hidden = {name for name, pin in pins.items() if pin.secret or _hides(pin.schema)}
     if _is_secret_input(node.input_default, spec):
-        # What an input node takes and gives is the secret, all of it; an output node gives its name beside.
+        # An input node's value, in and out, is the secret; an output node also outputs its name, which is not.
         hidden |= (
             {"value"} if side == "input_schema" else {name for name in pins if name != "name"} | {"output", "result"}
         )
@@ -182,12 +182,12 @@ def _hidden_value(pin: str, value: Any, schemas: Mapping[str, Schema], hidden: C
         return value
     try:
         return _shown(value, schema, schema.get("$defs", {}), HIDDEN)
-    except RecursionError:  # deeper than we can follow: when in doubt it is withheld
+    except RecursionError:  # too deep to inspect: withheld when in doubt
         return HIDDEN
 
 
 def _names_secrets(value: Any) -> bool:
-    """Whether a name at any depth of `value` tells of a secret."""
+    """Whether a name at any depth of `value` indicates a secret."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -201,7 +201,7 @@ def _names_secrets(value: Any) -> bool:
 
 
 def _collect(value: Any, shown: Any, found: set[str]) -> None:
-    """The texts of `value` that are not in `shown`, which is the same with `HIDDEN` in some places."""
+    """Adds the texts of `value` that are hidden in `shown`, the same value with `HIDDEN` in some places."""
     waiting = [(value, shown)]
     while waiting:
         value, shown = waiting.pop()
@@ -221,16 +221,16 @@ def _collect(value: Any, shown: Any, found: set[str]) -> None:
 
 
 def _of_sub_graph(node: Node) -> dict[str, Any]:
-    """Of a node that runs another graph: its pins are those of its own schema, and its literals stand in `inputs`."""
+    """The literals of a sub-graph node that may be exported: its pins follow its own schema, its literals `inputs`."""
     own = {name: pin.schema for name, pin in schema_pins(node, "input_schema").items()}
     schemas = own | {"inputs": {"properties": own}}
     shown = dict(_shown_pins(node, schemas, {name for name, schema in own.items() if _hides(schema)}))
-    shown |= {"user_id": ""} if "user_id" in shown else {}  # an owner's id is nobody else's business
+    shown |= {"user_id": ""} if "user_id" in shown else {}  # the owner's id is private
     return shown | {name: _without_defaults(node.input_default[name]) for name in _SCHEMAS if name in shown}
 
 
 def _without_defaults(schema: Any) -> Any:
-    """A sub-graph's schema says which of its inputs are secret; it must not say their values."""
+    """A sub-graph's schema without the default and example values of its secret inputs."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(properties, dict):
         return schema
@@ -271,12 +271,12 @@ def _shown(value: Any, schema: Schema, definitions: Schema, instead: str | None 
 
 
 def _alternatives(schema: Schema, definitions: Schema) -> Iterator[Schema]:
-    """What a value of `schema` may be: references followed, each once as they may be recursive, and unions opened."""
+    """The schemas that a value may match: unions opened, references followed once each, as they may be recursive."""
     waiting: list[Any] = [schema]
     followed = set()
     while waiting:
         one = waiting.pop()
-        if not isinstance(one, Mapping):  # a schema in a document may be any JSON
+        if not isinstance(one, Mapping):  # a document may hold any JSON here
             continue
         yield one
         name = str(one.get("$ref", "")).rpartition("/")[2]
@@ -304,12 +304,12 @@ def _hides(schema: Schema, definitions: Schema | None = None) -> bool:
 
 
 def _is_marked(schema: Schema) -> bool:
-    """As a pin is, as credentials are, or as pydantic marks a SecretStr."""
+    """Whether it is marked like a pin, like credentials, or as pydantic marks a SecretStr."""
     return schema.get("secret") is True or "credentials_provider" in schema or schema.get("format") == "password"
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """By its name. A flag is none (`secret` of an input node says that another pin is), nor is a count."""
+    """Whether an entry is secret by its name. Counts and flags (such as `secret` of an input node) are not."""
     if isinstance(value, bool) or not is_secret_name(name):
         return False
     return not isinstance(value, int | float) or _COUNTING_WORDS.isdisjoint(_words(name))

@@ -5,7 +5,7 @@ from typing import Any
 
 from agentflow.engine.codec import dumps, has_utf8_form
 from agentflow.errors import BlockBug, Malformed, TooLarge
-from agentflow.graph.literals import MAX_NESTING, storable
+from agentflow.graph.json_values import MAX_NESTING, storable
 from agentflow.settings import settings
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.blocks import registry
-from agentflow.blocks.data.comparing import number_if_numeric, same
 from agentflow.blocks.trial import collect
 from agentflow.errors import BadInput
+from agentflow.graph.json_values import number_if_numeric, same
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agentflow.graph.literals import MAX_NESTING
+from agentflow.graph.json_values import MAX_NESTING
 from agentflow.graph.model import Graph, Link
 
 OLD_EXPORT = {

@@ -15,9 +15,9 @@ from agentflow.blocks.ai.conversation import Message, ToolCall, answered, result
 from agentflow.blocks.ai.language_models import ModelInput, ask
 from agentflow.blocks.ai.model_requests import Answer
 from agentflow.blocks.base import Context, Tool
-from agentflow.blocks.data.comparing import number_if_numeric
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+from agentflow.graph.json_values import number_if_numeric
 
 _DEEPEST: Final = 10
 """Levels of a schema that are looked into: one that names itself has no end."""

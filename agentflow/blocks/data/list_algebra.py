@@ -1,6 +1,6 @@
 """Blocks that make one list of several, or of a nested one. None changes the lists it was given.
 
-Two items are equal as in JSON (`comparing.same`): 1 equals 1.0, but True does not equal 1. A null in place of a list
+Two items are equal as in JSON (`json_values.same`): 1 equals 1.0, but True does not equal 1. A null in place of a list
 counts as no list: branches of a graph that gave nothing are left out.
 """
 

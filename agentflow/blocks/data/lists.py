@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
-from agentflow.blocks.data.comparing import same
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
+from agentflow.graph.json_values import same
 
 Items = list[Any]
 """Also for models that have a pin called `list`, which hides the type of that name."""

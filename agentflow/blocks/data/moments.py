@@ -14,7 +14,7 @@ from agentflow import clock
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
-from agentflow.graph.numerals import number_in
+from agentflow.graph.json_values import number_in
 
 _TRIGGER = "Any text: when it comes, the time is told."
 _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in which time zone."

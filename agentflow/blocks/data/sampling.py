@@ -16,7 +16,7 @@ from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, 
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
-from agentflow.graph.numerals import number_in
+from agentflow.graph.json_values import number_in
 
 Items = list[Any]
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentflow.blocks.base import WORK_SECONDS, Block, BlockInput, BlockOutput, Context, TestVector
-from agentflow.blocks.data.comparing import number_if_numeric, same
 from agentflow.errors import BadInput
 from agentflow.graph.coercion import coerce
+from agentflow.graph.json_values import number_if_numeric, same
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": same,

@@ -14,8 +14,8 @@ from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestV
 from agentflow.engine.waits import Event, Resumed, Review, Timer, Wait
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import BlockKind, Dependence
+from agentflow.graph.json_values import number_in
 from agentflow.graph.names import EventName
-from agentflow.graph.numerals import number_in
 
 MAX_SECONDS: Final = 10 * 366 * 86_400
 """Of one wait: ten years, as the engine has it."""

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.blocks import registry
-from agentflow.blocks.data.comparing import same
 from agentflow.blocks.trial import collect
 from agentflow.errors import BadInput
+from agentflow.graph.json_values import same
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 1.5]) | st.text("ab", max_size=1),

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.blocks import registry
-from agentflow.blocks.data.comparing import number_if_numeric
 from agentflow.blocks.trial import collect
 from agentflow.errors import BadInput
 from agentflow.graph.coercion import coerce, coercible
-from agentflow.graph.numerals import MAX_DIGITS, number_in
+from agentflow.graph.json_values import MAX_DIGITS, number_if_numeric, number_in
 
 NUMBERS: list[tuple[str, Any]] = [
     ("5", 5), (" -5\n", -5), ("+1.50", 1.5), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("-1E-3", -0.001),
