@@ -1,1 +1,1 @@
-"""Everything that leaves the house under one guard: requests and connections to addresses that users name."""
+"""Sends every request and connection to an address that a user names, through one guard against private networks."""

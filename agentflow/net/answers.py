@@ -1,7 +1,7 @@
-"""A service answered a block's request: did it work, may it work later, or is the request at fault?
+"""Asks one service by HTTP GET and classifies failures: worth a retry (Transient), or the request's fault (BadInput).
 
-For blocks that ask one kind of service and want its answer only. Messages name the service and the status; the body of
-a failure is a stranger's text, and stays out of them.
+For blocks that need only the service's answer. Messages name the service and the status, never the body of a failure:
+that is text from a stranger.
 """
 
 import math
@@ -16,21 +16,21 @@ from agentflow.net.fetching import Body, Limits, Reply, fetch
 from agentflow.texts import json_value
 
 _MAY_PASS: Final = frozenset({408, 425, 429})
-"""Statuses below 500 that say: not now."""
+"""Statuses below 500 after which the same request may work later."""
 
 
 async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, missing: str = "") -> Reply:
-    """What `service` answers to a GET of `url`, through the guard and within the limits of the settings.
+    """The reply of `service` to a GET of `url`, through the guard and within the settings' limits.
 
     Args:
-        service: what it is, for messages.
+        service: the service's name, for messages.
         url: http or https.
-        headers: sent along.
-        missing: what a 404 means here; "": nothing in particular.
+        headers: headers to send.
+        missing: the message for a 404; empty: no special meaning.
 
     Raises:
         BadInput: the service refuses this request, or its address is wrong or not public.
-        Transient: it cannot be reached, is busy or broken.
+        Transient: the service cannot be reached, is busy or broken.
     """
     reply = await fetch("GET", url, headers or {}, Body(), Limits.from_settings())
     if 200 <= reply.status < 300:
@@ -41,7 +41,7 @@ async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, 
 
 
 def refusal(service: str, reply: Reply) -> BadInput | Transient:
-    """What a reply with a failed status comes to: may the same request work later, or not?"""
+    """The error for a reply with a failed status: Transient if the same request may work later, else BadInput."""
     if reply.status in _MAY_PASS or reply.status >= 500:
         return Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status in (401, 402, 403):
@@ -50,7 +50,7 @@ def refusal(service: str, reply: Reply) -> BadInput | Transient:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds for which a reply asks to be left alone (Retry-After: a number, or a time); None: it does not say."""
+    """Seconds to wait, from a reply's Retry-After (a number or a date); None if it gives none."""
     wanted = headers.get("retry-after", "").strip()
     try:
         seconds = float(wanted)
@@ -60,7 +60,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _until(moment: str) -> float:
-    """Seconds until a time as HTTP writes it; NaN where it is none."""
+    """Seconds until an HTTP date; NaN if it is not a date."""
     try:
         until = parsedate_to_datetime(moment)
     except ValueError:
@@ -72,7 +72,7 @@ def json_of(service: str, reply: Reply) -> Any:
     """The JSON value in `reply`.
 
     Raises:
-        Transient: it is none: something stands between us and the service.
+        Transient: it is not JSON, so something stands between us and the service.
     """
     try:
         return json_value(reply.text)

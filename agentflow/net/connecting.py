@@ -1,7 +1,7 @@
 """Connects to a server that a user names and that does not speak HTTP.
 
-Under the same guard as HTTP requests (`ssrf`): the host is resolved once, every address must be public, and connections
-go to the addresses that were checked.
+The guard is that of HTTP requests (`ssrf`): the host is resolved once, every address must be public, and connections go
+only to the checked addresses.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from agentflow.settings import settings
 
 
 def addresses_of(host: str, port: int) -> list[str]:
-    """The addresses of a server that may be reached; settings().http_allow names the exceptions.
+    """The checked addresses of a server. settings().http_allow names the exceptions that need not be public.
 
     Raises:
-        BadInput: there is no such host, or one of its addresses is not public.
+        BadInput: the host does not exist, or one of its addresses is not public.
         Transient: the name cannot be resolved now.
     """
     try:
@@ -42,26 +42,26 @@ async def _within(url: httpx.URL, allow: frozenset[str], seconds: float) -> list
 
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
-    """A connection to a server, at one of its checked addresses.
+    """Connects to a server at one of its checked addresses.
 
     Args:
-        host: its name.
-        port: its port.
+        host: the server's name.
+        port: the server's port.
         seconds: how long to wait for each address, and later for each answer.
 
     Raises:
         BadInput: see `addresses_of`.
-        Transient: see there; or it cannot be reached.
+        Transient: see `addresses_of`; or the server cannot be reached.
     """
     for address in addresses_of(host, port):
         try:
             return socket.create_connection((address, port), seconds)
         except OSError:
-            continue  # the next address may do
+            continue  # try the next address
     raise Transient(f"{host} cannot be reached on port {port}")
 
 
 @cache
 def tls() -> ssl.SSLContext:
-    """Verifies names; trusts what web blocks trust. One for the process: making it takes tens of milliseconds."""
+    """Verifies host names with the same trusted certificates as web blocks. Cached: building it takes tens of ms."""
     return httpx.create_ssl_context()

@@ -1,8 +1,8 @@
-"""How does a block make one HTTP request on behalf of a user, within limits?
+"""Makes one HTTP request on behalf of a user, within limits.
 
-Redirects are followed by hand, because each hop must pass the guard again and must not carry one site's secrets to
-another. Size is counted as the reply is unpacked, time over everything, redirects and all. Messages of errors name
-the host only: paths, queries and headers may hold secrets.
+Redirects are followed here and not by httpx, because each hop must pass the guard again and must not carry one site's
+secrets to another. Size is counted while the reply is unpacked; the time limit covers everything, redirects included.
+Error messages name the host only: paths, queries and headers may hold secrets.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from agentflow.texts import ContentType, text_of
 MAX_REDIRECTS: Final = 10
 
 _CONNECT_SECONDS: Final = 10.0
-"""For one address of a host, so that a dead one leaves time for the next."""
+"""Per address of a host, so that a dead address leaves time for the next."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -31,20 +31,20 @@ _OWN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect"}
     | {"accept-encoding", "proxy-authorization", "proxy-connection"}
 )
-"""Headers that follow from the request itself: a user's own would contradict it."""
+"""Headers that follow from the request itself. A user's values would contradict it."""
 
 _TO_ANYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
-"""The headers that go along to another site; any other may hold a key."""
+"""The headers that are also sent to another site. Any other may hold a key."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one fetch may take.
+    """The limits of one fetch.
 
     Attributes:
         allow: "host:port" pairs that may be reached although they are not public.
         seconds: for everything, from resolving the name to the last byte.
-        max_bytes: of the body, unpacked.
+        max_bytes: size of the unpacked body.
     """
 
     allow: tuple[str, ...]
@@ -53,18 +53,18 @@ class Limits:
 
     @classmethod
     def from_settings(cls) -> "Limits":
-        """Those that the settings of this process set."""
+        """The limits in this process's settings."""
         return cls(settings().http_allow, settings().http_timeout, settings().http_max_bytes)
 
 
 @dataclass(frozen=True)
 class Body:
-    """What a request carries: content as it stands, or the fields (and files) of a form, or nothing.
+    """A request's body: text, or form fields (and files), or nothing.
 
     Attributes:
         content: the text.
-        media_type: what `content` is, where the user's headers do not say.
-        fields: form fields; a list is one field given several times.
+        media_type: the type of `content`, unless the user's headers give one.
+        fields: form fields; a list repeats a field.
         files: (field, (file name, content, media type)); makes it a multipart form.
     """
 
@@ -76,11 +76,11 @@ class Body:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the last hop answered.
+    """The reply of the last hop.
 
     Attributes:
         status: the HTTP status.
-        headers: its headers.
+        headers: the headers.
         body: the unpacked bytes.
     """
 
@@ -90,7 +90,7 @@ class Reply:
 
     @property
     def content_type(self) -> ContentType:
-        """What the body is said to be."""
+        """The declared type of the body."""
         return ContentType.parse(self.headers.get("content-type", ""))
 
     @property
@@ -114,13 +114,14 @@ async def fetch(
     Args:
         method: the HTTP method, in capitals.
         url: http or https.
-        headers: the user's; those that describe the message itself are left out.
+        headers: the user's headers; those that describe the message itself are dropped.
         body: what to send.
-        limits: what it may take.
-        transport: what sends; None: a guarded one of its own. Whoever passes one answers for the guard.
+        limits: the limits of time, size and addresses.
+        transport: what sends; None: a new guarded transport. A caller that passes one is responsible for the guard.
 
     Raises:
-        BadInput: the address is wrong or not public, a header is wrong, the reply is too large, redirects do not end.
+        BadInput: the address is wrong or not public, a header is wrong, the reply is too large, or there are too many
+            redirects.
         Transient: the host could not be reached, did not answer in time, or broke off.
     """
     host = ""
@@ -146,7 +147,7 @@ async def fetch(
 
 
 def _client(limits: Limits, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    """Serves one fetch; keeps cookies from one hop to the next."""
+    """A client for one fetch. It keeps cookies from one hop to the next."""
     return httpx.AsyncClient(
         transport=transport or GuardedTransport(limits.allow),
         headers={"user-agent": f"agentflow/{__version__}", "accept-encoding": OFFERED},
@@ -185,21 +186,20 @@ async def _follow(client: httpx.AsyncClient, request: httpx.Request, limits: Lim
 def redirected(
     client: httpx.AsyncClient, request: httpx.Request, status: int, location: str, own_cookie: bool
 ) -> httpx.Request:
-    """The request that follows from a redirect, as browsers do it, or stricter.
+    """The request that follows a redirect, made as browsers do or stricter.
 
-    A 303, and a 301 or 302 after POST, make it a GET without a body. To another site (scheme, host or port differ) no
-    body goes along, and only headers that can hold no secret; a step up from http to https on the same host counts
-    as the same site.
+    A 303, and a 301 or 302 after POST, become a GET without a body. Another site (scheme, host or port differ) gets no
+    body, and only headers that can hold no secret. A step from http to https on the same host stays on the same site.
 
     Args:
         client: makes the request, with the cookies that earlier hops set.
-        request: the one that was redirected.
+        request: the request that was redirected.
         status: 301, 302, 303, 307 or 308.
-        location: where to, relative or not.
-        own_cookie: the user gave a Cookie header, which goes along within the site in place of those of the replies.
+        location: the target, relative or absolute.
+        own_cookie: the user gave a Cookie header; within the site it is sent instead of the replies' cookies.
 
     Raises:
-        BadInput: it leads out of http and https.
+        BadInput: the target is neither http nor https.
         httpx.InvalidURL: `location` is not an address.
     """
     url = request.url.join(location)
@@ -237,7 +237,7 @@ def _sendable(headers: dict[str, str]) -> dict[str, str]:
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes:
-    """The unpacked body, given up as soon as it exceeds `max_bytes`."""
+    """The unpacked body. Reading stops as soon as it exceeds `max_bytes`."""
     host, encoding = response.request.url.host, response.headers.get("content-encoding", "")
     try:
         unpacker = Unpacker(encoding)

@@ -1,7 +1,7 @@
-"""How is a compressed reply unpacked without trusting its size? Never more than asked for is unpacked at a time.
+"""Unpacks compressed replies in bounded steps, whatever size they claim.
 
-A few kilobytes of gzip can hold gigabytes of zeros; a decoder that unpacks what it is handed is full before anybody
-counts.
+A few kilobytes of gzip can hold gigabytes of zeros. A decoder without a bound would fill the memory before its output
+could be counted.
 """
 
 import zlib
@@ -12,7 +12,7 @@ _ZLIB: Final = zlib.MAX_WBITS
 _RAW: Final = -zlib.MAX_WBITS
 
 OFFERED: Final = "gzip, deflate"
-"""The encodings that are understood, for the Accept-Encoding header."""
+"""The supported encodings, for the Accept-Encoding header."""
 
 
 class Damaged(Exception):
@@ -20,13 +20,13 @@ class Damaged(Exception):
 
 
 class Unpacker:
-    """Unpacks one reply's body.
+    """Unpacks the body of one reply.
 
     Args:
         encoding: the Content-Encoding: "", "identity", "gzip", "x-gzip" or "deflate".
 
     Raises:
-        LookupError: the encoding is another one.
+        LookupError: another encoding.
     """
 
     def __init__(self, encoding: str) -> None:
@@ -37,10 +37,10 @@ class Unpacker:
         self._stream: zlib._Decompress | None = None
 
     def feed(self, data: bytes, room: int) -> bytes:
-        """The next part of the body, at most `room` + 1 bytes: more than `room` means that it does not fit.
+        """The next part of the body, at most `room` + 1 bytes. More than `room` means that the body is too large.
 
         Raises:
-            Damaged: the data are not what the encoding says.
+            Damaged: the data do not match the encoding.
         """
         if self._plain:
             return data[: room + 1]
@@ -58,26 +58,26 @@ class Unpacker:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Says that no more data come.
+        """Marks the end of the data.
 
         Raises:
-            Damaged: the data stopped in the middle.
+            Damaged: the data stop in the middle.
         """
         if self._stream is not None and not self._stream.eof:
             raise Damaged("the data stop in the middle")
 
     def _rest(self) -> bytes:
-        """What follows a finished gzip member is the next one; after deflate it is nothing."""
+        """The data after a finished gzip member, which is the next member. Data after deflate are ignored."""
         stream = self._stream
         if stream is None or not stream.eof:
-            return b""  # what the limit held back shows as room < 0
+            return b""  # if the limit held data back, `room` is below 0
         if self._encoding != "gzip" or not stream.unused_data.rstrip(b"\0"):
             return b""
         self._stream = None
         return stream.unused_data
 
     def _window(self, data: bytes) -> int:
-        """Some servers send deflate without its header, which begins with an 8."""
+        """The window size for zlib. Some servers send deflate without its header, whose first byte ends in 8."""
         if self._encoding == "gzip":
             return _GZIP
         return _ZLIB if data[0] & 0x0F == 8 else _RAW

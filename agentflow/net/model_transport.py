@@ -1,7 +1,7 @@
-"""May a model's endpoint that a user names be reached? The same guard as for web blocks, for another HTTP library.
+"""Guards requests to model endpoints that a user names, as `ssrf` guards web blocks, for another HTTP library.
 
-The SDKs of the providers send through httpx2, the successor of httpx. Besides keeping to public addresses, nothing of
-the operator's goes along (the SDKs add headers from the environment), and no reply is larger than a web block's.
+The providers' SDKs send through httpx2, the successor of httpx. This transport reaches public addresses only, sends
+nothing of the operator's (the SDKs add headers from the environment), and limits replies like those of web blocks.
 Needs the extra `ai`.
 """
 
@@ -19,16 +19,16 @@ from agentflow.settings import settings
 _GO_ALONG: Final = frozenset(
     {"accept", "connection", "content-length", "content-type", "host", "transfer-encoding", "user-agent"}
 )
-"""The headers that a user's endpoint gets; all others may hold a key, or say whose account this is."""
+"""The headers that a user's endpoint gets. Any other may hold a key or identify the operator's account."""
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Sends each request to an address that was checked just before, and to no other; see `ssrf.GuardedTransport`.
+    """Sends each request only to an address that was checked just before; see `ssrf.GuardedTransport`.
 
     Args:
         allow: "host:port" pairs that need not be public.
-        max_bytes: of a reply.
-        tls: for https.
+        max_bytes: size limit of a reply.
+        tls: the TLS context for https.
     """
 
     def __init__(self, allow: Collection[str], max_bytes: int, tls: ssl.SSLContext) -> None:
@@ -38,10 +38,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._inner = httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Sends `request`, trying the addresses of its host in turn until one takes the connection.
+        """Sends `request`, trying the host's addresses in turn until one accepts the connection.
 
         Raises:
-            BadInput: see `ssrf.checked_addresses`; or the reply is compressed, or becomes too large as it is read.
+            BadInput: see `ssrf.checked_addresses`; or the reply is compressed, or becomes too large while it is read.
             Transient: the name could not be resolved now.
             httpx2.TransportError: connecting, sending or receiving failed.
         """
@@ -50,7 +50,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             try:
                 return self._measured(await self._inner.handle_async_request(_pinned(request, address)), request)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                continue  # nothing was sent: the next address may do
+                continue  # nothing was sent, so the next address can be tried
         return self._measured(await self._inner.handle_async_request(_pinned(request, addresses[-1])), request)
 
     def _measured(self, response: httpx2.Response, request: httpx2.Request) -> httpx2.Response:
@@ -71,13 +71,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 async def measure(response: httpx2.Response) -> None:
-    """Gives a reply up as soon as it has more than AGENTFLOW_HTTP_MAX_BYTES: a hook for a client without the guard."""
+    """Stops reading a reply beyond AGENTFLOW_HTTP_MAX_BYTES: a hook for clients without the guard."""
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Measured(response.stream, settings().http_max_bytes, response.request.url.host)
 
 
 class _Measured(httpx2.AsyncByteStream):
-    """A reply's body, given up as soon as it is too large."""
+    """A reply's body. Reading stops as soon as it is too large."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int, host: str) -> None:
         self._inner = inner
@@ -101,7 +101,7 @@ def _pinned(request: httpx2.Request, address: str) -> httpx2.Request:
     return httpx2.Request(
         method=request.method,
         url=request.url.copy_with(host=address),
-        headers={**headers, "accept-encoding": "identity"},  # unpacked, a small reply can fill the memory
+        headers={**headers, "accept-encoding": "identity"},  # a small compressed reply could fill the memory
         stream=request.stream,
         extensions={**request.extensions, "sni_hostname": request.url.raw_host.decode("ascii")},
     )

@@ -1,9 +1,9 @@
-"""May this address be reached from here? Keeps a user's URL from reaching what only our own network can reach.
+"""Checks whether an address may be reached from here, so that a user's URL cannot reach our private networks (SSRF).
 
-A host name is resolved once; *every* address it has must be public; and the connection goes to the very address that
-was checked, so that a name cannot point elsewhere a moment later (DNS rebinding). TLS still verifies the name. The
-checks are on resolved addresses, so odd spellings (decimal, octal, hex, IPv6 in disguise) need no rules of their own.
-Whoever sends through `GuardedTransport` gets this for each request; redirects are requests like any other.
+A host name is resolved once; *every* address must be public; and the connection goes to a checked address, so that
+the name cannot point elsewhere a moment later (DNS rebinding). TLS still verifies the name. The checks apply to
+resolved addresses, so odd spellings (decimal, octal, hex, IPv4 inside IPv6) need no rules of their own.
+`GuardedTransport` does this for every request; redirects are requests like any other.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from agentflow.errors import BadInput, Transient
 Address = IPv4Address | IPv6Address
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
-"""From host and port to the addresses, as texts. Raises socket.gaierror."""
+"""(host, port) → addresses as texts. Raises socket.gaierror."""
 
 _SCHEMES: Final = {"http": 80, "https": 443}
 
@@ -30,14 +30,14 @@ _CLOSED_IPV4: Final = tuple(
     for network in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # shared by the customers of a carrier; one cloud's metadata
+        "100.64.0.0/10",  # shared by a carrier's customers; one cloud's metadata
         "127.0.0.0/8",  # loopback
         "168.63.129.16/32",  # one cloud's host agent, at a public address
         "169.254.0.0/16",  # link-local; most clouds' metadata
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments; one cloud's metadata
         "192.0.2.0/24",  # documentation
-        "192.31.196.0/24",  # AS112: answered by whoever is near
+        "192.31.196.0/24",  # AS112: anycast, answered by the nearest server
         "192.52.193.0/24",  # automatic multicast tunnelling
         "192.88.99.0/24",  # relays from IPv6
         "192.168.0.0/16",  # private
@@ -51,7 +51,7 @@ _CLOSED_IPV4: Final = tuple(
 )
 
 _OPEN_IPV6: Final = IPv6Network("2000::/3")
-"""All that has been handed out for hosts; everything outside it is closed."""
+"""The range allocated to hosts. Everything outside it is closed."""
 
 _CLOSED_IPV6: Final = tuple(
     IPv6Network(network)
@@ -68,9 +68,9 @@ _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is one that anybody on the internet can reach.
+    """Whether `address` can be reached by anybody on the internet.
 
-    An IPv6 address that carries IPv4 addresses (mapped, compatible, NAT64, 6to4, Teredo) is judged by those.
+    An IPv6 address that embeds IPv4 addresses (mapped, compatible, NAT64, 6to4, Teredo) is judged by those.
     """
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _CLOSED_IPV4)
@@ -92,10 +92,10 @@ def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, in the order in which the system would try them.
+    """The addresses of `host`, in the system's order of preference.
 
     Raises:
-        socket.gaierror: there are none, or nobody answers.
+        socket.gaierror: there are none, or the resolver does not answer.
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -106,11 +106,11 @@ async def checked_addresses(url: httpx.URL, allow: Collection[str], resolver: Re
 
     Args:
         url: http or https, with a host.
-        allow: "host:port" pairs that may be reached although they are not public: the exact text of the URL's host.
-        resolver: how names are resolved.
+        allow: "host:port" pairs that may be reached although they are not public; the host as written in the URL.
+        resolver: resolves names.
 
     Raises:
-        BadInput: see `check_form`; or its host does not exist, or one of its addresses is not public.
+        BadInput: see `check_form`; or the host does not exist, or one of its addresses is not public.
         Transient: the name could not be resolved now.
     """
     check_form(url)
@@ -124,15 +124,15 @@ async def checked_addresses(url: httpx.URL, allow: Collection[str], resolver: Re
 
 
 def check_form(url: httpx.URL) -> None:
-    """Refuses what cannot be fetched whatever its host is.
+    """Refuses URLs that cannot be fetched whatever their host is.
 
     Raises:
-        BadInput: the URL is not http or https, or names no host.
+        BadInput: the URL is not http or https, or has no host.
     """
     if url.scheme not in _SCHEMES:
         raise BadInput(f"only http and https addresses can be fetched, not {url.scheme or 'one without a scheme'}")
     try:
-        host = url.host  # is decoded only here, where it says that it is in another script
+        host = url.host  # httpx decodes an internationalised name only here, and may fail
     except UnicodeError:
         raise BadInput(f"{url.raw_host.decode('ascii', 'replace')} is not a host name") from None
     if not host:
@@ -140,7 +140,7 @@ def check_form(url: httpx.URL) -> None:
 
 
 def host_and_port(url: httpx.URL) -> str:
-    """How `url` is named in the setting http_allow: host:port, an IPv6 host in square brackets."""
+    """`url` as the setting http_allow names it: host:port, with an IPv6 host in square brackets."""
     host = f"[{url.host}]" if ":" in url.host else url.host
     return f"{host}:{url.port or _SCHEMES.get(url.scheme, 0)}"
 
@@ -152,7 +152,7 @@ async def _resolved(host: str, port: int, resolver: Resolver) -> list[str]:
         if error.errno == socket.EAI_NONAME:
             raise BadInput(f"there is no host called {host}") from None
         raise Transient(f"the host name {host} could not be resolved: {error.strerror}") from None
-    except (UnicodeError, ValueError):  # a label that is empty or too long
+    except (UnicodeError, ValueError):  # a label is empty or too long
         raise BadInput(f"{host} is not a host name") from None
     if not addresses:
         raise Transient(f"the host name {host} has no address")
@@ -161,21 +161,21 @@ async def _resolved(host: str, port: int, resolver: Resolver) -> list[str]:
 
 def _parsed(text: str) -> Address:
     try:
-        return ip_address(text.partition("%")[0])  # a link-local address may name its interface
+        return ip_address(text.partition("%")[0])  # a link-local address may have a zone (%eth0)
     except ValueError:
         raise BadInput(f"{text} is not an address") from None
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Sends each request to an address that was checked just before, and to no other.
+    """Sends each request only to an address that was checked just before.
 
-    The request below this transport names the address in place of the host; the Host header and the name that TLS
-    asks for and verifies stay the host's.
+    The request below this transport has the address in place of the host. The Host header, and the name that TLS asks
+    for and verifies, stay the host's.
 
     Args:
         allow: "host:port" pairs that need not be public.
-        resolver: how names are resolved.
-        inner: what connects; None: a real connection, through no proxy.
+        resolver: resolves names.
+        inner: opens connections; None: directly, without a proxy.
     """
 
     def __init__(
@@ -183,12 +183,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._allow = frozenset(pair.lower() for pair in allow)
         self._resolver = resolver
-        # No connection is used again: two hosts at one address would share it, and with it one host's TLS identity.
+        # Connections are never reused: two hosts at one address would share one, and with it one host's TLS identity.
         one_each = httpx.Limits(max_keepalive_connections=0)
         self._inner = inner or httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=one_each)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends `request`, trying the addresses of its host in turn until one takes the connection.
+        """Sends `request`, trying the host's addresses in turn until one accepts the connection.
 
         Raises:
             BadInput: see `checked_addresses`.
@@ -200,7 +200,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             try:
                 return await self._inner.handle_async_request(_pinned(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue  # nothing was sent: the next address may do
+                continue  # nothing was sent, so the next address can be tried
         return await self._inner.handle_async_request(_pinned(request, addresses[-1]))
 
     async def aclose(self) -> None:
@@ -220,5 +220,5 @@ def _pinned(request: httpx.Request, address: str) -> httpx.Request:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for the process: making it takes tens of milliseconds, and it holds no connection."""
+    """Cached: building it takes tens of milliseconds, and it holds no connection."""
     return httpx.create_ssl_context()

@@ -1,11 +1,11 @@
-"""Which system calls may code in the sandbox make? A program that the kernel asks about each.
+"""Builds the seccomp filter: the program with which the kernel decides each system call of code in the sandbox.
 
-All but those that only serve administration or inspection of other processes, those that keep memory where no limit
-counts it (memory files, System V and POSIX queues), those that have had many holes (io_uring, bpf, userfaultfd), and
-sockets of families that a network namespace does not hold back (vsock reaches the machine's host). A refused call
-fails with EPERM. Calls of another machine's numbering end the process.
+Refused are calls for administration or for inspecting other processes, calls that keep memory where no limit counts it
+(memory files, System V and POSIX queues), calls with a history of holes (io_uring, bpf, userfaultfd), and sockets of
+families that a network namespace does not confine (vsock reaches the machine's host). A refused call fails with EPERM.
+A call numbered for another architecture kills the process.
 
-Runs in the launcher: Python's library alone may be imported here.
+Runs in the launcher: it must import Python's library only.
 """
 
 import errno
@@ -71,17 +71,17 @@ _DENIED: Final = {
 }
 
 _MACHINES: Final = {
-    # name: (column above, how the kernel names it (AUDIT_ARCH_…), the number of `socket`)
+    # name: (column above, the kernel's name for it (AUDIT_ARCH_…), the number of `socket`)
     "x86_64": (0, 0xC000_003E, 41),
     "aarch64": (1, 0xC000_00B7, 198),
 }
 
 _FAMILIES: Final = (1, 2, 10)
-"""Unix, IPv4, IPv6: the namespace holds them, and programs expect to be able to ask for them."""
+"""Unix, IPv4, IPv6: the namespace confines them, and programs expect them to exist."""
 
-_FIRST_X32: Final = 0x4000_0000  # from here on, numbers of a second numbering on x86_64
+_FIRST_X32: Final = 0x4000_0000  # from here on, the x32 numbering on x86_64
 
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # where struct seccomp_data has them
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 
@@ -91,10 +91,10 @@ _REFUSE: Final = 0x0005_0000
 
 
 def program(machine: str | None = None) -> bytes:
-    """The filter for a machine (as `uname` names it; None: this one), as `kernel.filter_calls` takes it.
+    """The filter for a machine (named as in `uname`; None: this one), for `kernel.filter_calls`.
 
     Raises:
-        OSError: the system calls of this machine are not known here.
+        OSError: this machine's system calls are not known.
     """
     machine = machine or os.uname().machine
     if machine not in _MACHINES:
@@ -117,5 +117,5 @@ def program(machine: str | None = None) -> bytes:
 
 
 def _line(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
-    """One instruction; `if_so` and `if_not` are how many to skip after a comparison."""
+    """One instruction. `if_so` and `if_not`: how many instructions to skip after a comparison."""
     return struct.pack("=HBBI", code, if_so, if_not, value)

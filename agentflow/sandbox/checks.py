@@ -1,6 +1,6 @@
-"""Does the sandbox hold, seen from within, before the first line of the code runs?
+"""Verifies from within that the sandbox holds, before the first line of the code runs.
 
-Each check looks at what is, not at what was asked for. Runs in the sandbox: Python's library alone may be imported.
+Each check inspects the actual state, not what was requested. Runs in the sandbox: it must import Python's library only.
 """
 
 import fcntl
@@ -15,27 +15,27 @@ from typing import Final
 NAMESPACES: Final = ("user", "net", "mnt", "pid", "ipc", "uts")
 
 WRITABLE: Final = "/tmp"  # noqa: S108 the sandbox's own
-"""The only place where the code may write."""
+"""The only folder in which the code may write."""
 
 _GET_FLAGS: Final = 0x8913  # SIOCGIFFLAGS
 _UP: Final = 1  # IFF_UP
 
 
 def namespaces() -> dict[str, str]:
-    """Which namespaces this process is in: name → the kernel's text for it."""
+    """The namespaces of this process: name → the kernel's text for it."""
     return {name: os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
 
 
 def problems(
     outside: Mapping[str, str], user: int, outer: Sequence[int], limits: Mapping[str, int], open_files: Sequence[int]
 ) -> list[str]:
-    """What does not hold; empty if all does.
+    """The properties that do not hold; empty if all do.
 
     Args:
         outside: the worker's namespaces.
         user: the user's number inside.
-        outer: the numbers of the worker's user and of the sandbox's, as they are outside.
-        limits: name of a limit in `resource` → the most that it may be.
+        outer: the numbers of the worker's user and of the sandbox's user, as seen from outside.
+        limits: name of a limit in `resource` → its highest allowed value.
         open_files: the descriptors that the code may inherit.
     """
     found = [*_shared(outside), *_users(user, outer), *_network(), *_privileges(), *_files(open_files)]
@@ -95,7 +95,7 @@ def _files(open_files: Sequence[int]) -> Iterator[str]:
         try:
             inherited = os.get_inheritable(number)
         except OSError:
-            continue  # the listing's own, closed by now
+            continue  # the descriptor of the listing itself, closed by now
         if inherited and number not in open_files:
             yield f"descriptor {number} is open"
 

@@ -1,6 +1,6 @@
-"""Runs the Python code of a user, in the sandbox, and tells the value of its last expression, as a notebook does.
+"""Runs a user's Python code inside the sandbox and reports the value of its last expression, as a notebook does.
 
-This file is copied into the sandbox; it knows its places: the code in /code/main.py, the result on descriptor 3.
+This file is copied into the sandbox. Paths are fixed: the code is in /code/main.py, the result goes to descriptor 3.
 """
 
 import ast
@@ -17,13 +17,13 @@ _MOST_TEXT = 100_000
 """Characters of a value's text."""
 
 _MOST_JSON = 500_000
-"""Characters of a value as JSON; of a longer one only the text is told."""
+"""Characters of a value as JSON. Of longer values only the text is reported."""
 
 _PLACE = "/code/main.py"
 
 
 def main() -> None:
-    """Run the code; what it raises ends in a traceback without this file, and exit status 1."""
+    """Run the code. An exception prints a traceback without this file and ends with exit status 1."""
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=_PLACE, __builtins__=builtins)
     sys.modules["__main__"] = module
@@ -32,7 +32,7 @@ def main() -> None:
         with open(_PLACE, encoding="utf-8") as file:
             tree = ast.parse(file.read(), _PLACE)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, _PLACE, "exec"), module.__dict__)  # noqa: S102 what the sandbox is for
+        exec(compile(tree, _PLACE, "exec"), module.__dict__)  # noqa: S102 the purpose of the sandbox
         if isinstance(last, ast.Expr):
             _tell(eval(compile(ast.Expression(last.value), _PLACE, "eval"), module.__dict__))  # noqa: S307 likewise
     except SystemExit:
@@ -47,7 +47,7 @@ def _tell(value: Any) -> None:
     if value is None:
         return
     told: dict[str, Any] = {"text": repr(value)[:_MOST_TEXT]}
-    with contextlib.suppress(TypeError, ValueError, RecursionError):  # only its text, then
+    with contextlib.suppress(TypeError, ValueError, RecursionError):  # not JSON: only the text is reported
         written = json.dumps(value, allow_nan=False)
         if len(written) <= _MOST_JSON:
             told["json"] = json.loads(written)

@@ -1,8 +1,8 @@
-"""The first process of a sandbox: builds what the code will see, starts the code, and watches over it.
+"""Runs the first process of a sandbox: builds the file system, starts the code, and watches it.
 
-It keeps the capabilities that it has in the sandbox's user namespace, and none outside, so that the code cannot trace
-it; and as the first process of its process namespace it gets no signal from within, and takes all others along when it
-ends. Runs without site-packages: Python's library alone may be imported here.
+This process keeps its capabilities in the sandbox's user namespace (it has none outside), so that the code cannot trace
+it. As the first process of its namespace it gets no signals from within, and when it ends, all other processes end.
+Runs without site-packages: it must import Python's library only.
 """
 
 import json
@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 from agentflow.sandbox import barrier, checks, kernel
 
 USER = 1000
-"""The number of the user, and of the group, inside."""
+"""The number of the user and of the group inside."""
 
 RESULT = 3
-"""The descriptor on which the code may write a result."""
+"""The descriptor to which the code may write a result."""
 
-_OPEN = (0, 1, 2, RESULT)  # what the code has besides: an empty input, and its two outputs
+_OPEN = (0, 1, 2, RESULT)  # the code's descriptors: empty input, two outputs, result
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _WATCH_SECONDS = 0.02
@@ -34,25 +34,25 @@ _PAGE = resource.getpagesize()
 
 
 def report(status: int, **facts: Any) -> None:
-    """Tell the worker, unless it is gone."""
+    """Report facts to the worker, unless it is gone."""
     with suppress(BrokenPipeError):
         os.write(status, json.dumps(facts).encode() + b"\n")
 
 
 def words(error: Exception) -> str:
-    """What went wrong, for a person."""
+    """The message of an error, for a person."""
     return error.strerror or str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
 def live(request: Mapping[str, Any], launcher: int) -> None:
-    """Be the first process of the sandbox, from its beginning to its end.
+    """Be the first process of the sandbox, from start to end.
 
     Args:
         request: see `run`.
         launcher: a pipe whose other end only the launcher holds.
 
     Raises:
-        OSError: the sandbox cannot be built; says what failed.
+        OSError: the sandbox cannot be built; the message says what failed.
     """
     sources = _open_sources(request)
     kernel.keep_capabilities()
@@ -70,9 +70,9 @@ def live(request: Mapping[str, Any], launcher: int) -> None:
 
 
 def _open_sources(request: Mapping[str, Any]) -> dict[str, int | str]:
-    """What the sandbox shows of the machine: place → descriptor, or where a link leads.
+    """What the sandbox shows of the machine: path → descriptor, or the target of a link.
 
-    Opened while this process still has the worker's number, which may reach an interpreter in a closed folder.
+    Opened while this process still has the worker's user, because the interpreter may be in a closed folder.
     """
     found: dict[str, int | str] = {}
     for place in (*_SYSTEM, *request["folders"], *(f"/dev/{name}" for name in _DEVICES)):
@@ -84,7 +84,7 @@ def _open_sources(request: Mapping[str, Any]) -> dict[str, int | str]:
 def _build(request: Mapping[str, Any], sources: Mapping[str, int | str]) -> None:
     socket.sethostname("sandbox")
     kernel.make_mounts_private()
-    root = checks.WRITABLE  # any folder does: it is covered in this namespace only
+    root = checks.WRITABLE  # any folder will do: it is covered in this namespace only
     no_devices = kernel.NO_SUID | kernel.NO_DEVICES
     kernel.mount("tmpfs", root, no_devices, "mode=0755,size=16m,nr_inodes=4k")
     for place, source in sources.items():
@@ -104,7 +104,7 @@ def _build(request: Mapping[str, Any], sources: Mapping[str, int | str]) -> None
 
 def _show(target: str, source: int | str, *, devices: bool) -> None:
     if os.path.lexists(target):
-        return  # a folder within another that is shown already
+        return  # inside a folder that is shown already
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     if isinstance(source, str):
         os.symlink(source, target)
@@ -119,7 +119,7 @@ def _show(target: str, source: int | str, *, devices: bool) -> None:
 
 
 def _become_the_code(request: Mapping[str, Any]) -> NoReturn:
-    """Give up everything, see that it is gone, and start the code; a refusal is reported."""
+    """Give up all privileges, verify that they are gone, and start the code. A refusal is reported."""
     status = request["status"]
     try:
         os.setsid()
@@ -144,14 +144,14 @@ def _become_the_code(request: Mapping[str, Any]) -> NoReturn:
 
 
 def _limit(which: int, most: int) -> None:
-    """Limits below what is asked for stay: only a privileged process could raise them."""
+    """Sets a limit. A lower one stays, because only a privileged process could raise it."""
     _, hard = resource.getrlimit(which)
     lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(which, (lowest, lowest))
 
 
 def _watch(request: Mapping[str, Any], code: int) -> None:
-    """Wait for the end of the code, reaping what it leaves behind; end it at its limits of time and memory."""
+    """Wait for the code to end, reaping orphans. End it at its limits of time and memory."""
     deadline = time.monotonic() + request["seconds"]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     while True:
@@ -179,7 +179,7 @@ def _reap(code: int) -> int | None:
 
 
 def _memory() -> int:
-    """Bytes that the sandbox's processes have to themselves."""
+    """Bytes of memory that the sandbox's processes do not share with others."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":

@@ -1,6 +1,6 @@
-"""The calls to Linux that Python's library lacks. Each raises OSError, which says what was tried.
+"""Makes the Linux calls that Python's library lacks. Each raises OSError with a message that says what was tried.
 
-Runs in the launcher: Python's library alone may be imported here.
+Runs in the launcher: it must import Python's library only.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _PRIVATE: Final = 0x4_0000
 _RECURSIVE: Final = 0x4000
 _DETACH: Final = 2
 
-_MOUNT_SETATTR: Final = 442  # one number on every machine; Linux 5.12
+_MOUNT_SETATTR: Final = 442  # the same on every architecture; since Linux 5.12
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 _ATTR_READ_ONLY: Final = 1
@@ -50,12 +50,12 @@ class _Program(ctypes.Structure):
 
 
 def unshare(flags: int) -> None:
-    """Move this process into new namespaces (of processes: its children)."""
+    """Move this process into new namespaces. A new process namespace applies to its children only."""
     _checked("new namespaces", _libc.unshare(ctypes.c_int(flags)))
 
 
 def make_mounts_private() -> None:
-    """What is mounted from now on in this namespace shows in no other, and the other way round."""
+    """Stop mounts from propagating between this namespace and others, in both directions."""
     _checked("private mounts", _libc.mount(b"none", b"/", None, ctypes.c_ulong(_RECURSIVE | _PRIVATE), None))
 
 
@@ -66,14 +66,14 @@ def mount(kind: str, target: str, flags: int, options: str = "") -> None:
 
 
 def bind(source: int, target: str) -> None:
-    """Show what the descriptor `source` refers to, and all that is mounted below it, at `target` as well."""
+    """Bind what the descriptor `source` refers to, with all mounts below it, to `target`."""
     path = f"/proc/self/fd/{source}".encode()
     done = _libc.mount(path, os.fsencode(target), None, ctypes.c_ulong(_BIND | _RECURSIVE), None)
     _checked(f"binding {target}", done)
 
 
 def restrict(target: str, flags: int, *, recursive: bool = True) -> None:
-    """Make a mount read-only, with `flags` (NO_SUID, …) besides."""
+    """Make a mount read-only and add `flags` (NO_SUID, …)."""
     attributes = struct.pack("=QQQQ", _ATTR_READ_ONLY | flags, 0, 0, 0)
     done = _libc.syscall(
         ctypes.c_long(_MOUNT_SETATTR),
@@ -87,7 +87,7 @@ def restrict(target: str, flags: int, *, recursive: bool = True) -> None:
 
 
 def enter_root(folder: str) -> None:
-    """Make `folder`, a mount, the root of this mount namespace, and let go of the old root."""
+    """Make `folder`, a mount, the root of this mount namespace, and detach the old root."""
     os.chdir(folder)
     _checked("changing the root", _libc.pivot_root(b".", b"."))
     _checked("letting go of the old root", _libc.umount2(b".", ctypes.c_int(_DETACH)))
@@ -95,32 +95,32 @@ def enter_root(folder: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Kill this process when its parent ends. A change of user takes it back."""
+    """Have this process killed when its parent ends. A change of user undoes this."""
     _prctl("dying with the parent", _PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def keep_capabilities() -> None:
-    """Keep them over a change of user."""
+    """Keep capabilities across a change of user."""
     _prctl("keeping capabilities", _PR_SET_KEEPCAPS, 1)
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, for this process and all that it starts."""
+    """Give up every capability, for this process and all its children."""
     _prctl("dropping capabilities", _PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
     for number in range(64):
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), *_zeros(3)) != 0:
-            break  # the kernel has no more of them; `checks` sees whether any is left
+            break  # the kernel knows no higher number; `checks` verifies that none is left
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _checked("dropping capabilities", _libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(bytes(24))))
 
 
 def forbid_new_privileges() -> None:
-    """No program that this process starts gains any privilege."""
+    """Prevent this process and its children from gaining privileges by starting programs."""
     _prctl("forbidding new privileges", _PR_SET_NO_NEW_PRIVS, 1)
 
 
 def filter_calls(instructions: bytes) -> None:
-    """Have the kernel ask `instructions` (8 bytes each) about every further system call."""
+    """Have the kernel run the filter `instructions` (8 bytes each) on every further system call."""
     program = _Program(len(instructions) // 8, instructions)
     done = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_FILTER), ctypes.byref(program), *_zeros(2))
     _checked("filtering system calls", done)

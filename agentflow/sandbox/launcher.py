@@ -1,7 +1,7 @@
-"""The process between a worker and a sandbox: makes the namespaces, has the other user mapped, and waits.
+"""Runs the process between a worker and a sandbox: makes the namespaces, maps the sandbox's user, and waits.
 
-It is killed when the worker ends, or at the latest by its own alarm; the sandbox dies with it. Runs without
-site-packages: Python's library alone may be imported here.
+It is killed when the worker ends, or by its own alarm at the latest; the sandbox dies with it. Runs without
+site-packages: it must import Python's library only.
 """
 
 import fcntl
@@ -28,9 +28,9 @@ _FIRST_OWN = 10
 
 
 def main() -> NoReturn:
-    """Read a request from the standard input, and serve it."""
+    """Read a request from standard input and serve it."""
     request = json.load(sys.stdin)
-    for name in ("status", "result"):  # out of the way of the descriptors that the code will have, and not for it
+    for name in ("status", "result"):  # moved out of the way of the code's descriptors, and closed for the code
         request[name] = fcntl.fcntl(given := request[name], fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN)
         os.close(given)
     try:
@@ -58,10 +58,10 @@ def _launch(request: Mapping[str, Any]) -> None:
 
 
 def _be_mortal(request: Mapping[str, Any]) -> None:
-    """End with the worker, and at a time that nothing in the sandbox can put off.
+    """End with the worker, and at a time that nothing in the sandbox can delay.
 
     Raises:
-        OSError: neither can be had, or the worker is gone already.
+        OSError: one of these is impossible, or the worker is already gone.
     """
     kernel.die_with_parent()
     if os.getppid() != request["worker"]:
@@ -74,19 +74,19 @@ def _be_mortal(request: Mapping[str, Any]) -> None:
 
 
 def _move(outer: int) -> None:
-    """Move into new namespaces, in which `USER` is the user `outer` of outside.
+    """Move into new namespaces in which `USER` is the outside user `outer`.
 
-    Only a process outside may say so, and only one that may become any user: a child that stays behind.
+    Only a process outside them that may become any user can write this mapping: a child that stays behind.
 
     Raises:
-        OSError: there are no such namespaces to be had here, or the worker may not become another user.
+        OSError: such namespaces are not available here, or the worker may not become another user.
     """
     moved, tell_moved = os.pipe()
     mapped, tell_mapped = os.pipe()
     launcher = os.getpid()
     mapper = os.fork()
     if mapper == 0:
-        os.close(tell_moved)  # else it would wait for itself, should the launcher end
+        os.close(tell_moved)  # else the child would wait for itself if the launcher ended
         _map(launcher, outer, moved, tell_mapped)
     os.close(tell_mapped)
     try:

@@ -1,7 +1,8 @@
-"""How does a worker have a command run in a sandbox, and what does it learn of its end?
+"""Runs a command in a sandbox and reports to the worker how it ended.
 
-The launcher is a fresh interpreter that shares nothing with the worker but two pipes for the outputs and two for what
-the sandbox and the code tell. Whatever ends the call (the time, too much output, an interruption) ends the sandbox.
+The launcher is a fresh interpreter. It shares nothing with the worker but two pipes for the outputs and two for the
+reports of the sandbox and of the code. Whatever ends the call (time limit, too much output, an interruption) ends the
+sandbox.
 """
 
 import json
@@ -27,10 +28,10 @@ from agentflow.sandbox.checks import WRITABLE, namespaces
 _MEBIBYTE: Final = 1024 * 1024
 
 _USERS: Final = range(60_600, 61_100)
-"""Where the sandbox's user is taken from: numbers that systems give to nobody."""
+"""The numbers from which the sandbox's user is chosen. Systems assign none of them."""
 
 _GRACE_SECONDS: Final = 10.0
-"""For building the sandbox; and after the time limit, until the worker ends itself what should have ended."""
+"""Time to build the sandbox; also the time after the limit before the worker kills what should have ended."""
 
 _POLL_SECONDS: Final = 0.1
 
@@ -40,7 +41,7 @@ _ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WRITABLE,
 
 
 class Refused(BadInput):
-    """A sandbox that holds cannot be had here."""
+    """A sandbox that holds is not available here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,15 @@ class Limits:
     """What a command may use.
 
     Attributes:
-        seconds: of time, on the wall and for each process on the processor.
-        memory_bytes: of all processes together.
-        address_bytes: of one process; None: no limit but `memory_bytes`, for programs that reserve more than they use.
-        processes: and threads.
-        files: open ones, of one process.
-        disk_bytes: of all files in the writable folder; one file may have as many.
-        disk_files: in the writable folder.
-        output_bytes: of each output, and of the result.
+        seconds: wall-clock time, and processor time of each process.
+        memory_bytes: memory of all processes together.
+        address_bytes: address space of one process; None: only `memory_bytes` limits it, for programs that reserve
+            more than they use.
+        processes: processes and threads.
+        files: open files of one process.
+        disk_bytes: size of all files in the writable folder, and of each.
+        disk_files: number of files in the writable folder.
+        output_bytes: size of each output and of the result.
     """
 
     seconds: float
@@ -68,7 +70,7 @@ class Limits:
     output_bytes: int = _MEBIBYTE
 
     def of_processes(self) -> dict[str, int]:
-        """Those that the kernel holds for each process, by their names in `resource`."""
+        """The limits that the kernel enforces per process, by their names in `resource`."""
         return {
             "RLIMIT_CPU": int(self.seconds) + 1,
             "RLIMIT_AS": self.address_bytes or 1 << 46,
@@ -90,11 +92,11 @@ class Ending:
     """How a command ended.
 
     Attributes:
-        exit_status: 0 is success, a negative number a signal; None: it was ended, see `over`.
-        over: the limit that it went over, if any.
-        stdout: what it wrote there.
-        stderr: likewise.
-        result: what it wrote on descriptor 3.
+        exit_status: 0 for success, negative for a signal; None: it was ended by a limit, see `over`.
+        over: the limit that was exceeded, if any.
+        stdout: the standard output.
+        stderr: the standard error.
+        result: what the command wrote to descriptor 3.
     """
 
     exit_status: int | None = None
@@ -106,13 +108,13 @@ class Ending:
 
 @dataclass(slots=True)
 class _Streams:
-    """What came so far, by name."""
+    """The data received so far, by stream."""
 
     limit: int
     parts: dict[str, bytearray] = field(default_factory=dict)
 
     def take(self, name: str, data: bytes) -> bool:
-        """Keeps `data`; False: that was too much."""
+        """Keeps `data`. Returns False when the limit is reached."""
         kept = self.parts.setdefault(name, bytearray())
         kept += data[: self.limit - len(kept)]
         return len(kept) < self.limit
@@ -128,18 +130,18 @@ def run_in_sandbox(
     stop_if_cancelled: Callable[[], None],
     folders: Sequence[str] = (),
 ) -> Ending:
-    """Runs a command in a fresh sandbox to its end.
+    """Runs a command in a fresh sandbox and waits for its end.
 
     Args:
-        command: the program's path, and its arguments.
+        command: the program's path and its arguments.
         files: name → text; in the sandbox in the folder /code.
-        limits: what it may use.
-        stop_if_cancelled: called several times a second; what it raises ends the sandbox.
-        folders: places of this machine that it may read, besides the system's programs and libraries.
+        limits: what the command may use.
+        stop_if_cancelled: called several times a second; an exception from it ends the sandbox.
+        folders: paths of this machine that the command may read, besides the system's programs and libraries.
 
     Raises:
-        Refused: it was not run, because the sandbox would not hold here; says what lacks.
-        Transient: the sandbox ended before the command did, by nobody's wish.
+        Refused: the command was not run, because the sandbox would not hold here; the message says why.
+        Transient: the sandbox ended unexpectedly before the command did.
     """
     streams = _Streams(limits.output_bytes)
     with _launched(command, files, limits, folders) as pipes:
@@ -156,7 +158,7 @@ def run_in_sandbox(
 
 
 def _facts(status: bytes) -> dict[str, Any]:
-    """All that the sandbox told; the code cannot write here."""
+    """The sandbox's reports, merged. The code cannot write to this pipe."""
     facts: dict[str, Any] = {}
     for line in status.splitlines():
         with suppress(ValueError):
@@ -168,7 +170,7 @@ def _facts(status: bytes) -> dict[str, Any]:
 def _launched(
     command: Sequence[str], files: Mapping[str, str], limits: Limits, folders: Sequence[str]
 ) -> Iterator[dict[str, IO[bytes]]]:
-    """What can be read from a running launcher; all of it ends with the block."""
+    """The readable pipes of a running launcher. All of it ends with the `with` block."""
     with tempfile.TemporaryFile() as request:
         ends = {name: os.pipe() for name in ("status", "result")}
         given = {name: write for name, (_, write) in ends.items()}
@@ -209,7 +211,7 @@ def _reader(descriptor: int) -> IO[bytes]:
 
 
 def _end(launcher: subprocess.Popen[bytes]) -> None:
-    """Kills the launcher and, with it, the sandbox: its first process dies with the launcher, all others with that."""
+    """Kills the launcher. The sandbox's first process dies with it, and all others with that one."""
     with suppress(ProcessLookupError):
         os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
@@ -236,7 +238,7 @@ def _request(
 
 
 def _free_user() -> int:
-    """A number that no account has; another for each sandbox, so that they do not share what is counted by user."""
+    """A number that no account has, random so that sandboxes do not share limits that are counted per user."""
     taken = {account.pw_uid for account in pwd.getpwall()} | {os.geteuid()}
     return random.choice([number for number in _USERS if number not in taken])  # noqa: S311 no secret
 
@@ -244,7 +246,7 @@ def _free_user() -> int:
 def _pump(
     pipes: Mapping[str, IO[bytes]], streams: _Streams, deadline: float, stop_if_cancelled: Callable[[], None]
 ) -> Over | None:
-    """Reads until all pipes are at their ends, or one limit is reached: that one."""
+    """Reads until all pipes end, or a limit is reached; returns that limit."""
     with selectors.DefaultSelector() as selector:
         for name, pipe in pipes.items():
             selector.register(pipe, selectors.EVENT_READ, name)
