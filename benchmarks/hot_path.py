@@ -14,14 +14,16 @@ from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
 from agentflow.engine.codec import dumps
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import COMPLETED, settlement
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.ids import new_id, new_token
 from agentflow.services import graphs
 from agentflow.storage import runs
 from agentflow.storage.connect import engine
-from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 from benchmarks.graphs import Document
 
@@ -71,7 +73,7 @@ class HotPath:
         self.url = database_url
         self._owner_id = owner_id
         self._hot = HotConnection(database_url)
-        self._tokens: dict[tuple[UUID, int, int], UUID] = {}
+        self._leases: dict[ExecutionKey, Lease] = {}
         self.costs = Costs()
 
     def close(self) -> None:
@@ -96,14 +98,14 @@ class HotPath:
         Raises:
             RuntimeError: it was not there to be claimed.
         """
-        token = new_token()
+        key, lease = ExecutionKey(run_id, *ready), Lease(new_token(), _HOLDER, _LEASE)
         pins = list(plan.nodes[ready.node].pins)
         started = time.perf_counter()
-        claimed = self._hot.claim(run_id, ready.node, ready.idx, pins, token, _HOLDER, _LEASE)
+        claimed = self._hot.claim(key, pins, lease)
         self.costs.claims.append((time.perf_counter() - started) * 1000)
         if claimed.verdict != "claimed":
             raise RuntimeError(f"claiming node {ready.node} said {claimed.verdict}")
-        self._tokens[run_id, *ready] = token
+        self._leases[key] = lease
 
     def settle(self, plan: Plan, run_id: UUID, ready: Ready, pin: str = "result", value: Any = 1.0) -> list[Ready]:
         """Settle a claimed node execution that yielded one value, timed. Returns what became QUEUED.
@@ -111,14 +113,11 @@ class HotPath:
         Raises:
             RuntimeError: it did not land.
         """
-        node = plan.nodes[ready.node]
-        batch = Batch(first=0)
-        Router(node).add(batch, pin, value, dumps(value))
-        token, change = self._tokens.pop((run_id, *ready)), Change("COMPLETED")
+        key, batch = ExecutionKey(run_id, *ready), Batch(first=0)
+        Router(plan.nodes[ready.node]).add(batch, pin, value, dumps(value))
+        lease = self._leases.pop(key)
         started = time.perf_counter()
-        settled = self._hot.settle(
-            plan, run_id, ready.node, ready.idx, token, batch, change, _LEASE, ordered=bool(node.links)
-        )
+        settled = self._hot.settle(settlement(plan, key, lease, batch, COMPLETED))
         self.costs.settles.append((time.perf_counter() - started) * 1000)
         if settled.verdict != "landed":
             raise RuntimeError(f"settling node {ready.node} said {settled.verdict}")

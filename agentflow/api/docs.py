@@ -6,10 +6,9 @@ No key is needed: nothing here belongs to an owner. Every file comes from an ins
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from flask import Blueprint, Response, current_app, send_from_directory
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from werkzeug.wrappers import Response as AnyResponse
 
 from agentflow.api.blueprint import PREFIX, name_of_the_view
 from agentflow.api.document import complete
@@ -37,14 +36,9 @@ def openapi() -> Response:
 
 
 @docs.get("/")
-def home() -> AnyResponse:
-    """Redirect a browser that opens the server's address to Swagger UI."""
-    return redirect("/docs")
-
-
 @docs.get("/docs")
 def page() -> Response:
-    """Swagger UI."""
+    """Swagger UI, also for who opens the bare address in a browser."""
     response = send_from_directory(_OURS, "docs.html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response

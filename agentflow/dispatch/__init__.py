@@ -3,6 +3,6 @@
 PostgreSQL is the truth; a message is a doorbell. Losing one costs time, and recovery rings again; two are harmless.
 """
 
-from agentflow.dispatch.publish import backlog, publish, ring_finaliser
+from agentflow.dispatch.publish import PublishedRun, backlog, publish, ring_finaliser
 
-__all__ = ["backlog", "publish", "ring_finaliser"]
+__all__ = ["PublishedRun", "backlog", "publish", "ring_finaliser"]

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kombu import Connection, Producer
@@ -192,17 +192,34 @@ def publisher() -> Publisher:
     return Publisher(settings().broker())
 
 
-def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> bool:
-    """Publish ready node executions of a run; whether the broker has taken them.
+class Publishable(Protocol):
+    """What publishing must know of a run: a worker's `RunContext`, or a `PublishedRun`."""
 
-    Args:
-        plan: the run's plan: names, lanes and timeouts come from it.
-        run_id: the run.
-        priority: the run's, 0 to 9; a node's own priority overrides it.
-        ready: what became QUEUED.
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def priority(self) -> int: ...
+
+
+class PublishedRun(NamedTuple):
+    """A run whose node executions are published. `priority`: 0 to 9; a node's own overrides it."""
+
+    run_id: UUID
+    plan: Plan
+    priority: int
+
+
+def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
+    """Publish node executions of `run` that became QUEUED; whether the broker has taken them.
+
+    Names, lanes and timeouts come from the run's plan.
     """
-    run = str(run_id)
-    messages = []
+    if not ready:
+        return True
+    plan, priority = run.plan, run.priority
+    run_id, messages = str(run.run_id), []
     for node_number, idx in ready:
         node = plan.nodes[node_number]
         own = node.settings.priority
@@ -210,7 +227,7 @@ def publish(plan: Plan, run_id: UUID, priority: int, ready: Sequence[Ready]) -> 
             TaskMessage(
                 EXECUTE,
                 node.lane,
-                [run, node_number, idx],
+                [run_id, node_number, idx],
                 node.block_name,
                 priority if own is None else own,
                 (node.timeout or settings().node_timeout) + KILL_GRACE,

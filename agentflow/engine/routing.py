@@ -8,7 +8,7 @@ once for each distinct selector.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentflow.engine.codec import dumps
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
@@ -107,18 +107,37 @@ def _route_selected(batch: Batch, ordinal: int, pin: str, value: Any, links: lis
             batch._route(ordinal, part, link)
 
 
-def route_columns(plan: Plan, batch: Batch) -> Mapping[str, list[Any]]:
-    """The routes of `batch` as the parallel columns that `agentflow_settle` takes."""
+class Routes(NamedTuple):
+    """Where the outputs of a batch go, as parallel columns: `agentflow_settle` takes them so.
+
+    Attributes:
+        ordinals, parts: which output.
+        sinks, pins: to which node and pin.
+        statics: the pin keeps its value.
+        needs, bases, sticky_sinks: what placing must know of the sink (`storage/sql/04_place.sql`).
+    """
+
+    ordinals: list[int]
+    parts: list[int]
+    sinks: list[int]
+    pins: list[str]
+    statics: list[bool]
+    needs: list[int]
+    bases: list[int]
+    sticky_sinks: list[bool]
+
+
+def routes_of(plan: Plan, batch: Batch) -> Routes:
+    """The routes of `batch`."""
     links = batch.route_links
     sinks = [plan.nodes[link.sink] for link in links]
-    bases = [sink.base_of(link.sink_pin) for sink, link in zip(sinks, links, strict=True)]
-    return {
-        "ordinals": batch.route_ordinals,
-        "parts": batch.route_parts,
-        "sinks": [link.sink for link in links],
-        "pins": [link.sink_pin for link in links],
-        "statics": [link.static for link in links],
-        "needs": [sink.need for sink in sinks],
-        "bases": bases,
-        "sticky_sinks": [sink.has_static for sink in sinks],
-    }
+    return Routes(
+        batch.route_ordinals,
+        batch.route_parts,
+        [link.sink for link in links],
+        [link.sink_pin for link in links],
+        [link.static for link in links],
+        [sink.need for sink in sinks],
+        [sink.base_of(link.sink_pin) for sink, link in zip(sinks, links, strict=True)],
+        [sink.has_static for sink in sinks],
+    )

@@ -1,4 +1,4 @@
-"""What may a node execution wait for without a worker, and what does it find when it goes on?
+"""What a node execution may wait for without a worker, and what it finds when it goes on.
 
 A block yields one of these as its last act. The node execution becomes WAITING: a row, and no process, connection or
 lock. When what it waits for has come, the block is called again with the same inputs and `context.resumed`; its outputs
@@ -129,7 +129,25 @@ class Asleep:
     """It was woken, but its child run has done nothing that concerns it: it waits on. `state`: as it is stored."""
 
     key: str
-    state: str
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """What a node execution waited for and found, as the storage has it.
+
+    Attributes:
+        kind, key: of the wait.
+        state: what the worker kept over the wait.
+        result: what came; None: nothing, or null.
+        timed_out: nothing came in time.
+    """
+
+    kind: WaitKind
+    key: str
+    state: Mapping[str, Any] | None
+    result: Any
+    timed_out: bool
 
 
 @dataclass(frozen=True, slots=True)

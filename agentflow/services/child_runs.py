@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from agentflow import clock
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import publish
+from agentflow.dispatch import PublishedRun, publish
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLarge
@@ -131,7 +131,7 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     )
     ready = runs.create(session, new)
     masked = plan.masked(masks) if masks else plan
-    after_commit(session, lambda: publish(masked, new.id, new.priority, ready))
+    after_commit(session, lambda: publish(PublishedRun(new.id, masked, new.priority), ready))
 
 
 def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> None:

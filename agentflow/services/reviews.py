@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import publish
+from agentflow.dispatch import PublishedRun, publish
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFound, TooLarge, TooMany
@@ -112,7 +112,7 @@ def _publish_after(session: Session, run_id: UUID, ready: list[Ready]) -> None:
     if run is None or not ready:
         return
     plan = plan_of_run(session, run)
-    after_commit(session, lambda: publish(plan, run_id, run.priority, ready))
+    after_commit(session, lambda: publish(PublishedRun(run_id, plan, run.priority), ready))
 
 
 def _view(session: Session, row: AnyRow) -> ReviewView:

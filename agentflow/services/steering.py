@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from agentflow import clock
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, publish, ring_finaliser
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
@@ -144,7 +144,7 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         masked = plan.masked(masks) if masks else plan
         ready = steering.fork(session, run_id, new, masked, anew)
         if ready:
-            after_commit(session, lambda: publish(masked, new.id, new.priority, ready))
+            after_commit(session, lambda: publish(PublishedRun(new.id, masked, new.priority), ready))
         else:
             after_commit(session, lambda: ring_finaliser(new.id))
     return _summary(owner_id, new.id)
@@ -202,7 +202,7 @@ def _retry(run_id: UUID, unhandled: list[int]) -> str:
 
 def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
     plan = plan_of_run(session, run)
-    after_commit(session, lambda: publish(plan, run.id, run.priority, outcome.ready))
+    after_commit(session, lambda: publish(PublishedRun(run.id, plan, run.priority), outcome.ready))
     after_commit(session, lambda: ring_finaliser(run.id))  # there may be nothing to publish
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from agentflow import clock
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import publish
+from agentflow.dispatch import PublishedRun, publish
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem
 from agentflow.graph.catalogue import BlockKind
@@ -122,7 +122,7 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
         deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
     )
     ready = runs.create(session, new)
-    after_commit(session, lambda: publish(plan, run_id, priority, ready))
+    after_commit(session, lambda: publish(PublishedRun(run_id, plan, priority), ready))
     return Accepted(run_id, graph_id, version, RunStatus.QUEUED, warnings)
 
 

@@ -1,28 +1,56 @@
-"""How is a node execution claimed, settled, renewed and lost? Each is one call of a database function: one round trip.
+"""Claims, settles, renews and loses node executions. Each is one call of a database function: one round trip.
 
-`HotConnection` is what a worker child, and a worker's main process, use for these. What the functions do stands in
-`sql/*.sql`.
+`HotConnection` is what a worker's children and its main process use for these. The functions stand in `sql/*.sql`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from agentflow.engine.codec import dumps, loads
-from agentflow.engine.routing import Batch, route_columns
+from agentflow.engine.execution import ExecutionKey, Lease
+from agentflow.engine.settlement import Settlement
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
 from agentflow.engine.verdict import NodeCount, Verdict
-from agentflow.engine.waits import WaitKind
-from agentflow.graph.plan import Plan
 from agentflow.settings import settings
-from agentflow.storage.prepared import PreparedConnection
+from agentflow.storage.prepared import PreparedConnection, function
 from agentflow.storage.runs import Census, Ready, Rest
 
-_SETTLE_TYPES = (
-    "uuid, int, int, uuid, int, int, text, text, text, float8, float8, boolean, "
-    "int[], int[], text[], text[], int[], int[], int[], text[], boolean[], int[], int[], boolean[], int"
+_SETTLE: Final = (
+    ("key.run_id", "uuid"),
+    ("key.node", "int"),
+    ("key.idx", "int"),
+    ("lease.token", "uuid"),
+    ("outputs.first", "int"),
+    ("outputs.count", "int"),
+    ("transition.status", "text"),
+    ("transition.reason", "text"),
+    ("transition.error", "text"),
+    ("transition.delay", "float8"),
+    ("lease.seconds", "float8"),
+    ("ordered", "boolean"),
+    ("outputs.ordinals", "int[]"),
+    ("outputs.parts", "int[]"),
+    ("outputs.pins", "text[]"),
+    ("outputs.values", "text[]"),
+    ("routes.ordinals", "int[]"),
+    ("routes.parts", "int[]"),
+    ("routes.sinks", "int[]"),
+    ("routes.pins", "text[]"),
+    ("routes.statics", "boolean[]"),
+    ("routes.needs", "int[]"),
+    ("routes.bases", "int[]"),
+    ("routes.sticky_sinks", "boolean[]"),
 )
+"""What of a `Settlement` goes to `agentflow_settle`, in its order, with PostgreSQL's types. The window and the
+consequences come behind."""
+
+_KEY: Final = "uuid, int, int"
+_LEASE: Final = "uuid, text, float8"
+
+_settle_values = attrgetter(*(name for name, _ in _SETTLE))
+_SETTLE_TYPES: Final = ", ".join([*(kind for _, kind in _SETTLE), "int", "json"])
 
 
 _STATEMENTS = {
@@ -32,10 +60,7 @@ _STATEMENTS = {
         "t.budget, t.node_limit, r.stop_as IS NOT NULL, r.ended_at IS NOT NULL "
         "FROM runs r JOIN runs t ON t.id = r.root_id WHERE r.id = $1",
     ),
-    "claim": (
-        "uuid, int, int, text[], uuid, text, float8",
-        "SELECT * FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7)",
-    ),
+    "claim": function("claim", f"{_KEY}, text[], {_LEASE}"),
     "peek": (
         "uuid, int, int, text[]",
         "SELECT (SELECT '{' || string_agg(to_json(d.pin)::text || ':' || o.value, ',') || '}' FROM deliveries d "
@@ -45,24 +70,13 @@ _STATEMENTS = {
         "WHERE e.run_id = $1 AND e.node = $2 AND e.idx = $3 AND e.status = 'QUEUED' AND e.waited = 0 "
         "AND (e.due_at IS NULL OR e.due_at <= agentflow_now()) AND (e.hold IS NULL OR e.hold = 'rate')",
     ),
-    "claim_limited": (
-        "uuid, int, int, text[], uuid, text, float8, uuid, text, int, text, float8, boolean, int",
-        "SELECT * FROM agentflow_claim_limited($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    "claim_limited": function(
+        "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, text, int, text, float8, boolean, int"
     ),
-    "settle": (
-        _SETTLE_TYPES,
-        "SELECT * FROM agentflow_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)",
-    ),
-    "settle_and": (
-        f"{_SETTLE_TYPES}, jsonb, text, text, float8, text, text, text, boolean, boolean, boolean, text",
-        "SELECT * FROM agentflow_settle_and($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-        "$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, "
-        "$26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
-    ),
-    "release": ("uuid, int, int, int", "SELECT * FROM agentflow_release($1, $2, $3, $4)"),
-    "wake_due": ("uuid, int, int", "SELECT agentflow_wake_due($1, $2, $3)"),
-    "gathered": ("uuid, int, text, int, int", "SELECT agentflow_gathered($1, $2, $3, $4, $5)"),
+    "settle": function("settle", _SETTLE_TYPES),
+    "release": function("release", f"{_KEY}, int"),
+    "wake_due": function("wake_due", _KEY),
+    "gathered": function("gathered", "uuid, int, text, int, int"),
     "quiescent": (
         "uuid",
         "SELECT NOT EXISTS (SELECT FROM node_executions WHERE run_id = $1 AND open AND hold IS NULL)",
@@ -73,25 +87,16 @@ _STATEMENTS = {
         "SELECT (SELECT count(*) FROM node_executions WHERE run_id = $1) + (SELECT count(*) FROM runs r "
         "JOIN node_executions e ON e.run_id = r.id WHERE r.root_id = $1 AND r.parent_run_id IS NOT NULL)",
     ),
-    "lose": (
-        "uuid, int, int, uuid, boolean, int, uuid, text, float8",
-        "SELECT * FROM agentflow_lose($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    ),
-    "renew": (
-        "text[], uuid[], int[], int[], float8",
-        "SELECT * FROM agentflow_renew($1, $2, $3, $4, $5)",
-    ),
-    "fault": (
-        "uuid, int, int, text, boolean, int, uuid, float8",
-        "SELECT * FROM agentflow_fault($1, $2, $3, $4, $5, $6, $7, $8)",
-    ),
-    "fault_of_run": ("uuid, int, text", "SELECT * FROM agentflow_fault_of_run($1, $2, $3)"),
+    "lose": function("lose", f"{_KEY}, uuid, boolean, int, {_LEASE}"),
+    "renew": function("renew", "text[], uuid[], int[], int[], float8"),
+    "fault": function("fault", f"{_KEY}, text, boolean, int, uuid, float8"),
+    "fault_of_run": function("fault_of_run", "uuid, int, text"),
     "count_ahead": (
         "uuid, int",
         "UPDATE runs SET losses = losses + 1 WHERE id = $1 AND ended_at IS NULL AND losses <= $2 RETURNING losses",
     ),
     "count_back": ("uuid", "UPDATE runs SET losses = losses - 1 WHERE id = $1 AND ended_at IS NULL AND losses > 0"),
-    "close_stopped": ("uuid, int, int", "SELECT agentflow_close_stopped($1, $2, $3)"),
+    "close_stopped": function("close_stopped", _KEY),
     "lease_of": (
         "uuid, int, int, text",
         "SELECT token FROM node_executions WHERE run_id = $1 AND node = $2 AND idx = $3 "
@@ -106,26 +111,23 @@ _STATEMENTS = {
         "UPDATE node_executions SET trace = $5 "
         "WHERE run_id = $1 AND node = $2 AND idx = $3 AND attempt = $4 AND status = 'FAILED'",
     ),
-    "overdue": ("float8, int, boolean, boolean", "SELECT * FROM agentflow_overdue($1, $2, $3, $4)"),
-    "recall": ("int", "SELECT agentflow_recall($1)"),
+    "overdue": function("overdue", "float8, int, boolean, boolean"),
+    "recall": function("recall", "int"),
     "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
-    "rest": ("uuid, int", "SELECT * FROM agentflow_rest($1, $2)"),
-    "finish": (
-        "uuid, text, bigint, text, text, text, jsonb",
-        "SELECT * FROM agentflow_finish($1, $2, $3, $4, $5, $6, $7)",
-    ),
+    "rest": function("rest", "uuid, int"),
+    "finish": function("finish", "uuid, text, bigint, text, text, text, jsonb"),
     "in_line": (
         "uuid",
         "SELECT EXISTS (SELECT FROM runs WHERE owner_id = $1 AND ended_at IS NULL AND admitted_at IS NULL)",
     ),
-    "overdue_runs": ("int", "SELECT * FROM agentflow_overdue_runs($1)"),
-    "forgotten_runs": ("uuid, int", "SELECT * FROM agentflow_forgotten_runs($1, $2)"),
+    "overdue_runs": function("overdue_runs", "int"),
+    "forgotten_runs": function("forgotten_runs", "uuid, int"),
     "orphans": ("int", "SELECT o.id FROM agentflow_orphans() AS o(id) LIMIT $1"),
-    "reap_slots": ("int", "SELECT * FROM agentflow_reap_slots($1)"),
-    "owners_in_line": ("int", "SELECT agentflow_owners_in_line($1)"),
-    "serve": ("text[]", "SELECT agentflow_serve($1)"),
-    "unserved": ("uuid, int, int, text", "SELECT * FROM agentflow_unserved($1, $2, $3, $4)"),
+    "reap_slots": function("reap_slots", "int"),
+    "owners_in_line": function("owners_in_line", "int"),
+    "serve": function("serve", "text[]"),
+    "unserved": function("unserved", f"{_KEY}, text"),
 }
 
 
@@ -165,22 +167,14 @@ class Claim(NamedTuple):
     ready: Sequence[Ready] = ()  # what goes on in the place of one that is held
 
 
-class ReadyOf(NamedTuple):
-    """A node execution of any run that is QUEUED and must be published."""
-
-    run_id: UUID
-    node: int
-    idx: int
-
-
 class Settled(NamedTuple):
-    """What `agentflow_settle` says; see `sql/05_settle.sql`. `others` and `total_cost`: see `sql/09_waiting.sql`."""
+    """What `agentflow_settle` says; see `sql/05_settle.sql`. `others`: what became QUEUED besides, of any run."""
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
     go_on: int | None
     crowded: bool
-    others: list[ReadyOf] = []
+    others: list[ExecutionKey] = []
     total_cost: int | None = None
 
 
@@ -188,7 +182,15 @@ class Finished(NamedTuple):
     """Whether the end of a run was written down, and the node execution that waited for it and goes on now."""
 
     done: bool
-    woken: ReadyOf | None
+    woken: ExecutionKey | None
+
+
+class Loss(NamedTuple):
+    """What became of a node execution whose lease was taken away, and which attempt it was, with how many outputs."""
+
+    verdict: Literal["gone", "queued", "poisoned"]
+    emitted: int | None
+    attempt: int | None
 
 
 class Fault(NamedTuple):
@@ -205,7 +207,7 @@ class FaultOfRun(NamedTuple):
 
     verdict: Literal["gone", "counted", "given_up"]
     losses: int | None
-    woken: ReadyOf | None
+    woken: ExecutionKey | None
 
 
 class Standing(NamedTuple):
@@ -219,25 +221,15 @@ class Overdue(NamedTuple):
     """A node execution that recovery must do something about."""
 
     action: Literal["ring", "lose", "release", "wake"]
-    run_id: UUID
-    node: int
-    idx: int
+    key: ExecutionKey
     token: UUID | None
 
 
-class WaitFor(NamedTuple):
-    """What a node execution waits for from now on; texts are JSON, but for `kind`, `key` and `name`.
+class Held(NamedTuple):
+    """A lease that a process has, as the main process of its worker knows it."""
 
-    `seconds` until it goes on without; None: never. `name`, `data`, `editable`: of a review.
-    """
-
-    kind: WaitKind
-    key: str
-    seconds: float | None
-    state: str | None
-    name: str | None = None
-    data: str | None = None
-    editable: bool | None = None
+    holder: str
+    key: ExecutionKey
 
 
 class Limits(NamedTuple):
@@ -256,42 +248,12 @@ class Limits(NamedTuple):
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a settle does to its node execution. `status` None: it stores what was yielded so far and goes on.
-
-    Attributes:
-        status, reason, error: what it becomes, and why.
-        delay: seconds until a retry is due.
-        stats: counts that the block reported in this attempt.
-        wait: for what, where it becomes WAITING.
-        wakes: the run is a child, and its parent wants to hear of this.
-        frees: it may hold a slot of a concurrency limit.
-        stops: its run must be stopped now, for this reason.
-    """
-
-    status: Literal["COMPLETED", "FAILED", "QUEUED", "WAITING"] | None
-    reason: str | None = None
-    error: str | None = None
-    delay: float = 0.0
-    stats: Mapping[str, float] | None = None
-    wait: WaitFor | None = None
-    wakes: bool = False
-    frees: bool = False
-    stops: FailureReason | None = None
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing else happens with it."""
-        return not (self.stats or self.wait or self.wakes or self.frees or self.stops)
-
-
 def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
     return [Ready(node, idx) for node, idx in zip(nodes or (), indexes or (), strict=True)]
 
 
-def _ready_of(runs: list[UUID] | None, nodes: list[int] | None, indexes: list[int] | None) -> list[ReadyOf]:
-    return [ReadyOf(*key) for key in zip(runs or (), nodes or (), indexes or (), strict=True)]
+def _keys(runs: list[UUID] | None, nodes: list[int] | None, indexes: list[int] | None) -> list[ExecutionKey]:
+    return [ExecutionKey(*key) for key in zip(runs or (), nodes or (), indexes or (), strict=True)]
 
 
 class HotConnection(PreparedConnection):
@@ -311,91 +273,37 @@ class HotConnection(PreparedConnection):
         rows = self._call("run_header", run_id)
         return RunHeader(*rows[0]) if rows else None
 
-    def claim(
-        self,
-        run_id: UUID,
-        node: int,
-        idx: int,
-        pins: Sequence[str],
-        token: UUID,
-        holder: str,
-        lease: float,
-        limits: Limits | None = None,
-    ) -> Claim:
-        """Take a QUEUED node execution, for `lease` seconds. `pins` are the node's linked pins."""
-        values = (run_id, node, idx, list(pins), token, holder, lease)
+    def claim(self, key: ExecutionKey, pins: Sequence[str], lease: Lease, limits: Limits | None = None) -> Claim:
+        """Take a QUEUED node execution under `lease`. `pins` are the node's linked pins."""
+        values = (*key, list(pins), *lease)
         if limits is None:
             return Claim(*self._call("claim", *values)[0])
         row = self._call("claim_limited", *values, *limits)[0]
         return Claim(*row[:-2])._replace(ready=_ready(*row[-2:]))
 
-    def peek(self, run_id: UUID, node: int, idx: int, pins: Sequence[str]) -> tuple[bool, str | None]:
+    def peek(self, key: ExecutionKey, pins: Sequence[str]) -> tuple[bool, str | None]:
         """Whether a node execution can be claimed and has never waited, and what was delivered to it, as JSON text."""
-        rows = self._call("peek", run_id, node, idx, list(pins))
+        rows = self._call("peek", *key, list(pins))
         return bool(rows), rows[0][0] if rows else None
 
-    def settle(
-        self,
-        plan: Plan,
-        run_id: UUID,
-        node: int,
-        idx: int,
-        token: UUID,
-        batch: Batch,
-        change: Change,
-        lease: float,
-        ordered: bool,
-    ) -> Settled:
-        """Record what an attempt did since its last settle. Calling it again with the same values is harmless."""
-        routes = route_columns(plan, batch)
-        values = (
-            run_id,
-            node,
-            idx,
-            token,
-            batch.first,
-            batch.count,
-            change.status,
-            change.reason,
-            change.error,
-            change.delay,
-            lease,
-            ordered,
-            batch.ordinals,
-            batch.parts,
-            batch.pins,
-            batch.values,
-            routes["ordinals"],
-            routes["parts"],
-            routes["sinks"],
-            routes["pins"],
-            routes["statics"],
-            routes["needs"],
-            routes["bases"],
-            routes["sticky_sinks"],
-            self._window,
-        )
-        if change.plain:
-            verdict, nodes, indexes, go_on, crowded = self._call("settle", *values)[0]
-            return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
-        wait = change.wait or WaitFor(None, *[None] * 3)  # type: ignore[arg-type]
-        stats = dumps(change.stats) if change.stats else None
-        row = self._call("settle_and", *values, stats, *wait, change.wakes, change.frees, change.stops)[0]
+    def settle(self, settlement: Settlement) -> Settled:
+        """Record what an attempt did since its last settlement. Calling it again with the same one is harmless."""
+        row = self._call("settle", *_settle_values(settlement), self._window, settlement.consequences.as_json())[0]
         verdict, nodes, indexes, go_on, crowded, *others, cost = row
-        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded), _ready_of(*others), cost)
+        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded), _keys(*others), cost)
 
-    def release(self, run_id: UUID, node: int, idx: int) -> tuple[list[Ready], int | None]:
-        """Let out what waited for execution `idx` of `node`: what became QUEUED, and where to go on, if anywhere."""
-        nodes, indexes, go_on = self._call("release", run_id, node, idx, self._window)[0]
+    def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:
+        """Let out what waited for `key`, which is routed: what became QUEUED, and at which index to go on, if any."""
+        nodes, indexes, go_on = self._call("release", *key, self._window)[0]
         return _ready(nodes, indexes), go_on
 
-    def wake_due(self, run_id: UUID, node: int, idx: int) -> bool:
+    def wake_due(self, key: ExecutionKey) -> bool:
         """Its wait's time has come: whether it is QUEUED now."""
-        return bool(self._call("wake_due", run_id, node, idx)[0][0])
+        return bool(self._call("wake_due", *key)[0][0])
 
-    def gathered(self, run_id: UUID, node: int, pin: str, idx: int, size: int | None) -> str | None:
-        """What a gathering node hands on at its execution `idx`: a list as JSON text; None: nothing yet."""
-        found: str | None = self._call("gathered", run_id, node, pin, idx, size)[0][0]
+    def gathered(self, key: ExecutionKey, pin: str, size: int | None) -> str | None:
+        """What a gathering node hands on at this execution: a list as JSON text; None: nothing yet."""
+        found: str | None = self._call("gathered", key.run_id, key.node, pin, key.idx, size)[0][0]
         return found
 
     def quiescent(self, run_id: UUID) -> bool:
@@ -421,7 +329,7 @@ class HotConnection(PreparedConnection):
         done, *woken = self._call(
             "finish", run_id, stop_as, made, verdict.status, verdict.reason, verdict.error, dumps(dict(verdict.stats))
         )[0]
-        return Finished(done, None if woken[0] is None else ReadyOf(*woken))
+        return Finished(done, None if woken[0] is None else ExecutionKey(*woken))
 
     def in_line(self, owner_id: UUID) -> bool:
         """Whether some runs of that owner are not admitted yet."""
@@ -436,44 +344,30 @@ class HotConnection(PreparedConnection):
         """How many node executions a tree of runs has; reads them all."""
         return int(self._call("execution_count", root_id)[0][0])
 
-    def lose(
-        self,
-        run_id: UUID,
-        node: int,
-        idx: int,
-        token: UUID,
-        *,
-        expired: bool,
-        bearable: int | None,
-        new_token: UUID,
-        holder: str,
-        lease: float,
-    ) -> tuple[Literal["gone", "queued", "poisoned"], int | None, int | None]:
-        """Take a lease away, so that the node execution runs again; how many outputs it has, and which attempt it was.
+    def lose(self, key: ExecutionKey, token: UUID, heir: Lease, *, expired: bool, bearable: int | None) -> Loss:
+        """Take a lease away, so that the node execution runs again.
 
         Args:
-            run_id, node, idx: the node execution.
+            key: the node execution.
             token: the lease's.
+            heir: the caller's lease, should it get it.
             expired: only if it has run out (its owner may have renewed it since it was seen).
             bearable: losses that are borne; beyond, the verdict is `poisoned`, and the lease is the caller's. None: the
-                lease is given back by its owner, which is no loss.
-            new_token, holder, lease: the caller's lease, should it get it.
+                lease is returned by its owner, which is no loss.
         """
-        verdict, emitted, attempt = self._call(
-            "lose", run_id, node, idx, token, expired, bearable, new_token, holder, lease
-        )[0]
-        return verdict, emitted, attempt
+        return Loss(*self._call("lose", *key, token, expired, bearable, *heir)[0])
 
-    def fault(
-        self, run_id: UUID, node: int, idx: int, holder: str, *, died: bool, bearable: int, token: UUID, lease: float
-    ) -> Fault:
-        """The process `holder` failed at a node execution; `died`: it cannot say so itself. See `sql/13_faults.sql`."""
-        return Fault(*self._call("fault", run_id, node, idx, holder, died, bearable, token, lease)[0])
+    def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Fault:
+        """The process `heir.holder` failed at a node execution; `died`: it cannot say so itself.
+
+        Where it failed too often, the lease is the caller's. See `sql/13_faults.sql`.
+        """
+        return Fault(*self._call("fault", *key, heir.holder, died, bearable, heir.token, heir.seconds)[0])
 
     def fault_of_run(self, run_id: UUID, bearable: int, error: str) -> FaultOfRun:
         """The engine failed at a run as a whole; beyond so many times it ends, FAILED with that error."""
         verdict, losses, *woken = self._call("fault_of_run", run_id, bearable, error)[0]
-        return FaultOfRun(verdict, losses, None if woken[0] is None else ReadyOf(*woken))
+        return FaultOfRun(verdict, losses, None if woken[0] is None else ExecutionKey(*woken))
 
     def count_ahead(self, run_id: UUID, bearable: int) -> int | None:
         """Count a fault of a run before it happens; how many it has now. None: it has ended, or has more than that."""
@@ -484,24 +378,24 @@ class HotConnection(PreparedConnection):
         """The fault that was counted ahead did not happen."""
         self._call("count_back", run_id)
 
-    def close_stopped(self, run_id: UUID, node: int, idx: int) -> None:
+    def close_stopped(self, key: ExecutionKey) -> None:
         """End a node execution that is QUEUED although its run was stopped."""
-        self._call("close_stopped", run_id, node, idx)
+        self._call("close_stopped", *key)
 
-    def renew(self, held: Sequence[tuple[str, UUID, int, int]], lease: float) -> list[tuple[UUID, int, int, bool]]:
-        """Extend the leases of `held` (holder, run, node, index), in seconds; whether the run of each was stopped."""
-        holders, runs, nodes, indexes = zip(*held, strict=True)
-        rows = self._call("renew", list(holders), list(runs), nodes, indexes, lease)
-        return [(run_id, node, idx, stop) for run_id, node, idx, stop in rows]
+    def renew(self, held: Sequence[Held], lease: float) -> list[tuple[ExecutionKey, bool]]:
+        """Extend leases by `lease` seconds; of each that is still held, whether its run was stopped."""
+        runs, nodes, indexes = zip(*(key for _, key in held), strict=True)
+        rows = self._call("renew", [holder for holder, _ in held], list(runs), nodes, indexes, lease)
+        return [(ExecutionKey(run_id, node, idx), stop) for run_id, node, idx, stop in rows]
 
-    def lease_of(self, run_id: UUID, node: int, idx: int, holder: str) -> UUID | None:
+    def lease_of(self, key: ExecutionKey, holder: str) -> UUID | None:
         """The token of the lease that `holder` has on a node execution, or None."""
-        rows = self._call("lease_of", run_id, node, idx, holder)
+        rows = self._call("lease_of", *key, holder)
         return rows[0][0] if rows else None
 
-    def standing(self, run_id: UUID, node: int, idx: int) -> Standing | None:
+    def standing(self, key: ExecutionKey) -> Standing | None:
         """How a node execution stands; None: there is none."""
-        rows = self._call("standing", run_id, node, idx)
+        rows = self._call("standing", *key)
         return Standing(NodeStatus(rows[0][0]), rows[0][1]) if rows else None
 
     def overdue(self, lease: float, limit: int, backlog: bool, steady: bool) -> list[Overdue]:
@@ -513,7 +407,8 @@ class HotConnection(PreparedConnection):
             backlog: messages are waiting at the broker, so what is QUEUED is most likely among them.
             steady: leases that have run out count as lost (not so after an outage in which nobody could renew).
         """
-        return [Overdue(*row) for row in self._call("overdue", lease, limit, backlog, steady)]
+        rows = self._call("overdue", lease, limit, backlog, steady)
+        return [Overdue(action, ExecutionKey(*key), token) for action, *key, token in rows]
 
     def recall(self, limit: int) -> int:
         """The broker's queues are empty: make what was put off behind them due, at most `limit`; how many that were."""
@@ -532,9 +427,9 @@ class HotConnection(PreparedConnection):
         """At most `limit` child runs that nobody waits for any more, and nobody has stopped."""
         return [row[0] for row in self._call("orphans", limit)]
 
-    def reap_slots(self, limit: int) -> list[ReadyOf]:
+    def reap_slots(self, limit: int) -> list[ExecutionKey]:
         """Free slots that nobody uses; who has got one."""
-        return [ReadyOf(*row) for row in self._call("reap_slots", limit)]
+        return [ExecutionKey(*row) for row in self._call("reap_slots", limit)]
 
     def owners_in_line(self, limit: int) -> list[UUID]:
         """At most `limit` users some of whose runs are not admitted yet."""
@@ -544,15 +439,15 @@ class HotConnection(PreparedConnection):
         """This worker serves these lanes."""
         self._call("serve", list(lanes))
 
-    def unserved(self, run_id: UUID, node: int, idx: int, lane: str) -> tuple[float, int] | None:
+    def unserved(self, key: ExecutionKey, lane: str) -> tuple[float, int] | None:
         """Seconds for which a node execution has been ready while nobody served its lane, and how often recovery has
         published it in these; None: somebody does."""
-        seconds, rings = self._call("unserved", run_id, node, idx, lane)[0]
+        seconds, rings = self._call("unserved", *key, lane)[0]
         return None if seconds is None else (seconds, rings)
 
-    def keep_trace(self, run_id: UUID, node: int, idx: int, attempt: int, trace: str) -> None:
+    def keep_trace(self, key: ExecutionKey, attempt: int, trace: str) -> None:
         """Keep the traceback of the attempt with which a node execution ended FAILED."""
-        self._call("keep_trace", run_id, node, idx, attempt, trace)
+        self._call("keep_trace", *key, attempt, trace)
 
     def try_lock(self, key: int) -> bool:
         """Take the session's advisory lock `key` if it is free; it goes with the connection."""

@@ -28,6 +28,12 @@ _TRIES: Final = 5
 _DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
+def function(name: str, types: str) -> tuple[str, str]:
+    """The statement that calls a function of `sql/`, as `PreparedConnection.statements` takes it."""
+    placeholders = ", ".join(f"${number}" for number in range(1, types.count(",") + 2))
+    return types, f"SELECT * FROM agentflow_{name}({placeholders})"  # noqa: S608 - no value is in it
+
+
 class _Refused(Exception):
     """The server answers with an error, or does not answer (`sqlstate` None)."""
 

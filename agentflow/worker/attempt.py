@@ -1,4 +1,4 @@
-"""What does the worker know of the attempt that it is making, and how does it store what the block yields?
+"""Keeps what the worker knows of the attempt that it is making, and stores what the block yields.
 
 An attempt collects what its block yields and settles it in batches: at the end, or `flush_seconds` after a value when
 the block takes longer. When an earlier attempt got some outputs stored, the block yields them again; they are dropped.
@@ -7,26 +7,26 @@ the block takes longer. When an earlier attempt got some outputs stored, the blo
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from agentflow.blocks.base import Block, check_output
 from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps, loads
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.inputs import collect
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import FLUSHED, Settlement, Transition, settlement
+from agentflow.engine.statuses import NodeStatus
 from agentflow.errors import BadInput, BlockBug, EngineError, Unavailable
 from agentflow.forking import lazy
-from agentflow.graph.plan import PlanNode
 from agentflow.logs import log_outage
 from agentflow.services import secrecy
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change, Claim, Settled
+from agentflow.storage.node_executions import Claim, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.error_facts import error_facts
-from agentflow.worker.follow import failed, follow
+from agentflow.worker.follow import follow
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext
 
@@ -45,24 +45,23 @@ class Attempt:
         process: Process,
         interrupts: Interrupts,
         run: RunContext,
-        node: PlanNode,
-        idx: int,
-        token: UUID,
+        key: ExecutionKey,
+        lease: Lease,
         claim: Claim,
     ) -> None:
         self.process = process
         self.interrupts = interrupts
         self.run = run
-        self.node = node
-        self.idx = idx
-        self.token = token
+        self.key = key
+        self.node = run.plan.nodes[key.node]
+        self.lease = lease
         self.claim = claim
         self.kept: list[tuple[str, Any]] | None = None  # all that it yields, where that is to be cached
         self.kept_before: list[tuple[str, Any]] | None = None  # what is cached of it, if that was seen before the claim
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
-        self._router = Router(node)
+        self._router = Router(self.node)
         self._ordinal = claim.resumed_from or 0
         self._batch = Batch(first=claim.emitted)
         self._bytes = 0
@@ -145,8 +144,8 @@ class Attempt:
             if self._closed:
                 return
             if self._batch.count:
-                settled = self._settle(Change(None))
-                follow(self.process, self.run, self.node.number, settled, final=False)
+                settled, made = self._settle(FLUSHED)
+                follow(self.process, self.run, made, settled)
                 self._batch = Batch(first=self._batch.first + self._batch.count)
                 self._bytes = 0
                 if settled.verdict != "landed":
@@ -154,89 +153,69 @@ class Attempt:
                     self.interrupts.stop()
             self.interrupts.flushed()
 
-    def settle(self, change: Change, error: str | None = None) -> tuple[Change, Settled | None]:
-        """Record how the attempt ended; `error` goes out on the error pin behind everything else.
+    def settle(self, transition: Transition) -> tuple[Settlement, Settled | None]:
+        """Record how the attempt ended; the error of one that failed goes out on the error pin behind all else.
 
         Returns:
-            what was recorded: `change`, unless PostgreSQL refuses that; and what came of it, None if the lease was lost
-            before.
+            what was recorded (that it FAILED, where PostgreSQL refuses the rest); and what came of it, None if the
+            lease was lost before.
         """
         with self.process.lock:
             if self._closed:
-                return change, None
+                return self._settlement(transition), None
             self._closed = True
-            if self._atomic and change.status not in ("COMPLETED", "WAITING"):
+            if self._atomic and transition.status not in (NodeStatus.COMPLETED, NodeStatus.WAITING):
                 self._batch = Batch(first=self.claim.emitted)
-            if error is not None:
-                self._router.add_error(self._batch, error, self.claim.attempt, self._facts(change.reason))
-            settled, change = self._settle_or_fail(change)
-            follow(
-                self.process,
-                self.run,
-                self.node.number,
-                settled,
-                final=change.status != "QUEUED" or settled.verdict == "stopped",
-                stops=change.stops,
-            )
-            return change, settled
+            if transition.status is NodeStatus.FAILED:
+                facts = self._facts(transition.reason)
+                self._router.add_error(self._batch, transition.error or "", self.claim.attempt, facts)
+            settled, made = self._settle_or_fail(transition)
+            follow(self.process, self.run, made, settled)
+            return made, settled
 
     def _facts(self, reason: str | None) -> dict[str, Any] | None:
         if not self._router.selects_from_error:
             return None
         delivered = loads(self.claim.inputs) if self.claim.inputs else {}
-        return error_facts(self.run, self.node, self.idx, self.claim.attempt, reason, delivered)
+        return error_facts(self.run, self.key, self.claim.attempt, reason, delivered)
 
-    def hand_back(self) -> None:
+    def return_lease(self) -> None:
         """This process is being stopped: another shall make a new attempt. What was stored stays stored."""
         with self.process.lock:
             if not self._closed:
                 self._closed = True
-                verdict, _, _ = self.process.hot.lose(
-                    self.run.run_id,
-                    self.node.number,
-                    self.idx,
-                    self.token,
-                    expired=False,
-                    bearable=None,
-                    new_token=self.token,
-                    holder="",
-                    lease=0,
-                )
-                if verdict == "queued":
-                    publish(self.run.plan, self.run.run_id, self.run.priority, [Ready(self.node.number, self.idx)])
+                nobody = self.lease._replace(holder="", seconds=0)
+                loss = self.process.hot.lose(self.key, self.lease.token, nobody, expired=False, bearable=None)
+                if loss.verdict == "queued":
+                    publish(self.run, [Ready(self.key.node, self.key.idx)])
 
-    def _settle_or_fail(self, change: Change) -> tuple[Settled, Change]:
+    def _settle_or_fail(self, transition: Transition) -> tuple[Settled, Settlement]:
         """Settle; what PostgreSQL refuses to store fails the node execution instead of being tried for ever."""
         try:
-            return self._settle(change), change
+            return self._settle(transition)
         except Unavailable:
             raise
         except Exception as error:
             logger.exception("settle_refused", extra={"run": str(self.run.run_id), "node": self.node.id})
             self._batch = Batch(first=self._batch.first)
             why = error.message if isinstance(error, EngineError) else type(error).__name__
-            message = f"what the block yielded cannot be stored: {why}"
             self.kept = None
-            refused = replace(change, status="FAILED", reason="system", error=message, wait=None, stats=None)
-            refused = failed(self.run, self.node.number, refused)
-            return self._settle(refused), refused
+            self.stats = {}
+            return self._settle(Transition.failed("system", f"what the block yielded cannot be stored: {why}"))
 
-    def _settle(self, change: Change) -> Settled:
+    def _settlement(self, transition: Transition) -> Settlement:
+        in_child_run = self.run.parent_run_id is not None
+        return settlement(
+            self.run.plan, self.key, self.lease, self._batch, transition, in_child_run=in_child_run, stats=self.stats
+        )
+
+    def _settle(self, transition: Transition) -> tuple[Settled, Settlement]:
+        made = self._settlement(transition)
         give_up_at = time.monotonic() + _SETTLE_PATIENCE.total_seconds()
         pause = 0.1
         while True:
             try:
-                return self.process.hot.settle(
-                    self.run.plan,
-                    self.run.run_id,
-                    self.node.number,
-                    self.idx,
-                    self.token,
-                    self._batch,
-                    change,
-                    settings().lease_seconds,
-                    self.node.ordered,
-                )
+                return self.process.hot.settle(made), made
             except Unavailable as error:
                 # The work is done; it is worth waiting for. If the lease runs out meanwhile, the settle does not land.
                 if time.monotonic() > give_up_at:

@@ -15,6 +15,7 @@ from uuid import UUID
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.engine.codec import dumps, loads
+from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.inputs import collect, prepare
 from agentflow.graph.cache_settings import overlap
 from agentflow.graph.catalogue import BlockSpec, Dependence
@@ -29,12 +30,13 @@ from agentflow.worker.process import Process, RunContext
 Outputs = list[tuple[str, Any]]
 
 
-def look_ahead(state: Process, run: RunContext, node: PlanNode, idx: int, pins: list[str]) -> Outputs | None:
+def look_ahead(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -> Outputs | None:
     """The kept outputs for a node execution that is not claimed yet; None: there are none, or it cannot be told."""
+    node = run.plan.nodes[key.node]
     if node.settings.cache is None:
         return None
     with state.lock:
-        ready, text = state.hot.peek(run.run_id, node.number, idx, pins)
+        ready, text = state.hot.peek(key, pins)
     if not ready:
         return None
     try:
@@ -43,10 +45,10 @@ def look_ahead(state: Process, run: RunContext, node: PlanNode, idx: int, pins: 
         if block.gathers is not None:  # what it gathers is told only to who has claimed it
             return None
         inputs = block.parse(prepare(collect(node, delivered, run.masks.get(node.id)), block.spec()))
-        key = _key(block, inputs, run, node, delivered)
+        cache_key = _key(block, inputs, run, node, delivered)
     except Exception:  # it fails when it runs, in its place: the checks of a block's inputs may raise anything
         return None
-    return None if key is None else _kept(run.owner_id, key)
+    return None if cache_key is None else _kept(run.owner_id, cache_key)
 
 
 def find(attempt: Attempt, block: Block, inputs: Any) -> Outputs | None:

@@ -37,9 +37,9 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
     return Context(
         run_id=run.run_id,
         node_id=node.id,
-        index=attempt.idx,
+        index=attempt.key.idx,
         attempt=attempt.claim.attempt,
-        idempotency_key=f"{run.run_id}:{node.id}:{attempt.idx}",
+        idempotency_key=f"{run.run_id}:{node.id}:{attempt.key.idx}",
         logger=_Logger(attempt),
         cancelled=lambda: attempt.interrupts.cause is not None,
         graph_id=run.plan.graph_id,
@@ -58,7 +58,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, attempt: Attempt) -> None:
         run, node = attempt.run, attempt.node
-        fields = {"run": str(run.run_id), "node": node.id, "index": attempt.idx, "attempt": attempt.claim.attempt}
+        fields = {"run": str(run.run_id), "node": node.id, "index": attempt.key.idx, "attempt": attempt.claim.attempt}
         super().__init__(logging.getLogger(f"agentflow.blocks.{node.block_name}"), fields)
         self._attempt = attempt
 

@@ -1,4 +1,4 @@
-"""How a Celery task ends, so that Flower and whoever reads Celery's events see what became of the node execution.
+"""Says how a Celery task ends, so that Flower and readers of Celery's events see what became of the node execution.
 
     it ended FAILED                       task-failed, with what the block said
     it will be tried again                task-retried, with why; also where its lease or its process was lost
@@ -14,8 +14,9 @@ from typing import Final
 
 from celery.exceptions import Ignore, Retry
 
+from agentflow.engine.settlement import Transition
 from agentflow.engine.statuses import NodeStatus
-from agentflow.storage.node_executions import Change, Settled, Standing
+from agentflow.storage.node_executions import Settled, Standing
 
 _LIMIT: Final = 500  # characters
 
@@ -32,13 +33,13 @@ class PostgresAway(Exception):
     """It cannot be said what became of it; recovery sees to it."""
 
 
-def ending(change: Change, settled: Settled) -> Exception | None:
-    """How the task ends whose attempt was settled with `change`, and still had its lease; None: it has succeeded."""
+def ending(transition: Transition, settled: Settled) -> Exception | None:
+    """How the task ends whose attempt was settled so, and still had its lease; None: it has succeeded."""
     if settled.verdict == "stopped":
         return _stopped()
-    if change.status == "FAILED":
-        return _failed(change.error or change.reason or "")
-    return _retried(change.error or "again") if change.status == "QUEUED" else None
+    if transition.status is NodeStatus.FAILED:
+        return _failed(transition.error or transition.reason or "")
+    return _retried(transition.error or "again") if transition.status is NodeStatus.QUEUED else None
 
 
 def lost(stands: Standing | None) -> Exception | None:

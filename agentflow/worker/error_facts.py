@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.engine.codec import loads
+from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.inputs import collect_shown
-from agentflow.graph.plan import PlanNode
 from agentflow.services import secrecy
 from agentflow.settings import settings
 from agentflow.storage.connect import session
@@ -17,33 +17,33 @@ from agentflow.worker.process import RunContext
 
 
 def error_facts(
-    run: RunContext, node: PlanNode, idx: int, attempt: int, reason: str | None, delivered: Mapping[str, Any]
+    run: RunContext, key: ExecutionKey, attempt: int, reason: str | None, delivered: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What links may select (`graph.catalogue.ERROR_FACTS`), but for the message.
 
     Args:
         run: the run.
-        node: the node.
-        idx: its execution.
+        key: the node execution.
         attempt: the attempt that failed.
         reason: why: the kind of failure, or `timeout`, `worker_lost`.
         delivered: what links brought to it, {pin: value}.
     """
+    node = run.plan.nodes[key.node]
     inputs = collect_shown(node, delivered, run.masks.get(node.id, {}))
     return {
         "node": node.id,
         "title": node.title,
         "block": node.block_name,
-        "index": idx,
+        "index": key.idx,
         "attempt": attempt,
         "reason": reason,
         "inputs": secrecy.hide_fed(run.plan, node, secrecy.hide_inputs(node, inputs)),
     }
 
 
-def stored_inputs(run: RunContext, node: PlanNode, idx: int) -> dict[str, Any]:
+def stored_inputs(run: RunContext, key: ExecutionKey) -> dict[str, Any]:
     """What links brought to a node execution whose worker is gone, {pin: value}."""
-    most = settings().max_value_bytes
+    node, most = run.plan.nodes[key.node], settings().max_value_bytes
     with session() as opened:
-        found = delivered(opened, run.run_id, [(node.number, pin, idx) for pin in node.pins], Budget(most, most, 0))
-    return {pin: loads(value.text or "null") for pin, (_, value) in found.get(Key(node.number, idx), {}).items()}
+        found = delivered(opened, run.run_id, [(key.node, pin, key.idx) for pin in node.pins], Budget(most, most, 0))
+    return {pin: loads(value.text or "null") for pin, (_, value) in found.get(Key(key.node, key.idx), {}).items()}

@@ -1,7 +1,7 @@
-"""The path of a node execution through a worker: claim → load → perform → settle.
+"""Takes a node execution through a worker: claim → load → perform → settle.
 
-Each step is one function; what a block can do wrong is turned into an Outcome in `perform`, and into a change of the
-node execution in `_change`.
+Each step is one function. `perform` turns everything that a block can do into an Outcome; `transition_of` turns that
+into what becomes of the node execution, a retry included.
 """
 
 import logging
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 from billiard.common import terminate_handler_fired
 
@@ -18,9 +17,11 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.dispatch import publish
 from agentflow.engine.codec import loads
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.inputs import collect, prepare
 from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, Waiting, failure, reported
 from agentflow.engine.retry import retry_delay
+from agentflow.engine.settlement import COMPLETED, Transition
 from agentflow.engine.waits import Asleep, Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
@@ -28,12 +29,12 @@ from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
 from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change, Limits
+from agentflow.storage.node_executions import Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
 from agentflow.worker.endings import NodeExecutionStopped, ending, lost
-from agentflow.worker.follow import end_if_quiescent, failed
+from agentflow.worker.follow import end_if_quiescent
 from agentflow.worker.gathering import gather
 from agentflow.worker.generators import iterate
 from agentflow.worker.interrupts import Interrupts
@@ -52,14 +53,14 @@ def interrupts() -> Interrupts:
     return Interrupts()
 
 
-def execute(run_id: UUID, node: int, idx: int) -> Exception | None:
+def execute(key: ExecutionKey) -> Exception | None:
     """Run one node execution, if it is still there to be run. Returns how its task ends (`endings.py`); None: well.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
         SystemExit: this process was told to end.
     """
-    attempt = claim(process(), run_id, node, idx)
+    attempt = claim(process(), key)
     if not isinstance(attempt, Attempt):
         return attempt
     try:
@@ -68,7 +69,7 @@ def execute(run_id: UUID, node: int, idx: int) -> Exception | None:
         # The process is told to end. (After a timeout its main process is at it, and ends the attempt FAILED.) If it
         # is not its worker that stops, its main process counts this attempt as lost like any that died with a child.
         if attempt.interrupts.cause is None and is_stopping():
-            attempt.hand_back()
+            attempt.return_lease()
         raise
     finally:
         put_handlers_back()
@@ -78,44 +79,43 @@ def execute(run_id: UUID, node: int, idx: int) -> Exception | None:
     return ended
 
 
-def claim(state: Process, run_id: UUID, node_number: int, idx: int) -> Attempt | NodeExecutionStopped | None:
+def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped | None:
     """Take the node execution, if it is there to be taken.
 
     Returns:
         the attempt; else how the task ends: its run was stopped, or (None) nothing is to be done: a duplicate message,
         a paused run, no place under a limit.
     """
-    run = state.run(run_id)
+    run = state.run(key.run_id)
     if run is None:
         return None
     if run.stopped:  # before its plan is read
         with state.lock:
-            state.hot.close_stopped(run_id, node_number, idx)
+            state.hot.close_stopped(key)
             end_if_quiescent(state.hot, run)
         return NodeExecutionStopped("its run was stopped")
-    if not 0 <= node_number < len(run.plan.nodes):
+    if not 0 <= key.node < len(run.plan.nodes):
         return None
-    node = run.plan.nodes[node_number]
-    token = new_token()
+    node = run.plan.nodes[key.node]
+    lease = Lease(new_token(), holder(), settings().lease_seconds)
     pins = list(node.pins)
     if node.name is not None and "value" not in node.pins:
         pins.append("value")  # where the inputs of a run are delivered
     limits = _limits(run, node)
     # What costs nothing takes no slot and no place in a rate; who is under no limit need not look twice.
-    kept = caching.look_ahead(state, run, node, idx, pins) if limits else None
+    kept = caching.look_ahead(state, run, key, pins) if limits else None
     if kept is not None:
         limits = Limits(run.owner_id, None, None, None, None, False, run.priority)
     with state.lock:
-        claimed = state.hot.claim(run_id, node_number, idx, pins, token, holder(), settings().lease_seconds, limits)
+        claimed = state.hot.claim(key, pins, lease, limits)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
-    if claimed.ready:
-        publish(run.plan, run_id, run.priority, claimed.ready)
+    publish(run, claimed.ready)
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")
     if claimed.verdict != "claimed":
         return None
-    attempt = Attempt(state, interrupts(), run, node, idx, token, claimed)
+    attempt = Attempt(state, interrupts(), run, key, lease, claimed)
     attempt.kept_before = kept
     return attempt
 
@@ -248,48 +248,35 @@ def is_stopped(attempt: Attempt) -> bool:
 
 def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
     """Record the outcome, and do what follows from it. Returns how the task ends; None: well."""
-    change = _with_all(attempt, _change(attempt, outcome))
-    if change.error is not None:
-        change = replace(change, error=attempt.redacted(change.error))
-    error = change.error if change.status == "FAILED" else None
-    change, settled = attempt.settle(change, error)
+    transition = transition_of(attempt, outcome)
+    if transition.error is not None:
+        transition = replace(transition, error=attempt.redacted(transition.error))
+    made, settled = attempt.settle(transition)
     if settled is None or settled.verdict == "lost":
         with attempt.process.lock:
-            return lost(attempt.process.hot.standing(attempt.run.run_id, attempt.node.number, attempt.idx))
+            return lost(attempt.process.hot.standing(attempt.key))
     if settled.verdict == "landed":
-        if change.status == "COMPLETED":
+        if made.transition is COMPLETED:
             caching.keep(attempt)
         trace = attempt.redacted(outcome.trace) if isinstance(outcome, Failed) and outcome.trace else None
-        key = attempt.node.number, attempt.idx
-        report(attempt.process, attempt.run, key, attempt.claim.attempt, change, trace)
-    return ending(change, settled)
+        report(attempt.process, attempt.run, made, attempt.claim.attempt, trace)
+    return ending(made.transition, settled)
 
 
-def _with_all(attempt: Attempt, change: Change) -> Change:
-    """`change`, with what else happens when this node execution settles so."""
-    wakes = attempt.run.parent_run_id is not None and attempt.node.kind is BlockKind.OUTPUT
-    keeps = change.status == "WAITING" and attempt.node.kind is BlockKind.AGENT
-    frees = attempt.node.settings.concurrency is not None and not keeps
-    if not (attempt.stats or wakes or frees):
-        return change
-    return replace(change, stats=attempt.stats or None, wakes=wakes, frees=frees)
-
-
-def _change(attempt: Attempt, outcome: Outcome) -> Change:
+def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
+    """What becomes of the node execution with this outcome. Whether a failure is retried is decided here."""
     if isinstance(outcome, Completed):
-        return Change("COMPLETED")
+        return COMPLETED
     if isinstance(outcome, Waiting):
         try:
-            return Change("WAITING", wait=waiting.begin(attempt, outcome.wait))
+            return Transition.waiting(waiting.begin(attempt, outcome.wait))
         except Unavailable:
             raise
         except Exception as error:  # a wait is what the block made of it
             outcome = failure(error)
     if isinstance(outcome, Stopped):
-        return Change(
-            "QUEUED"
-        )  # recorded as CANCELLED, as its run was stopped; if that were not so, it would run again
+        return Transition.stopped()
     delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance, outcome.after)
     if delay is None:
-        return failed(attempt.run, attempt.node.number, Change("FAILED", outcome.reason, outcome.message))
-    return Change("QUEUED", outcome.reason, outcome.message, delay.total_seconds())
+        return Transition.failed(outcome.reason, outcome.message)
+    return Transition.retried(outcome.reason, outcome.message, delay.total_seconds())

@@ -11,22 +11,22 @@ counted ahead.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import Transition, settlement
 from agentflow.engine.statuses import UNSERVED
 from agentflow.engine.wording import fault_words
 from agentflow.errors import Unavailable
-from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
 from agentflow.logs import log_outage
 from agentflow.services.cancellation import stop_children
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change
 from agentflow.worker.endings import postgres_away
 from agentflow.worker.error_facts import error_facts, stored_inputs
-from agentflow.worker.follow import failed, follow, publish_others
+from agentflow.worker.follow import follow, publish_others
 from agentflow.worker.process import Process, RunContext, holder, process
 from agentflow.worker.reports import report
 
@@ -43,8 +43,8 @@ _DIED_ENDING: Final = "worker processes died again and again when they were to e
 
 
 @contextmanager
-def counted(run_id: UUID, node: int | None = None, idx: int | None = None) -> Iterator[None]:
-    """A task works here on a node execution, or (None) on a run as a whole.
+def counted(where: ExecutionKey | UUID) -> Iterator[None]:
+    """A task works here on a node execution, or on a run as a whole (its id).
 
     Raises:
         Retry: PostgreSQL does not answer: nobody's fault.
@@ -60,13 +60,13 @@ def counted(run_id: UUID, node: int | None = None, idx: int | None = None) -> It
         state = process()
         with state.lock:
             state.hot.close()  # whatever it is in the middle of
-        _log(error, run_id, node, idx)
-        if _count(state, _message(error), run_id, node, idx, by=holder()) in _AGAIN:
+        _log(error, where)
+        if _count(state, _message(error), where) in _AGAIN:
             raise SystemExit(FAILED_TASK) from error
         raise
 
 
-def count(state: Process, error: Exception, run_id: UUID, node: int | None = None, idx: int | None = None) -> None:
+def count(state: Process, error: Exception, where: ExecutionKey | UUID) -> None:
     """The engine failed with `error`: log it, count it, and end the node execution or the run if it was too often.
 
     Where the node execution is not there to be counted (it has ended, and what follows from that failed), the run is.
@@ -74,18 +74,18 @@ def count(state: Process, error: Exception, run_id: UUID, node: int | None = Non
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    _log(error, run_id, node, idx)
-    if _count(state, _message(error), run_id, node, idx, by=holder()) == "gone" and node is not None:
-        _count(state, _message(error), run_id, by=holder())
+    _log(error, where)
+    if _count(state, _message(error), where) == "gone" and isinstance(where, ExecutionKey):
+        _count(state, _message(error), where.run_id)
 
 
-def count_death(state: Process, run_id: UUID, node: int, idx: int, by: str) -> str:
+def count_death(state: Process, key: ExecutionKey, by: str) -> str:
     """The process `by` died with the task of a node execution; if it was before it had claimed it, that counts too.
 
     Returns:
         what became of the node execution; `queued`: it is to run again, and the caller publishes it.
     """
-    return _count(state, _DIED, run_id, node, idx, died=True, by=by)
+    return _count(state, _DIED, key, died_as=by)
 
 
 @contextmanager
@@ -112,42 +112,34 @@ def counted_ahead(state: Process, run_id: UUID) -> Iterator[int]:
             state.hot.count_back(run_id)
 
 
-def give_up_unserved(state: Process, run_id: UUID, node: int, idx: int, lane: str, seconds: float) -> None:
+def give_up_unserved(state: Process, key: ExecutionKey, lane: str, seconds: float) -> None:
     """No worker has come for a node execution, for so many seconds: it ends FAILED, if it is still so.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
     message = f"no worker has served the queue {lane!r} for {seconds:.0f} seconds (AGENTFLOW_UNSERVED_SECONDS)"
-    _count_execution(state, message, run_id, node, idx, died=False, by=holder(), bearable=-1, reason=UNSERVED)
+    _count_execution(state, key, Transition.failed(UNSERVED, message), bearable=-1)
 
 
-def _count(
-    state: Process,
-    message: str,
-    run_id: UUID,
-    node: int | None = None,
-    idx: int | None = None,
-    *,
-    died: bool = False,
-    by: str,
-) -> str:
+def _count(state: Process, message: str, where: ExecutionKey | UUID, died_as: str | None = None) -> str:
     """What became of it: `gone` where there is nothing to count."""
+    run_id = where if isinstance(where, UUID) else where.run_id
     state.forget(run_id)
     try:
-        if node is None or idx is None:
+        if isinstance(where, UUID):
             return _count_run(state, message, run_id, settings().max_losses)
-        return _count_execution(
-            state, message, run_id, node, idx, died=died, by=by, bearable=settings().max_losses, reason="system"
-        )
+        failed = Transition.failed("system", message)
+        return _count_execution(state, where, failed, bearable=settings().max_losses, died_as=died_as)
     except Unavailable:
         raise
     except Exception as error:
-        _log(error, run_id, node, idx)
+        _log(error, where)
         return "not counted"
 
 
-def _log(error: Exception, run_id: UUID, node: int | None, idx: int | None) -> None:
+def _log(error: Exception, where: ExecutionKey | UUID) -> None:
+    run_id, node, idx = (where, None, None) if isinstance(where, UUID) else where
     logger.error("engine_failed", exc_info=error, extra={"run": str(run_id), "node": node, "index": idx})
 
 
@@ -156,44 +148,27 @@ def _message(error: Exception) -> str:
 
 
 def _count_execution(
-    state: Process,
-    message: str,
-    run_id: UUID,
-    node: int,
-    idx: int,
-    *,
-    died: bool,
-    by: str,
-    bearable: int,
-    reason: str,
+    state: Process, key: ExecutionKey, failed: Transition, *, bearable: int, died_as: str | None = None
 ) -> str:
-    token = new_token()
+    """Count a fault; beyond `bearable` the node execution ends as `failed`. `died_as`: the process that died of it."""
+    heir = Lease(new_token(), died_as or holder(), settings().lease_seconds)
     with state.lock:
-        fault = state.hot.fault(
-            run_id,
-            node,
-            idx,
-            by,
-            died=died,
-            bearable=bearable,
-            token=token,
-            lease=settings().lease_seconds,
-        )
+        fault = state.hot.fault(key, heir, died=died_as is not None, bearable=bearable)
     if fault.verdict != "gone":
-        fields = {"run": str(run_id), "node": node, "index": idx, "losses": fault.losses, "reason": message}
-        logger.warning("fault_counted", extra=fields)
+        fields = {"run": str(key.run_id), "node": key.node, "index": key.idx, "losses": fault.losses}
+        logger.warning("fault_counted", extra={**fields, "reason": failed.error})
     if fault.verdict == "poisoned":
         try:
-            run = state.run(run_id)
+            run = state.run(key.run_id)
             if run is not None:
-                fail(state, run, (node, idx), token, fault.emitted or 0, fault.attempt or 0, reason, message)
+                fail(state, run, key, Claimed(heir, fault.attempt or 0, fault.emitted or 0), failed)
         except Unavailable:
             raise
         except Exception as error:  # not even that it failed can be settled
-            _log(error, run_id, node, idx)
+            _log(error, key)
             with state.lock:
                 state.hot.close()
-            _count_run(state, message, run_id, -1)
+            _count_run(state, failed.error or "", key.run_id, -1)
     return fault.verdict
 
 
@@ -211,40 +186,34 @@ def _count_run(state: Process, message: str, run_id: UUID, bearable: int) -> str
     return fault.verdict
 
 
-def fail(
-    state: Process,
-    run: RunContext,
-    key: tuple[int, int],
-    token: UUID,
-    emitted: int,
-    attempt: int,
-    reason: str,
-    message: str,
-) -> None:
-    """End the node execution whose lease is `token` FAILED, in the place of the worker that could not."""
-    node, idx = key
-    batch = Batch(first=emitted)
-    own = run.plan.nodes[node]
-    router = Router(own)
-    router.add_error(
-        batch, message, attempt, _facts(run, own, idx, attempt, reason) if router.selects_from_error else None
-    )
-    change = failed(run, node, Change("FAILED", reason, message, frees=own.settings.concurrency is not None))
+class Claimed(NamedTuple):
+    """An attempt taken over from its worker: under which lease, its number, and how many outputs it has stored."""
+
+    lease: Lease
+    attempt: int
+    emitted: int
+
+
+def fail(state: Process, run: RunContext, key: ExecutionKey, taken: Claimed, failed: Transition) -> None:
+    """End a node execution in the place of the worker that could not: as `failed`, with its error on the error pin."""
+    node = run.plan.nodes[key.node]
+    batch, router = Batch(first=taken.emitted), Router(node)
+    facts = _facts(run, key, taken.attempt, failed.reason) if router.selects_from_error else None
+    router.add_error(batch, failed.error or "", taken.attempt, facts)
+    made = settlement(run.plan, key, taken.lease, batch, failed, in_child_run=run.parent_run_id is not None)
     with state.lock:
-        settled = state.hot.settle(
-            run.plan, run.run_id, node, idx, token, batch, change, settings().lease_seconds, own.ordered
-        )
-    follow(state, run, node, settled, final=True, stops=change.stops)
+        settled = state.hot.settle(made)
+    follow(state, run, made, settled)
     if settled.verdict == "landed":
-        report(state, run, key, attempt, change)
+        report(state, run, made, taken.attempt)
 
 
-def _facts(run: RunContext, node: PlanNode, idx: int, attempt: int, reason: str) -> dict[str, Any]:
+def _facts(run: RunContext, key: ExecutionKey, attempt: int, reason: str | None) -> dict[str, Any]:
     """What an error pin tells beside the message; what it was given, only where that can be read."""
     try:
-        inputs = stored_inputs(run, node, idx)
+        inputs = stored_inputs(run, key)
     except Unavailable:
         raise
     except Exception:  # most likely that is what is wrong with it
         inputs = {}
-    return error_facts(run, node, idx, attempt, reason, inputs)
+    return error_facts(run, key, attempt, reason, inputs)

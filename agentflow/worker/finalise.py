@@ -1,4 +1,4 @@
-"""What becomes of a run in which nothing is busy? It rests, goes on, or ends; decided under its gate held alone.
+"""Sees to a run in which nothing is busy: it rests, goes on, or ends; decided under its gate held alone.
 
 It is called at least once when the last busy node execution settles, possibly more often and possibly too early; a call
 that finds something busy, or the run ended, does nothing.
@@ -33,8 +33,7 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
         return False
     with state.lock:
         rest = state.hot.rest(run_id)
-    if rest.ready:
-        publish(run.plan, run_id, run.priority, rest.ready)
+    publish(run, rest.ready)
     ended = rest.census is not None and _end(state, run, rest.census)
     if ended and run.parent_run_id is not None:
         ring_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only
@@ -60,7 +59,7 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
             missing = runs.missing_values(opened, run.run_id, plan, census)
             failure = runs.first_failure(opened, run.run_id, plan, census)
         if flushed:
-            publish(plan, run.run_id, run.priority, flushed)
+            publish(run, flushed)
             return False
     verdict = judge(plan, census.counts, missing, census.stop, failure, census.reported)
     with state.lock:

@@ -1,21 +1,21 @@
-"""What follows a settle, once it is committed? What became ready is published; a run with nothing busy is looked at.
+"""Does what follows a settlement once it is committed: publishes what became ready, and ends a run that is over.
 
-If the process dies here, recovery does it: what is QUEUED and unclaimed is published again, and open runs in which
-nothing is busy are found.
+If the process dies here, recovery does it: it publishes again what is QUEUED and unclaimed, and finds open runs in
+which nothing is busy.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from agentflow.dispatch import publish, ring_finaliser
+from agentflow.engine.execution import ExecutionKey
+from agentflow.engine.settlement import Settlement
 from agentflow.engine.statuses import FailureReason, RunStatus
-from agentflow.engine.verdict import failure_stops
 from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.services.cancellation import stop_tree
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change, HotConnection, ReadyOf, Settled
+from agentflow.storage.node_executions import HotConnection, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.process import Process, RunContext
 
@@ -27,22 +27,25 @@ _COUNTED_EVERY = 200
 """A process counts a tree's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""
 
 
-def follow(
-    process: Process, run: RunContext, node: int, settled: Settled, *, final: bool, stops: FailureReason | None = None
-) -> None:
-    """Publish what `settled` made ready, release what waited behind it, and see to the run if nothing in it is busy.
+def follow(process: Process, run: RunContext, settlement: Settlement, settled: Settled) -> None:
+    """Publish what `settlement` made ready, release what waited behind it, and see to the run if nothing in it is busy.
 
-    Or stop the run, where the change that was settled `stops` it, or it has become too large or too dear.
+    Or stop the run, where the settlement stops it, or it has become too large or too expensive.
     """
     publish_others(process, settled.others)
-    if (reason := _reason_to_stop(process, run, settled, stops)) is not None:
+    if (reason := _reason_to_stop(process, run, settled, settlement.consequences.stops_run)) is not None:
         stop_run(run, reason)
         return
-    publish(run.plan, run.run_id, run.priority, settled.ready)
+    publish(run, settled.ready)
     any_ready = bool(settled.ready)
     if settled.go_on is not None:
-        any_ready = release(process.hot, run, node, settled.go_on) or any_ready
-    if final and not any_ready and not (settled.crowded and settled.go_on is None) and settled.verdict != "lost":
+        any_ready = release(process.hot, run, settlement.key._replace(idx=settled.go_on)) or any_ready
+    if (
+        (settlement.transition.ends_task or settled.verdict == "stopped")
+        and not any_ready
+        and not (settled.crowded and settled.go_on is None)
+        and settled.verdict != "lost"
+    ):
         end_if_quiescent(process.hot, run)
 
 
@@ -58,25 +61,25 @@ def _reason_to_stop(
     return None
 
 
-def publish_others(process: Process, ready: Sequence[ReadyOf]) -> None:
+def publish_others(process: Process, ready: Sequence[ExecutionKey]) -> None:
     """Publish node executions of whatever runs. One that cannot be read is recovery's: it must not cost this run."""
     for run_id, group in groupby(sorted(ready), key=lambda one: one.run_id):
         try:
             if (run := process.run(run_id)) is not None:
-                publish(run.plan, run_id, run.priority, [Ready(one.node, one.idx) for one in group])
+                publish(run, [Ready(one.node, one.idx) for one in group])
         except Unavailable:
             raise
         except Exception:
             logger.exception("others_not_published", extra={"run": str(run_id)})
 
 
-def release(hot: HotConnection, run: RunContext, node: int, idx: int) -> bool:
-    """Let out what waited for execution `idx` of `node`, and publish what became ready; whether anything did."""
+def release(hot: HotConnection, run: RunContext, key: ExecutionKey) -> bool:
+    """Let out what waited for `key`, which is routed, and publish what became ready; whether anything did."""
     any_ready = False
-    go_on: int | None = idx
+    go_on: int | None = key.idx
     while go_on is not None:
-        ready, go_on = hot.release(run.run_id, node, go_on)
-        publish(run.plan, run.run_id, run.priority, ready)
+        ready, go_on = hot.release(key._replace(idx=go_on))
+        publish(run, ready)
         any_ready = any_ready or bool(ready)
     return any_ready
 
@@ -94,11 +97,6 @@ def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:
     """Enqueue the finaliser if nothing of the run is busy. Two last settles may both do so; its effect is once."""
     if hot.quiescent(run.run_id):
         ring_finaliser(run.run_id)
-
-
-def failed(run: RunContext, node: int, change: Change) -> Change:
-    """`change`, which ends an execution of `node` FAILED; it stops the run where that is wanted of its failures."""
-    return replace(change, stops=FailureReason.NODE_FAILED) if failure_stops(run.plan, node) else change
 
 
 def stop_run(run: RunContext, reason: FailureReason) -> None:

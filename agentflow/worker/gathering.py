@@ -16,7 +16,7 @@ def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
     """Put the group that this execution completes into `given["items"]`; False: it completes none."""
     group = group_size(given.get("size"))
     with attempt.process.lock:
-        text = attempt.process.hot.gathered(attempt.run.run_id, attempt.node.number, pin, attempt.idx, group)
+        text = attempt.process.hot.gathered(attempt.key, pin, group)
     if text is None:
         return False
     given["items"] = loads(text)

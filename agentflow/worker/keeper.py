@@ -1,4 +1,4 @@
-"""What does a worker's main process do for its children, and for the whole installation?
+"""Looks after a worker's children: renews their leases, stops and kills them, and runs recovery.
 
 Two threads of the main process, because a block can hold its own process's interpreter lock (a large sort does):
 
@@ -21,16 +21,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
-from uuid import UUID
 
 from celery.worker import state as celery_state
 
 from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE, KILL_GRACE
+from agentflow.engine.execution import ExecutionKey
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.settings import settings
-from agentflow.storage.node_executions import HotConnection, Standing
+from agentflow.storage.node_executions import Held, HotConnection, Standing
 from agentflow.worker.process import Process, holder
 from agentflow.worker.recovery import Recovery
 
@@ -45,13 +45,11 @@ SAY_EVERY: Final = 5.0
 KILL_AFTER: Final = 10.0
 """Seconds after it was told to stop in which a block may end by itself; then its process is killed."""
 
-_Key = tuple[UUID, int, int]
-
 
 class GivenBack(NamedTuple):
     """A lease whose process is gone. `told`: who wants to hear how its node execution stands then."""
 
-    key: _Key
+    key: ExecutionKey
     holder: str
     timed_out: bool
     died: bool = True
@@ -61,7 +59,7 @@ class GivenBack(NamedTuple):
 class _Task(NamedTuple):
     """A node execution that a child is at."""
 
-    key: _Key
+    key: ExecutionKey
     pid: int
     request: Any  # a `NodeRequest`
 
@@ -75,7 +73,7 @@ class Keeper:
         self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._told: dict[tuple[_Key, int], float] = {}
+        self._told: dict[tuple[ExecutionKey, int], float] = {}
         self._began: dict[str, float] = {}  # message → when it was first seen with a child
         self._steady_since = monotonic()  # since when PostgreSQL has been there
         self._lanes: Callable[[], Sequence[str]] = list
@@ -107,8 +105,7 @@ class Keeper:
     ) -> None:
         """The process `pid` cannot go on with the node execution that `args` name; it may have died. Does not wait."""
         if pid is not None:
-            run_id, node, idx = args
-            self._given_back.put(GivenBack((UUID(run_id), node, idx), holder(pid), timed_out, died, told))
+            self._given_back.put(GivenBack(ExecutionKey.of_task(args), holder(pid), timed_out, died, told))
 
     def _keep(self) -> None:
         while not self._stopping.wait(TICK):
@@ -165,10 +162,10 @@ class Keeper:
             self._told.clear()
             return
         held = {task.key: task for task in executing}
-        renewed = self._hot.renew([(holder(one.pid), *one.key) for one in held.values()], settings().lease_seconds)
-        for run_id, node, idx, stop in renewed:
+        leases = [Held(holder(one.pid), one.key) for one in held.values()]
+        for key, stop in self._hot.renew(leases, settings().lease_seconds):
             if stop:
-                self._tell(held[run_id, node, idx])
+                self._tell(held[key])
         self._told = {(key, pid): at for (key, pid), at in self._told.items() if key in held and held[key].pid == pid}
 
     def _tell(self, task: _Task) -> None:
@@ -218,12 +215,11 @@ def _executing() -> list[_Task]:
             break
         except RuntimeError:  # the main thread changed the set meanwhile
             continue
-    found = []
-    for request in requests:
-        if request.type == EXECUTE and request.worker_pid is not None:
-            run_id, node, idx = request.args
-            found.append(_Task((UUID(run_id), node, idx), request.worker_pid, request))
-    return found
+    return [
+        _Task(ExecutionKey.of_task(request.args), request.worker_pid, request)
+        for request in requests
+        if request.type == EXECUTE and request.worker_pid is not None
+    ]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How is found and mended what a crash, a lost message or a dead host left behind?
+"""Repairs what a crash, a lost message or a dead host left behind.
 
 Any worker may do a pass, one at a time; every statement is bounded, and right even if two did it at once. What to look
 at is found by one index (`check_at`), so that a pass over nothing costs nothing.
@@ -12,6 +12,8 @@ from uuid import UUID
 
 from agentflow.clock import monotonic, now
 from agentflow.dispatch import backlog, publish, ring_finaliser
+from agentflow.engine.execution import ExecutionKey, Lease
+from agentflow.engine.settlement import Transition
 from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
@@ -72,26 +74,24 @@ class Recovery:
                 self._runs_at = monotonic() + _RUNS_EVERY
                 self._look_at_runs()
             for item in self._overdue(lease):
-                with self._others_go_on(item.run_id, item.node, item.idx):
+                with self._others_go_on(item.key):
                     self._mend(item)
             self._last_pass = now()
         finally:
             hot.unlock(_LOCK)
 
     @contextmanager
-    def _others_go_on(
-        self, run_id: UUID | None = None, node: int | None = None, idx: int | None = None
-    ) -> Iterator[None]:
+    def _others_go_on(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
         """What cannot be mended (its plan cannot be read, say) keeps us from nothing else; it is counted, and ends."""
         try:
             yield
         except Unavailable:
             raise
         except Exception as error:
-            if run_id is None:
+            if where is None:
                 logger.exception("not_mended")
             else:
-                faults.count(self._process, error, run_id, node, idx)
+                faults.count(self._process, error, where)
 
     def _overdue(self, lease: float) -> list[Overdue]:
         if self._backlog is None:
@@ -112,30 +112,31 @@ class Recovery:
         self._look_at_forgotten_runs()
 
     def _mend(self, item: Overdue) -> None:
-        run = self._process.run(item.run_id)
+        key = item.key
+        run = self._process.run(key.run_id)
         if run is None:
             return
         if item.action == "ring":
-            self._ring(run, item.node, item.idx)
+            self._ring(run, key)
         elif item.action == "wake":
-            if self._process.hot.wake_due(item.run_id, item.node, item.idx):
-                publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+            if self._process.hot.wake_due(key):
+                publish(run, [Ready(key.node, key.idx)])
         elif item.action == "release":
-            release(self._process.hot, run, item.node, item.idx - 1)
+            release(self._process.hot, run, key._replace(idx=key.idx - 1))
             end_if_quiescent(self._process.hot, run)
         elif item.token is not None:
-            message = "its worker was lost"
-            if self._lose(run, item.node, item.idx, item.token, message, "worker_lost", expired=True) == "queued":
-                publish(run.plan, run.run_id, run.priority, [Ready(item.node, item.idx)])
+            lost = Transition.failed("worker_lost", "its worker was lost")
+            if self._lose(run, key, item.token, lost, expired=True) == "queued":
+                publish(run, [Ready(key.node, key.idx)])
 
-    def _ring(self, run: RunContext, node: int, idx: int) -> None:
+    def _ring(self, run: RunContext, key: ExecutionKey) -> None:
         """Publish it again; but where nobody serves its lane messages only pile up, and in the end it is given up."""
-        lane = run.plan.nodes[node].lane
-        seconds, rings = self._process.hot.unserved(run.run_id, node, idx, lane) or (0.0, 0)
+        lane = run.plan.nodes[key.node].lane
+        seconds, rings = self._process.hot.unserved(key, lane) or (0.0, 0)
         if seconds > settings().unserved_seconds:
-            faults.give_up_unserved(self._process, run.run_id, node, idx, lane, seconds)
+            faults.give_up_unserved(self._process, key, lane, seconds)
         elif rings <= _RINGS_UNSERVED:
-            publish(run.plan, run.run_id, run.priority, [Ready(node, idx)])
+            publish(run, [Ready(key.node, key.idx)])
 
     def _stop_overdue_runs(self) -> None:
         for run_id, reason in self._process.hot.overdue_runs(_BATCH):
@@ -164,9 +165,7 @@ class Recovery:
             elif times > 1:
                 ring_finaliser(run_id, again=True)
 
-    def take_back(
-        self, key: tuple[UUID, int, int], held_by: str, timed_out: bool, died: bool = True
-    ) -> Standing | None:
+    def take_back(self, key: ExecutionKey, held_by: str, timed_out: bool, died: bool = True) -> Standing | None:
         """A process of this worker is done for with this node execution: do not wait for its lease to run out.
 
         It `died`, unless it only could not settle; where it had no lease yet, its death counts all the same.
@@ -174,45 +173,29 @@ class Recovery:
         Returns:
             how the node execution stands then; None: there is none.
         """
-        run_id, node, idx = key
         hot = self._process.hot
-        token = hot.lease_of(run_id, node, idx, held_by)
-        run = self._process.run(run_id) if token is not None else None
+        token = hot.lease_of(key, held_by)
+        run = self._process.run(key.run_id) if token is not None else None
         if run is not None and token is not None:
-            reason = "timeout" if timed_out else "worker_lost"
-            message = _OVERRAN if timed_out else _DIED
-            verdict = self._lose(run, node, idx, token, message, reason, expired=False)
+            lost = Transition.failed("timeout", _OVERRAN) if timed_out else Transition.failed("worker_lost", _DIED)
+            verdict = self._lose(run, key, token, lost, expired=False)
         else:
-            verdict = faults.count_death(self._process, run_id, node, idx, held_by) if died else "gone"
-        stands = hot.standing(run_id, node, idx)
-        if verdict == "queued" and (again := self._process.run(run_id)) is not None:
-            publish(again.plan, run_id, again.priority, [Ready(node, idx)])
+            verdict = faults.count_death(self._process, key, held_by) if died else "gone"
+        stands = hot.standing(key)
+        if verdict == "queued" and (again := self._process.run(key.run_id)) is not None:
+            publish(again, [Ready(key.node, key.idx)])
         return stands
 
-    def _lose(
-        self, run: RunContext, node: int, idx: int, token: UUID, message: str, reason: str, *, expired: bool
-    ) -> str:
-        """Take its lease away: it is `queued`, for the caller to publish; or it has ended FAILED, or is `gone`."""
-        own = run.plan.nodes[node].settings
+    def _lose(self, run: RunContext, key: ExecutionKey, token: UUID, lost: Transition, *, expired: bool) -> str:
+        """Take its lease away: it is `queued`, for the caller to publish; or it has ended as `lost`, or is `gone`."""
+        own = run.plan.nodes[key.node].settings
         bearable = settings().max_losses if own.max_losses is None else own.max_losses
-        if reason == "timeout" or own.on_worker_lost == "fail":
+        if lost.reason == "timeout" or own.on_worker_lost == "fail":
             bearable = -1
-        own_token = new_token()
-        verdict, emitted, attempt = self._process.hot.lose(
-            run.run_id,
-            node,
-            idx,
-            token,
-            expired=expired,
-            bearable=bearable,
-            new_token=own_token,
-            holder=holder(),
-            lease=settings().lease_seconds,
-        )
-        logger.warning(
-            "lease_lost",
-            extra={"run": str(run.run_id), "node": node, "index": idx, "reason": reason, "verdict": verdict},
-        )
-        if verdict == "poisoned":
-            faults.fail(self._process, run, (node, idx), own_token, emitted or 0, attempt or 0, reason, message)
-        return verdict
+        heir = Lease(new_token(), holder(), settings().lease_seconds)
+        loss = self._process.hot.lose(key, token, heir, expired=expired, bearable=bearable)
+        fields = {"run": str(key.run_id), "node": key.node, "index": key.idx}
+        logger.warning("lease_lost", extra={**fields, "reason": lost.reason, "verdict": loss.verdict})
+        if loss.verdict == "poisoned":
+            faults.fail(self._process, run, key, faults.Claimed(heir, loss.attempt or 0, loss.emitted or 0), lost)
+        return loss.verdict

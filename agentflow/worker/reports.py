@@ -7,10 +7,11 @@ node_execution_tried_again an attempt failed, and there will be another
 import logging
 from typing import Any, Final
 
+from agentflow.engine.settlement import Settlement
+from agentflow.engine.statuses import NodeStatus
 from agentflow.errors import Unavailable
 from agentflow.logs import TRACE, log_outage
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Change
 from agentflow.worker.process import Process, RunContext
 
 logger = logging.getLogger(__name__)
@@ -18,40 +19,38 @@ logger = logging.getLogger(__name__)
 _MESSAGE_LIMIT: Final = 500  # characters; the whole message stands in the node execution
 
 
-def report(
-    process: Process, run: RunContext, key: tuple[int, int], attempt: int, change: Change, trace: str | None = None
-) -> None:
-    """Say that an attempt failed, once `change` is recorded; keep its traceback where the settings say so.
+def report(process: Process, run: RunContext, settlement: Settlement, attempt: int, trace: str | None = None) -> None:
+    """Log that an attempt failed, once its settlement is recorded; keep its traceback where the settings say so.
 
     Args:
         process: this process.
         run: the run.
-        key: the node's number, and which of its executions.
+        settlement: what was recorded; nothing is said of an attempt that did not fail.
         attempt: the attempt that failed.
-        change: what was recorded; nothing is said of one that did not fail.
         trace: where in its block a bug was.
     """
-    if change.status not in ("FAILED", "QUEUED") or change.reason is None:
+    key, transition = settlement.key, settlement.transition
+    if transition.status not in (NodeStatus.FAILED, NodeStatus.QUEUED) or transition.reason is None:
         return
-    node = run.plan.nodes[key[0]]
+    node = run.plan.nodes[key.node]
     fields: dict[str, Any] = {
         "run": str(run.run_id),
         "node": node.id,
         "block": node.block_name,
-        "index": key[1],
+        "index": key.idx,
         "attempt": attempt,
-        "reason": change.reason,
-        "error": (change.error or "")[:_MESSAGE_LIMIT],
+        "reason": transition.reason,
+        "error": (transition.error or "")[:_MESSAGE_LIMIT],
     }
     if trace is not None:
         fields[TRACE] = trace
-    if change.status == "QUEUED":
+    if transition.status is NodeStatus.QUEUED:
         logger.info("node_execution_tried_again", extra=fields)
         return
     logger.log(logging.ERROR if trace else logging.WARNING, "node_execution_failed", extra=fields)
     if trace is not None and settings().show_tracebacks:
         try:
             with process.lock:
-                process.hot.keep_trace(run.run_id, *key, attempt, trace)
+                process.hot.keep_trace(key, attempt, trace)
         except Unavailable as error:  # the log has it
             log_outage(logger, "traceback_not_kept", error, run=str(run.run_id))

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.dispatch.publish import EXECUTE, FINALISE
+from agentflow.engine.execution import ExecutionKey
 from agentflow.worker.app import app
 from agentflow.worker.endings import NodeExecutionFailed
 from agentflow.worker.execute import execute as _execute
@@ -17,8 +18,9 @@ from agentflow.worker.finalise import finalise_again
 )
 def execute(run_id: str, node: int, idx: int) -> None:
     """Run the `idx`-th execution of a node: claim, load, perform, settle."""
-    with counted(UUID(run_id), node, idx):
-        ending = _execute(UUID(run_id), node, idx)
+    key = ExecutionKey(UUID(run_id), node, idx)
+    with counted(key):
+        ending = _execute(key)
     if ending is not None:
         raise ending
 

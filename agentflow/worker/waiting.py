@@ -1,4 +1,4 @@
-"""How does a node execution go to sleep, and what does it find when it is woken?
+"""Puts node executions to sleep, and tells them what they find when they are woken.
 
 A block's wait becomes a row (`storage/sql/09_waiting.sql`) with the settle that makes the node execution WAITING. A
 child run is started just before: if the worker dies in between, the next attempt finds it running.
@@ -6,11 +6,12 @@ child run is started just before: if the worker dies in between, the next attemp
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agentflow.engine.codec import dumps, loads, storable_text
+from agentflow.engine.settlement import WaitFor
 from agentflow.engine.statuses import RUN_RETRIABLE
-from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
+from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait, Waited
 from agentflow.errors import BadInput, BlockBug
 from agentflow.graph.names import MAX_NAME, checked_event
 from agentflow.ids import new_id
@@ -18,9 +19,10 @@ from agentflow.services import child_runs, steering
 from agentflow.services.child_runs import Caller
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
-from agentflow.storage.node_executions import WaitFor
 from agentflow.storage.runs import Parent
 from agentflow.worker.attempt import Attempt
+
+_Any = TypeVar("_Any")
 
 _LONGEST: Final = 10 * 366 * 86_400.0
 """Seconds that a wait may be given: ten years."""
@@ -38,7 +40,7 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
         return _begin_child(attempt, wait)
     if isinstance(wait, Asleep):
         return WaitFor("child", wait.key, None, wait.state)
-    state = _text({"state": wait.state})
+    state = _bounded({"state": wait.state})
     match wait:
         case Timer():
             return WaitFor("timer", "", _seconds(wait.seconds), state)
@@ -52,7 +54,7 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
                 _timeout(wait.timeout),
                 state,
                 name[:MAX_NAME],
-                _text(wait.data),
+                _bounded(wait.data),
                 wait.editable,
             )
 
@@ -74,16 +76,16 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
             with transaction() as session:
                 child_runs.start_node(session, caller, node, wait.inputs)
         except BadInput as error:  # who called the node is told, as if the call had failed
-            return WaitFor("child", wait.key, 0, _text({**content, "refused": error.message}))
+            return WaitFor("child", wait.key, 0, _bounded({**content, "refused": error.message}))
     # What the child has given already is fetched page by page: it may be long until it does something again.
     at_once = isinstance(wait, ChildRun) and child_runs.has_more(wait.cursor)
-    return WaitFor("child", wait.key, 0 if at_once else None, _text(content))
+    return WaitFor("child", wait.key, 0 if at_once else None, _bounded(content))
 
 
 def _caller(attempt: Attempt, call: str) -> Caller:
     run = attempt.run
     return Caller(
-        parent=Parent(run.run_id, attempt.node.number, attempt.idx, call),
+        parent=Parent(*attempt.key, call),
         owner_id=run.owner_id,
         priority=run.priority if (own := attempt.node.settings.priority) is None else own,
         depth=run.depth,
@@ -95,23 +97,24 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
     """What the block is called again with; None: it has not waited."""
     if attempt.claim.wait is None:
         return None
-    kind, key, state_text, result, timed_out = loads(attempt.claim.wait)
-    content = loads(state_text) if state_text is not None else {}
-    if kind != "child":
-        value = loads(result) if result is not None else None
-        return Resumed(kind, value, content.get("state"), timed_out)
+    waited = Waited(**loads(attempt.claim.wait))
+    content = waited.state or {}
+    if waited.kind != "child":
+        return Resumed(waited.kind, waited.result, content.get("state"), waited.timed_out)
     if (refused := content.get("refused")) is not None:
         return Resumed("child", {"outputs": {}, "status": "FAILED", "error": refused}, content.get("state"))
-    parent = Parent(attempt.run.run_id, attempt.node.number, attempt.idx, key)
+    parent = Parent(*attempt.key, waited.key)
     with transaction() as session:
         if content.get("node"):
             called = child_runs.node_outcome(session, parent)
-            return Asleep(key, state_text) if called is None else Resumed("child", called, content.get("state"))
+            if called is None:
+                return Asleep(waited.key, content)
+            return Resumed("child", called, content.get("state"))
         outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
     if outcome["status"] == "RUNNING" and not outcome["outputs"]:
-        return Asleep(key, _text({**content, "cursor": outcome["cursor"]}))
+        return Asleep(waited.key, _bounded({**content, "cursor": outcome["cursor"]}))
     if _failed_before(attempt, content, outcome) and steering.retry_child(parent):
-        return Asleep(key, _text({**content, "failures": attempt.claim.failures}))
+        return Asleep(waited.key, _bounded({**content, "failures": attempt.claim.failures}))
     return Resumed("child", outcome, content.get("state"))
 
 
@@ -138,8 +141,12 @@ def _name(name: str) -> str:
         raise BlockBug(f"the block waits for an event that cannot be sent: {error}") from None
 
 
-def _text(value: Any) -> str:
-    text = dumps(value)
-    if len(text.encode()) > settings().max_value_bytes:
+def _bounded(value: _Any) -> _Any:
+    """`value`, which is stored as JSON.
+
+    Raises:
+        BlockBug: it is not JSON, or too large.
+    """
+    if len(dumps(value).encode()) > settings().max_value_bytes:
         raise BlockBug(f"what the block keeps while it waits is larger than {settings().max_value_bytes} bytes")
-    return text
+    return value

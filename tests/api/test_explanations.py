@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from steps import claim
 
 from agentflow.settings import settings
 from agentflow.worker.process import process
@@ -69,7 +70,6 @@ def test_what_waits_for_a_person_names_the_review(api, submit, work, echo, told)
 
 
 def test_who_holds_a_limit_is_named(submit, echo, told, environment):
-    from agentflow.worker.execute import claim
 
     echo["nodes"][0]["settings"] = {"concurrency": {"key": "one", "limit": 1}}
     first, second = (submit(echo, {"word": number}) for number in range(2))

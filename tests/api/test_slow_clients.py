@@ -248,17 +248,18 @@ def test_a_stream_whose_client_is_gone_gives_its_place_back_at_once(serve, key, 
     _, url = serve(AGENTFLOW_MAX_EVENT_STREAMS="1")
     run, headers = submit(), {"Authorization": f"Bearer {key}"}
     for _ in range(3):
-        with httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", headers=headers) as stream:
-            assert stream.status_code == 200
-            lines = stream.iter_lines()  # dropping it would close the stream
+        with ExitStack() as client:
+            streams: list[httpx.Response] = []
+
+            def opened() -> bool:
+                stream = httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", headers=headers)
+                streams.append(client.enter_context(stream))  # noqa: B023 - called in this turn only
+                return streams[-1].status_code == 200  # noqa: B023
+
+            began = time.monotonic()
+            eventually(opened)
+            assert time.monotonic() - began < 3, "not after the next heartbeat of the one that was here before"
+            lines = streams[-1].iter_lines()  # dropping it would close the stream
             assert "retry" in next(lines)
             with httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", headers=headers) as second:
                 assert second.status_code == 429
-
-        def free() -> bool:
-            with httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", headers=headers) as again:
-                return again.status_code == 200
-
-        began = time.monotonic()
-        eventually(free)
-        assert time.monotonic() - began < 3  # not after the next heartbeat

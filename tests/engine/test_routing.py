@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from plans import Wire, plan_of
 
 from agentflow.engine.codec import dumps
-from agentflow.engine.routing import Batch, Router, route_columns
+from agentflow.engine.routing import Batch, Router, routes_of
 from agentflow.graph.pins import select, tool_pin
 from agentflow.graph.plan import Plan
 
@@ -119,8 +119,8 @@ def test_a_router_serves_many_batches() -> None:
 
 def test_the_columns_say_of_each_route_what_its_sink_is_like() -> None:
     plan = plan_of((0, "x", 1, "a"), (0, "x", 2, "b"), (0, "x", 2, "c"), nodes=3, static=frozenset({2}))
-    columns = route_columns(plan, route(plan, ("x", 1), first=4))
-    assert columns == {
+    columns = routes_of(plan, route(plan, ("x", 1), first=4))
+    assert columns._asdict() == {
         "ordinals": [4, 4, 4],
         "parts": [0, 0, 0],
         "sinks": [1, 2, 2],

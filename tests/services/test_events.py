@@ -3,13 +3,13 @@
 import psycopg
 import pytest
 from sqlalchemy import text
+from steps import execute
 
 from agentflow.services import events
 from agentflow.services.events import Batch, Subject
 from agentflow.services.plans import plan_of
 from agentflow.services.transaction import transaction
 from agentflow.storage.events import Position
-from agentflow.worker.execute import execute
 
 
 @pytest.fixture

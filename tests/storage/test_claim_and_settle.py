@@ -6,11 +6,12 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
-from driver import FLUSH, Driver
+from driver import Driver
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
+from agentflow.engine.settlement import FLUSHED, Transition
 from agentflow.engine.statuses import RunStatus
 from agentflow.engine.verdict import Verdict
 from agentflow.errors import AlreadyEnded, EngineError, NotFound, Unavailable
@@ -19,7 +20,7 @@ from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id, new_token
 from agentflow.storage import runs
-from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.node_executions import Held, HotConnection
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import Delivery, Event, NodeExecution, Output, Run
 
@@ -122,8 +123,8 @@ def test_a_settle_whose_reply_was_lost_lands_once(drive: Callable[[Plan], Driver
 def test_a_flush_sent_twice_lands_once(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
-    assert driver.settle(0, 1, token, ("x", 1), change=FLUSH).ready == [Ready(1, 1)]
-    assert driver.settle(0, 1, token, ("x", 1), change=FLUSH).ready == []
+    assert driver.settle(0, 1, token, ("x", 1), change=FLUSHED).ready == [Ready(1, 1)]
+    assert driver.settle(0, 1, token, ("x", 1), change=FLUSHED).ready == []
     assert driver.settle(0, 1, token, ("x", 2), first=1).ready == [Ready(1, 2)]
     assert rows(session_of, Output, driver.run_id) == 2
 
@@ -131,7 +132,7 @@ def test_a_flush_sent_twice_lands_once(drive: Callable[[Plan], Driver], session_
 def test_an_attempt_goes_on_behind_what_an_earlier_one_had_stored(drive: Callable[[Plan], Driver]) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
-    driver.settle(0, 1, token, ("x", 1), ("x", 2), change=FLUSH)
+    driver.settle(0, 1, token, ("x", 1), ("x", 2), change=FLUSHED)
     driver.lose(0, 1, token, bearable=3)
     token, claimed = driver.claim(0, 1)
     assert (claimed.emitted, claimed.attempt, claimed.losses) == (2, 2, 1)
@@ -143,7 +144,7 @@ def test_what_a_later_execution_flushed_goes_out_when_its_turn_comes(drive: Call
     driver.run(0, 1, ("x", 1), ("x", 2), ("x", 3))
     first, _ = driver.claim(1, 1)
     second, _ = driver.claim(1, 2)
-    assert driver.settle(1, 2, second, ("x", "2a"), change=FLUSH).ready == []
+    assert driver.settle(1, 2, second, ("x", "2a"), change=FLUSHED).ready == []
     assert driver.run(1, 3, ("x", "3a")).ready == []
     assert driver.settle(1, 1, first, ("x", "1a")).ready == [Ready(2, 1), Ready(2, 2)]
     assert driver.settle(1, 2, second, ("x", "2b"), first=1).ready == [Ready(2, 3), Ready(2, 4)]
@@ -161,7 +162,7 @@ def test_a_long_queue_behind_one_execution_is_released_in_bounded_steps(drive: C
     settled = driver.settle(1, 1, first, ("x", 1))
     released, go_on, calls = list(settled.ready), settled.go_on, 0
     while go_on is not None:
-        more, go_on = driver.hot.release(driver.run_id, 1, go_on)
+        more, go_on = driver.hot.release(driver.key(1, go_on))
         released += more
         calls += 1
     assert released == [Ready(2, idx) for idx in range(1, count + 1)]
@@ -171,7 +172,7 @@ def test_a_long_queue_behind_one_execution_is_released_in_bounded_steps(drive: C
 def test_a_retry_is_not_claimed_before_it_is_due(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
-    assert driver.settle(0, 1, token, change=Change("QUEUED", "transient", "try again", delay=3600)).verdict == "landed"
+    assert driver.settle(0, 1, token, change=Transition.retried("transient", "try again", 3600)).verdict == "landed"
     assert driver.claim(0, 1)[1].verdict == "gone"
     assert not driver.hot.quiescent(driver.run_id)
     with session_of() as session, session.begin():
@@ -216,7 +217,7 @@ def test_nothing_starts_after_a_stop_and_a_running_attempt_lands_as_cancelled(
     with session_of() as session, session.begin():
         assert runs.stop(session, driver.run_id, RunStatus.FAILED, "timeout") == ("already", 1), "the first stop wins"
     assert driver.claim(1, 2)[1].verdict == "stopped"
-    assert driver.settle(1, 1, token, ("x", 1), change=FLUSH).verdict == "stopped"
+    assert driver.settle(1, 1, token, ("x", 1), change=FLUSHED).verdict == "stopped"
     assert driver.settle(1, 1, token, ("x", 1)).verdict == "stopped"
     assert driver.hot.quiescent(driver.run_id)
     with session_of() as session:
@@ -280,7 +281,7 @@ def test_a_lease_lost_too_often_goes_to_who_took_it_away(drive: Callable[[Plan],
     taken = new_token()
     assert driver.lose(0, 1, token, bearable=2, new=taken) == ("poisoned", 0, 3)
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "lost"
-    assert driver.settle(0, 1, taken, change=Change("FAILED", "worker_lost", "lost")).verdict == "landed"
+    assert driver.settle(0, 1, taken, change=Transition.failed("worker_lost", "lost")).verdict == "landed"
 
 
 def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Driver], hot: HotConnection) -> None:
@@ -289,7 +290,7 @@ def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Dri
     driver.claim(1, 1, lease=3600)
     assert hot.overdue(15, 100, False, True) == []
     hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
-    found = {(item.action, item.node) for item in hot.overdue(15, 100, False, True)}
+    found = {(item.action, item.key.node) for item in hot.overdue(15, 100, False, True)}
     assert found == {("lose", 0), ("ring", 2)}
     assert hot.overdue(15, 100, False, True) == [], "what was found is put off"
 
@@ -313,8 +314,8 @@ def test_leases_are_renewed_for_their_holder_only(drive: Callable[[Plan], Driver
     driver = drive(plan_of(nodes=2))
     driver.claim(0, 1, lease=1, holder="host/1")
     driver.claim(1, 1, lease=1, holder="host/2")
-    held = [("host/1", driver.run_id, 0, 1), ("host/1", driver.run_id, 1, 1)]
-    assert driver.hot.renew(held, 900) == [(driver.run_id, 0, 1, False)]
+    held = [Held("host/1", driver.key(0, 1)), Held("host/1", driver.key(1, 1))]
+    assert driver.hot.renew(held, 900) == [(driver.key(0, 1), False)]
     with session_of() as session, session.begin():
         left = dict(
             session.execute(
@@ -323,7 +324,7 @@ def test_leases_are_renewed_for_their_holder_only(drive: Callable[[Plan], Driver
         )
         runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
     assert left[0] > 800 > 2 > left[1]
-    assert driver.hot.renew(held, 900) == [(driver.run_id, 0, 1, True)], "its block is to be stopped"
+    assert driver.hot.renew(held, 900) == [(driver.key(0, 1), True)], "its block is to be stopped"
 
 
 def test_a_forgotten_run_is_found(drive: Callable[[Plan], Driver], start: Start, hot: HotConnection) -> None:
@@ -410,4 +411,4 @@ def test_what_the_database_refuses_is_no_outage(drive: Callable[[Plan], Driver])
     with pytest.raises(EngineError) as refused:
         driver.settle(0, 1, token, ("x", 1))
     assert not isinstance(refused.value, Unavailable)
-    assert driver.settle(0, 1, token, change=Change("FAILED", "system", "refused")).verdict == "landed"
+    assert driver.settle(0, 1, token, change=Transition.failed("system", "refused")).verdict == "landed"

@@ -15,10 +15,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import COMPLETED, settlement
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
-from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 Start = Callable[..., tuple[UUID, list[Ready]]]
@@ -69,16 +71,15 @@ class Meter:
 
     def run(self, node: int, idx: int, *outputs: tuple[str, object]) -> tuple[Cost, Cost]:
         """What the claim and the settle of a node execution read, which yields these outputs."""
-        token = new_token()
+        key, lease = ExecutionKey(self.run_id, node, idx), Lease(new_token(), "test", 60)
         with self._counting() as claiming:
-            claim = self.hot.claim(self.run_id, node, idx, list(self.plan.nodes[node].pins), token, "test", 60)
+            claim = self.hot.claim(key, list(self.plan.nodes[node].pins), lease)
         assert claim.verdict == "claimed"
         batch, router = Batch(first=0), Router(self.plan.nodes[node])
         for pin, value in outputs:
             router.add(batch, pin, value, dumps(value))
-        ordered = bool(self.plan.nodes[node].links)
         with self._counting() as settling:
-            settled = self.hot.settle(self.plan, self.run_id, node, idx, token, batch, Change("COMPLETED"), 60, ordered)
+            settled = self.hot.settle(settlement(self.plan, key, lease, batch, COMPLETED))
         assert settled.verdict == "landed"
         return claiming, settling
 

@@ -16,7 +16,8 @@ import pytest
 from delivery_model import Claimed, Model, claim, lose, random_plan, settle, stored_state
 from sqlalchemy.orm import Session
 
-from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition
+from agentflow.storage.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 MAX_EXECUTIONS = 60  # of a run: cycles stop yielding then
@@ -44,7 +45,7 @@ def test_every_step_leaves_what_the_words_say(
             if chance.random() < 0.15:
                 verdict, *_ = lose(hot, run_id, claimed)
                 assert verdict == "queued"
-                assert settle(hot, plan, run_id, claimed, ["x"], Change("COMPLETED"))[0] == "lost", "a zombie settles"
+                assert settle(hot, plan, run_id, claimed, ["x"], COMPLETED)[0] == "lost", "a zombie settles"
                 queued.append(Ready(claimed.node, claimed.idx))
                 continue
             flush = chance.random() < 0.3
@@ -53,7 +54,7 @@ def test_every_step_leaves_what_the_words_say(
             if flush and model.count() >= MAX_EXECUTIONS:
                 pins = ["z"]  # no link takes it
             status = None if flush else chance.choice(["COMPLETED", "COMPLETED", "FAILED"])
-            change = Change(status, *(("block", "it failed") if status == "FAILED" else ()))
+            change = {None: FLUSHED, "COMPLETED": COMPLETED, "FAILED": Transition.failed("block", "it failed")}[status]
             verdict, ready = settle(hot, plan, run_id, claimed, pins, change)
             assert verdict == "landed"
             if flush:
@@ -132,14 +133,14 @@ def test_who_is_faster_does_not_change_the_outcome(
                         continue
                     pins = yields_of(seed, item.node, item.idx, 6)[claimed.emitted :]
                     if pins and chance.random() < 0.4:
-                        verdict, found = settle(hot, plan, run_id, claimed, pins[:1], Change(None))
+                        verdict, found = settle(hot, plan, run_id, claimed, pins[:1], FLUSHED)
                         assert verdict == "landed"
                         pins = pins[1:]
                     if chance.random() < 0.15:
                         lose(hot, run_id, claimed)
                         found.append(item)
                         continue
-                    verdict, ready = settle(hot, plan, run_id, claimed, pins, Change("COMPLETED"))
+                    verdict, ready = settle(hot, plan, run_id, claimed, pins, COMPLETED)
                     assert verdict == "landed"
                     found += ready
                     if chance.random() < 0.1:

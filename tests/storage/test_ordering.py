@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from driver import FLUSH, Driver
+from driver import Driver
 from plans import plan_of
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
+from agentflow.engine.settlement import FLUSHED, Transition, WaitFor
 from agentflow.graph.plan import Plan
 from agentflow.graph.settings import NodeSettings
-from agentflow.storage.node_executions import Change, WaitFor
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import NodeExecution, Wait
 
@@ -19,8 +19,8 @@ Drive = Callable[[Plan], Driver]
 LINE = plan_of((0, "x", 1, "a"), (1, "x", 2, "a"), nodes=3)
 """Node 0 gives node 1 its values, node 1 gives node 2 what comes of them."""
 
-RETRY = Change("QUEUED", "transient", "try again", delay=3600)
-WAIT = Change("WAITING", wait=WaitFor("timer", "", 3600, None))
+RETRY = Transition.retried("transient", "try again", 3600)
+WAIT = Transition.waiting(WaitFor("timer", "", 3600, {}))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def at_once(session_of: Callable[[], Session]) -> Callable[[Driver], None]:
             due = NodeExecution.due_at.is_not(None)
             session.execute(update(NodeExecution).where(due).values(due_at=func.agentflow_now()))
             session.execute(update(Wait).values(until=func.agentflow_now()))
-        driver.hot.wake_due(driver.run_id, 1, 1)
+        driver.hot.wake_due(driver.key(1, 1))
 
     return come
 
@@ -87,7 +87,7 @@ def test_executions_of_one_node_may_run_at_the_same_time(drive: Drive) -> None:
 def test_a_retry_a_wait_and_a_lost_worker_hold_back_what_lies_behind(drive: Drive, kept: str) -> None:
     driver = begun(drive)
     token, _ = driver.claim(1, 1)
-    driver.settle(1, 1, token, ("x", "first"), change=FLUSH)
+    driver.settle(1, 1, token, ("x", "first"), change=FLUSHED)
     if kept == "lost lease":
         driver.lose(1, 1, token)
     else:
@@ -110,7 +110,7 @@ def test_what_was_held_back_goes_out_when_that_has_ended(drive: Drive, kept: str
 def test_a_failed_execution_gives_its_turn_to_the_next(drive: Drive) -> None:
     driver = begun(drive, count=2)
     assert driver.run(1, 2, ("x", "second")).ready == []
-    assert driver.run(1, 1, change=Change("FAILED", "block", "broken")).ready == [Ready(2, 1)]
+    assert driver.run(1, 1, change=Transition.failed("block", "broken")).ready == [Ready(2, 1)]
     assert driver.arrived(2, "a") == ["second"]
 
 

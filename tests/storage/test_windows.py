@@ -19,15 +19,17 @@ from plans import plan_of
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from agentflow.engine.execution import ExecutionKey
+from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition, WaitFor
 from agentflow.graph.plan import Plan
-from agentflow.storage.node_executions import Change, HotConnection, WaitFor
+from agentflow.storage.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 pytestmark = pytest.mark.timeout(300, method="thread")
 
 Sessions = Callable[[], Session]
 
-WAIT = Change("WAITING", wait=WaitFor("timer", "", 1e-6, None))
+WAIT = Transition.waiting(WaitFor("timer", "", 1e-6, {}))
 """It is due when it is looked at, and not before."""
 
 LINE = plan_of((0, "x", 1, "a"), (1, "x", 2, "a"), nodes=3)
@@ -108,20 +110,20 @@ class Windowed:
             lose(self._hot, self.run_id, claimed)
             self._queued.append(Ready(claimed.node, claimed.idx))
         elif what == "flush" and left:
-            self._settle(claimed, left[: chance.randint(1, len(left))], Change(None))
+            self._settle(claimed, left[: chance.randint(1, len(left))], FLUSHED)
             self._running.append(claimed)
         elif what == "wait":
             self._settle(claimed, left[:1], WAIT)
             self._waiting.append(claimed)
         elif what == "retry":
-            self._settle(claimed, [], Change("QUEUED", "transient", "again"))
+            self._settle(claimed, [], Transition.retried("transient", "again", 0))
             self._queued.append(Ready(claimed.node, claimed.idx))
         elif fails(seed, claimed.node, claimed.idx):
-            self._settle(claimed, left, Change("FAILED", "block", "it failed"))
+            self._settle(claimed, left, Transition.failed("block", "it failed"))
         else:
-            self._settle(claimed, left, Change("COMPLETED"))
+            self._settle(claimed, left, COMPLETED)
 
-    def _settle(self, claimed: Claimed, pins: list[str], change: Change) -> None:
+    def _settle(self, claimed: Claimed, pins: list[str], change: Transition) -> None:
         verdict, ready = settle(self._hot, self._plan, self.run_id, claimed, pins, change)
         assert verdict == "landed"
         assert len(ready) == len(set(ready))
@@ -129,7 +131,7 @@ class Windowed:
 
     def _wake(self, chance: random.Random) -> None:
         waiting = self._waiting.pop(chance.randrange(len(self._waiting)))
-        assert self._hot.wake_due(self.run_id, waiting.node, waiting.idx)
+        assert self._hot.wake_due(ExecutionKey(self.run_id, waiting.node, waiting.idx))
         self._queued.append(Ready(waiting.node, waiting.idx))
 
     def _rest(self) -> str:
@@ -222,7 +224,7 @@ def test_a_run_that_is_held_back_by_a_wait_only_reads_waiting(begun: Callable[[i
     assert not driver.run(1, 2).crowded, "who closes last looks"
     assert driver.hot.quiescent(driver.run_id)
     assert driver.hot.rest(driver.run_id).verdict == "resting"
-    assert driver.hot.wake_due(driver.run_id, 1, 1)
+    assert driver.hot.wake_due(driver.key(1, 1))
 
 
 def test_while_outputs_are_released_the_run_neither_rests_nor_ends(begun: Callable[[int, int], Driver]) -> None:
@@ -235,5 +237,5 @@ def test_while_outputs_are_released_the_run_neither_rests_nor_ends(begun: Callab
     assert driver.hot.rest(driver.run_id).verdict == "busy", "the rest of them is still to be released"
     go_on = settled.go_on
     while go_on is not None:
-        _, go_on = driver.hot.release(driver.run_id, 1, go_on)
+        _, go_on = driver.hot.release(driver.key(1, go_on))
     assert driver.hot.rest(driver.run_id).verdict == "over"

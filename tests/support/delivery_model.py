@@ -9,12 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import Transition, settlement
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id, new_token
-from agentflow.storage.node_executions import Change, HotConnection
+from agentflow.storage.node_executions import HotConnection, Loss
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import Delivery, NodeExecution
 
@@ -220,34 +222,24 @@ def batch_of(plan: Plan, claimed: Claimed, pins: list[str]) -> Batch:
 
 def claim(hot: HotConnection, plan: Plan, run_id: UUID, node: int, idx: int) -> Claimed | None:
     token = new_token()
-    reply = hot.claim(run_id, node, idx, list(plan.nodes[node].pins), token, "test", 60)
+    key, lease = ExecutionKey(run_id, node, idx), Lease(token, "test", 60)
+    reply = hot.claim(key, list(plan.nodes[node].pins), lease)
     return Claimed(node, idx, token, reply.emitted) if reply.verdict == "claimed" else None
 
 
-def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> tuple[str, int | None, int | None]:
-    return hot.lose(
-        run_id,
-        claimed.node,
-        claimed.idx,
-        claimed.token,
-        expired=False,
-        bearable=99,
-        new_token=new_token(),
-        holder="test",
-        lease=60,
-    )
+def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> Loss:
+    key, heir = ExecutionKey(run_id, claimed.node, claimed.idx), Lease(new_token(), "test", 60)
+    return hot.lose(key, claimed.token, heir, expired=False, bearable=99)
 
 
 def settle(
-    hot: HotConnection, plan: Plan, run_id: UUID, claimed: Claimed, pins: list[str], change: Change
+    hot: HotConnection, plan: Plan, run_id: UUID, claimed: Claimed, pins: list[str], change: Transition
 ) -> tuple[str, list[Ready]]:
-    ordered = bool(plan.nodes[claimed.node].links)
-    reply = hot.settle(
-        plan, run_id, claimed.node, claimed.idx, claimed.token, batch_of(plan, claimed, pins), change, 60, ordered
-    )
+    key, lease = ExecutionKey(run_id, claimed.node, claimed.idx), Lease(claimed.token, "test", 60)
+    reply = hot.settle(settlement(plan, key, lease, batch_of(plan, claimed, pins), change))
     ready, go_on = list(reply.ready), reply.go_on
     while go_on is not None:
-        more, go_on = hot.release(run_id, claimed.node, go_on)
+        more, go_on = hot.release(key._replace(idx=go_on))
         ready += more
     if reply.verdict == "landed":
         claimed.emitted += len(pins)

@@ -8,13 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agentflow.engine.codec import dumps, loads
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
+from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition, settlement
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
-from agentflow.storage.node_executions import Change, Claim, HotConnection, Settled
+from agentflow.storage.node_executions import Claim, HotConnection, Loss, Settled
 from agentflow.storage.tables import Delivery, NodeExecution, Output
-
-FLUSH = Change(None)
 
 
 class Driver:
@@ -24,8 +24,11 @@ class Driver:
         self.hot, self.plan, self.run_id, self._session_of = hot, plan, run_id, session_of
 
     def claim(self, node: int, idx: int, *, lease: float = 60, holder: str = "me") -> tuple[UUID, Claim]:
-        token = new_token()
-        return token, self.hot.claim(self.run_id, node, idx, list(self.plan.nodes[node].pins), token, holder, lease)
+        given = Lease(new_token(), holder, lease)
+        return given.token, self.hot.claim(self.key(node, idx), list(self.plan.nodes[node].pins), given)
+
+    def key(self, node: int, idx: int) -> ExecutionKey:
+        return ExecutionKey(self.run_id, node, idx)
 
     def settle(
         self,
@@ -34,23 +37,14 @@ class Driver:
         token: UUID,
         *outputs: tuple[str, object],
         first: int = 0,
-        change: Change | None = None,
+        change: Transition = COMPLETED,
     ) -> Settled:
         batch = Batch(first=first)
         router = Router(self.plan.nodes[node])
         for pin, value in outputs:
             router.add(batch, pin, value, dumps(value))
-        return self.hot.settle(
-            self.plan,
-            self.run_id,
-            node,
-            idx,
-            token,
-            batch,
-            change or Change("COMPLETED"),
-            60,
-            self.plan.nodes[node].ordered,
-        )
+        lease = Lease(token, "me", 60)
+        return self.hot.settle(settlement(self.plan, self.key(node, idx), lease, batch, change))
 
     def lose(
         self,
@@ -61,20 +55,11 @@ class Driver:
         bearable: int | None = 3,
         expired: bool = False,
         new: UUID | None = None,
-    ) -> tuple[str, int | None, int | None]:
-        return self.hot.lose(
-            self.run_id,
-            node,
-            idx,
-            token,
-            expired=expired,
-            bearable=bearable,
-            new_token=new or new_token(),
-            holder="keeper",
-            lease=60,
-        )
+    ) -> Loss:
+        heir = Lease(new or new_token(), "keeper", 60)
+        return self.hot.lose(self.key(node, idx), token, heir, expired=expired, bearable=bearable)
 
-    def run(self, node: int, idx: int, *outputs: tuple[str, object], change: Change | None = None) -> Settled:
+    def run(self, node: int, idx: int, *outputs: tuple[str, object], change: Transition = COMPLETED) -> Settled:
         """Claim a node execution and settle it with these outputs."""
         token, claimed = self.claim(node, idx)
         assert claimed.verdict == "claimed"
@@ -88,7 +73,7 @@ class Driver:
 
         def flush(*outputs: tuple[str, object]) -> Settled:
             nonlocal emitted
-            settled = self.settle(node, 1, token, *outputs, first=emitted, change=FLUSH)
+            settled = self.settle(node, 1, token, *outputs, first=emitted, change=FLUSHED)
             assert settled.verdict == "landed"
             emitted += len(outputs)
             return settled

@@ -17,6 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg import sql
 from sqlalchemy import delete, text
+from steps import execute
 from werkzeug.serving import make_server
 
 from agentflow.api.app import create_app
@@ -27,7 +28,6 @@ from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
 from agentflow.storage import connect, users
 from agentflow.storage.tables import Table
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 

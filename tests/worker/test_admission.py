@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from probes import Chain, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
+from steps import execute, wake_due
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun, Timer
@@ -20,7 +21,6 @@ from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.tables import ACTIVE
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -96,7 +96,7 @@ def test_a_timer_of_a_run_that_waits_for_its_place_starts_nothing(
     steering.retry(owner_of(rows, stopped), stopped)
     assert statuses(stopped) == {"0/1": "WAITING", "1/1": "QUEUED"}
     rows("UPDATE waits SET until = agentflow_now() RETURNING 1")
-    assert process().hot.wake_due(stopped, 0, 1)
+    assert wake_due(stopped, 0, 1)
     execute(stopped, 0, 1)
     assert statuses(stopped) == {"0/1": "QUEUED", "1/1": "QUEUED"}
     execute(now, 0, 1)

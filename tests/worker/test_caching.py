@@ -13,16 +13,18 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from probes import Outputs, Probe, Rows, Statuses, Submit, Yields
 from sqlalchemy import text
+from steps import claim, execute
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import BlockInput, Context
 from agentflow.blocks.credentials import credentials
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.graph.catalogue import Dependence
 from agentflow.ids import new_token
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.node_executions import HotConnection, Limits
-from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.execute import perform, settle
 from agentflow.worker.process import process
 
 pytestmark = pytest.mark.timeout(120, method="thread")
@@ -331,7 +333,8 @@ def test_two_messages_for_one_node_execution_take_one_slot_and_one_place(
 
     def take() -> None:
         connection = HotConnection()
-        verdicts.append(connection.claim(run_id, 0, 1, [], new_token(), "test", 60, limits).verdict)
+        key, lease = ExecutionKey(run_id, 0, 1), Lease(new_token(), "test", 60)
+        verdicts.append(connection.claim(key, [], lease, limits).verdict)
         connection.close()
 
     with transaction() as session:

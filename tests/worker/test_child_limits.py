@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installation import INPUT, OUTPUT
 from probes import Probe, Rows, Submit, Yields, owner_of
+from steps import execute
 
 from agentflow.blocks.base import Context
 from agentflow.engine.codec import loads
@@ -16,7 +17,6 @@ from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import graphs, steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery

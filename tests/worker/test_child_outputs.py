@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
 from probes import Probe, Rows, Submit, Yields, owner_of
+from steps import execute
 
 from agentflow.blocks.base import BlockInput, BlockOutput, Context
 from agentflow.engine.codec import loads
@@ -17,7 +18,6 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import child_runs, graphs, runs, steering
 from agentflow.services.transaction import transaction
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(240, method="thread")

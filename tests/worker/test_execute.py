@@ -14,10 +14,12 @@ from uuid import UUID
 import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Yields
 from pydantic import field_validator
+from steps import claim, execute
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import BlockInput, Context
 from agentflow.blocks.registry import Registry
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.statuses import RunStatus
 from agentflow.engine.waits import ChildRun
 from agentflow.errors import BadInput, BlockBug, SystemFault, Transient, Unavailable
@@ -28,7 +30,7 @@ from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.worker import attempt as attempt_module
 from agentflow.worker import execute as module
-from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.execute import perform, settle
 from agentflow.worker.process import process
 
 # pytest-timeout's other method is SIGALRM, which blocks are stopped by.
@@ -397,10 +399,9 @@ def test_many_values_are_stored_in_bounded_batches_as_they_come(
 
 def lose(run_id: UUID, token: UUID) -> None:
     """What happens when the worker that holds this lease on 0/1 dies."""
-    verdict, _, _ = process().hot.lose(
-        run_id, 0, 1, token, expired=False, bearable=3, new_token=new_token(), holder="test", lease=60
-    )
-    assert verdict == "queued"
+    heir = Lease(new_token(), "test", 60)
+    loss = process().hot.lose(ExecutionKey(run_id, 0, 1), token, heir, expired=False, bearable=3)
+    assert loss.verdict == "queued"
 
 
 def test_what_an_attempt_got_stored_is_not_stored_again_by_the_next(
@@ -417,7 +418,7 @@ def test_what_an_attempt_got_stored_is_not_stored_again_by_the_next(
     first.emit(block, "number", 0)
     first.emit(block, "number", 1)
     first.flush()
-    lose(run_id, first.token)
+    lose(run_id, first.lease.token)
     execute(run_id, 0, 1)
     assert outputs(run_id) == [("number", number) for number in (0, 1, 4, 6)]
     assert statuses(run_id) == {"0/1": "COMPLETED", **{f"1/{idx}": "QUEUED" for idx in (1, 2, 3, 4)}}

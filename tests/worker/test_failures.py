@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, passes
+from steps import execute
 
 from agentflow.blocks.base import BlockInput, Context
 from agentflow.errors import BadInput, SystemFault, Transient
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(60, method="thread")

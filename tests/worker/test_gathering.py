@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 from probes import Outputs, Probe, Rows, Submit, Yields, passes
+from steps import execute
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Context
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(60, method="thread")

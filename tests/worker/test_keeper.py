@@ -10,23 +10,23 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import steps
 from celery.worker import state as celery_state
 from probes import Chain, Probe, Rows, Statuses
+from steps import execute
 
 from agentflow.blocks.base import Context
 from agentflow.clock import monotonic
 from agentflow.dispatch.publish import EXECUTE, FINALISE
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import Unavailable
-from agentflow.ids import new_token
 from agentflow.settings import Settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.worker import keeper as module
 from agentflow.worker import recovery
-from agentflow.worker.execute import execute
 from agentflow.worker.keeper import Keeper
-from agentflow.worker.process import holder, process
+from agentflow.worker.process import holder
 
 Eventually = Callable[..., None]
 
@@ -55,7 +55,7 @@ def run_id(probe: Probe, chain: Chain) -> UUID:
 
 def hold(run_id: UUID, pid: int, lease: float = 60) -> None:
     """The child `pid` of this worker claims 0/1."""
-    assert process().hot.claim(run_id, 0, 1, [], new_token(), holder(pid), lease).verdict == "claimed"
+    steps.hold(run_id, holder(pid), lease=lease)
 
 
 class Executing(SimpleNamespace):

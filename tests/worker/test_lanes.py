@@ -11,13 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from probes import Chain, Outputs, Probe, Rows, Statuses, owner_of, passes
 from sqlalchemy import text
+from steps import execute
 
 from agentflow.dispatch.lanes import queue_name
 from agentflow.services import node_executions, runs
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process
 from agentflow.worker.recovery import Recovery

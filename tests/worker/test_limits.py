@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, passes
+from steps import claim, execute
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
@@ -14,7 +15,7 @@ from agentflow.services import steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
-from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -182,7 +183,7 @@ def test_a_slot_is_kept_through_a_lost_lease_and_freed_by_a_wait(
     run_id = fan(2, waits, own={"concurrency": {"key": "api", "limit": 1}})
     execute(run_id, 0, 1)
     attempt = begin(run_id, 1)
-    attempt.hand_back()
+    attempt.return_lease()
     assert begin(run_id, 2) is None, "the slot is the first one's, which runs again"
     end(begin(run_id, 1))
     assert statuses(run_id)["1/1"] == "WAITING"

@@ -7,19 +7,20 @@ from uuid import UUID
 
 import pytest
 import redis
+import steps
 from probes import Chain, Probe, Rows, Statuses
+from steps import claim, execute
 
 from agentflow.blocks.base import Context
 from agentflow.dispatch.lanes import LANES, queue_name
 from agentflow.dispatch.publish import publisher
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch
-from agentflow.engine.statuses import FailureReason
-from agentflow.ids import new_token
+from agentflow.engine.settlement import Transition, settlement
 from agentflow.services import plans
 from agentflow.settings import Settings
-from agentflow.storage.node_executions import Change
+from agentflow.storage.node_executions import Held
 from agentflow.worker import recovery as module
-from agentflow.worker.execute import claim, execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process, holder, process
 from agentflow.worker.recovery import Recovery
@@ -104,10 +105,7 @@ def run(probe: Probe, chain: Chain, messages: Callable[[], int]) -> Callable[...
 
 def hold(run_id: UUID, pid: int = DEAD) -> UUID:
     """A child of this worker claims 0/1, and dies."""
-    token = new_token()
-    claimed = process().hot.claim(run_id, 0, 1, [], token, holder(pid), LEASE)
-    assert claimed.verdict == "claimed"
-    return token
+    return steps.hold(run_id, holder(pid), lease=LEASE).token
 
 
 def test_a_lease_whose_process_died_is_taken_back_at_once(
@@ -115,7 +113,7 @@ def test_a_lease_whose_process_died_is_taken_back_at_once(
 ) -> None:
     run_id = run()
     hold(run_id)
-    recovery.take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "QUEUED"}
     assert rows("SELECT losses, failures, token FROM node_executions WHERE node = 0") == [(1, 0, None)]
     assert messages() == 1
@@ -128,9 +126,9 @@ def test_a_lease_of_another_process_stays(
 ) -> None:
     run_id = run()
     hold(run_id)
-    recovery.take_back((run_id, 0, 1), holder(DEAD + 1), timed_out=False)
-    recovery.take_back((run_id, 0, 2), holder(DEAD), timed_out=False)
-    recovery.take_back((run_id, 1, 1), holder(DEAD), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD + 1), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 2), holder(DEAD), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 1, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "RUNNING"}
     assert messages() == 0
 
@@ -141,7 +139,7 @@ def test_what_was_settled_before_its_process_died_stays(
     run_id = run()
     execute(run_id, 0, 1)
     messages()
-    recovery.take_back((run_id, 0, 1), holder(), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(), timed_out=False)
     assert statuses(run_id) == {"0/1": "COMPLETED"}
     assert messages() == 0
 
@@ -151,7 +149,7 @@ def test_a_process_that_was_killed_for_its_timeout_ends_the_node_execution(
 ) -> None:
     run_id = run(retry={"max_failures": 5})
     hold(run_id)
-    recovery.take_back((run_id, 0, 1), holder(DEAD), timed_out=True)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
     assert statuses(run_id) == {"0/1": "FAILED timeout", "1/1": "QUEUED"}
     (error,) = rows("SELECT error FROM node_executions WHERE node = 0")
     assert "longer than its timeout" in error
@@ -172,10 +170,10 @@ def test_a_node_execution_that_loses_its_worker_too_often_fails(
     run_id = run(**settings)
     for _ in range(losses):
         hold(run_id)
-        recovery.take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+        recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
         assert statuses(run_id) == {"0/1": "QUEUED"}
     hold(run_id)
-    recovery.take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "FAILED worker_lost", "1/1": "QUEUED"}
     assert outputs(run_id) == [("error", "its worker process died")]
 
@@ -186,7 +184,7 @@ def test_a_node_that_was_lost_for_good_ends_its_run(
     run_id = chain(probe(takes), settings={"on_worker_lost": "fail"})
     messages()
     hold(run_id)
-    recovery.take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert messages() == 1, "the finaliser's"
     assert finalise(run_id)
     assert rows("SELECT status, reason, error FROM runs") == [
@@ -231,9 +229,10 @@ def test_a_lease_that_was_renewed_is_not_lost(
 ) -> None:
     run_id = run()
     hold(run_id)
+    key = ExecutionKey(run_id, 0, 1)
     for _ in range(3):
         clock.forward(LEASE - 1)
-        assert recovering.hot.renew([(holder(DEAD), run_id, 0, 1)], LEASE) == [(run_id, 0, 1, False)]
+        assert recovering.hot.renew([Held(holder(DEAD), key)], LEASE) == [(key, False)]
         recovery.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
 
@@ -330,8 +329,9 @@ def test_a_run_whose_failure_stops_it_is_stopped_though_its_worker_died_over_tha
     run_id = submit({"name": "g", "nodes": nodes, "links": [], "settings": {"on_node_failure": "stop"}})
     token = hold(run_id)
     plan = process().run(run_id).plan  # type: ignore[union-attr]
-    change = Change("FAILED", "block", "it failed", stops=FailureReason.NODE_FAILED)
-    process().hot.settle(plan, run_id, 0, 1, token, Batch(first=0), change, LEASE, False)  # and there the worker dies
+    key, lease = ExecutionKey(run_id, 0, 1), Lease(token, "test", LEASE)
+    made = settlement(plan, key, lease, Batch(first=0), Transition.failed("block", "it failed"))
+    process().hot.settle(made)  # and there the worker dies
     assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "QUEUED"}
     recovery.run_pass()
     assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "CANCELLED"}

@@ -11,8 +11,9 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
+from agentflow.engine.settlement import COMPLETED, Transition, WaitFor
 from agentflow.engine.statuses import NodeStatus
-from agentflow.storage.node_executions import Change, Settled, Standing
+from agentflow.storage.node_executions import Settled, Standing
 from agentflow.worker import request
 from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, ending, lost, postgres_away
 from agentflow.worker.request import NodeRequest
@@ -20,8 +21,8 @@ from agentflow.worker.request import NodeRequest
 Ended = Callable[..., SimpleNamespace]
 
 LANDED = Settled("landed", [], None, False)
-FAILED = Change("FAILED", "user", "no such city")
-AGAIN = Change("QUEUED", "transient", "503", 2.0)
+FAILED = Transition.failed("user", "no such city")
+AGAIN = Transition.retried("transient", "503", 2.0)
 
 
 @pytest.fixture
@@ -118,15 +119,15 @@ def test_a_failure_is_told_with_what_the_block_said(ended: Ended) -> None:
     assert "no such city" in fields["exception"]
 
 
-@pytest.mark.parametrize("status", ["COMPLETED", "WAITING"])
-def test_what_goes_on_or_is_done_has_succeeded(status: Any) -> None:
-    assert ending(Change(status), LANDED) is None
+@pytest.mark.parametrize("made", [COMPLETED, Transition.waiting(WaitFor("timer", "", 1, {}))])
+def test_what_goes_on_or_is_done_has_succeeded(made: Transition) -> None:
+    assert ending(made, LANDED) is None
 
 
 def test_a_stopped_one_is_nothing_that_celery_logs_a_traceback_of() -> None:
-    assert isinstance(ending(Change("COMPLETED"), Settled("stopped", [], None, False)), NodeExecutionStopped)
+    assert isinstance(ending(COMPLETED, Settled("stopped", [], None, False)), NodeExecutionStopped)
     assert issubclass(NodeExecutionStopped, Ignore)
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(str(ending(Change("FAILED", "user", "x" * 10_000), LANDED))) < 600
+    assert len(str(ending(Transition.failed("user", "x" * 10_000), LANDED))) < 600

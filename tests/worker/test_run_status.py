@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 from probes import Probe, Rows, Statuses, Submit, Yields, passes
+from steps import claim, execute, wake_due
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
-from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 
@@ -40,7 +41,7 @@ def wake(rows: Rows) -> Callable[[UUID], bool]:
 
     def come(run_id: UUID) -> bool:
         rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run RETURNING 1", run=run_id)
-        return process().hot.wake_due(run_id, 0, 1)
+        return wake_due(run_id, 0, 1)
 
     return come
 

@@ -11,13 +11,14 @@ from uuid import UUID
 
 import pytest
 import redis
+import steps
 from probes import Probe, Rows, Statuses, Submit, Yields, passes
+from steps import claim, execute
 
 from agentflow.blocks.base import BlockOutput, Context
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name
+from agentflow.engine.execution import ExecutionKey
 from agentflow.errors import Transient
-from agentflow.ids import new_token
-from agentflow.worker.execute import claim, execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import holder, process
 from agentflow.worker.recovery import Recovery
@@ -90,8 +91,8 @@ def test_on_worker_lost_and_max_losses(
     alone: Alone, statuses: Statuses, graph: Settings, own: Settings, status: str
 ) -> None:
     run_id = alone(graph, own)
-    assert process().hot.claim(run_id, 0, 1, [], new_token(), holder(DEAD), 60).verdict == "claimed"
-    Recovery(process()).take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+    steps.hold(run_id, holder(DEAD))
+    Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": status}
 
 
@@ -99,11 +100,11 @@ def test_three_lost_workers_are_borne_and_they_are_no_failures(alone: Alone, sta
     run_id = alone({}, {})
     counted = "SELECT losses, failures FROM node_executions WHERE run_id = :run"
     for losses in (1, 2, 3):
-        assert process().hot.claim(run_id, 0, 1, [], new_token(), holder(DEAD), 60).verdict == "claimed"
-        Recovery(process()).take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+        steps.hold(run_id, holder(DEAD))
+        Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
         assert (statuses(run_id), rows(counted, run=run_id)) == ({"0/1": "QUEUED"}, [(losses, 0)])
-    assert process().hot.claim(run_id, 0, 1, [], new_token(), holder(DEAD), 60).verdict == "claimed"
-    Recovery(process()).take_back((run_id, 0, 1), holder(DEAD), timed_out=False)
+    steps.hold(run_id, holder(DEAD))
+    Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "FAILED worker_lost"}
 
 

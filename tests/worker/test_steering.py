@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
+from steps import execute
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun
@@ -15,7 +16,6 @@ from agentflow.services import cancellation, graphs, steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
 from agentflow.storage.run_views import RunFilter
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery

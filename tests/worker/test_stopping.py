@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from probes import Probe, Rows, Statuses, Submit, Yields, passes
+from steps import claim, execute, wake_due
 
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import Timer
@@ -15,7 +16,7 @@ from agentflow.errors import Interrupted
 from agentflow.services import steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
-from agentflow.worker.execute import claim, execute, perform, settle
+from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -197,7 +198,7 @@ def test_what_comes_back_after_the_stop_is_closed_with_an_event(apart: Apart, st
     attempt = claim(process(), run_id, 0, 1)
     assert attempt is not None
     cancel_it(rows, run_id)
-    attempt.hand_back()
+    attempt.return_lease()
     assert statuses(run_id) == {"0/1": "QUEUED"}
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "CANCELLED"}
@@ -222,10 +223,10 @@ def test_every_move_that_an_attempt_makes_is_an_event_with_its_time_and_reason(
     execute(run_id, 0, 1)
     attempt = claim(process(), run_id, 0, 1)
     assert attempt is not None
-    attempt.hand_back()
+    attempt.return_lease()
     execute(run_id, 0, 1)
     rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run RETURNING 1", run=run_id)
-    assert process().hot.wake_due(run_id, 0, 1)
+    assert wake_due(run_id, 0, 1)
     execute(run_id, 0, 1)
     assert finalise(run_id)
     story = rows(

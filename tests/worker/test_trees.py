@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from probes import Probe, Rows, Submit, Yields, owner_of, passes
+from steps import execute, wake_due
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Context
@@ -19,7 +20,6 @@ from agentflow.services import cancellation, child_runs, graphs, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.runs import Parent
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process, process
 from agentflow.worker.recovery import Recovery
@@ -346,7 +346,7 @@ def test_what_waits_holds_back_what_lies_behind_it(probe: Probe, submit: Submit,
     delivered = "SELECT count(*) FROM deliveries WHERE run_id = :run AND node = 2"
     assert rows(delivered, run=run_id) == [0], "the first still waits"
     rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run RETURNING 1", run=run_id)
-    assert process().hot.wake_due(run_id, 1, 1)
+    assert wake_due(run_id, 1, 1)
     execute(run_id, 1, 1)
     for idx in (1, 2, 3):
         execute(run_id, 2, idx)

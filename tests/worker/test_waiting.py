@@ -7,8 +7,10 @@ from uuid import UUID
 
 import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Yields, owner_of
+from steps import claimed, execute, wake_due
 
 from agentflow.blocks.base import Context
+from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.engine.verdict import OWN_COUNTS
 from agentflow.engine.waits import ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait
@@ -17,7 +19,6 @@ from agentflow.ids import new_id, new_token
 from agentflow.services import graphs, reviews, steering
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -42,7 +43,7 @@ def sleeper(*waits: Wait, seen: list[Resumed | None] | None = None) -> Callable[
 
 
 def due(run_id: UUID, node: int = 0, idx: int = 1) -> bool:
-    return process().hot.wake_due(run_id, node, idx)
+    return wake_due(run_id, node, idx)
 
 
 def hurry(rows: Rows) -> None:
@@ -660,9 +661,10 @@ def test_attempts_count_tries_and_not_waits(probe: Probe, chain: Chain, api: Any
     assert (shown()["status"], shown()["attempt"], attempts) == ("WAITING", 2, [1, 1, 2])
     hurry(rows)
     assert due(run_id)
-    token = new_token()
-    assert process().hot.claim(run_id, 0, 1, [], token, "somebody", 15.0).attempt == 2
-    process().hot.lose(run_id, 0, 1, token, expired=False, bearable=3, new_token=new_token(), holder="test", lease=60)
+    lease = Lease(new_token(), "somebody", 15.0)
+    assert claimed(run_id, lease).attempt == 2
+    heir = Lease(new_token(), "test", 60)
+    process().hot.lose(ExecutionKey(run_id, 0, 1), lease.token, heir, expired=False, bearable=3)
     execute(run_id, 0, 1)
     assert (shown()["status"], shown()["attempt"], attempts) == ("WAITING", 3, [1, 1, 2, 3])
     assert finalise(run_id) is False

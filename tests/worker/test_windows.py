@@ -13,10 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from probes import Chain, Probe, Rows, Submit, Yields, owner_of
 from random_graphs import EVENT, random_graph
+from steps import execute, wake_due
 
 from agentflow.blocks.base import Context
 from agentflow.settings import Settings, settings
-from agentflow.worker.execute import execute
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -90,7 +90,7 @@ class Installation:
         for key in timers[: self._rng.randint(1, 3)]:
             self._rows("UPDATE waits SET until = agentflow_now() WHERE run_id = :run AND node = :node AND idx = :idx "
                        "RETURNING 1", run=key[0], node=key[1], idx=key[2])  # fmt: skip
-            process().hot.wake_due(*key)
+            wake_due(*key)
         early = self._rows(
             "UPDATE node_executions SET due_at = agentflow_now() WHERE status = 'QUEUED' "
             "AND due_at > agentflow_now() AND hold = 'rate' RETURNING 1"

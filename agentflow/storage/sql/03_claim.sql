@@ -7,7 +7,7 @@
 --          stopped   its run was stopped; it was closed as CANCELLED. `last`: nothing of the run is open now
 --          paused    its run is paused, or not admitted; it is held, and resume (or admission) publishes it again
 -- inputs:  {pin: value} as JSON text: what was delivered to it
--- wait:    what it waited for and found, if it has waited: [kind, key, state, result, timed out] as JSON text
+-- wait:    what it waited for and found, if it has waited: {kind, key, state, result, timed_out} as JSON text
 
 -- Whether nothing of the run is busy.
 CREATE OR REPLACE FUNCTION agentflow_at_rest(p_run uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
@@ -76,7 +76,8 @@ BEGIN
     verdict := 'claimed';
     IF v_waited > 0 THEN
         UPDATE waits w SET nudged = false WHERE w.run_id = p_run AND w.node = p_node AND w.idx = p_idx
-        RETURNING json_build_array(w.kind, w.key, w.state, w.result, w.timed_out)::text INTO wait;
+        RETURNING json_build_object('kind', w.kind, 'key', w.key, 'state', w.state::json, 'result', w.result::json,
+                                    'timed_out', w.timed_out)::text INTO wait;
     END IF;
     IF v_run_status <> 'RUNNING' THEN  -- the one update of the run's row that a node execution makes
         UPDATE runs r SET status = 'RUNNING', started_at = coalesce(r.started_at, v_now)

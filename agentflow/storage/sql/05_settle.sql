@@ -1,8 +1,8 @@
 -- What an attempt did is recorded, and what follows from it is done: outputs, deliveries, newly QUEUED executions.
 -- One round trip, durable. Everything that a lost worker could do after this is fenced off by the token.
 --
--- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry) | WAITING (only by agentflow_settle_and, which says
---                    for what); p_status NULL: a flush, it goes on RUNNING
+-- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry) | WAITING (p_more says for what); p_status NULL: a
+--                    flush, it stays RUNNING
 -- agentflow_release  outputs that waited for this execution's turn go out
 --
 -- p_first, p_count   the ordinals stored here are p_first … p_first + p_count − 1; `emitted` must be p_first (fence)
@@ -17,6 +17,9 @@
 -- p_window how many node executions of a run may be busy before those that become ready are held: one run of 100,000
 --          ready ones must not fill the queues before everybody else's. Each that ends lets one out, or gives its place to
 --          what it made ready; of one node the executions are let through in the order of their indices
+-- p_more   what else happens in the transaction, as JSON; null, which is usual: nothing. See agentflow_consequences
+-- x_*      node executions of other runs (or of this one) that became QUEUED besides q_* and must be published
+-- total_cost  what the tree of runs has cost by now, where this cost something
 -- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
 -- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
@@ -25,8 +28,9 @@ CREATE OR REPLACE FUNCTION agentflow_settle(
     p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
-    p_window int,
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean
+    p_window int, p_more json,
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean,
+    OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -49,6 +53,10 @@ BEGIN
             IF FOUND THEN
                 INSERT INTO events (run_id, kind, status, node, idx, attempt)
                 VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, v_attempt);
+                IF p_more IS NOT NULL THEN
+                    SELECT c.x_run, c.x_node, c.x_idx INTO x_run, x_node, x_idx
+                    FROM agentflow_consequences(p_run, p_node, p_idx, p_more, false) c;
+                END IF;
             END IF;
         END IF;
         verdict := 'stopped';
@@ -157,6 +165,17 @@ BEGIN
     IF v_closes AND q_node IS NULL THEN
         crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL
                            OFFSET current_setting('max_connections')::int);
+    END IF;
+
+    -- 7. What else follows.
+    IF p_more IS NOT NULL THEN
+        SELECT c.wakes, c.x_run, c.x_node, c.x_idx, c.total_cost INTO v_held
+        FROM agentflow_consequences(p_run, p_node, p_idx, p_more, true) c;
+        IF v_held.wakes THEN
+            q_node := q_node || p_node;
+            q_idx := q_idx || p_idx;
+        END IF;
+        x_run := v_held.x_run; x_node := v_held.x_node; x_idx := v_held.x_idx; total_cost := v_held.total_cost;
     END IF;
 END $$;
 

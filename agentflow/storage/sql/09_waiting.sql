@@ -1,7 +1,6 @@
 -- Waiting without a worker: a WAITING row and its row in `waits`, until what it waits for has come.
 --
--- agentflow_settle_and   a settle, and what else happens with it in one transaction: it waits; it frees its slot; it wakes
---                        the node execution that waits for this run; what it cost is added up; its run is due to be stopped
+-- agentflow_consequences what happens with a settlement besides: it waits, frees its slot, wakes the parent, is added up …
 -- agentflow_go_on        WAITING → QUEUED, with what came
 -- agentflow_wake_due     its time has come
 -- agentflow_wake_parent  a child run gave an output, or ended
@@ -91,66 +90,55 @@ CREATE OR REPLACE FUNCTION agentflow_add_stats(p_stats jsonb, p_more jsonb) RETU
         GROUP BY b.key) t
 $$;
 
--- The arguments up to r_sticky are those of agentflow_settle.
--- p_stats    counts that the block reported, to be added to the node execution's; `cost` to the tree of runs' as well
--- w_*        what it waits for (p_status WAITING): kind, key, seconds, state, and of a review: name, data, editable
--- p_wakes    this run is a child, and its parent wants to hear of this
--- p_frees    it may hold a slot of a concurrency limit
--- p_stops    not null: a reason for which the run must be stopped now. The caller does so after the commit (a gate is never
---            upgraded); if it dies before that, recovery does
--- x_*        node executions of other runs (or of this) that became QUEUED besides q_* and must be published
--- total_cost what the tree of runs has cost by now, where this cost something
-CREATE OR REPLACE FUNCTION agentflow_settle_and(
-    p_run uuid, p_node int, p_idx int, p_token uuid, p_first int, p_count int,
-    p_status text, p_reason text, p_error text, p_delay float8, p_lease float8, p_ordered boolean,
-    o_ord int[], o_part int[], o_pin text[], o_value text[],
-    r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
-    p_window int, p_stats jsonb, w_kind text, w_key text, w_seconds float8, w_state text, w_name text, w_data text,
-    w_editable boolean, p_wakes boolean, p_frees boolean, p_stops text,
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean,
-    OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
+-- What happens with a settlement in its transaction besides what every one does; p_more has a member for each.
+--
+--   stats         counts that the block reported, added to the node execution's; `cost` to the tree of runs' as well
+--   wait          what it waits for (it is WAITING): kind, key, seconds, state; of a review also name, data, editable
+--   frees_slot    it may hold a slot of a concurrency limit
+--   wakes_parent  this run is a child run, and its parent is told
+--   stops_run     the reason for which the run must be stopped. The caller does so after the commit (a gate is never
+--                 upgraded); if it dies before that, recovery does
+--
+-- p_landed  false: its run was stopped, and only its slot is freed
+-- wakes     what it waits for is there already: it is QUEUED again
+CREATE OR REPLACE FUNCTION agentflow_consequences(
+    p_run uuid, p_node int, p_idx int, p_more json, p_landed boolean,
+    OUT wakes boolean, OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_fresh boolean;
+    v_stats jsonb := p_more -> 'stats';
+    v_wait record;
     v_other record;
 BEGIN
-    PERFORM agentflow_gate_shared(p_run);
-    v_fresh := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
-                       AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first);
-    SELECT s.verdict, s.q_node, s.q_idx, s.go_on, s.crowded INTO verdict, q_node, q_idx, go_on, crowded
-    FROM agentflow_settle(p_run, p_node, p_idx, p_token, p_first, p_count, p_status, p_reason, p_error, p_delay, p_lease,
-                          p_ordered, o_ord, o_part, o_pin, o_value, r_ord, r_part, r_sink, r_pin, r_static, r_need,
-                          r_base, r_sticky, p_window) s;
-    IF NOT v_fresh THEN  -- another's, or the same call again: all of this was done with it
-        RETURN;
-    END IF;
-    IF p_frees THEN
+    IF p_more -> 'frees_slot' IS NOT NULL THEN
         FOR v_other IN SELECT f.* FROM agentflow_free_slot(p_run, p_node, p_idx) f LOOP
             x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
         END LOOP;
     END IF;
-    IF verdict <> 'landed' THEN
+    IF NOT p_landed THEN
         RETURN;
     END IF;
-    IF p_stops IS NOT NULL THEN
-        UPDATE runs r SET stop_due = p_stops WHERE r.id = p_run AND r.stop_due IS NULL;
+    IF p_more -> 'stops_run' IS NOT NULL THEN
+        UPDATE runs r SET stop_due = p_more ->> 'stops_run' WHERE r.id = p_run AND r.stop_due IS NULL;
     END IF;
-    IF p_stats IS NOT NULL THEN
-        UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, p_stats)
+    IF v_stats IS NOT NULL THEN
+        UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, v_stats)
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
     END IF;
-    IF w_kind IS NOT NULL AND agentflow_wait(p_run, p_node, p_idx, w_kind, w_key, w_seconds, w_state, w_name, w_data, w_editable) THEN
-        q_node := q_node || p_node;
-        q_idx := q_idx || p_idx;
+    IF p_more -> 'wait' IS NOT NULL THEN
+        SELECT w.* INTO v_wait FROM json_to_record(p_more -> 'wait') AS w(
+            kind text, key text, seconds float8, state json, name text, data json, editable boolean);
+        wakes := agentflow_wait(p_run, p_node, p_idx, v_wait.kind, v_wait.key, v_wait.seconds, v_wait.state::text,
+                                v_wait.name, coalesce(v_wait.data::text, 'null'), v_wait.editable);
     END IF;
-    IF p_wakes THEN
+    IF p_more -> 'wakes_parent' IS NOT NULL THEN
         FOR v_other IN SELECT w.* FROM agentflow_wake_parent(p_run) w LOOP
             x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
         END LOOP;
     END IF;
-    IF (p_stats ->> 'cost')::numeric > 0 THEN
-        INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (p_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
+    IF (v_stats ->> 'cost')::numeric > 0 THEN
+        INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (v_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
         ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO total_cost;
     END IF;
 END $$;

@@ -11,12 +11,13 @@ from flask.testing import FlaskClient
 from installation import api, app, environment, key, shared_database, submit, work
 from model_server import ModelServer, Reply
 from sqlalchemy import text
+from steps import claim
 
 from agentflow.blocks import registry
 from agentflow.engine.outcome import Waiting
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
-from agentflow.worker.execute import claim, perform
+from agentflow.worker.execute import perform
 from agentflow.worker.process import process
 from agentflow.worker.waiting import begin
 
@@ -127,7 +128,7 @@ def test_what_the_model_decided_is_not_asked_for_again_by_the_next_worker(
     assert isinstance(outcome, Waiting)
     begin(lost, outcome.wait)
     [child] = children(run_id)
-    lost.hand_back()
+    lost.return_lease()
     work(run_id)
     assert children(run_id) == [child]
     assert len(models.asked) == 1

@@ -1,0 +1,187 @@
+"""Assembles a settlement: everything that one transaction records of an attempt, and everything that follows from it.
+
+Whoever closes, parks or flushes a node execution makes a `Settlement` with `settlement()`, and stores it through
+`storage.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, a line in
+`settlement()`, and a clause of `agentflow_consequences` in SQL.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from agentflow.engine.codec import dumps
+from agentflow.engine.execution import ExecutionKey, Lease
+from agentflow.engine.routing import Batch, Routes, routes_of
+from agentflow.engine.statuses import FailureReason, NodeStatus
+from agentflow.engine.verdict import failure_stops
+from agentflow.engine.waits import WaitKind
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """What a node execution waits for.
+
+    Attributes:
+        kind, key: what; the key is an event's name, a review's id or a child run's call.
+        seconds: after which it goes on without; None: never.
+        state: JSON that its next attempt gets back.
+        name, data, editable: of a review: its title, what is shown, and whether that may be edited.
+    """
+
+    kind: WaitKind
+    key: str
+    seconds: float | None
+    state: Mapping[str, Any]
+    name: str | None = None
+    data: Any = None
+    editable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What becomes of a RUNNING node execution. Each constructor is one legal move, or none (`flushed`).
+
+    Attributes:
+        status: the new status; None: it stays RUNNING.
+        reason, error: why.
+        delay: seconds until a retry is due.
+        wait: what it waits for, where it becomes WAITING.
+    """
+
+    status: NodeStatus | None
+    reason: str | None = None
+    error: str | None = None
+    delay: float = 0.0
+    wait: WaitFor | None = None
+
+    @property
+    def ends_task(self) -> bool:
+        """Whether nothing more comes of it unless something else happens: it is closed, or waits."""
+        return self.status in (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
+
+    @classmethod
+    def flushed(cls) -> Self:
+        """It stores what was yielded so far and goes on."""
+        return cls(None)
+
+    @classmethod
+    def completed(cls) -> Self:
+        """The block went through to its end."""
+        return cls(NodeStatus.COMPLETED)
+
+    @classmethod
+    def failed(cls, reason: str, error: str) -> Self:
+        """The block failed for good, or the lease was lost too often."""
+        return cls(NodeStatus.FAILED, reason, error)
+
+    @classmethod
+    def retried(cls, reason: str, error: str, delay: float) -> Self:
+        """The attempt failed; the next one is due in `delay` seconds."""
+        return cls(NodeStatus.QUEUED, reason, error, delay)
+
+    @classmethod
+    def stopped(cls) -> Self:
+        """Its run was stopped: the storage records CANCELLED. If the run was not stopped, it runs again."""
+        return cls(NodeStatus.QUEUED)
+
+    @classmethod
+    def waiting(cls, wait: WaitFor) -> Self:
+        """The block waits for the outside."""
+        return cls(NodeStatus.WAITING, wait=wait)
+
+
+COMPLETED: Final = Transition.completed()
+FLUSHED: Final = Transition.flushed()
+
+
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """What else happens in the transaction. Most settlements have none of these.
+
+    Attributes:
+        stats: counts that the block reported in this attempt.
+        wait: what it waits for.
+        frees_slot: it may hold a slot of a concurrency limit.
+        wakes_parent: its run is a child run, and the parent is told.
+        stops_run: the reason for which its run must be stopped.
+    """
+
+    stats: Mapping[str, float] | None = None
+    wait: WaitFor | None = None
+    frees_slot: bool = False
+    wakes_parent: bool = False
+    stops_run: FailureReason | None = None
+
+    def as_json(self) -> str | None:
+        """As `agentflow_consequences` takes them; None: there are none."""
+        if self is _NONE:
+            return None
+        return dumps({name: value for name, value in asdict(self).items() if value})
+
+
+_NONE: Final = Consequences()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one transaction records of an attempt.
+
+    Attributes:
+        key: the node execution.
+        lease: the attempt's; without it nothing is recorded.
+        outputs: the values yielded since the last settlement.
+        routes: which of them go where.
+        transition: what becomes of the node execution.
+        ordered: its outputs go out after those of the executions of its node before it.
+        consequences: what else happens.
+    """
+
+    key: ExecutionKey
+    lease: Lease
+    outputs: Batch
+    routes: Routes
+    transition: Transition
+    ordered: bool
+    consequences: Consequences = _NONE
+
+
+def settlement(
+    plan: Plan,
+    key: ExecutionKey,
+    lease: Lease,
+    outputs: Batch,
+    transition: Transition,
+    *,
+    in_child_run: bool = False,
+    stats: Mapping[str, float] | None = None,
+) -> Settlement:
+    """Assemble a settlement: routes and consequences follow from the plan.
+
+    Args:
+        plan: the run's, with its masks.
+        key: the node execution.
+        lease: the attempt's.
+        outputs: what was yielded since the last settlement, and the engine's message where it failed.
+        transition: what becomes of it.
+        in_child_run: its run has a parent.
+        stats: counts that the block reported in this attempt.
+    """
+    node = plan.nodes[key.node]
+    consequences = _NONE
+    if transition.status is not None:
+        waits = transition.status is NodeStatus.WAITING
+        # A sub-graph node keeps its slot while it waits: it stands for its child run.
+        frees = node.settings.concurrency is not None and not (waits and node.kind is BlockKind.AGENT)
+        wakes = in_child_run and node.kind is BlockKind.OUTPUT
+        stops = transition.status is NodeStatus.FAILED and failure_stops(plan, key.node)
+        if stats or waits or frees or wakes or stops:
+            consequences = Consequences(
+                stats=stats or None,
+                wait=transition.wait,
+                frees_slot=frees,
+                wakes_parent=wakes,
+                stops_run=FailureReason.NODE_FAILED if stops else None,
+            )
+    return Settlement(key, lease, outputs, routes_of(plan, outputs), transition, node.ordered, consequences)
