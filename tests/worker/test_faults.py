@@ -12,6 +12,7 @@ from celery.exceptions import Retry
 from flask.testing import FlaskClient
 from probes import Chain, Outputs, Probe, Rows, Statuses, passes
 
+from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Unavailable
 from agentflow.services import cancellation, plans
@@ -34,8 +35,9 @@ def breaks(*_: Any, **__: Any) -> Any:
 
 def execute(run_id: str, node: int, idx: int) -> None:
     """As the task does."""
-    with counted(UUID(run_id), node, idx):
-        _execute(UUID(run_id), node, idx)
+    key = ExecutionKey(UUID(run_id), node, idx)
+    with counted(key):
+        _execute(key)
 
 
 def finalise_run(run_id: str) -> None:
@@ -166,7 +168,7 @@ def test_what_recovery_cannot_mend_ends_too(
     monkeypatch.setattr("agentflow.worker.process.plan_of", plan_of)
     for _ in range(10):
         for one in (run_id, bystander):
-            with recovery._others_go_on(one, 0, 1):
+            with recovery._others_go_on(ExecutionKey(one, 0, 1)):
                 recovery._mend(_overdue("ring", one))
     assert ended(run_id)[:2] == ("FAILED", "engine")
     assert ended(bystander)[0] == "QUEUED"
@@ -175,7 +177,7 @@ def test_what_recovery_cannot_mend_ends_too(
 def _overdue(action: Any, run_id: UUID) -> Any:
     from agentflow.storage.node_executions import Overdue
 
-    return Overdue(action, run_id, 0, 1, None)
+    return Overdue(action, ExecutionKey(run_id, 0, 1), None)
 
 
 def test_a_run_that_cannot_be_finalised_ends_failed(
@@ -332,9 +334,9 @@ def test_a_process_that_dies_before_it_has_claimed_is_counted_once_each_time(
     state = process()
     for number in range(settings().max_losses):
         for _ in range(3):
-            count_death(state, run_id, 0, 1, f"here/{number}")
+            count_death(state, ExecutionKey(run_id, 0, 1), f"here/{number}")
         assert rows("SELECT losses FROM node_executions") == [number + 1]
-    count_death(state, run_id, 0, 1, "here/last")
+    count_death(state, ExecutionKey(run_id, 0, 1), "here/last")
     assert statuses(run_id) == {"0/1": "FAILED system"}
 
 
@@ -344,7 +346,7 @@ def test_a_process_that_dies_after_it_has_settled_costs_nothing(probe: Probe, ch
     execute(str(run_id), 0, 1)
     holder = rows("SELECT holder FROM node_executions")[0]
     for by in (holder, "somebody/else"):
-        count_death(process(), run_id, 0, 1, by)
+        count_death(process(), ExecutionKey(run_id, 0, 1), by)
     assert rows("SELECT status, losses, failures FROM node_executions") == [("QUEUED", 0, 1)]
 
 

@@ -230,6 +230,27 @@ def test_children_of_a_run_that_ended_without_them_are_stopped(
     assert process().hot.orphans(10) == [child_id]
 
 
+def test_a_child_that_was_done_when_its_tree_was_stopped_is_done_when_that_is_retried(
+    probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes)))
+    execute(child_id, 0, 1)  # all of it is done, and nobody lives to end it
+    owner = owner_of(rows, run_id)
+    with transaction() as session:
+        cancellation.cancel(session, owner, run_id, "by hand")
+    assert finalise(child_id)
+    assert finalise(run_id)
+    both = "SELECT status FROM runs WHERE root_id = :run ORDER BY depth"
+    assert rows(both, run=run_id) == ["CANCELLED", "CANCELLED"]
+    steering.retry(owner, run_id)
+    assert finalise(child_id)
+    execute(run_id, 0, 1)
+    assert finalise(run_id)
+    assert rows(both, run=run_id) == ["COMPLETED", "COMPLETED"]
+    given = "SELECT value FROM outputs WHERE run_id = :run ORDER BY ordinal DESC LIMIT 1"
+    assert rows(given, run=run_id) == ['"COMPLETED"']
+
+
 @pytest.fixture
 def failed_tree(probe: Probe, tree: Callable[..., tuple[UUID, UUID]]) -> Callable[[], tuple[UUID, UUID]]:
     """`failed_tree()`: a run and a child run of it that have both FAILED; the child completes the next time."""

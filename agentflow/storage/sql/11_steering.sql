@@ -71,6 +71,8 @@ END $$;
 
 -- p_unhandled: the nodes whose failures nothing handles.
 -- verdict: retried, nothing (all that it could run again has completed), open (it has not ended), completed, unknown
+-- A child run may have been done when its tree was stopped, before it could end COMPLETED. It is retried all the same: it
+-- runs nothing again and ends COMPLETED. Otherwise its parent would be told that it was cancelled, at every retry.
 CREATE OR REPLACE FUNCTION agentflow_retry(
     p_run uuid, p_unhandled int[], p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -78,15 +80,17 @@ CREATE OR REPLACE FUNCTION agentflow_retry(
 DECLARE
     v_status text;
     v_root uuid;
+    v_child boolean;
     v_admitted boolean;
     v_now timestamptz;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
-    SELECT r.status, r.root_id INTO v_status, v_root FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    SELECT r.status, r.root_id, r.parent_run_id IS NOT NULL INTO v_status, v_root, v_child
+    FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     verdict := CASE WHEN v_status IS NULL THEN 'unknown' WHEN v_status = 'COMPLETED' THEN 'completed'
                     WHEN v_status NOT IN ('FAILED', 'CANCELLED') THEN 'open'
-                    WHEN EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND (
+                    WHEN v_child OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND (
                         e.status = 'CANCELLED' OR e.hold = 'unrouted' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled))))
                     THEN 'retried' ELSE 'nothing' END;
     IF verdict <> 'retried' THEN
