@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from plans import plan_of
 
-from agentflow.dispatch import backlog, publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, backlog, publish, ring_finaliser
 from agentflow.dispatch.lanes import LANES, queue_name, wire_priority
 from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_AFTER, KILL_GRACE, Publisher, TaskMessage
 from agentflow.dispatch.publish import publisher as publisher_of_process
@@ -60,7 +60,7 @@ SETTINGS = {
 def test_a_message_carries_ids_only_and_flower_shows_the_block(process: None, consume: Consume) -> None:
     run_id = new_id()
     plan = plan_of(nodes=3, settings=SETTINGS, defaults={0: {"secret": "s3cret"}})
-    assert publish(plan, run_id, 4, [Ready(0, 1), Ready(1, 12), Ready(2, 3)])
+    assert publish(PublishedRun(run_id, plan, 4), [Ready(0, 1), Ready(1, 12), Ready(2, 3)])
     consuming = consume("default", "gpu", "io")
     consuming.until(lambda: len(consuming.received) == 3)
     found = {json.loads(message.body)[0][1]: message for message in consuming.received}
@@ -121,7 +121,7 @@ def test_the_backlog_is_what_waits_in_the_lanes_that_every_worker_serves(process
     settings_by_node = {number: NodeSettings(queue=lane) for number, lane in enumerate([*LANES, "gpu"])}
     plan = plan_of(nodes=4, settings=settings_by_node)
     for priority in (0, 9):
-        publish(plan, new_id(), priority, [Ready(number, 1) for number in range(4)])
+        publish(PublishedRun(new_id(), plan, priority), [Ready(number, 1) for number in range(4)])
     assert backlog() == 2 * len(LANES)
 
 
