@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import psycopg
+import psycopg2
 import redis
 from celery import Celery
 from kombu import Connection
@@ -153,19 +153,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except EngineError as error:
         remedy = "agentflow db upgrade" if "schema" in error.message else "see the message"
         yield Finding("database", "fail", error.message, remedy)
-    except psycopg.OperationalError as error:
+    except psycopg2.OperationalError as error:
         yield Finding("database", "fail", str(error).strip(), "start PostgreSQL, or correct AGENTFLOW_DATABASE_URL")
     else:
         yield Finding("schema", "ok", "this version's")
 
 
-def _connect(url: str) -> psycopg.Connection:
+def _connect(url: str) -> "psycopg2.extensions.connection":
     dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(dsn, connect_timeout=int(_TIMEOUT))
+    return psycopg2.connect(dsn, connect_timeout=int(_TIMEOUT))
 
 
-def _server(connection: psycopg.Connection, address: str) -> Iterator[Finding]:
-    major = connection.info.server_version // 10_000
+def _server(connection: "psycopg2.extensions.connection", address: str) -> Iterator[Finding]:
+    major = connection.server_version // 10_000
     level: Literal["ok", "fail"] = "ok" if major >= OLDEST_POSTGRES else "fail"
     remedy = "" if level == "ok" else f"AgentFlow needs PostgreSQL {OLDEST_POSTGRES} or later"
     yield Finding("database", level, f"PostgreSQL {major} at {address}", remedy)
@@ -244,7 +244,7 @@ def _queues(settings: Settings) -> Iterator[Finding]:
         with closing(_connect(settings.database())) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT lane FROM agentflow_wanted_lanes() AS lane ORDER BY lane LIMIT 10")
             missing = [lane for (lane,) in cursor.fetchall()]
-    except (EngineError, psycopg.Error):
+    except (EngineError, psycopg2.Error):
         return  # the database's own check has said what is wrong with it
     if not missing:
         yield Finding("queues", "ok", "no work waits in a queue that no worker serves")

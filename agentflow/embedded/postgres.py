@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
-from psycopg import sql
+import psycopg2
+from psycopg2 import sql
 
 from agentflow.embedded.binaries import PostgresBinaries, postgres_binaries
 from agentflow.embedded.child import Child, await_ready, start, tail
@@ -227,7 +227,7 @@ class Postgres:
     def _make_database(self) -> None:
         """Make the role and the database if they are not there."""
         owner, password = sql.Identifier(DATABASE), sql.Literal(self._secrets.password("database"))
-        with closing(psycopg.connect(self.superuser_url)) as connection:
+        with closing(psycopg2.connect(self.superuser_url)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("select 1 from pg_roles where rolname = %s", (DATABASE,))

@@ -23,6 +23,7 @@ MOST_PLACES: Final = 20
 _LIBRARIES: Final = {
     "sqlalchemy": "a database refused it",
     "psycopg": "a database refused it",
+    "psycopg2": "a database refused it",
     "redis": "the broker refused it",
     "kombu": "the broker refused it",
     "celery": "the broker refused it",

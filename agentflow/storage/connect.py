@@ -1,9 +1,10 @@
 """How does a process reach PostgreSQL? Through one small SQLAlchemy pool, and one hot connection.
 
-The pool serves plain queries in transactions. The hot connection serves claim and settle: in autocommit (BEGIN and
-COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither survives a fork: a
-child that inherited a connection would share its parent's socket, so `after_fork` lets go of both without a word to
-the server.
+The pool serves plain queries in transactions, by psycopg2, which prepares nothing: a list's plan depends on whose rows
+it lists, and a generic one would be kept for everybody. The hot connection serves claim and settle, by psycopg 3: in
+autocommit (BEGIN and COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither
+survives a fork: a child that inherited a connection would share its parent's socket, so `after_fork` lets go of both
+without a word to the server.
 """
 
 import logging
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 import psycopg
+import psycopg2
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -50,8 +52,8 @@ _HOT_OPTIONS = (
 
 
 def sqlalchemy_url(url: str) -> URL:
-    """`url` as SQLAlchemy wants it, with the psycopg driver."""
-    return make_url(url).set(drivername="postgresql+psycopg")
+    """`url` as SQLAlchemy wants it, with the psycopg2 driver."""
+    return make_url(url).set(drivername="postgresql+psycopg2")
 
 
 @cache
@@ -63,8 +65,7 @@ def engine(url: str | None = None) -> Engine:
         max_overflow=MAX_OVERFLOW,
         pool_pre_ping=True,
         pool_timeout=10,
-        # Never prepared: a list's plan depends on whose rows it lists, and a generic one would be kept for everybody.
-        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow", "prepare_threshold": None},
+        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow"},
     )
 
 
@@ -99,9 +100,11 @@ def session() -> Iterator[Session]:
 
 def is_away(error: BaseException) -> bool:
     """Whether an error of the driver says that the server cannot answer now, and not that a statement is wrong."""
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return True
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(AWAY)
+    if type(error) is psycopg2.DatabaseError and error.pgcode is None:
+        return True  # libpq has no answer: the server went away over this statement
+    return isinstance(error, psycopg2.Error) and (error.pgcode or "").startswith(AWAY)
 
 
 def connect_hot(url: str | None = None) -> psycopg.Connection:

@@ -3,7 +3,8 @@
 Read-only by role, not by looking at the query. A role is refused if it, or any role that it may become, has one of the
 privileges that `sql_role` asks for; what cannot be asked, such as what a function does that its owner lets others call,
 meets a read-only transaction, which is rolled back. The query goes by the extended protocol, so it is one statement,
-inside a SELECT, so it is one that gives rows; parameters are bound, never written into it.
+inside a SELECT, so it is one that gives rows; parameters are bound, never written into it. So the driver is psycopg 3:
+psycopg2 writes them into a text of any number of statements, and an interruption waits until these have ended.
 
 AgentFlow's own database is refused, by whatever name it is reached: the server is asked which tables are in it. The
 password goes to the server that the credential names, and only by SCRAM, which does not show it; whoever wants TLS to
