@@ -1,7 +1,7 @@
-"""What holds a graph together while it is being built? The document, and handles to what is in it.
+"""Holds a graph while it is being built: its document, and handles to its nodes.
 
-Everything is kept in one `graph.model.Graph`. Each change is looked at before it is made (`drawing`), and is made as
-a whole or not at all.
+Everything is kept in one `graph.model.Graph`. Each change is checked before it is made (`drawing`), and is made as a
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from agentflow.blocks import registry
 from agentflow.builder import drawing
 from agentflow.builder.faults import Doubtful, fault, sentence
-from agentflow.builder.node import Node
-from agentflow.builder.pins import Pin
+from agentflow.builder.node import Node, Pin
 from agentflow.builder.values import placed
 from agentflow.errors import NotFound
 from agentflow.graph import model
@@ -26,39 +25,39 @@ from agentflow.graph.settings import GraphSettings, NodeSettings, unknown_settin
 
 
 class Draft:
-    """A graph's document and what a program may read and link of it; `Graph` adds to it."""
+    """A graph's document, with what a program may read and link in it. `Graph` extends it."""
 
     def _begin(self, document: model.Graph) -> None:
         self._model = document
         self._places: dict[str, int] = {}
         for place, node in enumerate(document.nodes):
-            self._places.setdefault(node.id, place)  # of two nodes with one id, the first, as everywhere
+            self._places.setdefault(node.id, place)  # of two nodes with one id, the first counts, as everywhere
         self._handles: dict[str, Node] = {}
-        self._specs: dict[str, BlockSpec] = {}  # of blocks that were given as classes: they need not be registered
+        self._specs: dict[str, BlockSpec] = {}  # blocks that were given as classes; they need not be registered
         self._ends = {link.ends for link in document.links}
 
     @classmethod
     def of(cls, document: model.Graph) -> Self:
-        """A copy of `document` to go on building."""
+        """A copy of `document`, to continue building."""
         graph = cls.__new__(cls)
         graph._begin(document.model_copy(deep=True))
         return graph
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The graph in `text`: what `to_json` wrote, or what another system exported.
+        """The graph in `text`, as written by `to_json` or exported by another system.
 
         Raises:
-            ValueError: it is not JSON, or not a graph.
+            ValueError: `text` is not JSON, or not a graph.
         """
         return cls.of(model.Graph.from_json(text))
 
     def to_json(self) -> str:
-        """The graph's document, as JSON text."""
+        """The graph's document as JSON text."""
         return self._model.to_json()
 
     def document(self) -> dict[str, Any]:
-        """The graph's document, as the client takes it."""
+        """The graph's document, in the form that the client takes."""
         return self._model.model_dump(mode="json")
 
     def as_model(self) -> model.Graph:
@@ -106,7 +105,7 @@ class Draft:
             self._model.links.append(link)
 
     def _spec(self, block_id: str) -> BlockSpec | None:
-        """The catalogue: blocks that were given as classes, then the registered ones."""
+        """The catalogue: blocks that were given as classes, then registered ones."""
         return self._specs.get(block_id) or registry.catalogue(block_id)
 
     def _node(self, node_id: str) -> model.Node:
@@ -119,7 +118,7 @@ class Draft:
         self._model.nodes[self._places[node_id]] = model.Node.model_validate(document)
 
     def _give(self, node: Node, given: Mapping[str, Any]) -> None:
-        """Give input pins literals and links: all, or (where one is wrong) none."""
+        """Give input pins literals and links. If one is wrong, nothing is changed."""
         places: dict[str, Any] = {}
         for pin, value in (place for name, whole in given.items() for place in placed(name, whole, node.node_id)):
             if pin in places:
@@ -127,7 +126,7 @@ class Draft:
             places[pin] = value
         before, links = self._node(node.node_id), len(self._model.links)
         try:
-            # First the literals: those of a sub-graph node say which pins it has.
+            # Literals first: those of a sub-graph node declare its pins.
             literals = {**before.input_default, **drawing.literals_of(node, places)}
             if literals != before.input_default:
                 self._replace(node.node_id, input_default=literals)

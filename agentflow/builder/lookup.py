@@ -1,12 +1,15 @@
-"""Which block does a line of a program mean? A class, a name, an id; or one that is not here."""
+"""Finds the block that a program names: by class, name or id, or by the Python type of an input."""
 
 from dataclasses import dataclass
+from datetime import date, time
+from enum import Enum
+from typing import Any, Final, Literal, get_args, get_origin
 
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block
 from agentflow.blocks.registry import ABSENT
 from agentflow.builder.draft import Draft
-from agentflow.builder.faults import meant
+from agentflow.builder.faults import fault, meant
 from agentflow.errors import NotFound
 from agentflow.graph.catalogue import BlockKind, BlockSpec
 
@@ -19,16 +22,16 @@ class Missing:
 
 
 BlockLike = type[Block] | Block | str | Missing
-"""How a program names a block."""
+"""The ways in which a program may name a block."""
 
 
 def spec_of(block: BlockLike) -> BlockSpec | None:
-    """What is known of a block; None of one that is `Missing`.
+    """The description of a block; None if it is `Missing`.
 
     A class need not be registered: the workers must know it, not the program that builds the graph.
 
     Raises:
-        NotFound: there is no block of that name or id; says which one may be meant.
+        NotFound: there is no block of that name or id; the message may suggest one.
         TypeError: `block` is none of the above.
     """
     if isinstance(block, Missing):
@@ -52,16 +55,56 @@ def _by_name(name: str) -> BlockSpec:
         return blocks[name].spec()
     for id, known in ABSENT.items():
         if name in (id, known):
-            raise NotFound(f"the block {known} is not here; to use it all the same, add Missing({id!r})")
+            raise NotFound(f"the block {known} is not here; to use it anyway, add Missing({id!r})")
     raise NotFound(f"there is no block {name!r}{meant(name, blocks)}: `agentflow blocks list` lists them")
 
 
 def output_of(spec: BlockSpec | None) -> str:
-    """The output pin that carries what an input node takes in."""
+    """The output pin of an input node that carries the input's value."""
     names = [] if spec is None else [name for name in spec.outputs if name != "error"]
     return "result" if "result" in names or not names else names[0]
 
 
 def is_input(spec: BlockSpec | None) -> bool:
-    """Whether a block takes in an input of the graph."""
+    """Whether a block takes an input of the graph."""
     return spec is not None and spec.kind is BlockKind.INPUT
+
+
+_BLOCKS: Final[dict[Any, str]] = {
+    Any: "AgentInput",
+    object: "AgentInput",
+    float: "AgentInput",
+    list: "AgentInput",
+    dict: "AgentInput",
+    str: "AgentShortTextInput",
+    int: "AgentNumberInput",
+    bool: "AgentToggleInput",
+    date: "AgentDateInput",
+    time: "AgentTimeInput",
+}
+
+
+def input_block(kind: Any) -> tuple[BlockLike, dict[str, Any]]:
+    """The input block for `kind`, and the literals that it needs.
+
+    Args:
+        kind: one of the types above, or of their generic forms (`list[str]`); a Literal or an enumeration, whose
+            values are the choices; or an input block.
+
+    Raises:
+        GraphInvalid: no input takes it; the message lists the types that inputs take.
+    """
+    if get_origin(kind) is Literal:
+        return "AgentDropdownInput", {"options": list(get_args(kind))}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "AgentDropdownInput", {"options": [member.value for member in kind]}
+    try:
+        found = _BLOCKS.get(get_origin(kind) or kind)
+    except TypeError:  # not hashable
+        found = None
+    if found is not None:
+        return found, {}
+    if isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, Block)):
+        return kind, {}
+    types = ", ".join(getattr(one, "__name__", str(one)) for one in _BLOCKS)
+    raise fault(f"there is no input for {kind!r}: there are {types}, Literal, enumerations and input blocks")

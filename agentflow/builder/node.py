@@ -1,24 +1,70 @@
-"""What is a node to a program? A handle with its pins as attributes.
+"""Provides the handles of a graph that is being built: `Node`, with its pins as attributes, and `Pin`.
 
-What the handle itself can do has names that begin with `node_`, so that the pins have all others. A pin whose name is
-no Python name is had by `node["its name"]`.
+The handle's own attributes begin with `node_`, so that all other names are free for pins. A pin whose name is no Python
+name is reached by `node["its name"]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentflow.builder.faults import no_such_pin
-from agentflow.builder.pins import Pin
+from agentflow.builder.faults import fault, no_such_pin
 from agentflow.graph import model
 from agentflow.graph.catalogue import BlockSpec, PinSpec
-from agentflow.graph.pins import base_name
+from agentflow.graph.pins import Step, base_name, split
 from agentflow.graph.settings import NodeSettings
 from agentflow.graph.wiring import input_pins, output_pins
 
 if TYPE_CHECKING:
     from agentflow.builder.draft import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pin. `a.result >> b.value` links two of them.
+
+    `pin["key"]` is an entry of a dictionary, `pin[0]` an item of a list, `pin.attr("name")` an attribute of an
+    object. On the left of a link they select from an output; on its right they build a container.
+
+    Attributes:
+        node: the node that it belongs to.
+        name: its name in a graph's document: `values`, `values_#_key`, `values_$_0`.
+    """
+
+    node: Node
+    name: str
+
+    def __getitem__(self, part: str | int) -> Pin:
+        return Pin(self.node, inside(self.name, part, self.node.node_id))
+
+    __iter__ = None
+    """Prevents iteration: indexing never fails, so it would not end."""
+
+    def attr(self, name: str) -> Pin:
+        """The attribute `name` of the object that the pin carries."""
+        return Pin(self.node, _joined(self.name, Step("@", name), self.node.node_id))
+
+    def __rshift__(self, sink: Pin) -> Pin:
+        return self.to(sink)
+
+    def to(self, sink: Pin, *, static: bool | None = None) -> Pin:
+        """Link this output pin to an input pin, and return the input pin.
+
+        Args:
+            sink: the pin that takes the values.
+            static: whether the last value stays at the sink for its later executions; None: as the block declares.
+
+        Raises:
+            NoSuchPin: this is no output pin, or `sink` no input pin.
+            GraphInvalid: the pins belong to different graphs, or one of them to a note.
+        """
+        self.node._graph.link(self, sink, static=static)
+        return sink
+
+    def __repr__(self) -> str:
+        return f"<pin {self.name} of {self.node.node_id}>"
 
 
 class Node:
@@ -36,7 +82,7 @@ class Node:
 
     @property
     def node_title(self) -> str | None:
-        """What people are shown instead of the block's name."""
+        """The title shown to people instead of the block's name."""
         return self._document.title
 
     @node_title.setter
@@ -46,7 +92,7 @@ class Node:
 
     @property
     def node_settings(self) -> NodeSettings:
-        """How it is run. Set as a mapping: `node.node_settings = {"timeout": 5}`."""
+        """The node's settings. Assign a mapping: `node.node_settings = {"timeout": 5}`."""
         return self._document.settings
 
     @node_settings.setter
@@ -55,21 +101,21 @@ class Node:
 
     @property
     def node_values(self) -> dict[str, Any]:
-        """The literals that it is given, by pin; a copy."""
+        """A copy of its literals, by pin."""
         return dict(self._document.input_default)
 
     @property
     def node_block(self) -> BlockSpec | None:
-        """Its block; None where that is not here."""
+        """Its block; None if that is not available here."""
         return self._graph._spec(self._document.block_id)
 
     def __getattr__(self, name: str) -> Pin:
-        if name.startswith("_"):  # protocols of Python (copying, pickling, completion) ask for such names
+        if name.startswith("_"):  # Python's protocols (copying, pickling, completion) look up such names
             raise AttributeError(name)
         return self[name]
 
     def __getitem__(self, name: str) -> Pin:
-        """The pin of that name, input or output; a dynamic one too (`values_#_key`).
+        """The input or output pin of that name, dynamic ones included (`values_#_key`).
 
         Raises:
             NoSuchPin: the block has neither.
@@ -85,11 +131,11 @@ class Node:
         return Pin(self, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Give an input pin a value: a literal, another pin, or a container of both."""
+        """Give an input pin a literal, another pin, or a container of both."""
         self._graph._give(self, {name: value})
 
     __iter__ = None
-    """A node is no sequence of pins."""
+    """Prevents iteration: a node is no sequence of pins."""
 
     def __dir__(self) -> list[str]:
         pins = {**(self._pins("literal") or {}), **(self._pins("output") or {})}
@@ -109,9 +155,9 @@ class Node:
         return f"{spec.name if spec else self._document.block_id} ({self.node_id!r})"
 
     def _pins(self, sort: str) -> Mapping[str, PinSpec] | None:
-        """The pins that links may leave from ("output"), lead to ("input"), or that may have a literal ("literal").
+        """The pins that links may leave from ("output") or lead to ("input"), or that may have a literal ("literal").
 
-        None where the block is not here: then nobody knows.
+        None if the block is not available here, so that its pins are unknown.
         """
         spec = self.node_block
         if spec is None:
@@ -120,3 +166,31 @@ class Node:
             return output_pins(self._document, spec)
         linkable = input_pins(self._document, spec)
         return linkable if sort == "input" else {**linkable, **spec.inputs}
+
+
+def inside(name: str, part: Any, node_id: str) -> str:
+    """The name of the place `part` inside the container that the pin `name` carries.
+
+    Raises:
+        GraphInvalid: `part` cannot be part of a name; the message says why.
+    """
+    if isinstance(part, int) and not isinstance(part, bool):
+        if part < 0:
+            raise fault(f"pin {name!r}: a list is counted from 0 on, so {part} is no index", node_id, name)
+        return _joined(name, Step("$", str(part)), node_id)
+    if not isinstance(part, str):
+        raise fault(f"pin {name!r}: an index or a key is needed, not {part!r}", node_id, name)
+    return _joined(name, Step("#", part), node_id)
+
+
+def _joined(name: str, step: Step, node_id: str) -> str:
+    joined = f"{name}_{step.kind}_{step.part}"
+    base, steps = split(name)
+    if not step.part or split(joined) != (base, (*steps, step)):
+        raise fault(
+            f"pin {name!r}: {step.part!r} cannot be part of a pin's name (it is empty, or would be read as several "
+            "parts); link the whole container instead",
+            node_id,
+            name,
+        )
+    return joined

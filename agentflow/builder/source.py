@@ -1,7 +1,7 @@
-"""What would the program look like that builds this graph? Python source, for those who go on by hand.
+"""Writes Python source that builds a given graph, for people who continue by hand.
 
-Running it builds the same document, but that sub-graphs of all levels stand side by side, and that tool pins name
-their sinks. A block that is not registered here is written as `Missing`.
+Running it builds the same document, except that sub-graphs of all levels stand side by side and tool pins name their
+sinks. A block that is not registered here is written as `Missing`.
 """
 
 import builtins
@@ -17,8 +17,7 @@ from agentflow.blocks import registry
 from agentflow.builder import drawing
 from agentflow.builder.faults import Doubtful, fault
 from agentflow.builder.graph import Graph
-from agentflow.builder.node import Node
-from agentflow.builder.pins import Pin
+from agentflow.builder.node import Node, Pin
 from agentflow.errors import GraphInvalid
 from agentflow.graph import model
 from agentflow.graph.catalogue import BlockKind
@@ -29,7 +28,7 @@ _WIDTH: Final = 110
 """Characters of a line."""
 
 _OPTIONS: Final = ("node_title", "settings", "metadata", "pins", "unchecked", "extra")
-"""What `Graph.add` calls something else than a pin."""
+"""Arguments of `Graph.add` that are not pins."""
 
 
 _INDEX: Final = re.compile("0|[1-9][0-9]*")
@@ -39,7 +38,7 @@ def to_python(graph: Graph | model.Graph) -> str:
     """Python source that builds `graph` as `g`.
 
     Raises:
-        GraphInvalid: it cannot be built: links that lead nowhere, pins that blocks do not have, ids that occur twice.
+        GraphInvalid: it cannot be built: links lead nowhere, blocks lack pins, or ids occur twice.
     """
     built = graph if isinstance(graph, Graph) else Graph.of(graph)
     names = _Names()
@@ -54,7 +53,7 @@ def to_python(graph: Graph | model.Graph) -> str:
 
 
 class _Names:
-    """Names of variables, each given once."""
+    """Unique names of variables."""
 
     def __init__(self) -> None:
         self._taken = {"g", "Graph", "Missing", *dir(builtins), *keyword.kwlist, *keyword.softkwlist}
@@ -91,7 +90,7 @@ def _graph_arguments(graph: model.Graph) -> Iterator[str]:
         "settings": graph.settings.model_dump(mode="json"),
         "extra": extra,
     }
-    # An empty text of instructions is not the same as none.
+    # Empty instructions are not the same as none.
     yield from _named({key: value for key, value in options.items() if value or value == graph.instructions == ""})
 
 
@@ -119,9 +118,9 @@ def _node_arguments(node: Node) -> Iterator[str]:
 
 
 def _all_fit(node: Node) -> bool:
-    """Whether `Graph.add` would take the node's literals without being told not to look."""
+    """Whether `Graph.add` would accept the node's literals with its checks."""
     spec = registry.catalogue(node._document.block_id)
-    if spec is None or spec.kind is BlockKind.AGENT:  # what pins that one has is in its literals
+    if spec is None or spec.kind is BlockKind.AGENT:  # a sub-graph node's literals declare its pins
         return False
     for pin, value in node._document.input_default.items():
         try:
@@ -152,11 +151,11 @@ def _link(variable: str, graph: Graph, link: model.Link, variables: Mapping[str,
 
 
 def _reached(pin: str) -> str:
-    """How a node's pin is written behind the node's variable."""
+    """A node's pin, as written after the node's variable."""
     base, steps = split(pin)
     plain = _is_plain(base) and not base.startswith(("_", "node_"))
     if any(kind == "$" and not _INDEX.fullmatch(part) for kind, part in steps):
-        return f"[{pin!r}]"  # leading zeros, or no index at all: from a source, where it finds nothing
+        return f"[{pin!r}]"  # leading zeros or no number: a selector that finds nothing
     text = f".{base}" if plain else f"[{base!r}]"
     for kind, part in steps:
         text += f".attr({part!r})" if kind == "@" else f"[{part}]" if kind == "$" else f"[{part!r}]"
@@ -164,7 +163,7 @@ def _reached(pin: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether `name` is a name in Python too. In ASCII, because Python takes some other letters for each other."""
+    """Whether `name` is also a Python name. ASCII only, because Python treats some other letters as equal."""
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
 
 
@@ -175,7 +174,7 @@ def _named(arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _call(function: str, *arguments: str) -> str:
-    """A call on one line, or with an argument on each."""
+    """A call on one line, or with one argument per line."""
     line = f"{function}({', '.join(arguments)})"
     if len(line) <= _WIDTH - 15 and "\n" not in line:
         return line

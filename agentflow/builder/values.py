@@ -1,7 +1,7 @@
-"""What is a pin given in a program? A JSON value, another pin, or a container with pins somewhere in it.
+"""Turns the value that a program gives a pin into places: a JSON value, another pin, or a container with pins in it.
 
-A container with pins is taken apart: each pin in it becomes a link to the place where it stands, each other entry a
-literal of that place (`values_#_name`), which is how graphs say it.
+A container with pins is taken apart: each pin in it becomes a link to its place, each other entry a literal at that
+place (`values_#_name`).
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,15 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentflow.builder.faults import fault
-from agentflow.builder.node import Node
-from agentflow.builder.pins import Pin, inside
+from agentflow.builder.node import Node, Pin, inside
 from agentflow.graph.json_values import MAX_NESTING
 
 
 def placed(pin: str, value: Any, node_id: str) -> Iterator[tuple[str, Any]]:
-    """What `value` puts where, as (name of a pin, a `Pin` or a JSON value).
+    """The places that `value` fills: (pin's name, a `Pin` or a JSON value).
 
     Raises:
-        GraphInvalid: it is not JSON, or a key in it cannot be part of a pin's name.
+        GraphInvalid: `value` is not JSON, or a key in it cannot be part of a pin's name.
     """
     if isinstance(value, Pin):
         yield pin, value
@@ -45,7 +44,7 @@ def _has_pins(value: Any, pin: str, node_id: str, level: int) -> bool:
 
 
 def _json(pin: str, value: Any, node_id: str) -> Any:
-    """`value` as JSON has it: dates as texts, models as objects, tuples as lists."""
+    """`value` as JSON: dates as texts, models as objects, tuples as lists."""
     try:
         return to_jsonable_python(value)
     except (PydanticSerializationError, ValueError) as error:

@@ -48,7 +48,7 @@ WRONG: list[tuple[Callable[[Graph], Any], type[Exception], str]] = [
     (
         lambda g: g.add("FlyToTheMoon"),
         NotFound,
-        "FlyToTheMoon is not here; to use it all the same, add Missing('id-1')",
+        "FlyToTheMoon is not here; to use it anyway, add Missing('id-1')",
     ),
     (lambda g: g.add("id-1"), NotFound, "FlyToTheMoon is not here"),
     (lambda g: g.add(7), TypeError, "by its class, its name or its id"),
