@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `agentflow/storage/migrate.py` hands over, inside its transaction."""
+"""Runs the migrations on the connection of `agentflow/storage/migrate.py`, inside its transaction."""
 
 from alembic import context
 

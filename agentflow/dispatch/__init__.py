@@ -1,6 +1,6 @@
-"""How do workers hear of work? By messages to Celery (`publish.py`) that carry ids only.
+"""Tells workers about ready work, by Celery messages (`publish.py`) that carry only ids.
 
-PostgreSQL is the truth; a message is a doorbell. Losing one costs time, and recovery rings again; two are harmless.
+PostgreSQL holds the state. A lost message costs time, until recovery publishes it again; a duplicate is harmless.
 """
 
 from agentflow.dispatch.publish import PublishedRun, backlog, publish, ring_finaliser

@@ -1,7 +1,7 @@
-"""Which queues are there? One a lane; a worker subscribes to lanes.
+"""Maps lanes to the broker's queues, `agentflow.<lane>`.
 
-`agentflow.<lane>` is the name of the broker's queue. A worker consumes the lanes of `LANES` unless it is started with
-`-Q`; a node that names another lane waits until a worker subscribes to it.
+A worker consumes the lanes of `LANES` unless it is started with `-Q`. A node that names another lane waits until a
+worker subscribes to it.
 """
 
 from kombu import Exchange, Queue
@@ -10,8 +10,8 @@ LANES = ("default", "io", "cpu")
 """The lanes that every worker serves by default."""
 
 MOST_URGENT = 9
-"""Priorities are 0 to 9, each a level of its own, for people and in RabbitMQ; Redis as kombu uses it has it the other
-way round, and there each level is a list (`transport.py`)."""
+"""Priorities are 0 to 9 and each is a separate level, for users as in RabbitMQ. kombu's Redis transport reverses the
+order, and there each level is a list (`transport.py`)."""
 
 _EXCHANGE = Exchange("agentflow", type="direct", durable=True)
 
@@ -22,21 +22,21 @@ def queue_name(lane: str) -> str:
 
 
 def lane_queue(name: str) -> str:
-    """The queue that somebody means who says `name`: a lane (`gpu`), or the queue itself (`agentflow.gpu`)."""
+    """The queue for `name`, which is a lane (`gpu`) or already a queue (`agentflow.gpu`)."""
     return name if name.startswith(queue_name("")) else queue_name(name)
 
 
 def queue_lane(name: str) -> str:
-    """The lane of a queue of the broker's."""
+    """The lane of one of the broker's queues."""
     return name.removeprefix(queue_name(""))
 
 
 def queue(lane: str) -> Queue:
-    """The lane's queue, declared alike by who publishes and who consumes."""
+    """The lane's queue. Publishers and consumers must declare it identically."""
     name = queue_name(lane)
     return Queue(name, _EXCHANGE, routing_key=name, durable=True, max_priority=MOST_URGENT)
 
 
 def wire_priority(priority: int, transport: str) -> int:
-    """`priority` (9 is most urgent) as the transport counts it."""
+    """`priority` (9 is most urgent) as the transport numbers it."""
     return MOST_URGENT - priority if transport == "redis" else priority

@@ -1,10 +1,10 @@
-"""How are ready node executions published? All of them in one broker round trip, as Celery messages with ids only.
+"""Publishes ready node executions in one broker round trip, as Celery messages that carry only ids.
 
-A failure here is no failure of the run: the rows are QUEUED in PostgreSQL, and recovery publishes them. So nothing in
-this module raises; it logs, and says False.
+A failure here does not fail the run: the rows are QUEUED in PostgreSQL, and recovery publishes them later. So nothing
+in this module raises: it logs the failure and returns False.
 
-The messages are built here rather than by `Task.apply_async`: the API publishes without the worker's code, and building
-signatures is most of what `apply_async` costs. The format is Celery's task protocol 2
+The messages are built here and not by `Task.apply_async`: the API publishes without the worker's code, and building
+signatures is most of the cost of `apply_async`. The format is Celery's task protocol 2
 (https://docs.celeryq.dev/en/stable/internals/protocol.html).
 """
 
@@ -35,18 +35,18 @@ FINALISE: Final = "agentflow.finalise_run"
 """The names of the two Celery tasks (`worker/tasks.py`)."""
 
 KILL_AFTER: Final = "kill_after"
-"""The header that tells a worker's main process when to kill a child that is at the task, in seconds."""
+"""The header with the seconds after which the worker's main process kills the child that runs the task."""
 
 KILL_GRACE = 10.0
-"""Seconds after its timeout in which a block may still end by itself; then its process is killed."""
+"""Seconds that a block gets after its timeout to end by itself, before its process is killed."""
 
-_SOCKET_TIMEOUT = 2.0  # seconds; a broker that hangs must not hold up a settle, nor the keeper beyond its leases
-_AWAY = 1.0  # seconds in which a broker that has just failed is not tried again: nobody shall queue up behind it
+_SOCKET_TIMEOUT = 2.0  # seconds; a broker that hangs must not delay a settle, nor the keeper until leases expire
+_AWAY = 1.0  # seconds without another try after a failure, so that callers do not queue up behind a dead broker
 _OPTIONS = {
     "socket_timeout": _SOCKET_TIMEOUT,
     "socket_connect_timeout": _SOCKET_TIMEOUT,
     "socket_keepalive": True,
-    # Taken by kombu when it connects anew by itself; its default would hold a submission up for seconds.
+    # kombu uses these when it reconnects by itself; its defaults would delay a submission by seconds.
     "max_retries": 1,
     "interval_start": 0.05,
     "interval_step": 0,
@@ -56,7 +56,7 @@ _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class TaskMessage(NamedTuple):
-    """One message to Celery. `priority`: 9 is most urgent; `kill_after`: seconds after which its process is killed."""
+    """One message to Celery. `priority`: 9 is most urgent; `kill_after`: seconds until its process is killed."""
 
     task: str
     lane: str
@@ -67,7 +67,7 @@ class TaskMessage(NamedTuple):
 
 
 class Publisher:
-    """One connection to the broker, for all threads of a process, made at the first message."""
+    """The broker connection of a process, shared by its threads and opened at the first message."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
@@ -78,7 +78,7 @@ class Publisher:
         self._away_until = 0.0
 
     def send(self, messages: Sequence[TaskMessage]) -> bool:
-        """Publish messages in one round trip; whether the broker has taken them."""
+        """Publish messages in one round trip. Returns whether the broker accepted them."""
         if not messages:
             return True
         with self._lock:
@@ -86,14 +86,14 @@ class Publisher:
                 return False
             try:
                 self._publish(messages)
-            except Exception as error:  # whatever the broker's client raises: the rows stay QUEUED, recovery rings
+            except Exception as error:  # any error of the broker's client: rows stay QUEUED, recovery publishes them
                 log_outage(logger, "publish_failed", error)
                 self._forget()
                 return False
         return True
 
     def depth(self, lanes: Sequence[str]) -> int | None:
-        """How many messages wait in these lanes; None where the broker cannot be asked."""
+        """The number of messages that wait in these lanes; None if the broker is unreachable."""
         with self._lock:
             if monotonic() < self._away_until:
                 return None
@@ -107,7 +107,7 @@ class Publisher:
                 return None
 
     def _declare(self, lane: str) -> int:
-        """Make sure that the lane's queue is there; how many messages it holds."""
+        """Declare the lane's queue. Returns the number of messages in it."""
         declared = self._producer.channel.queue_declare(
             queue_name(lane), durable=True, auto_delete=False, arguments={"x-max-priority": MOST_URGENT}
         )
@@ -152,7 +152,7 @@ class Publisher:
         headers = _headers(message)
         self._producer.publish(
             json.dumps((message.args, {}, _NO_EMBED)),
-            exchange="",  # straight to the queue: a broker that lost its bindings still takes it
+            exchange="",  # straight to the queue: works even if the broker lost its bindings
             routing_key=queue_name(message.lane),
             content_type="application/json",
             content_encoding="utf-8",
@@ -176,7 +176,7 @@ def _headers(message: TaskMessage) -> dict[str, Any]:
         "retries": 0,
         "eta": None,
         "expires": None,
-        # None of Celery's: for each it would set a timer, and a timer that is cancelled stays until it would have rung.
+        # No Celery time limits: each sets a timer, and a cancelled timer stays in memory until it would have fired.
         "timelimit": [None, None],
         KILL_AFTER: message.kill_after,
         "argsrepr": repr(tuple(message.args)),
@@ -212,7 +212,7 @@ class PublishedRun(NamedTuple):
 
 
 def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
-    """Publish node executions of `run` that became QUEUED; whether the broker has taken them.
+    """Publish node executions of `run` that became QUEUED. Returns whether the broker accepted them.
 
     Names, lanes and timeouts come from the run's plan.
     """
@@ -237,11 +237,11 @@ def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
 
 
 def ring_finaliser(run_id: UUID, *, again: bool = False) -> bool:
-    """Enqueue the completion callback of a run; more than once is harmless. `again`: a process may have died of it."""
+    """Enqueue the finaliser of a run; duplicates are harmless. `again`: an earlier try may have killed its process."""
     args = [str(run_id), True] if again else [str(run_id)]
     return publisher().send([TaskMessage(FINALISE, "default", args, FINALISE, MOST_URGENT, None)])
 
 
 def backlog() -> int | None:
-    """How many messages wait in the default lanes for a worker to take them; None where the broker is away."""
+    """The number of messages that wait in the default lanes; None if the broker is unreachable."""
     return publisher().depth(LANES)

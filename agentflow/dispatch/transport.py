@@ -1,20 +1,20 @@
-"""kombu's Redis transport with fewer round trips: it is most of what a Celery worker's main process spends.
+"""Extends kombu's Redis transport to need fewer round trips, which dominate the cost of a worker's main process.
 
-Five things differ, and of these only the first is seen from outside:
+It differs in five ways, of which only the first is visible from outside:
 
-    keys            are called what they are here, whatever the options say: who publishes and who consumes must mean
-                    the same lists. There are ten levels of priority instead of four; as the command of a fetch is put
-                    together once, ten cost less than four did
-
-    its client      kombu 5.7 makes a new client object for every publish, acknowledgement and delivery; here a channel
-                    keeps one
-    one message     is pushed on a connection that the channel keeps for it: half of what redis-py's general way costs
-    fetching        a worker that may prefetch n more messages takes up to n in one BLMPOP, not one by one with BRPOP
-                    (servers older than Redis 7 do not know BLMPOP: then it is BRPOP, as in kombu)
-    the book of     kombu writes each delivered message into the hash of unacknowledged ones and takes it out again when
-    unacknowledged  it is done: two round trips. Here both wait for WRITE_EVERY; what is done by then is never written.
-    messages        If the process dies within that time its messages are gone; PostgreSQL has what they stood for, and
-                    recovery rings again (law 2)
+    keys            Their names are fixed, whatever the options say: publishers and consumers must use the same lists.
+                    There are ten priority levels instead of four. The fetch command is built once, so ten levels cost
+                    less than four did.
+    client          kombu 5.7 makes a new client object for every publish, acknowledgement and delivery. Here a channel
+                    keeps one.
+    publishing      A single message is pushed on a connection that the channel keeps for this: half the cost of
+                    redis-py's general way.
+    fetching        A worker that may prefetch n more messages takes up to n with one BLMPOP, not one by one with BRPOP.
+                    (Servers older than Redis 7 lack BLMPOP and get BRPOP, as in kombu.)
+    unacknowledged  kombu writes each delivered message to the hash of unacknowledged ones, and removes it when its task
+    messages        is done: two round trips. Here both are delayed by WRITE_EVERY; a message that is done by then is
+                    never written. If the process dies within that time its messages are lost. PostgreSQL has their
+                    work, and recovery publishes it again.
 """
 
 import logging
@@ -34,19 +34,19 @@ from agentflow.dispatch.lanes import MOST_URGENT
 logger = logging.getLogger(__name__)
 
 WRITE_EVERY: Final = 0.1  # seconds
-_WRITE_AT: Final = 2_000  # entries after which it is written at once
-_FETCH_AT_MOST: Final = 64  # messages taken by one BLMPOP
-_NAMES_OF_KEYS: Final = {"global_keyprefix", "priority_steps", "sep"}  # kombu's options that say how a list is called
-_FETCHES_KEPT: Final = 256  # commands; there is one for each order of the queues and number of messages
+_WRITE_AT: Final = 2_000  # entries at which the hash is written at once
+_FETCH_AT_MOST: Final = 64  # messages per BLMPOP
+_KEY_OPTIONS: Final = {"global_keyprefix", "priority_steps", "sep"}  # kombu's options that change key names
+_FETCHES_KEPT: Final = 256  # cached commands: one for each order of the queues and number of messages
 
 
 class QoS(redis.QoS):  # type: ignore[misc]
-    """The book of unacknowledged messages, written a little later."""
+    """Tracks unacknowledged messages, and writes them to Redis with a delay."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unwritten: dict[str, tuple[Any, float]] = {}  # delivered, not in the book yet: tag → message, when
-        self._done: set[str] = set()  # acknowledged, still in the book
+        self._unwritten: dict[str, tuple[Any, float]] = {}  # delivered, not in Redis yet: tag → message, time
+        self._done: set[str] = set()  # acknowledged, still in Redis
 
     def append(self, message: Any, delivery_tag: str) -> None:
         self._unwritten[delivery_tag] = (message, time())
@@ -70,12 +70,12 @@ class QoS(redis.QoS):  # type: ignore[misc]
         super().restore_unacked(client)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """At the channel's end, or the process's: give back what is not done, if the broker is still there to take it.
+        """When the channel or the process ends, return unfinished messages to the broker, if it is reachable.
 
-        It raises nothing: who closes a channel because its broker is gone has the other channels to close yet.
+        It raises nothing: whoever closes a channel because its broker is gone must still close the other channels.
         """
         try:
-            self.write()  # what is done must leave the book even where there is nothing to give back
+            self.write()  # acknowledged messages must be removed even if there is nothing to return
             super().restore_unacked_once(stderr)
         except (*self.channel.connection_errors, redis_client.RedisError) as error:
             logger.info("unacknowledged_not_given_back", extra={"error": repr(error)})
@@ -86,7 +86,7 @@ class QoS(redis.QoS):  # type: ignore[misc]
             self._unwritten, self._done = {}, set()
 
     def write(self) -> None:
-        """Bring the book up to date, in one round trip."""
+        """Write all changes to Redis, in one round trip."""
         unwritten, self._unwritten = self._unwritten, {}
         done, self._done = self._done, set()
         if not unwritten and not done:
@@ -115,22 +115,22 @@ def _entry(message: Any) -> str:
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """A channel that keeps its client and takes several messages at once."""
+    """A channel that keeps its client and fetches several messages at once."""
 
     QoS = QoS
     _kept: Any = None
-    _pushing: tuple[Any, Any] | None = None  # the connection for single messages, and the pool that it is of
+    _pushing: tuple[Any, Any] | None = None  # the connection for single messages, and its pool
     _takes_many = True
     priority_steps: ClassVar = list(range(MOST_URGENT + 1))
-    from_transport_options = tuple(n for n in redis.Channel.from_transport_options if n not in _NAMES_OF_KEYS)
+    from_transport_options = tuple(n for n in redis.Channel.from_transport_options if n not in _KEY_OPTIONS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._fetches: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()  # as they go out
+        self._fetches: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()  # packed commands
         super().__init__(*args, **kwargs)
 
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
-            raise redis_client.ConnectionError("the channel is closed")  # kombu would stumble over the missing client
+            raise redis_client.ConnectionError("the channel is closed")  # kombu would fail on the missing client
         return super()._get_pool(asynchronous)
 
     @contextmanager
@@ -142,7 +142,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         yield client
 
     def _disconnect_pools(self) -> None:
-        self._kept = self._pushing = None  # their pool is gone
+        self._kept = self._pushing = None  # their pool is closed
         super()._disconnect_pools()
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
@@ -154,24 +154,24 @@ class Channel(redis.Channel):  # type: ignore[misc]
         try:
             pusher.send_command("LPUSH", key, dumps(message))
             pusher.read_response()
-        except BaseException:  # what is left unread on it would be taken for the next command's reply
-            self._give_up_pusher()
+        except BaseException:  # an unread reply would be taken for the reply of the next command
+            self._discard_pusher()
             raise
 
     def _pusher(self) -> Any:
-        """The connection for single messages: a new one if the broker has closed the former."""
+        """The connection for single messages; a new one if the broker has closed the previous one."""
         if self._pushing is not None:
             try:
                 if not self._pushing[0].can_read():
                     return self._pushing[0]
             except (OSError, redis_client.RedisError):
                 pass
-            self._give_up_pusher()
+            self._discard_pusher()
         pool = self.pool
         self._pushing = pool.get_connection(), pool
         return self._pushing[0]
 
-    def _give_up_pusher(self) -> None:
+    def _discard_pusher(self) -> None:
         if self._pushing is not None:
             (pusher, pool), self._pushing = self._pushing, None
             pusher.disconnect()
@@ -192,10 +192,10 @@ class Channel(redis.Channel):  # type: ignore[misc]
         self.client.connection.send_packed_command(self._fetch(queues, max(count, 1), wait or 0))
 
     def _fetch(self, queues: list[str], count: int, wait: float) -> list[bytes]:
-        """The command that takes up to `count` messages, the most urgent first; put together once, as it is long."""
-        named = (*queues, count, wait)
-        if (kept := self._fetches.get(named)) is not None:
-            self._fetches.move_to_end(named)
+        """The command that takes up to `count` messages, the most urgent first. It is cached, because it is long."""
+        key = (*queues, count, wait)
+        if (kept := self._fetches.get(key)) is not None:
+            self._fetches.move_to_end(key)
             return kept
         keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
         if self.global_keyprefix:
@@ -203,7 +203,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         made: list[bytes] = self.client.connection.pack_command(
             "BLMPOP", wait, len(keys), *keys, "RIGHT", "COUNT", count
         )
-        self._fetches[named] = made
+        self._fetches[key] = made
         if len(self._fetches) > _FETCHES_KEPT:
             self._fetches.popitem(last=False)
         return made
@@ -245,12 +245,12 @@ class Transport(redis.Transport):  # type: ignore[misc]
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)
         cycle = self.cycle
-        if (former := getattr(cycle, "_write_tref", None)) is not None:
-            former.cancel()
-        cycle._write_tref = loop.call_repeatedly(WRITE_EVERY, _write_books, cycle)
+        if (previous := getattr(cycle, "_write_tref", None)) is not None:
+            previous.cancel()
+        cycle._write_tref = loop.call_repeatedly(WRITE_EVERY, _write_all, cycle)
 
 
-def _write_books(cycle: Any) -> None:
+def _write_all(cycle: Any) -> None:
     for channel in list(cycle._channels):
         if channel.active_queues:
             try:
@@ -260,6 +260,6 @@ def _write_books(cycle: Any) -> None:
 
 
 def install() -> None:
-    """Make this the transport of `redis://` and `rediss://` addresses in this process, for kombu, Celery and Flower."""
+    """Use this transport for `redis://` and `rediss://` in this process, in kombu, Celery and Flower."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

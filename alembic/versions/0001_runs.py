@@ -1,5 +1,4 @@
-"""The first schema: users, graphs, runs and everything that a run leaves behind. What each table is for stands in
-`agentflow/storage/tables.py`."""
+"""Creates the first schema: users, graphs, runs and their records. See `agentflow/storage/tables.py`."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -16,7 +15,7 @@ BUSY = {
     "autovacuum_vacuum_cost_delay": 1,
 }
 
-# Column defaults need the clock before the other functions are installed (sql/1_clock_and_gate.sql).
+# Column defaults need the clock before the other functions are installed (sql/01_clock_and_gate.sql).
 CLOCK = """
 CREATE OR REPLACE FUNCTION agentflow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() + coalesce(nullif(current_setting('agentflow.clock_offset', true), ''), '0')::interval

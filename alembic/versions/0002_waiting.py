@@ -1,5 +1,4 @@
-"""Waiting without a worker, holds, limits, caches, memories, costs, admission. What each is for stands in
-`agentflow/storage/tables.py`."""
+"""Adds waits, holds, limits, caches, memories, costs and admission. See `agentflow/storage/tables.py`."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql

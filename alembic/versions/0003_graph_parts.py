@@ -1,4 +1,4 @@
-"""Sub-graphs as graphs of their own, and graphs that lack a block."""
+"""Stores sub-graphs as separate graphs, and allows graphs whose blocks are missing."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""A run that is to be stopped says so in the transaction that brought it about."""
+"""Marks a run that must be stopped, in the transaction that causes the stop."""
 
 import sqlalchemy as sa
 

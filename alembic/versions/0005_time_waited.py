@@ -1,4 +1,4 @@
-"""How long a node execution has waited is known, so that it can be told from how long it worked."""
+"""Records how long a node execution waited, to tell waiting time from working time."""
 
 import sqlalchemy as sa
 

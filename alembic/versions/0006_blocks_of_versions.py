@@ -1,4 +1,4 @@
-"""A list of graphs can say which of them can run, though a block may have gone since they were stored."""
+"""Records the blocks of each graph version, so that a list of graphs shows which can still run."""
 
 import sqlalchemy as sa
 
@@ -19,7 +19,7 @@ def upgrade() -> None:
             SELECT DISTINCT n ->> 'block_id'
             FROM json_array_elements(v.document::json -> 'sub_graphs') s, json_array_elements(s -> 'nodes') n
         )
-        WHERE v.document NOT LIKE '%\\u0000%'  -- which an id of a missing block may hold, and no text of PostgreSQL's
+        WHERE v.document NOT LIKE '%\\u0000%'  -- the id of a missing block may contain it; PostgreSQL's text cannot
     """)
 
 

@@ -1,4 +1,4 @@
-"""A node execution that failed over a bug of its block may keep the traceback."""
+"""Adds the traceback of a node execution that failed because of a bug in its block."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""How often the engine failed at a run as a whole is counted, so that it ends."""
+"""Counts how often the engine failed at a run as a whole, so that such a run ends."""
 
 import sqlalchemy as sa
 

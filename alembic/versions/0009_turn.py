@@ -1,4 +1,4 @@
-"""A node execution that is done and waits for its turn to be delivered says so: it is not taken for being worked on."""
+"""Adds the hold `turn`: a node execution is done, its outputs wait for delivery, and it does not count as busy."""
 
 from alembic import op
 

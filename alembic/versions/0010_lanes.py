@@ -1,4 +1,4 @@
-"""Workers say which lanes they serve: a node execution in a lane that nobody serves does not wait without a word."""
+"""Records which lanes workers serve, so that work in an unserved lane is reported."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""Who waits for which place in a rate: those behind one who leaves move up."""
+"""Records who waits for which place in a rate limit, so that those behind one who leaves can move up."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""A paused run does not count against the active runs of its owner."""
+"""Excludes paused runs from the active runs of their owner."""
 
 import sqlalchemy as sa
 

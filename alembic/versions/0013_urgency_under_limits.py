@@ -1,4 +1,4 @@
-"""Of those that wait for a slot, the most urgent comes first."""
+"""Orders those that wait for a concurrency slot by priority."""
 
 import sqlalchemy as sa
 

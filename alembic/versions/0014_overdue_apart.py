@@ -1,4 +1,4 @@
-"""What is open of a run is never looked for among what is open of all runs."""
+"""Narrows the recovery index, so that PostgreSQL never uses it to find the open node executions of one run."""
 
 import sqlalchemy as sa
 

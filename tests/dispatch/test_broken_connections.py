@@ -144,7 +144,7 @@ def let_go(consuming: Any) -> None:
         else:
             message.reject_log_error(logger, errors, requeue=True)
     channel.qos.restore_unacked_once()
-    transport._write_books(cycle)
+    transport._write_all(cycle)
 
 
 def run_with_cut(consume: Consume, wire: Wire, number: int, heard: bool, broker_url: str, broker: Any) -> bool:
