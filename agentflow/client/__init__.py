@@ -1,4 +1,4 @@
-"""How does a Python program use AgentFlow? With `Client`, which speaks HTTP and nothing else.
+"""Lets Python programs use AgentFlow: `Client` calls its HTTP API.
 
 with Client("http://127.0.0.1:8080", key) as client:
     run = client.submit_inline(document, {"who": "world"})

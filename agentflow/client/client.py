@@ -1,6 +1,6 @@
-"""What can a program ask of AgentFlow? Every call of the HTTP API as a typed method.
+"""Wraps every call of the HTTP API in a typed method.
 
-Lists are iterators over all pages; a `limit` ends them early. Failures are `ApiError` and `Unreachable`.
+Lists are iterators over all pages; `limit` ends them early. Methods raise `ApiError` and `Unreachable`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,13 +33,13 @@ Id = UUID | str
 
 
 class Client:
-    """Talks to one AgentFlow with one key. A context manager; threads may share it.
+    """A client of one AgentFlow with one API key. A context manager; threads may share it.
 
     Args:
-        url: where the API is, such as `http://127.0.0.1:8080`.
+        url: the API's address, such as `http://127.0.0.1:8080`.
         key: the API key, `af_…`.
-        timeout: seconds in which an answer must come.
-        attempts: how often a request that may be repeated is sent at most.
+        timeout: seconds to wait for a reply.
+        attempts: the most tries of a request that is safe to repeat.
     """
 
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, attempts: int = 5) -> None:
@@ -68,10 +68,10 @@ class Client:
         allow_missing_inputs: bool = False,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
-        """Run a stored graph, by default its latest version. One that lacks required inputs is refused, unless
+        """Run a stored graph, by default its latest version. Missing required inputs are refused unless
         `allow_missing_inputs`.
 
-        Without an `idempotency_key` one is made for this call, so that its own repetitions run nothing twice.
+        Without an `idempotency_key` one is made for this call, so that its retries run nothing twice.
         """
         body = {"version": version, **_wanted(inputs, masks, labels, priority, allow_missing_inputs)}
         return self._submit(f"/graphs/{graph_id}/runs", body, idempotency_key)
@@ -111,7 +111,7 @@ class Client:
         roots: bool = False,
         limit: int | None = None,
     ) -> Iterator[RunSummary]:
-        """Runs, the newest first. Times are ISO 8601 with a zone; `parent`: child runs of that run;
+        """Runs, the newest first. Times are ISO 8601 with a time zone; `parent`: only child runs of that run;
         `roots`: no child runs.
         """
         query = {
@@ -139,16 +139,16 @@ class Client:
         full: bool = False,
         limit: int | None = None,
     ) -> Iterator[NodeExecutionView]:
-        """A run's node executions, by node and index. `full`: long values too."""
+        """A run's node executions, by node and index. `full`: with long values."""
         query = {"status": status, "node": node, "index": index, "values": "full" if full else None}
         return islice(every(self._http, f"/runs/{run_id}/nodes", NodeExecutionList.model_validate, query), limit)
 
     def outputs(self, run_id: Id, *, name: str | None = None, limit: int | None = None) -> Iterator[OutputItem]:
-        """What a run's output nodes gave, of each node in order."""
+        """The values of a run's output nodes, in order for each node."""
         return islice(every(self._http, f"/runs/{run_id}/outputs", OutputList.model_validate, {"name": name}), limit)
 
     def events(self, run_id: Id, *, after: str | None = None) -> Iterator[RunEvent]:
-        """What happens in a run, as it happens, until it has ended. `after`: the id of the last event known."""
+        """The events of a run, live, until it has ended. `after`: the id of the last event already seen."""
         return stream.events(self._http, run_id, after)
 
     def wait(self, run_id: Id) -> RunView:
@@ -158,29 +158,29 @@ class Client:
         return self.get_run(run_id)
 
     def cancel(self, run_id: Id, reason: str | None = None) -> CancelAccepted:
-        """Cancel a run. Doing it twice is fine."""
+        """Cancel a run. Idempotent."""
         body = {"reason": reason} if reason else None
         return CancelAccepted.model_validate(self._http.call("POST", f"/runs/{run_id}/cancel", body=body))
 
     def cancel_all(self, *, reason: str | None = None, **wanted: Any) -> BulkCancelled:
-        """Cancel all open runs that fit: `status`, `graph_id`, `labels`, `created_after`, `created_before` or `all`."""
+        """Cancel all open runs that fit `status`, `graph_id`, `labels`, `created_after`, `created_before`, or `all`."""
         body = {**wanted, **({"reason": reason} if reason else {})}
         return BulkCancelled.model_validate(self._http.call("POST", "/runs/cancel", body=body))
 
     def pause(self, run_id: Id) -> RunSummary:
-        """Nothing new of a run starts; what runs finishes."""
+        """Pause a run: nothing new starts, running node executions finish."""
         return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/pause"))
 
     def resume(self, run_id: Id) -> RunSummary:
-        """Let a paused run go on."""
+        """Resume a paused run."""
         return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/resume"))
 
     def retry(self, run_id: Id) -> RunSummary:
-        """Run again what failed with nobody to handle it, and what was cancelled."""
+        """Run again the unhandled failures and the cancelled node executions of a run."""
         return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/retry"))
 
     def fork(self, run_id: Id, from_node: str, inputs: Mapping[str, Any] | None = None) -> RunSummary:
-        """A new run that takes over all that lies upstream of a node; `inputs`: pin → what it gets instead."""
+        """Start a new run at a node, with everything upstream of it copied. `inputs` replaces values of its pins."""
         body = {"from_node": from_node, "inputs": dict(inputs or {})}
         return RunSummary.model_validate(self._http.call("POST", f"/runs/{run_id}/fork", body=body))
 
@@ -192,7 +192,7 @@ class Client:
     def reviews(
         self, *, status: str | None = None, run_id: Id | None = None, limit: int | None = None
     ) -> Iterator[ReviewView]:
-        """Reviews, the newest first; by default those that wait for somebody."""
+        """Reviews, the newest first; by default those that are waiting."""
         query = {"status": status, "run_id": run_id and str(run_id)}
         return islice(every(self._http, "/reviews", ReviewList.model_validate, query), limit)
 
@@ -203,7 +203,7 @@ class Client:
     def approve(
         self, review_id: Id, message: str = "", *, edited: tuple[Any] | None = None, rest: bool = False
     ) -> ReviewView:
-        """Approve the data as it is, or as `edited` (a tuple of it); `rest`: and all that this node asks in its run."""
+        """Approve the data as it is, or as `edited` (a one-tuple). `rest`: also all further reviews of this node."""
         body = {"message": message, "rest": rest, **({"data": edited[0]} if edited is not None else {})}
         return ReviewView.model_validate(self._http.call("POST", f"/reviews/{review_id}/approve", body=body))
 
@@ -213,7 +213,7 @@ class Client:
         return ReviewView.model_validate(self._http.call("POST", f"/reviews/{review_id}/reject", body=body))
 
     def execute_block(self, block_id: str, inputs: Mapping[str, Any] | None = None, wait: float = 20.0) -> BlockResult:
-        """Run a block by itself, and wait so many seconds for its end."""
+        """Run a block by itself, and wait up to `wait` seconds for its end."""
         body = {"inputs": dict(inputs or {}), "wait": wait}
         return BlockResult.model_validate(self._http.call("POST", f"/blocks/{block_id}/execute", body=body))
 

@@ -1,4 +1,4 @@
-"""What can a program do with graphs?"""
+"""Wraps the API calls about graphs, as `Client.graphs`."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -26,9 +26,9 @@ class Graphs:
         self._http = http
 
     def create(self, document: Mapping[str, Any], *, imported: bool | None = None) -> GraphSaved:
-        """Store a new graph. Not sent again once it may have been heard: it would make a second one.
+        """Store a new graph. It is not retried once the API may have received it: that could store a second one.
 
-        `imported`: it comes from elsewhere, and is stored even if blocks are missing; None: as the document looks.
+        `imported`: another system exported it, so store it even if blocks are missing; None: the document tells.
         """
         query = {"import": imported}
         return GraphSaved.model_validate(
@@ -36,7 +36,7 @@ class Graphs:
         )
 
     def replace(self, graph_id: Id, document: Mapping[str, Any]) -> GraphSaved:
-        """Store a new version; the same document again makes none."""
+        """Store a new version, unless the document is unchanged."""
         return GraphSaved.model_validate(self._http.call("PUT", f"/graphs/{graph_id}", body=dict(document)))
 
     def get(self, graph_id: Id, version: int | None = None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Graphs:
         return found
 
     def export(self, graph_id: Id, version: int | None = None) -> dict[str, Any]:
-        """A graph's document for others: without secrets, and with new ids."""
+        """A graph's document for sharing: without secrets, with new ids."""
         found: dict[str, Any] = self._http.call("GET", f"/graphs/{graph_id}/export", query={"version": version})
         return found
 

@@ -1,7 +1,7 @@
-"""How does a request get there? Over one pool of connections, and again where that is safe.
+"""Sends requests over one connection pool, and retries them where that is safe.
 
-A request whose connection could not be made was not heard, and is always sent again. One that was cut off later may
-have been heard, and is sent again only if hearing it twice does no harm.
+A request whose connection failed did not arrive, and is always retried. One that was interrupted later may have
+arrived, and is retried only if repeating it is harmless.
 """
 
 import json
@@ -19,14 +19,14 @@ from agentflow.errors import AgentFlowError
 from agentflow.schemas.problems import TYPE_PREFIX, ProblemDocument, ProblemPlace
 
 FIRST_PAUSE: Final = 0.1
-"""Seconds before the second attempt; each further pause is twice as long."""
+"""Seconds before the second attempt; the pause doubles each time."""
 
 LONGEST_PAUSE: Final = 5.0
 
-_NOT_HEARD = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_TRY_LATER = (429, 503)  # the API says so itself, and has done nothing
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_TRY_LATER = (429, 503)  # the API refused the request before doing anything
 _TAG: Final = re.compile(r"<[^>]*>")
-_LONGEST_SAID: Final = 100  # characters of a stranger's page that are told
+_LONGEST_EXCERPT: Final = 100  # characters of a foreign page that are quoted
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _Item = TypeVar("_Item", covariant=True)
@@ -37,9 +37,9 @@ class ApiError(AgentFlowError):
 
     Attributes:
         status: the HTTP status.
-        type: the problem's type, which never changes: `urn:agentflow:problem:…`.
+        type: the problem's stable type, `urn:agentflow:problem:…`.
         detail: what is wrong, for a person.
-        errors: the places in the graph, where it is the graph.
+        errors: the places in the graph that are wrong, if any.
     """
 
     def __init__(self, problem: ProblemDocument) -> None:
@@ -64,11 +64,11 @@ class Http:
     """Requests to one API with one key.
 
     Args:
-        url: where the API is, without `/api/v1`.
+        url: the API's address, without `/api/v1`.
         key: the API key.
-        timeout: seconds in which an answer must come.
-        attempts: how often a request is sent at most.
-        sleep: waits for so many seconds.
+        timeout: seconds to wait for a reply.
+        attempts: the most tries of a request.
+        sleep: waits that many seconds.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Http:
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
             timeout=timeout,
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # no proxy lies between a machine and itself
+            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # no proxy to our own machine
         )
 
     def close(self) -> None:
@@ -104,14 +104,14 @@ class Http:
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
     ) -> Any:
-        """Send a request; the reply's JSON, None where it has none.
+        """Send a request. Returns the reply's JSON, or None if it has none.
 
         Args:
-            repeatable: whether it does no harm to be heard twice.
+            repeatable: whether repeating the request is harmless.
 
         Raises:
             ApiError: the API refuses it.
-            Unreachable: no answer came.
+            Unreachable: there is no reply.
         """
         content = None if body is None else json.dumps(body)
         given = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
@@ -120,7 +120,7 @@ class Http:
             try:
                 response = self._client.request(method, path, content=content, params=known, headers=given)
             except httpx.TransportError as error:
-                if attempt == self.attempts or not (repeatable or isinstance(error, _NOT_HEARD)):
+                if attempt == self.attempts or not (repeatable or isinstance(error, _NOT_SENT)):
                     raise Unreachable(f"{self.url} does not answer: {error or type(error).__name__}") from error
                 self.sleep(pause(attempt))
                 continue
@@ -131,7 +131,7 @@ class Http:
         raise AssertionError("the last attempt returns or raises")
 
     def stream(self, path: str, headers: Mapping[str, str], timeout: float) -> AbstractContextManager[httpx.Response]:
-        """Open an event stream; the reply is read line by line. `timeout`: seconds of silence that are borne."""
+        """Open an event stream, to be read line by line. `timeout`: the longest silence, in seconds."""
         return self._client.stream(
             "GET", path, headers={**headers, "Accept": "text/event-stream"}, timeout=httpx.Timeout(10.0, read=timeout)
         )
@@ -148,7 +148,7 @@ class PageOf(Protocol[_Item]):
 
 
 def every(http: Http, path: str, read: Callable[[Any], PageOf[_Item]], query: Mapping[str, Any]) -> Iterator[_Item]:
-    """All things of the list at `path`; `read` makes a page of a reply."""
+    """All items of the list at `path`, page by page. `read` parses a reply into a page."""
     after: str | None = None
     while True:
         page = read(http.call("GET", path, query={**query, "after": after}))
@@ -159,40 +159,40 @@ def every(http: Http, path: str, read: Callable[[Any], PageOf[_Item]], query: Ma
 
 
 def read(response: httpx.Response) -> Any:
-    """The JSON of a reply that was read; None where it has none.
+    """The JSON of a reply; None if it has none.
 
     Raises:
-        ApiError: it is a problem, or the answer of something on the way.
-        Unreachable: who answers is not AgentFlow.
+        ApiError: it is a problem document, or an error of a proxy.
+        Unreachable: the server is not AgentFlow.
     """
     try:
         content = response.json() if response.content else None
     except ValueError:
         if response.is_success:
-            raise Unreachable(_told_of_a_stranger(response)) from None
+            raise Unreachable(_not_ours(response)) from None
         content = None
     if response.is_success:
         return content
-    raise ApiError(ProblemDocument.read(response.status_code, content or _told_of_a_stranger(response)))
+    raise ApiError(ProblemDocument.read(response.status_code, content or _not_ours(response)))
 
 
-def _told_of_a_stranger(response: httpx.Response) -> str:
-    """What a person is told of a reply that AgentFlow does not give: where it came from, and how it begins."""
+def _not_ours(response: httpx.Response) -> str:
+    """The message about a reply that is not AgentFlow's: its origin, and how it begins."""
     words = " ".join(_TAG.sub(" ", response.text).split())
-    said = f": {words[:_LONGEST_SAID]}" if words else ""
+    excerpt = f": {words[:_LONGEST_EXCERPT]}" if words else ""
     where = response.url.copy_with(path="", query=None)
-    return f"what answers at {where} is not AgentFlow: HTTP {response.status_code}{said}"
+    return f"what answers at {where} is not AgentFlow: HTTP {response.status_code}{excerpt}"
 
 
 def retry_after(response: httpx.Response) -> float:
-    """Seconds after which the API wants to be asked again; 0 where it does not say."""
+    """Seconds after which the API allows a retry; 0 if it does not say."""
     try:
         return min(float(response.headers.get("Retry-After", 0)), LONGEST_PAUSE)
-    except ValueError:  # it may be a date, too
+    except ValueError:  # it may also be a date
         return 0.0
 
 
 def pause(attempt: int) -> float:
-    """Seconds to wait after the failed attempt number `attempt`: spread, so that clients do not come in step."""
+    """Seconds of backoff after attempt number `attempt` failed, with jitter."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
-    return longest * (0.5 + random.random() / 2)  # noqa: S311  (no secret hangs on it)
+    return longest * (0.5 + random.random() / 2)  # noqa: S311  (not used for security)

@@ -1,4 +1,4 @@
-"""What is happening in a run? Its event stream, picked up again wherever it was cut. While none is free, we poll."""
+"""Reads the event stream of a run. It reconnects where the stream broke off, and polls while no stream is available."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -10,20 +10,20 @@ from agentflow.client.http import ApiError, Http, Unreachable, pause, read
 from agentflow.schemas.events import EventList, RunEvent
 
 SILENCE: Final = 45.0
-"""Seconds without even a heartbeat (they come every 15 s) after which a stream counts as cut."""
+"""Seconds without even a heartbeat (one every 15 s) after which a stream counts as broken."""
 
 POLL_SECONDS: Final = 1.0
-"""While all streams are taken, what there is is asked for so often."""
+"""The polling interval while all streams are taken."""
 
-_NO_STREAM = ("too-many", "busy")  # problems: of this owner, of everybody
+_NO_STREAM = ("too-many", "busy")  # problems: this owner has all their streams, or all streams are taken
 
 
 def events(http: Http, run_id: UUID | str, after: str | None = None) -> Iterator[RunEvent]:
-    """The run's events, each once, until it has ended. `after`: the id of the last one known.
+    """The run's events, each once, until it has ended. `after`: the id of the last one already seen.
 
     Raises:
-        ApiError: the API refuses it (no such run, ...).
-        Unreachable: the API was away for too many attempts in a row.
+        ApiError: the API refuses the request (no such run, ...).
+        Unreachable: too many attempts in a row failed.
     """
     last, failed = after, 0
     while True:
@@ -60,7 +60,7 @@ def events(http: Http, run_id: UUID | str, after: str | None = None) -> Iterator
 
 
 def _one_stream(http: Http, run_id: UUID | str, last: str | None) -> Iterator[RunEvent | None]:
-    """The events of one connection; None: there will be no more."""
+    """The events of one connection, then None if there will be no more."""
     headers = {"Last-Event-ID": last} if last else {}
     with http.stream(f"/runs/{run_id}/events", headers, SILENCE) as response:
         if response.status_code == 204:
@@ -74,7 +74,7 @@ def _one_stream(http: Http, run_id: UUID | str, last: str | None) -> Iterator[Ru
 
 
 def _page(http: Http, run_id: UUID | str, last: str | None) -> EventList:
-    """What there is after `last`, at once.
+    """The events after `last` that exist now.
 
     Raises:
         ApiError, Unreachable: as `Http.call`.
@@ -83,7 +83,7 @@ def _page(http: Http, run_id: UUID | str, last: str | None) -> EventList:
 
 
 def datas(lines: Iterable[str]) -> Iterator[str]:
-    """The data of each server-sent event in `lines` (WHATWG HTML, "Server-sent events"). An unfinished one is left."""
+    """The data of each complete server-sent event in `lines` (WHATWG HTML, "Server-sent events")."""
     data: list[str] = []
     for line in lines:
         if not line:

@@ -1,5 +1,5 @@
-"""What do requests, replies and events look like? The public pydantic models, one module per noun.
+"""Defines the public pydantic models of requests, replies and events, one module per noun.
 
-The API answers with them, the OpenAPI document is made from them, and the client reads replies back into them. They
-hold shapes and bounds only: no rule of running a graph, no database, no web framework.
+The API answers with them, the OpenAPI document is made from them, and the client parses replies into them. They define
+only shapes and limits: no rules about running graphs, no database, no web framework.
 """

@@ -1,4 +1,4 @@
-"""What do all public models share? Strict requests, tolerant replies, and pages."""
+"""Defines what all public models share: strict requests, tolerant replies, and pages."""
 
 from functools import cache
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_PAGE = 200
-"""Things on one page of a list, at most."""
+"""The most items on one page of a list."""
 
 DEFAULT_PAGE = 50
 
@@ -18,7 +18,7 @@ class Request(BaseModel):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
-        """The JSON Schema. The plain one is made once: flask-openapi3 asks for a query's at every request."""
+        """The JSON Schema, cached if there are no arguments: flask-openapi3 asks for a query's at every request."""
         return super().model_json_schema(*args, **options) if args or options else _plain_schema(cls)
 
 
@@ -55,7 +55,7 @@ StorableName = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 MAX_INPUTS = 10_000
-"""Inputs that a run is given, and pins that its masks overwrite, at most: there may be a word to say on each."""
+"""The most inputs of a run, and the most pins that its masks overwrite: each may cause a warning."""
 
 Inputs = Annotated[dict[StorableName, Any], Field(max_length=MAX_INPUTS)]
-"""Values by the names of what they are for."""
+"""Values by input name."""

@@ -1,4 +1,4 @@
-"""What does a block look like to those who draw graphs?"""
+"""Defines how clients see a block, and how they execute one by itself."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What does an event of a run look like, as a subscriber receives it?"""
+"""Defines the events of a run, as subscribers receive them."""
 
 from datetime import datetime
 from typing import Any
@@ -41,7 +41,7 @@ class RunEvent(Reply):
 
     @property
     def ends_run(self) -> bool:
-        """Whether the run has ended with this."""
+        """Whether this event ends the run."""
         return self.kind == "run" and self.status in RUN_TERMINAL
 
 

@@ -1,4 +1,4 @@
-"""What do requests and replies about graphs look like?"""
+"""Defines requests and replies about graphs."""
 
 from datetime import datetime
 from typing import Any

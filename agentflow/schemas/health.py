@@ -1,4 +1,4 @@
-"""What do the health checks answer?"""
+"""Defines the replies of the health checks."""
 
 from agentflow.schemas.base import Reply
 

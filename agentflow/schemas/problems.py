@@ -1,4 +1,4 @@
-"""What does an error look like? An RFC 9457 problem document, with the places where a graph is wrong."""
+"""Defines the error reply: an RFC 9457 problem document, with the places where a graph is wrong."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -11,41 +11,41 @@ from agentflow.schemas.base import Reply
 MEDIA_TYPE = "application/problem+json"
 
 TYPE_PREFIX = "urn:agentflow:problem:"
-"""Every problem's `type` is this and a slug that never changes."""
+"""Every problem's `type` is this prefix and a slug that never changes."""
 
 
 NO_PROBLEM: Final = "about:blank"
-"""The type of what somebody else answered: a proxy on the way, or another server."""
+"""The type for a reply that is not AgentFlow's: a proxy or another server sent it."""
 
 MAX_PLACES: Final = 1000
-"""Places that one answer names."""
+"""The most places that one reply names."""
 
-MAX_TOLD: Final = 500
-"""Characters of a message or a name in it: what is wrong with a text need not be told with the whole of it."""
+MAX_TEXT: Final = 500
+"""The most characters of a message or name in it; longer ones are cut."""
 
 
-def _told(text: Any) -> Any:
-    """A wrong name is told as it came, if that is not long. Half a surrogate pair has no UTF-8 form: it is escaped."""
+def _printable(text: Any) -> Any:
+    """Cut a long text, and escape half surrogate pairs, which have no UTF-8 form."""
     if not isinstance(text, str):
         return text
-    short = text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]}… ({len(text)} characters)"
+    short = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
     return short.encode(errors="backslashreplace").decode()
 
 
-_Told = Annotated[str, BeforeValidator(_told)]
+_Text = Annotated[str, BeforeValidator(_printable)]
 
 
 class ProblemPlace(Reply):
     """One thing that is wrong, and where: node and pin are null where it concerns the whole."""
 
-    message: _Told
-    node: _Told | None = None
-    pin: _Told | None = None
+    message: _Text
+    node: _Text | None = None
+    pin: _Text | None = None
     severity: Literal["error", "warning"] = "error"
 
 
 def places(problems: Sequence[Problem]) -> list[ProblemPlace]:
-    """The first `MAX_PLACES` of what is wrong, errors before warnings, and how many more there are."""
+    """The first `MAX_PLACES` problems, errors before warnings, and the number of further ones."""
     if len(problems) > MAX_PLACES:
         problems = sorted(problems, key=lambda one: one.severity == "warning")
     found = [ProblemPlace(**problem.as_dict()) for problem in problems[:MAX_PLACES]]
@@ -61,13 +61,13 @@ class ProblemDocument(Reply):
     type: str
     title: str
     status: int
-    detail: _Told
+    detail: _Text
     errors: list[ProblemPlace] = []
     instance: str | None = None
 
     @classmethod
     def read(cls, status: int, content: Any) -> "ProblemDocument":
-        """The problem in a reply's JSON, also where a proxy on the way answered in another form."""
+        """The problem in a reply's JSON; made up from the status if a proxy answered in another form."""
         if isinstance(content, dict) and {"type", "title", "status", "detail"} <= content.keys():
             return cls.model_validate(content)
         return cls(type=NO_PROBLEM, title=f"HTTP {status}", status=status, detail=str(content)[:500])

@@ -1,4 +1,4 @@
-"""What do requests and replies about reviews and external events look like?"""
+"""Defines requests and replies about reviews and external events."""
 
 from datetime import datetime
 from typing import Any, Literal

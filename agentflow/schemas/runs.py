@@ -1,4 +1,4 @@
-"""What do requests and replies about runs and their node executions look like?"""
+"""Defines requests and replies about runs and their node executions."""
 
 import re
 from datetime import UTC, datetime
@@ -15,16 +15,16 @@ from agentflow.schemas.problems import ProblemPlace
 MAX_LABELS = 50
 
 Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
-"""Free words by which the submitter finds runs again."""
+"""Free-form labels by which the submitter finds runs again."""
 
 
-def _not_too_many(masks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _limit_pins(masks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if sum(map(len, masks.values())) > MAX_INPUTS:
         raise ValueError(f"masks overwrite at most {MAX_INPUTS:,} pins")
     return masks
 
 
-Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), AfterValidator(_not_too_many)]
+Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), AfterValidator(_limit_pins)]
 """{node id: {pin: value}}."""
 
 
@@ -93,7 +93,7 @@ class RunSummary(Reply):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen in it."""
+        """Whether it has ended."""
         return self.ended_at is not None
 
 
@@ -116,15 +116,15 @@ class RunList(Page):
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """PostgreSQL knows fewer time zones than may be written."""
+    """Convert to UTC: PostgreSQL does not know every offset that may be given."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("in UTC this is before the year 1 or after the year 9999") from None
 
 
-def _written_out(given: object) -> object:
-    """A bare number is no date: whether it counts seconds or milliseconds, and from when, is anybody's guess."""
+def _not_a_number(given: object) -> object:
+    """Refuse bare numbers: they could count seconds or milliseconds, from any epoch."""
     if isinstance(given, str) and not _DATE.match(given):
         raise ValueError("this is not a date and time with a time zone, as 2026-01-31T12:00:00Z")
     if isinstance(given, int | float):
@@ -134,8 +134,8 @@ def _written_out(given: object) -> object:
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-"""A point in time, in whatever time zone it was given."""
+Moment = Annotated[AwareDatetime, BeforeValidator(_not_a_number), AfterValidator(_in_utc)]
+"""A point in time, given in any time zone."""
 
 
 _LABEL = r"^[^\x00-\x1f\x7f=]+=[^\x00-\x1f\x7f]*$"
@@ -227,7 +227,7 @@ class NodeExecutionList(Page):
 
 
 MAX_FULL_PAGE = 10
-"""Node executions on a page whose values are asked for in full, at most."""
+"""The most node executions on a page with full values."""
 
 
 class NodeListQuery(PageQuery):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from agentflow.api.app import create_app
-from agentflow.schemas.problems import MAX_PLACES, MAX_TOLD
+from agentflow.schemas.problems import MAX_PLACES, MAX_TEXT
 from agentflow.settings import Settings
 
 UNKNOWN = "01999999-0000-7000-8000-000000000000"
@@ -355,9 +355,9 @@ def test_an_answer_is_bounded_however_much_is_wrong(api, kind, path):
     assert reply.status_code in (200, 201, 202, 422)
     told = reply.json.get("problems", reply.json.get("errors", reply.json.get("warnings")))
     assert len(told) <= MAX_PLACES + 1
-    assert len(reply.data) < (MAX_PLACES + 1) * 3 * (MAX_TOLD + 100)
+    assert len(reply.data) < (MAX_PLACES + 1) * 3 * (MAX_TEXT + 100)
     for one in told:
-        assert all(len(one[key] or "") <= MAX_TOLD + 100 for key in ("message", "node", "pin"))
+        assert all(len(one[key] or "") <= MAX_TEXT + 100 for key in ("message", "node", "pin"))
 
 
 def _deep(levels: int) -> list:
