@@ -1,4 +1,4 @@
-"""Prints the OpenAPI document: `python -m agentflow.api`. `make check` validates what it prints."""
+"""Prints the OpenAPI document (`python -m agentflow.api`). `make check` validates it."""
 
 import json
 

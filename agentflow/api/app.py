@@ -1,4 +1,4 @@
-"""What does the web application consist of? The factory that puts its parts together."""
+"""Builds the web application from its parts."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
 from agentflow.api import blocks, docs, events, graphs, health, problems, reviews, runs
-from agentflow.api.auth import Doorkeeper
+from agentflow.api.auth import Authenticator
 from agentflow.api.places import Places
 from agentflow.api.rate import RateLimit
 from agentflow.api.requests import JsonRequest
@@ -30,7 +30,7 @@ class _Application(OpenAPI):
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
-    """A new application. It reaches the database and the broker at the first request that needs them.
+    """A new application. It connects to the database and the broker at the first request that needs them.
 
     Args:
         settings: limits of this application; by default those of the process.
@@ -46,16 +46,15 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
-    app.url_map.merge_slashes = (
-        False  # each path has one spelling: nothing is redirected, by a Host header least of all
-    )
+    # Each path has one spelling. Redirects would let a Host header choose the target.
+    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    app.extensions["doorkeeper"] = Doorkeeper()
+    app.extensions["authenticator"] = Authenticator()
     app.extensions["rate"] = RateLimit(limits.request_rate)
     app.extensions["event_streams"] = Places("event streams", limits.max_event_streams)
     app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
-    app.before_request(_number)
-    app.after_request(_harden)
+    app.before_request(_set_request_id)
+    app.after_request(_add_headers)
     problems.register(app)
     for module in (graphs, runs, reviews, events, blocks, docs, health):
         app.register_api(module.api)
@@ -63,24 +62,24 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     return app
 
 
-def _number() -> None:
+def _set_request_id() -> None:
     g.request_id = _given_id() or new_id()
 
 
 def _given_id() -> UUID | None:
-    """The id that a proxy in front gave the request, if it is one."""
+    """The id that a proxy gave the request, if it is a UUID."""
     try:
         return UUID(request.headers.get("X-Request-Id", ""))
     except ValueError:
         return None
 
 
-def _harden(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     headers = response.headers
     headers.setdefault("X-Request-Id", str(g.get("request_id", "")))
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("Content-Security-Policy", _POLICY)
     if "Cache-Control" not in headers:
-        headers["Cache-Control"] = "no-store"  # what is asked here belongs to one owner
+        headers["Cache-Control"] = "no-store"  # replies belong to one owner
     return response

@@ -1,6 +1,6 @@
-"""Who is asking? The owner of the API key that came with the request.
+"""Authenticates requests by their API key.
 
-A verified key is believed for a short while, so that most requests need no look-up: a revoked key may work that long.
+Verified keys are cached for a short time, so that most requests need no look-up. A revoked key may work that long.
 """
 
 from collections import OrderedDict
@@ -14,17 +14,17 @@ from agentflow.errors import Unauthenticated
 from agentflow.services import api_keys
 from agentflow.services.transaction import transaction
 
-BELIEVED_SECONDS = 30.0
-MAX_BELIEVED = 10_000
-"""Keys that are believed at the same time."""
+CACHE_SECONDS = 30.0
+MAX_CACHED = 10_000
+"""The most keys in the cache."""
 
 
-class Doorkeeper:
-    """Verifies keys, and remembers digests of those it knows."""
+class Authenticator:
+    """Verifies keys, and caches the digests of valid ones."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._believed: OrderedDict[str, tuple[UUID, float]] = OrderedDict()  # digest → owner, until
+        self._cached: OrderedDict[str, tuple[UUID, float]] = OrderedDict()  # digest → owner, expiry
 
     def owner_of(self, key: str) -> UUID:
         """The owner of a key.
@@ -34,24 +34,24 @@ class Doorkeeper:
         """
         digest = api_keys.digest(key)
         with self._lock:
-            owner, until = self._believed.get(digest, (None, 0.0))
+            owner, until = self._cached.get(digest, (None, 0.0))
         if owner is not None and clock.monotonic() < until:
             return owner
         with transaction() as session:
             owner = api_keys.verify(session, key)
         with self._lock:
-            self._believed[digest] = (owner, clock.monotonic() + BELIEVED_SECONDS)
-            self._believed.move_to_end(digest)
-            if len(self._believed) > MAX_BELIEVED:
-                self._believed.popitem(last=False)
+            self._cached[digest] = (owner, clock.monotonic() + CACHE_SECONDS)
+            self._cached.move_to_end(digest)
+            if len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
         return owner
 
 
 def key_in(request: Request) -> str:
-    """The key that a request carries: `Authorization: Bearer <key>`, or `X-API-Key: <key>`.
+    """The key of a request: `Authorization: Bearer <key>`, or `X-API-Key: <key>`.
 
     Raises:
-        Unauthenticated: it carries none.
+        Unauthenticated: it has none.
     """
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and given.strip():

@@ -1,4 +1,4 @@
-"""`/api/v1/blocks`: what graphs can be made of."""
+"""Serves `/api/v1/blocks`: list and describe blocks, and execute one by itself."""
 
 from flask import Response, current_app, url_for
 from pydantic import BaseModel
@@ -50,7 +50,7 @@ def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
         try:
             result = block_runs.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
         finally:
-            places.give_back(owner_id())
+            places.release(owner_id())
     response = reply(result, 200 if result.status in RUN_TERMINAL else 202)
     response.headers["Location"] = url_for("runs.get_run", run_id=result.run_id)
     return response

@@ -1,4 +1,4 @@
-"""What do the blueprints of `/api/v1` share? Their prefix, the key they need, and the problems they answer with."""
+"""Makes the blueprints of `/api/v1`, which share the prefix, authentication and rate limit."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ PREFIX = "/api/v1"
 
 
 def blueprint(noun: str, about: str) -> APIBlueprint:
-    """The blueprint for a noun; every request to it needs a key."""
+    """The blueprint for a noun. Every request to it needs a key."""
     made = APIBlueprint(
         noun,
         __name__,
@@ -26,23 +26,23 @@ def blueprint(noun: str, about: str) -> APIBlueprint:
 
 
 def name_of_the_view(*, name: str, **_: str) -> str:
-    """What generated clients call an operation."""
+    """The name of an operation in generated clients."""
     return name
 
 
 def _identify() -> None:
     key = key_in(request)
-    owner = current_app.extensions["doorkeeper"].owner_of(key)
+    owner = current_app.extensions["authenticator"].owner_of(key)
     current_app.extensions["rate"].take(owner_and_key(owner, key))
     g.owner_id = owner
 
 
 def owner_and_key(owner: UUID, key: str) -> tuple[UUID, int]:
-    """What the rate is counted for; not the key itself, which nobody keeps."""
+    """The key of the rate limit. It does not contain the API key itself, which is never stored."""
     return owner, hash(key)
 
 
 def owner_id() -> UUID:
-    """Whose request this is."""
+    """The owner of the present request."""
     found: UUID = g.owner_id
     return found

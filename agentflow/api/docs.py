@@ -1,6 +1,6 @@
 """Serves `/openapi.json`, Swagger UI at `/docs`, and the JSON Schema of graph documents for editors.
 
-No key is needed: nothing here belongs to an owner. Every file comes from an installed package, not from another server.
+These need no key: nothing here belongs to an owner. All files come from installed packages, not from other servers.
 """
 
 from importlib.resources import files

@@ -1,8 +1,8 @@
-"""Writes the OpenAPI document: what can be asked here, as a client generator needs it.
+"""Completes the OpenAPI document, so that client generators can use it.
 
-flask-openapi3 collects the routes, their parameters and the names of their models. What it leaves out or gets wrong is
-set right here: the schemas come from pydantic whole; every route lists the errors that it can answer with and no
-others; bodies that may be left out, headers and event streams are described.
+flask-openapi3 collects the routes, their parameters and the names of their models. This module corrects the rest: the
+schemas come from pydantic unchanged; every route lists exactly the errors that it can return; optional bodies, headers
+and event streams are described.
 """
 
 from copy import deepcopy
@@ -42,7 +42,7 @@ CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal",
 })  # fmt: skip
-"""Operations that the state of a thing can forbid."""
+"""Operations that can conflict with the state of an object (409)."""
 
 OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
     "cancel_run": runs.CancelRun,
@@ -50,7 +50,7 @@ OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
     "reject_review": reviews.Decision,
     "send_signal": reviews.Signal,
 }
-"""What these operations take if there is a body."""
+"""Operations whose body is optional, and its model."""
 
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -75,7 +75,7 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
         }
     ],
 }
-"""Headers that operations take."""
+"""Request headers by operation."""
 
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = ("create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block")
@@ -96,11 +96,11 @@ EXAMPLES: Final[dict[str, Any]] = {
     "send_signal": {"payload": {"paid": True}},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
-"""A body for each operation that takes one."""
+"""An example body for each operation that takes one."""
 
 
 def complete(found: dict[str, Any]) -> dict[str, Any]:
-    """The document, from what flask-openapi3 has collected."""
+    """The complete document, made from what flask-openapi3 collected."""
     document = deepcopy(found)
     document["servers"] = [{"url": "/", "description": "Where this document comes from."}]
     document["info"]["license"] = {"name": "MIT", "identifier": "MIT"}
@@ -159,7 +159,7 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
 
 
 def _ours(reply: dict[str, Any]) -> bool:
-    """Whether a view declared it; flask-openapi3 adds what it takes for a reply to bad requests."""
+    """Whether a view declared the reply. flask-openapi3 adds one of its own for bad requests."""
     schema = reply.get("content", {}).get("application/json", {}).get("schema", {})
     return bool(schema.get("type") != "array")
 
@@ -177,7 +177,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 @cache
 def _schemas() -> dict[str, Any]:
-    """Every public model: requests as they may come, replies as they are sent."""
+    """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for module in (blocks, events, graphs, health, problems, reviews, runs):
         for name, model in vars(module).items():
@@ -188,13 +188,13 @@ def _schemas() -> dict[str, Any]:
                     (model, "validation" if issubclass(model, (Request, graphs.GraphDocument)) else "serialization")
                 )
     _, content = models_json_schema(wanted, ref_template=_SCHEMAS + "{model}")
-    _say_what_keys_may_be(content)
+    _restrict_keys(content)
     found: dict[str, Any] = content["$defs"]
     return found
 
 
-def _say_what_keys_may_be(schema: Any) -> None:
-    """pydantic writes a dictionary's pattern of keys so that other keys may come as well, which it does not mean."""
+def _restrict_keys(schema: Any) -> None:
+    """Forbid keys that do not match the pattern. pydantic's schemas allow them, although its validation does not."""
     if isinstance(schema, dict):
         patterns = schema.get("patternProperties")
         if isinstance(patterns, dict) and len(patterns) == 1:
@@ -202,4 +202,4 @@ def _say_what_keys_may_be(schema: Any) -> None:
             schema["propertyNames"] = {**schema.get("propertyNames", {}), "pattern": pattern}
             schema["additionalProperties"] = values
     for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        _say_what_keys_may_be(inner)
+        _restrict_keys(inner)

@@ -1,7 +1,7 @@
-"""`/api/v1/runs/{id}/events`: what happens in a run, as it happens (server-sent events).
+"""Serves `/api/v1/runs/{id}/events`: the events of a run, live, as server-sent events.
 
-Read from the events table, so nothing is missed: a client that was cut off goes on where it was by `Last-Event-ID`.
-A stream holds a place as long as it is open (see `places.py`); a client that gets none can ask again now and then.
+Events are read from the events table, so none is missed: a client that was disconnected resumes with `Last-Event-ID`.
+An open stream occupies a place (see `places.py`). A client that gets none can poll.
 """
 
 import logging
@@ -28,13 +28,13 @@ from agentflow.services.transaction import transaction
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
-"""A comment is sent after this silence: it keeps proxies from closing, and finds clients that are gone."""
+"""After this much silence a comment is sent. It keeps proxies from closing, and detects clients that are gone."""
 
 RETRY_MILLISECONDS = 1000
-"""After a cut a client shall wait for so long before it comes back."""
+"""How long a client should wait before it reconnects."""
 
-_BUSY_SECONDS = 0.025  # the wait between two looks while things happen …
-_IDLE_SECONDS = 0.5  # … growing to this while nothing does
+_BUSY_SECONDS = 0.025  # the interval between two queries while events come …
+_IDLE_SECONDS = 0.5  # … growing to this while none do
 _GROWTH = 1.5
 
 api = blueprint("events", "What happens in a run, live.")
@@ -60,7 +60,7 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     """
     after = request.headers.get("Last-Event-ID") or query.after
     if not request.accept_mimetypes["text/event-stream"] and request.accept_mimetypes["application/json"]:
-        return reply(_now(path.run_id, after))
+        return reply(_existing(path.run_id, after))
     start = events.position(after)
     with transaction() as session:
         subject = events.subject(session, owner_id(), path.run_id)
@@ -71,13 +71,13 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     places.take(owner_id())
     response = Response(_stream(subject, first, client_gone()), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
-    response.call_on_close(partial(places.give_back, owner_id()))
+    response.headers["X-Accel-Buffering"] = "no"  # nginx must forward each event at once
+    response.call_on_close(partial(places.release, owner_id()))
     return response
 
 
-def _now(run_id: UUID, after: str | None) -> EventList:
-    """The events that there are, also those that are held back: who polls has waited already."""
+def _existing(run_id: UUID, after: str | None) -> EventList:
+    """The events so far, including those that streams still hold back: a polling client has waited already."""
     waited_since = clock.monotonic() - events.PATIENCE_SECONDS
     with transaction() as session:
         batch = events.read(session, events.subject(session, owner_id(), run_id), events.position(after), waited_since)
@@ -107,7 +107,7 @@ def _stream(subject: Subject, batch: Batch, gone: Callable[[], bool]) -> Iterato
     except Unavailable as error:
         log_outage(logger, "event_stream_interrupted", error, run=str(subject.run_id))
     except AgentFlowError as error:
-        # The client has had its headers; it sees a stream that ends, and comes back.
+        # The headers are sent already. The client sees the stream end, and reconnects.
         logger.warning("event_stream_broken", extra={"run": str(subject.run_id), "error": str(error)})
 
 

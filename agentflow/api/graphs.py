@@ -1,4 +1,4 @@
-"""`/api/v1/graphs`: store, read, check and delete graphs."""
+"""Serves `/api/v1/graphs`: store, read, validate and delete graphs."""
 
 from uuid import UUID
 

@@ -1,9 +1,8 @@
-"""How does gunicorn serve the API? `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
+"""Configures gunicorn: `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
 
-It binds the address (`--bind`), looks after the processes, and stops them in order; in each of them waitress serves
-(`server.py`). None of gunicorn's own kinds of worker reads a request whole before it gives it a thread, or has a
-deadline for headers. It serves once the database is there; one that is not in order
-stops it before the first request.
+gunicorn binds the address (`--bind`), supervises the processes and shuts them down; in each process waitress serves
+(`server.py`), because no worker class of gunicorn reads a request whole before it assigns a thread, or has a deadline
+for headers. The server waits for the database, and refuses to start if its schema is wrong.
 """
 
 import sys
@@ -13,13 +12,13 @@ from agentflow.errors import EngineError
 from agentflow.services.readiness import await_database
 
 worker_class = "agentflow.api.server.WaitressWorker"
-workers = 1  # raise it (--workers) for more than one core; rate limits and event streams are counted per process
-graceful_timeout = 10  # seconds in which running requests may end
-timeout = 60  # seconds after which a silent worker process is replaced; a request may take longer
+workers = 1  # raise it (--workers) to use more cores; rate limits and event streams are counted per process
+graceful_timeout = 10  # seconds for running requests to finish
+timeout = 60  # seconds after which a worker process that sends no heartbeat is replaced; a request may take longer
 
 
 def on_starting(server: Any) -> None:
-    """Wait for the database; refuse to start on one that is not in order."""
+    """Wait for the database. Exit if it refuses us or has the wrong schema."""
     try:
         await_database(_say)
     except EngineError as error:

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: does the process answer, and can it serve? For load balancers; no key is needed."""
+"""Serves the health checks for load balancers, `/healthz` (alive) and `/readyz` (ready). They need no key."""
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint

@@ -1,7 +1,7 @@
-"""Who may wait? Event streams, and calls that wait for a block, have so many places in a process and no more.
+"""Limits how many requests may wait in a process: event streams, and calls that wait for a block.
 
-One that waits holds a thread. The server has a thread for each place, beside those that serve requests, so that
-waiting takes none from them; and nobody gets all places. When live updates have a process of their own, these go there.
+A waiting request occupies a thread. The server has one extra thread per place, so waiting takes none from ordinary
+requests. One owner gets at most half of the places.
 """
 
 from collections import Counter
@@ -15,14 +15,15 @@ from flask import request
 from agentflow.errors import Busy, TooMany
 
 closing: Final = Event()
-"""Set when the web process is told to stop: who waits is answered, and comes back to the next one."""
+"""Set when the web process is told to stop. Waiting requests are then answered, and clients reconnect elsewhere."""
 
 
 class Places:
-    """Places of one kind in this process: `count`, and of one owner half of them.
+    """The places of one kind in this process.
 
     Args:
         what: what occupies them, in the plural.
+        count: how many there are; one owner gets at most half.
     """
 
     def __init__(self, what: str, count: int) -> None:
@@ -33,10 +34,10 @@ class Places:
         self._lock = Lock()
 
     def take(self, owner: UUID) -> None:
-        """Occupy one for `owner`.
+        """Occupy a place for `owner`.
 
         Raises:
-            TooMany: the owner has as many as one may have.
+            TooMany: the owner has used up their share.
             Busy: all are taken.
         """
         with self._lock:
@@ -46,8 +47,8 @@ class Places:
                 raise Busy(f"all {self._what} of this process are taken; ask again in a moment")
             self._taken[owner] += 1
 
-    def give_back(self, owner: UUID) -> None:
-        """Free one that `owner` took."""
+    def release(self, owner: UUID) -> None:
+        """Free a place that `owner` took."""
         with self._lock:
             self._taken[owner] -= 1
             if not self._taken[owner]:
@@ -55,6 +56,6 @@ class Places:
 
 
 def client_gone() -> Callable[[], bool]:
-    """Tells, also after the view has returned, whether the client of the present request has closed its connection."""
+    """A function that tells whether the client of this request has disconnected, even after the view returned."""
     ask: Callable[[], bool] | None = request.environ.get("waitress.client_disconnected")
     return ask or (lambda: False)

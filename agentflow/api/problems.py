@@ -1,8 +1,8 @@
-"""How does an error reach the client? As an RFC 9457 problem document, made from one table.
+"""Turns every error into an RFC 9457 problem document, by one table.
 
-`TABLE` gives each class of `errors.py` its HTTP status and its slug; the problem's `type` is `urn:agentflow:problem:`
-and that slug, and never changes. What went wrong on our side is logged under the request's id, and the client learns
-only the id: a message of ours may name hosts and files.
+`TABLE` gives each class of `errors.py` its HTTP status and slug; the problem's `type` is `urn:agentflow:problem:` plus
+that slug, and never changes. Server errors are logged under the request's id, and the client learns only the id,
+because their messages may name hosts and files.
 """
 
 import logging
@@ -25,11 +25,11 @@ from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument,
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 1
-"""Seconds after which a client may try again what was refused for now."""
+"""Seconds after which a client may retry what was refused temporarily."""
 
 
 class Kind(NamedTuple):
-    """How a class of errors is told to a client."""
+    """The public form of a class of errors."""
 
     status: int
     slug: str
@@ -93,7 +93,7 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
 
 
 def refusal(status: int, detail: str) -> Response:
-    """What the server answers by itself, before the application has seen the request."""
+    """The response for a request that the server refuses before the application sees it."""
     response = problem(_of_status(status), detail)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -101,9 +101,9 @@ def refusal(status: int, detail: str) -> Response:
 
 
 def of_error(error: AgentFlowError) -> Response:
-    """The response for an error of ours: the nearest class in the table counts."""
+    """The response for an AgentFlowError, by the nearest class in the table."""
     kind = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
-    if isinstance(error, errors.Busy):  # nothing is wrong, and there may be many of them: no trace
+    if isinstance(error, errors.Busy):  # nothing is broken, and it may be frequent: no traceback
         logger.info("request_refused", extra={"request_id": g.get("request_id"), "reason": error.message})
         return problem(kind, error.message)
     if isinstance(
@@ -118,12 +118,12 @@ def of_error(error: AgentFlowError) -> Response:
 
 
 def of_shape(error: ValidationError) -> Response:
-    """The response for a query, path or body that has not the shape of its model."""
+    """The response for a query, path or body that does not match its model."""
     return of_error(malformed(error))
 
 
 def of_http(error: HTTPException) -> ResponseReturnValue:
-    """The response for what Flask itself refuses: no such route, another method, too large a body, ..."""
+    """The response for what Flask refuses: unknown route, wrong method, body too large, ..."""
     if error.response is not None:  # a finished response that was raised
         return error.get_response()
     status = error.code or 500
@@ -139,18 +139,18 @@ def of_http(error: HTTPException) -> ResponseReturnValue:
 
 
 def of_bug(error: Exception) -> Response:
-    """The response for what nobody expected. The log has the trace."""
+    """The response for an unexpected error. The log has the traceback."""
     logger.exception("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
     return problem(TABLE[AgentFlowError], "Something went wrong; the log tells more under the id in `instance`.")
 
 
 def of_depth(error: RecursionError) -> Response:
-    """The response for JSON that is nested so deep that nobody can read it."""
+    """The response for JSON that is nested too deeply to be parsed."""
     return problem(TABLE[Malformed], "the request is nested too deep")
 
 
 def register(app: Flask) -> None:
-    """Make the application answer every error in this way."""
+    """Register these handlers for every error of the application."""
     app.register_error_handler(AgentFlowError, of_error)
     app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(RecursionError, of_depth)
@@ -158,7 +158,7 @@ def register(app: Flask) -> None:
 
 
 def _of_status(status: int) -> Kind:
-    """The kind for an error that is known by its status alone."""
+    """The kind for an error of which only the status is known."""
     if status in _BY_STATUS:
         return TABLE[_BY_STATUS[status]]
     name = HTTPStatus(status).phrase

@@ -1,7 +1,7 @@
-"""Is this key asking too fast? A token bucket for each key, in this process.
+"""Limits the request rate of each key, with a token bucket per key and process.
 
-Per process and not over all of them: the limit protects a web process from one client, and a count at Redis would add
-a round trip to every request. With n web processes a key gets up to n times the rate.
+The limit protects a web process from one client. It is not shared between processes, because counting in Redis would
+add a round trip to every request; so with n web processes a key gets up to n times the rate.
 """
 
 import math
@@ -13,14 +13,14 @@ from agentflow import clock
 from agentflow.errors import TooMany
 
 BURST_SECONDS = 2.0
-"""A key that was silent may at once send what the rate gives in this time."""
+"""The burst: an idle key may send at once what the rate allows in this time."""
 
 MAX_KEYS = 10_000
-"""Keys that are remembered; the one not seen for longest goes, and starts with a full bucket."""
+"""The most buckets. The least recently used one is dropped, so its key starts again with a full bucket."""
 
 
 class RateLimit:
-    """So many requests a second for each key.
+    """A rate limit for each key.
 
     Args:
         rate: requests a second.
@@ -32,13 +32,13 @@ class RateLimit:
         self._burst = max(1.0, rate * BURST_SECONDS)
         self._now = now
         self._lock = Lock()
-        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, and when
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, at which time
 
     def take(self, key: Hashable) -> None:
         """Count one request of `key`.
 
         Raises:
-            TooMany: it has none left.
+            TooMany: its bucket is empty.
         """
         with self._lock:
             now = self._now()

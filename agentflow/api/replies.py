@@ -1,7 +1,7 @@
-"""How is a reply written? As JSON in which every stored value comes out as it went in.
+"""Writes replies as JSON, with every stored value unchanged.
 
-Models are written by their fields and never by pydantic's own JSON: that refuses half surrogate pairs in keys and
-nesting beyond its own limit, both of which a block may well have given.
+Models are serialised field by field and not by pydantic: its JSON writer refuses half surrogate pairs in keys, and
+nesting beyond its limit, and a block may output both.
 """
 
 import json
@@ -21,12 +21,12 @@ def reply(model: BaseModel, status: int = 200) -> Response:
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    """`content`, which is JSON, as a response."""
+    """A JSON value as a response."""
     return Response(dumps(content), status=status, mimetype="application/json")
 
 
 def json_text(model: BaseModel) -> str:
-    """A public model as JSON text that has a UTF-8 form."""
+    """A public model as JSON text that can be encoded as UTF-8."""
     text = _encode(model)
     try:
         text.encode()
@@ -36,7 +36,7 @@ def json_text(model: BaseModel) -> str:
 
 
 def _plain(value: object) -> Any:
-    """What the encoder does not know. Values are JSON already; these are the fields around them."""
+    """Convert types that the encoder does not know: model fields. The values in them are JSON already."""
     if isinstance(value, BaseModel):
         return dict(value)
     if isinstance(value, UUID):

@@ -1,4 +1,4 @@
-"""How is a request's body read? As JSON whatever its Content-Type says, and with a plain word where it is none."""
+"""Parses request bodies as JSON, whatever their Content-Type, and explains what is wrong with them."""
 
 import json
 from typing import Any, Final, TypeVar
@@ -16,13 +16,13 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class JsonRequest(flask.Request):
-    """A request whose body is JSON or nothing. NaN and Infinity, which JSON lacks, are read as numbers all the same."""
+    """A request whose body is JSON or empty. NaN and Infinity are accepted as numbers, although JSON lacks them."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """The body.
 
         Raises:
-            Malformed: it is not JSON; says where. Or a key in it has no UTF-8 form.
+            Malformed: it is not JSON (the message says where), or a key in it has no UTF-8 form.
             RequestEntityTooLarge: it is larger than the limit.
         """
         body = self.get_data()
@@ -31,7 +31,7 @@ class JsonRequest(flask.Request):
         content = _parsed(body)
         if not isinstance(content, dict):
             raise Malformed("the body must be a JSON object")
-        if b"\\ud" in body or b"\\uD" in body:  # only an escape can bring a surrogate: the body itself is UTF-8
+        if b"\\ud" in body or b"\\uD" in body:  # the body is UTF-8, so only an escape can contain a surrogate
             _refuse_unwritable_keys(content)
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
             _refuse_deep(content)
@@ -39,10 +39,10 @@ class JsonRequest(flask.Request):
 
 
 def optional_body(model: type[_Model]) -> _Model:
-    """The body of the present request as `model`; what the model is by default where there is no body.
+    """The body of the present request as `model`; without a body, the model's defaults.
 
     Raises:
-        Malformed: it is not JSON, or has not the shape of `model`; names every place.
+        Malformed: it is not JSON, or does not match `model`; names every place.
     """
     if not flask.request.get_data():
         return model()
@@ -53,7 +53,7 @@ def optional_body(model: type[_Model]) -> _Model:
 
 
 def malformed(error: ValidationError) -> Malformed:
-    """What is wrong with a request that has not the shape of its model, with all places."""
+    """The error for a request that does not match its model, with all places."""
     problems = [
         Problem(f"{'.'.join(map(str, entry['loc'])) or 'body'}: {entry['msg']}")
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
@@ -64,8 +64,8 @@ def malformed(error: ValidationError) -> Malformed:
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(
-            body.decode("utf-8-sig"),  # RFC 8259 lets a reader pass over a byte order mark
-            object_pairs_hook=_each_key_once,
+            body.decode("utf-8-sig"),  # RFC 8259 allows readers to ignore a byte order mark
+            object_pairs_hook=_unique_keys,
         )
     except Malformed:
         raise
@@ -76,12 +76,12 @@ def _parsed(body: bytes) -> Any:
         raise Malformed(f"the body is not JSON: {error.msg} at {place}") from None
     except RecursionError:
         raise Malformed("the body is nested too deep") from None
-    except ValueError as error:  # an integer of more digits than Python reads
+    except ValueError as error:  # an integer with more digits than Python parses
         raise Malformed(f"the body cannot be read: {error}") from None
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two values for one key, readers of JSON take the first, the last, or none; we refuse to choose."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse duplicate keys: JSON parsers disagree on which value counts."""
     made = dict(pairs)
     if len(made) < len(pairs):
         seen: set[str] = set()
@@ -100,7 +100,8 @@ def _refuse_deep(content: Any) -> None:
 
 
 def _refuse_unwritable_keys(content: Any) -> None:
-    """Keys become names of inputs, nodes and pins, which columns and logs must take. Values may hold what they like."""
+    """Refuse keys without a UTF-8 form: they become names of inputs, nodes and pins in columns and logs. Values may
+    contain anything."""
     waiting = [content]
     while waiting:
         container = waiting.pop()

@@ -1,4 +1,4 @@
-"""`/api/v1/reviews`, and external events: what comes to runs from the outside."""
+"""Serves `/api/v1/reviews`, and accepts external events for runs."""
 
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from agentflow.services import reviews
 from agentflow.services.transaction import transaction
 
 STATEMENT_SECONDS = 60.0
-"""For approving the rest of a node: that may be many."""
+"""The statement timeout for approving all reviews of a node, of which there may be many."""
 
 api = blueprint("reviews", "What people are to look at, and events from outside.")
 

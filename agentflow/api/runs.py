@@ -1,4 +1,4 @@
-"""`/api/v1/runs`: submit graphs, look at runs, cancel them."""
+"""Serves `/api/v1/runs`: submit graphs; inspect, steer and cancel runs."""
 
 from uuid import UUID
 

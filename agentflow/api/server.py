@@ -1,13 +1,12 @@
-"""Serves the API: waitress's event loop and threads, in the worker processes that gunicorn looks after.
+"""Serves the API with waitress's event loop and threads, in worker processes that gunicorn supervises.
 
-One loop reads all requests, whole, before a thread sees any: a client that sends slowly, or not at all, costs a
-connection and never a thread. Replies are sent by the loop as well; the next request of a connection is read when the
-reply to the one before it was taken in. What a client may take its time for has a deadline: the headers of a request,
-its body, and taking in the reply. Where the connections become few, those that have nothing to say go first. What is
-refused before the application sees it (too large, malformed, too late) is answered with a problem document; then the
-connection is closed, and not drained.
+One loop reads every request whole before a thread sees it: a slow or silent client costs a connection, never a thread.
+The loop also sends the replies, and reads the next request of a connection only when the client has received the
+previous reply. Every step that depends on the client has a deadline: sending headers, sending the body, receiving the
+reply. When connections run out, idle ones are closed first. A request that is refused before the application sees it
+(too large, malformed, too late) gets a problem document; then the connection is closed without draining it.
 
-Waiting (event streams, calls that wait for a block) holds threads of its own, beside those that serve: see `places.py`.
+Waiting requests (event streams, calls that wait for a block) have extra threads: see `places.py`.
 """
 
 import logging
@@ -30,10 +29,10 @@ from agentflow.api.problems import refusal
 from agentflow.settings import Settings, settings
 
 MAX_CONNECTIONS: Final = 1000
-"""Of one process. When there are more, those that nothing was asked on are closed to make room."""
+"""Connections per process. When there are more, those without a request are closed to make room."""
 
 MAX_FILES: Final = 8192
-"""Files that the process opens at most, if it may: sockets, and bodies and replies too long for memory."""
+"""The limit of open files that the process sets, if allowed: sockets, and bodies and replies too long for memory."""
 
 MAX_URL: Final = 16 * 1024
 """Bytes of a request's first line."""
@@ -42,27 +41,27 @@ MAX_HEADERS: Final = 64 * 1024
 """Bytes of a request's headers."""
 
 MAX_CHUNK_LINES: Final = 8 * 1024
-"""Bytes of the line that says how long a chunk is, and of the headers behind the last one."""
+"""Bytes of a chunk's length line, and of the trailer after the last chunk."""
 
 IDLE_SECONDS: Final = 75
-"""A connection is kept for so long after a reply: longer than load balancers do."""
+"""How long a connection is kept after a reply: longer than load balancers keep it."""
 
 READ_SECONDS: Final = 60
-"""A client that takes in nothing of its reply for so long is cut off."""
+"""A client that receives nothing of its reply for this long is disconnected."""
 
 HURRIED_SECONDS: Final = 1
-"""The patience with those who have asked nothing yet, while there are too many connections."""
+"""The deadline for idle and incomplete requests while there are too many connections."""
 
 LINGER_SECONDS: Final = 2
-"""What still comes after a refusal is thrown away for so long. A close with bytes unread would be a reset, over which
-the client may miss its answer."""
+"""How long input after a refusal is discarded. Closing with unread bytes would send a reset, and the client might miss
+its reply."""
 
-_KEPT_IN_MEMORY = 128 * 1024  # bytes of a body; more goes to a temporary file
+_KEPT_IN_MEMORY = 128 * 1024  # bytes of a body; the rest goes to a temporary file
 _REPLY_IN_MEMORY = 1024 * 1024
 
 
 class _Refused(Error):  # type: ignore[misc]  # waitress has no types
-    """What the server itself answers with."""
+    """A refusal by the server itself."""
 
     def __init__(self, code: int, body: str) -> None:
         super().__init__(body)
@@ -76,12 +75,12 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         read = int(super().received(data))
         if self.chunked and not self.completed and self._unfinished() > MAX_CHUNK_LINES:
-            told = f"what stands between the chunks, or behind them, is longer than {MAX_CHUNK_LINES} bytes"
-            self.error, self.completed = _Refused(431, told), True
+            why = f"what stands between the chunks, or behind them, is longer than {MAX_CHUNK_LINES} bytes"
+            self.error, self.completed = _Refused(431, why), True
         return read
 
     def _unfinished(self) -> int:
-        """Bytes of a chunk's line, or of what is behind the last chunk: all is searched again when more comes."""
+        """Bytes of an incomplete chunk line or trailer. Each is scanned from its start whenever more arrives."""
         return max(len(self.body_rcv.control_line), len(self.body_rcv.trailer))
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -89,7 +88,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         if len(self.first_line) > MAX_URL:
             self._refuse(414, f"the address is longer than {MAX_URL} bytes")
         elif self.chunked and "CONTENT_LENGTH" in self.headers:
-            # A proxy that goes by the other one would take the rest of the body for somebody's next request.
+            # Prevents request smuggling: a proxy that uses the other header would split the requests differently.
             self._refuse(400, "a request has a Content-Length or a Transfer-Encoding, not both")
         elif self.version not in ("1.0", "1.1"):
             self._refuse(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
@@ -98,7 +97,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def _refuse(self, code: int, why: str) -> None:
         self.error = _Refused(code, why)
-        self.body_rcv = None  # nothing more is read
+        self.body_rcv = None  # stop reading
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]
@@ -107,15 +106,15 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         limit = self.channel.adj.max_request_body_size - 1
-        told = {
+        details = {
             413: f"the body is larger than {limit} bytes, the limit here",
             431: f"the headers are longer than {MAX_HEADERS} bytes",
             500: "Something went wrong; the log tells more.",
             501: "a body comes plain or chunked; no other transfer coding is known here",
         }
-        # waitress's own texts quote the request, in which there may be a key.
+        # Never waitress's own texts: they quote the request, which may contain a key.
         detail = (
-            error.body if isinstance(error, _Refused) else told.get(error.code, "this is not a request in HTTP/1.1")
+            error.body if isinstance(error, _Refused) else details.get(error.code, "this is not a request in HTTP/1.1")
         )
         reply = refusal(error.code, detail)
         self.status = reply.status
@@ -136,20 +135,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     parser_class = _Parser
     error_task_class = _Refusal
-    asked = False  # whether a request came whole
+    asked = False  # whether a complete request has arrived
     refused = False
-    half_closed: float | None = None  # since when this side is closed
-    _ahead = b""  # what came behind the request that is being answered
+    half_closed: float | None = None  # the time at which our side was closed
+    _ahead = b""  # input after the request that is being served
 
     def __init__(self, server: "_Server", *args: Any, **more: Any) -> None:
         super().__init__(server, *args, **more)
-        self.began = time.monotonic()  # when the request that is being read began to come, or the connection
+        self.began = time.monotonic()  # when the request being read began to arrive, or the connection was made
 
     def received(self, data: bytes) -> bool:
-        """Take what came, up to the end of one request: what is behind it waits until that is answered and taken in.
+        """Parse the input up to the end of one request. The rest waits until the client has received the reply.
 
-        Else the requests that a client sends without reading the replies would take the threads, and the time of the
-        loop, from everybody.
+        This prevents a client that pipelines requests without reading replies from using up threads and loop time.
         """
         self._ahead = b""
         with self.requests_lock:
@@ -161,7 +159,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return True
 
     def _parse(self, data: bytes) -> int:
-        """Read on in the request that is coming; returns how many bytes belong to it."""
+        """Continue parsing the present request. Returns how many bytes belong to it."""
         if self.request is None:
             self.began = time.monotonic()
             self.request = self.parser_class(self.adj)
@@ -180,19 +178,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().readable() and not self._ahead)
 
     def writable(self) -> bool:
-        return bool(super().writable() or self._goes_on())
+        return bool(super().writable() or self._can_continue())
 
     def handle_write(self) -> None:
         super().handle_write()
-        if self._goes_on():
+        if self._can_continue():
             self.received(self._ahead)
 
-    def _goes_on(self) -> bool:
-        """Whether it is the turn of what came ahead."""
+    def _can_continue(self) -> bool:
+        """Whether the input in `_ahead` may be parsed now."""
         return bool(self._ahead) and not self.requests and not self.total_outbufs_len
 
-    def mind_the_time(self, hurried: bool) -> None:
-        """Do what is due: refuse what comes too slowly, close what is idle, give up who does not take in a reply."""
+    def enforce_deadlines(self, hurried: bool) -> None:
+        """Refuse slow requests; close idle connections, and those whose client does not receive its reply."""
         now, server = time.monotonic(), self.server
         if self.half_closed is not None:
             if now - self.half_closed > LINGER_SECONDS:
@@ -201,7 +199,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             if time.time() - self.last_activity > READ_SECONDS:
                 self.handle_close()
         elif self.requests:
-            self.began = now  # while it is served, nothing further is read
+            self.began = now  # nothing is read while a request is served
         elif self.request is None:
             idle = now - max(self.began, now - (time.time() - self.last_activity))
             if idle > (HURRIED_SECONDS if hurried else IDLE_SECONDS if self.asked else server.limits.header_seconds):
@@ -224,7 +222,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.server.add_task(self)
 
     def check_client_disconnected(self) -> bool:
-        """Whether the client has gone. The loop does not read while a request is served, so it is asked here."""
+        """Whether the client has disconnected. The loop does not read while a request is served, so this peeks."""
         if not self.connected:
             return True
         try:
@@ -239,7 +237,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         super().service()
 
     def handle_close(self) -> None:
-        """Close; after a refusal this side first."""
+        """Close the connection; after a refusal, close our side first."""
         if self.refused and self.connected and self.half_closed is None:
             self.half_closed, self.will_close = time.monotonic(), False
             try:
@@ -277,16 +275,16 @@ class _Server(BaseWSGIServer):  # type: ignore[misc]
 
     def maintenance(self, now: float) -> None:
         for channel in list(self.active_channels.values()):
-            channel.mind_the_time(self.in_connection_overflow)
+            channel.enforce_deadlines(self.in_connection_overflow)
 
 
 class WaitressWorker(Worker):  # type: ignore[misc]
-    """One process of gunicorn's, in which waitress serves."""
+    """A gunicorn worker process in which waitress serves."""
 
     alive: bool
 
     def run(self) -> None:
-        """Serve until told to stop; then answer what was asked, and end."""
+        """Serve until told to stop, then finish running requests."""
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         limits = settings()
         _allow_many_files()
@@ -316,29 +314,29 @@ class WaitressWorker(Worker):  # type: ignore[misc]
             for listener in adjustments.sockets
         ]
         while self.alive:
-            self._turn(channels)
+            self._run_loop(channels)
             if self.ppid != os.getppid():
                 self.alive = False
         for server in self._servers:
             server.accepting = False
         give_up_at = time.monotonic() + self.cfg.graceful_timeout
         while any(map(_busy, channels.values())) and time.monotonic() < give_up_at:
-            self._turn(channels)
+            self._run_loop(channels)
         dispatcher.shutdown(timeout=1)
 
-    def _turn(self, channels: dict[int, Any]) -> None:
+    def _run_loop(self, channels: dict[int, Any]) -> None:
         self.notify()
         wasyncore.loop(timeout=1.0, use_poll=True, map=channels, count=1)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Stop in order, and at once: the loop may be waiting."""
+        """Begin the graceful shutdown, and wake the loop for it."""
         super().handle_exit(sig, frame)
         for server in getattr(self, "_servers", ()):
             server.pull_trigger()
 
 
 def _busy(channel: Any) -> bool:
-    """Whether somebody is being served on it."""
+    """Whether a request is being served on it."""
     return isinstance(channel, _Channel) and bool(channel.requests or channel.total_outbufs_len)
 
 

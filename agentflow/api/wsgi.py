@@ -1,7 +1,7 @@
-"""The application as a WSGI server loads it: `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
+"""Provides the WSGI application: `gunicorn -c python:agentflow.api.gunicorn agentflow.api.wsgi:app`.
 
-Event streams end, and what waits for a block is answered, as soon as the process is told to stop: the server would
-wait for them until its patience ends.
+When the process is told to stop, it first ends event streams and answers requests that wait for a block. Otherwise the
+server would wait for them until its graceful timeout.
 """
 
 import signal
@@ -13,7 +13,7 @@ from agentflow.api.places import closing
 
 
 def _end_waiting_on(number: int) -> None:
-    """Before what the server does on that signal, answer who waits."""
+    """Answer the waiting requests on that signal, before the server handles it."""
     before = signal.getsignal(number)
 
     def stop(received: int, frame: Any) -> None:
@@ -26,6 +26,6 @@ def _end_waiting_on(number: int) -> None:
 
 app = create_app()
 
-if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+if threading.current_thread() is threading.main_thread():  # only the main thread can set signal handlers
     for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         _end_waiting_on(_number)
