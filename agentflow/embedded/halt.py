@@ -1,6 +1,6 @@
-"""Was this process asked to stop? Ctrl-C, SIGTERM and a closed terminal, as a question and not as an exception.
+"""Turns stop signals (Ctrl-C, SIGTERM, a closed terminal) into a flag.
 
-An exception could strike in the middle of a start or of a stop and leave something running; this is looked at where
+An exception could interrupt a start or a stop half-way, and leave something running. The flag is checked only where
 stopping is safe.
 """
 
@@ -14,23 +14,23 @@ _POLL = 0.05
 
 
 class Halt:
-    """While entered, stop signals only count; a context manager, for the main thread."""
+    """Counts stop signals instead of obeying them. A context manager, for the main thread only."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._former: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop was requested."""
         return self._count > 0
 
     def urgent(self) -> bool:
-        """Whether somebody asked again: do not wait for what is slow to stop."""
+        """Whether it was requested again: do not wait for slow processes."""
         return self._count > 1
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until asked to stop. Returns whether it was asked."""
+        """Wait that long, or until a stop is requested. Returns whether it was."""
         deadline = time.monotonic() + seconds
         while not self.requested and time.monotonic() < deadline:
             time.sleep(_POLL)
@@ -38,14 +38,14 @@ class Halt:
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
-            self._former[number] = signal.signal(number, self._note)
+            self._previous[number] = signal.signal(number, self._count_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._former.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _count_signal(self, number: int, frame: FrameType | None) -> None:
         self._count += 1

@@ -1,7 +1,6 @@
-"""Is the process with this number still the one that we started?
+"""Identifies a process by its pid and start time.
 
-The system gives numbers out again, so a number alone is never enough to end a process by: its time of birth goes with
-it. Nothing here starts a process.
+The system reuses pids, so a pid alone is not enough to signal a process safely. Nothing here starts a process.
 """
 
 import os
@@ -18,11 +17,11 @@ _POLL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process, among all that have had or will have its number.
+    """One process, distinct from all others that had or will have its pid.
 
     Attributes:
-        pid: its number.
-        born: when it was born, in the system's own words; only equality means anything.
+        pid: the process id.
+        born: its start time, in the system's format. Only equality is meaningful.
     """
 
     pid: int
@@ -30,18 +29,18 @@ class Identity:
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this number now; None where there is none, or only a dead one nobody has fetched yet."""
+    """The process that has this pid now; None if there is none, or only a zombie."""
     born = _born_linux(pid) if _PROC.exists() else _born_by_ps(pid)
     return Identity(pid, born) if born else None
 
 
 def is_alive(identity: Identity) -> bool:
-    """Does that very process still run?"""
+    """Whether exactly that process still runs."""
     return identify(identity.pid) == identity
 
 
 def end(identity: Identity, steps: Iterable[tuple[signal.Signals, float]]) -> bool:
-    """Send each signal in turn until the process has ended; each step waits so many seconds.
+    """Send each signal in turn until the process has ended, and wait the given seconds after each.
 
     Returns:
         whether it has ended.
@@ -60,7 +59,7 @@ def end(identity: Identity, steps: Iterable[tuple[signal.Signals, float]]) -> bo
 
 
 def command_line(pid: int) -> str:
-    """The program and arguments of a process, joined by blanks; empty if there is none."""
+    """The program and arguments of a process, separated by spaces; empty if there is none."""
     if _PROC.exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
@@ -74,7 +73,7 @@ def _born_linux(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name, in parentheses, may hold anything; the fields behind it are plain (proc(5)).
+    # The name, in parentheses, may contain anything; the fields after it are simple (proc(5)).
     fields = stat.rpartition(")")[2].split()
     state, start_ticks = fields[0], fields[19]
     if state in "ZX":

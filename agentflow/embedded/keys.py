@@ -1,6 +1,6 @@
-"""Which passwords and which ports has this data directory? Made once, kept in one file (0600).
+"""Keeps the passwords and ports of a data directory, in one file (0600).
 
-Nothing here is ever printed or given to a process as an argument.
+Passwords must never be printed, or passed to a process as arguments.
 """
 
 import json
@@ -13,20 +13,20 @@ SECRETS_FILE = "secrets.json"
 
 
 class Secrets:
-    """The passwords, made at the first use, and the ports used last, of one data directory."""
+    """The passwords of a data directory, made at their first use, and the ports that were used last."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / SECRETS_FILE
         self._content: dict[str, str] = json.loads(self._path.read_text()) if self._path.is_file() else {}
 
     def password(self, name: str) -> str:
-        """The password of that name: letters, digits, `-` and `_`, so that it needs no quoting in an address."""
+        """The password of that name. It has only letters, digits, `-` and `_`, so URLs need no quoting."""
         if name not in self._content:
             self._store(name, secrets.token_urlsafe(24))
         return self._content[name]
 
     def port(self, name: str) -> int | None:
-        """The port of that name that was used last, to be used again if it is free; None at the first start."""
+        """The last port of that name, to be used again if it is free; None at the first start."""
         kept = self._content.get(f"{name}_port")
         return int(kept) if kept else None
 

@@ -1,8 +1,8 @@
-"""How does everything start on one machine, as `agentflow up` and `agentflow demo` want it?
+"""Starts everything on one machine, for `agentflow up` and `agentflow demo`.
 
-    servers (stack.py) → migrations → first API key → addresses written down → the Procfile's processes → API answers
+    servers (stack.py) → migrations → first API key → addresses stored → the Procfile's processes → API answers
 
-and back in reverse: web, flower, workers, Valkey, PostgreSQL. Whatever goes wrong on the way, what was started is
+It stops in reverse: web, flower, workers, Valkey, PostgreSQL. If a start fails half-way, everything that was started is
 stopped again.
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.private import free_port, is_free, write_private
-from agentflow.embedded.process_log import set_aside
+from agentflow.embedded.process_log import rotate
 from agentflow.embedded.processes import Processes, read_procfile
 from agentflow.embedded.stack import Stack
 from agentflow.errors import Unavailable
@@ -33,7 +33,7 @@ API_KEY_FILE = "api_key"
 FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105 -- the name of a file
 FLOWER_USER = "agentflow"
 SERVER_LOGS = ("postgres.log", "valkey.log")
-"""The logs that servers write themselves."""
+"""The logs that the servers write themselves."""
 
 _WEB_PORTS = range(8080, 8100)
 _FLOWER_PORTS = range(5555, 5575)
@@ -47,17 +47,17 @@ class Wanted:
 
     Attributes:
         data_dir: the data directory.
-        workers: worker processes, each with its own children.
-        concurrency: children of each worker process, so many node executions at once.
+        workers: the number of worker processes.
+        concurrency: child processes of each worker, which is the number of node executions at once.
         port: the API's port; None: 8080 or the next free one.
-        flower: whether the dashboard runs too.
-        output: where the processes' lines are printed, beside their logs in the data directory; None: nowhere.
+        flower: whether to run the dashboard, too.
+        output: where to print the processes' lines, besides their logs in the data directory; None: nowhere.
         procfile: the Procfile; None: the shipped one.
-        database_url: a PostgreSQL that runs elsewhere; None: one is started.
-        broker_url: a broker that runs elsewhere; None: one is started.
+        database_url: a PostgreSQL that runs elsewhere; None: start one.
+        broker_url: a broker that runs elsewhere; None: start one.
         flower_auth: user:password of the dashboard; None: made at the first start.
-        environment: further variables of the processes.
-        durable: False only for data that is thrown away: faster, and not safe against a power cut.
+        environment: further environment variables of the processes.
+        durable: False only for throw-away data: faster, but not safe against a power cut.
     """
 
     data_dir: Path
@@ -76,13 +76,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is.
+    """The addresses of a running stack.
 
     Attributes:
         url: the API.
-        flower_url: the dashboard; None where it does not run.
-        flower_password_file: the file with the dashboard's password (its user is `agentflow`); None where it was given.
-        api_key_file: the file with the API key; None where keys exist, but were not made here.
+        flower_url: the dashboard; None if it does not run.
+        flower_password_file: the file with the dashboard's password (its user is `agentflow`); None if it was given.
+        api_key_file: the file with the API key; None if keys exist that were not made here.
         new_key: whether the key was made at this start.
     """
 
@@ -94,14 +94,14 @@ class Addresses:
 
 
 class Launch:
-    """Everything that runs from one data directory; a context manager, to be used in the main thread.
+    """Everything that runs from one data directory. A context manager, for the main thread.
 
     (On Linux the processes end with the thread that started them.)
 
     Attributes:
         stack: the servers.
-        addresses: where everything is; known once started.
-        notes: what a person should know besides; known once started.
+        addresses: set once started.
+        notes: further messages for the user; set once started.
     """
 
     addresses: Addresses
@@ -110,7 +110,7 @@ class Launch:
         """
         Args:
             wanted: what to start.
-            halt: asked between the steps of a start; None: nothing interrupts it.
+            halt: checked between the steps of a start; None: nothing interrupts it.
         """
         self._wanted = wanted
         self._halt = halt
@@ -128,11 +128,11 @@ class Launch:
         """Start everything, and wait until the API answers.
 
         Returns:
-            False if somebody asked to stop meanwhile; nothing is left running then.
+            False if a stop was requested meanwhile; then nothing is left running.
 
         Raises:
             AlreadyRunning: another process runs a stack from this data directory.
-            Unavailable: something does not start; nothing is left running.
+            Unavailable: something fails to start; nothing is left running.
             WrongSchema: the database was written by a later version.
         """
         self.stack.start()
@@ -150,22 +150,23 @@ class Launch:
         return True
 
     def failure(self) -> str | None:
-        """What to tell a person if a process or a server has ended by itself; None while all is well."""
+        """The message if a process or server has ended by itself; None while all run."""
         return self._failed_server() or self._processes.failure()
 
     def supervise(self) -> Iterator[str]:
-        """To be called again and again: starts again what ended by itself, and sets long logs of the servers aside.
+        """Restart processes that ended by themselves, and rotate the servers' logs. Call it periodically.
 
-        Gives out what to tell a person.
+        Yields:
+            messages for the user.
 
         Raises:
-            Unavailable: a server has ended, or a process ends again and again.
+            Unavailable: a server has ended, or a process keeps ending.
         """
         if failed := self._failed_server():
             raise Unavailable(failed)
-        yield from self._processes.mend()
+        yield from self._processes.restart_ended()
         for log in SERVER_LOGS:
-            set_aside(self.logs / log)
+            rotate(self.logs / log)
 
     @property
     def logs(self) -> Path:
@@ -179,7 +180,7 @@ class Launch:
         return None
 
     def stop(self) -> None:
-        """Stop everything in order. Doing so twice is fine."""
+        """Stop everything in order. Idempotent."""
         self._processes.stop(self._halt.urgent if self._halt else lambda: False)
         self.stack.stop()
 
@@ -193,13 +194,13 @@ class Launch:
         with Session(engine(url)) as session, session.begin():
             key = ensure_first_key(session)
             if key:
-                # Before the commit: a key that nobody can read any more must not be the only one.
+                # Before the commit: the only key must not be one that nobody can read.
                 write_private(key_file, key + "\n")
         engine(url).dispose()
-        self._place(key_file if key_file.exists() else None, new_key=bool(key))
+        self._publish_addresses(key_file if key_file.exists() else None, new_key=bool(key))
 
-    def _place(self, key_file: Path | None, *, new_key: bool) -> None:
-        """Choose the ports and write the addresses down."""
+    def _publish_addresses(self, key_file: Path | None, *, new_key: bool) -> None:
+        """Choose the ports, and store the addresses."""
         if self._wanted.port and not is_free(self._wanted.port):
             raise Unavailable(f"port {self._wanted.port} is taken by another program: free it, or choose another")
         port = self._wanted.port or self._same_port("web", _WEB_PORTS)
@@ -212,7 +213,7 @@ class Launch:
         self.stack.publish(**written)
 
     def _same_port(self, name: str, usual: range) -> int:
-        """The port of the last time, so that bookmarks and scripts stay right; one that is free, where it is taken."""
+        """The port of the last start, so that bookmarks and scripts stay valid; if it is taken, a free one."""
         last = self.stack.secrets.port(name)
         port = free_port(*([last] if last else []), *usual)
         if last and port != last:
@@ -224,11 +225,11 @@ class Launch:
 
     @property
     def _proves(self) -> bool:
-        """Whether the API that runs is ours, which proves it; another Procfile may run anything."""
+        """Whether the API can prove its identity: ours can; another Procfile may run any program."""
         return self._wanted.procfile is None
 
     def _flower_password_file(self) -> Path | None:
-        """Write the dashboard's password where its owner can read it, unless they gave it themselves."""
+        """Write the dashboard's password to a file for its owner, unless the owner set it."""
         if self._wanted.flower_auth or not self._wanted.flower:
             return None
         path = self.stack.data_dir / FLOWER_PASSWORD_FILE
@@ -249,7 +250,7 @@ class Launch:
                 self._processes.start(name, command, {**environment, "CELERY_WORKER_HOSTNAME": f"{role}{number}@%h"})
 
     def _environment(self) -> dict[str, str]:
-        """What the Procfile's lines read; passwords go this way, since everybody can read arguments."""
+        """The environment of the processes. Passwords are passed here, because everybody can read arguments."""
         scripts = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
         own = {
             "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -266,18 +267,18 @@ class Launch:
             "FLOWER_BASIC_AUTH": self._flower_auth(),
             "CELERY_WORKER_CONCURRENCY": str(self._wanted.concurrency),
         }
-        shown = {"AGENTFLOW_SHOW_TRACEBACKS": "true"}  # who runs it here most likely writes blocks
-        return {**shown, **os.environ, **own, **self._wanted.environment}
+        defaults = {"AGENTFLOW_SHOW_TRACEBACKS": "true"}  # the user of a local stack probably writes blocks
+        return {**defaults, **os.environ, **own, **self._wanted.environment}
 
     def _await_api(self) -> None:
         """Wait until our API answers.
 
         Raises:
-            Unavailable: a process ended, or nothing answered in time.
+            Unavailable: a process ended, or the API did not answer in time.
         """
         url, halt = self.addresses.url, self._halt or Halt()
         for _ in range(int(_READY_SECONDS / _POLL)):
-            # Another program may have taken the port since it was found free: its answers must not be taken for ours.
+            # Another program may have taken the port since we found it free: do not mistake it for our API.
             if (is_own(url, self._secret) if self._proves else answers(url)) or self._halted():
                 return
             if failure := self.failure():

@@ -1,14 +1,14 @@
-"""How does a child end with its parent, and how does PostgreSQL run when we are root?
+"""Launches a child process that ends with its parent, and under another uid if we are root.
 
-A launcher, started as `python -I -S leash.py --parent PID --signal N [--uid N --gid N] -- command argument…`: it
-arranges both for its own process and then becomes the command. It must import nothing but the standard library, for
-speed and because it may run as nobody in particular.
+It is started as `python -I -S leash.py --parent PID --signal N [--uid N --gid N] -- command argument…`, sets up its own
+process, then executes the command. It must import only the standard library: for speed, and because it may run as a
+user without access to other packages.
 
-- With its parent: Linux sends the process signal N when the thread that started it ends, also by kill -9. Elsewhere the
-  next start finds and stops what was left (`roster.py`).
-- When we are root: PostgreSQL refuses to be root, but its files lie where only root may look (a data directory of mode
-  0700). So it runs under a number that no account has, with one capability of root's kept: to pass
-  file permissions. No account is made and nobody's directory is opened for it.
+- Ending with its parent: Linux sends the process signal N when the thread that started it ends, even by kill -9. On
+  other systems the next start finds and stops what was left (`roster.py`).
+- If we are root: PostgreSQL refuses to run as root, but its files lie where only root has access (a data directory of
+  mode 0700). So it runs under a uid without an account, and keeps one capability of root: to bypass file permissions.
+  No account is created, and no directory is opened to others.
 """
 
 import argparse
@@ -42,11 +42,11 @@ def main() -> None:
     if options.uid is not None:
         _become(options.uid, options.gid, keep_reach=linux)
     if linux:
-        # After the change of user, which would clear it.
+        # After the change of user, which would reset it.
         _prctl(_PR_SET_PDEATHSIG, options.signal)
-        if os.getppid() != options.parent:  # it died before we asked
+        if os.getppid() != options.parent:  # the parent died before the call
             sys.exit(1)
-    os.execvp(command[0], command)  # noqa: S606 -- becoming the command is what this is for
+    os.execvp(command[0], command)  # noqa: S606 -- this is its purpose
 
 
 def _arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -60,11 +60,11 @@ def _arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _become(uid: int, gid: int, *, keep_reach: bool) -> None:
-    """Change to that user and group, for good; keep (on Linux) the capability to pass file permissions."""
+    """Switch to that user and group permanently; on Linux keep the capability to bypass file permissions."""
     if keep_reach:
         _prctl(_PR_SET_KEEPCAPS, 1)
-        # Or access(2), by which PostgreSQL looks whether its programs are there, would ask without the capability.
-        # Where this is not allowed, go on: it matters only for programs below a folder that is closed to others.
+        # Without this, access(2), with which PostgreSQL looks for its programs, would ignore the capability.
+        # If it is not allowed, continue: it matters only for programs in a folder without access for others.
         _libc().prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP), *[ctypes.c_ulong(0)] * 3)
     os.setgroups([])
     os.setgid(gid)

@@ -1,7 +1,7 @@
-"""How does one command get an AgentFlow of its own, for as long as it runs? For `agentflow demo` and `run --local`.
+"""Runs a temporary AgentFlow for the duration of one command, such as `agentflow run --local`.
 
-It has its own servers and its own data, in a folder that is thrown away, whatever the environment points at and
-whatever else runs here.
+It has its own servers and data, in a temporary folder, whatever addresses the environment names and whatever else runs
+here.
 """
 
 import signal
@@ -25,26 +25,26 @@ def local_stack(
     environment: Mapping[str, str] | None = None,
     output: TextIO | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Run servers, API and workers (no dashboard) for the length of the context; to be entered in the main thread.
+    """Run servers, API and workers (no dashboard) while the context is open. For the main thread only.
 
     Args:
-        workers: worker processes.
+        workers: the number of worker processes.
         concurrency: node executions at once in each.
-        environment: further settings of the processes, as environment variables.
-        output: where the processes' lines go; None: nowhere that a person would see.
+        environment: further environment variables of the processes.
+        output: where to print the processes' lines; None: nowhere.
 
     Yields:
         the API's address, and an API key.
 
     Raises:
-        Unavailable: something does not start; nothing is left running.
+        Unavailable: something fails to start; nothing is left running.
     """
     with tempfile.TemporaryDirectory(prefix="agentflow-", ignore_cleanup_errors=True) as folder, _ending_on_sigterm():
         wanted = Wanted(
             data_dir=Path(folder) / "data",
             workers=workers,
             concurrency=concurrency,
-            port=free_port(),  # any: the usual one is for the stack that people talk to
+            port=free_port(),  # the usual port is left to `agentflow up`
             flower=False,
             output=output,
             environment=environment or {},
@@ -52,19 +52,19 @@ def local_stack(
         )
         with Launch(wanted) as launch:
             key_file = launch.addresses.api_key_file
-            assert key_file is not None, "a new database has no key but the one made here"
+            assert key_file is not None, "the start made a key for the new database"
             yield launch.addresses.url, key_file.read_text().strip()
 
 
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the context like Ctrl-C does: in order."""
+    """Let SIGTERM end the context in order, as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    former = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,7 +1,7 @@
-"""Does somebody run a stack from this data directory now, or did somebody die doing so?
+"""Locks a data directory, and tells whether its last owner crashed.
 
-One file answers: the operating system's lock on it is held as long as its owner lives, however it ends; its text says
-who that is, and is emptied by an orderly stop. It must not decide what to do about it.
+The operating system holds the lock on one file as long as the owner lives, however it ends. The file's text names the
+owner, and an orderly stop empties it. This module must not decide what to do about a crash.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ LOCK_FILE = "lock"
 
 
 class Occupancy(StrEnum):
-    """Who is in a data directory."""
+    """Who uses a data directory."""
 
-    FREE = "free"  # nobody, or somebody who left in order
+    FREE = "free"  # nobody; the last owner stopped in order
     RUNNING = "running"  # a living owner
     CRASHED = "crashed"  # an owner that died without stopping
 
@@ -29,7 +29,7 @@ class Lock:
     """The right to run a stack from one data directory.
 
     Attributes:
-        crashed: the owner before us died without stopping; known once acquired.
+        crashed: whether the previous owner died without stopping; set once acquired.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -45,7 +45,7 @@ class Lock:
         """Take the lock.
 
         Raises:
-            AlreadyRunning: a living process has it; the message says which.
+            AlreadyRunning: a living process holds it; the message says which.
         """
         file = _open(self._path)
         if not _lock_soon(file):
@@ -60,7 +60,7 @@ class Lock:
         _replace(file, json.dumps({"pid": os.getpid(), "since": now().isoformat(timespec="seconds")}))
 
     def release(self) -> None:
-        """Give the lock back after an orderly stop. Doing so twice is fine."""
+        """Release the lock after an orderly stop. Idempotent."""
         if self._file is not None:
             _replace(self._file, "")
             os.close(self._file)
@@ -68,7 +68,7 @@ class Lock:
 
 
 def occupancy(data_dir: Path) -> Occupancy:
-    """Who is in the data directory now."""
+    """Who uses the data directory now."""
     path = data_dir / LOCK_FILE
     if not path.exists():
         return Occupancy.FREE
@@ -94,7 +94,7 @@ def _try_lock(file: int) -> bool:
 
 
 def _lock_soon(file: int) -> bool:
-    """Take the lock, and do not mind somebody who only looks (`occupancy`), which takes it for a moment."""
+    """Take the lock, with retries: `occupancy` takes it for a moment."""
     for _ in range(10):
         if _try_lock(file):
             return True
@@ -103,7 +103,7 @@ def _lock_soon(file: int) -> bool:
 
 
 def _owner(file: int) -> dict[str, object]:
-    """What the owner wrote; empty if none did. Text that is cut off still means that there was one."""
+    """What the owner wrote; empty if nothing. Truncated text still means that there was an owner."""
     text = os.pread(file, 4096, 0)
     if not text:
         return {}

@@ -1,8 +1,8 @@
-"""How is PostgreSQL run from a folder of ours?
+"""Runs PostgreSQL from a data directory.
 
-It listens on one Unix socket in a folder of mode 0700 and on no network address at all; both its roles have passwords.
-AgentFlow's own role is no superuser: it owns its database and nothing else. When we are root the server runs under a
-number of its own (see leash.py). This module must not know about migrations.
+It listens on one Unix socket in a folder of mode 0700, and on no network address; both roles have passwords.
+AgentFlow's role is not a superuser: it owns only its database. If we are root, the server runs under a uid of its own
+(see leash.py). This module must not know about migrations.
 """
 
 import os
@@ -30,9 +30,9 @@ DATABASE = "agentflow"
 _SUPERUSER = "postgres"
 _PORT = 5432  # only names the socket file: nothing listens on a port
 _STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))  # fast shutdown, then immediate
-_START_SECONDS = 60.0  # after a crash it reads its log again first
+_START_SECONDS = 60.0  # after a crash it replays its log first
 _UNPRIVILEGED = range(64_900, 64_000, -1)
-"""Where a number that no account has is looked for: below the ones that systems give a meaning to."""
+"""Candidates for a uid without an account, below the uids that systems reserve."""
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -40,7 +40,7 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "password_encryption": "scram-sha-256",
-    # A laptop's memory; and plans that need no shared memory file, of which containers have little.
+    # Fits a laptop's memory. No parallel plans: they need shared memory files, for which containers have little room.
     "shared_buffers": "128MB",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",  # compiling a short statement takes longer than running it
@@ -49,7 +49,7 @@ _SETTINGS = {
     "wal_compression": "on",
     "checkpoint_timeout": "15min",
     "max_wal_size": "1GB",
-    # A client whose machine is gone is noticed within two minutes, and its locks are freed.
+    # A client whose machine has gone is detected within two minutes, and its locks are released.
     "tcp_keepalives_idle": "60",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "6",
@@ -62,7 +62,7 @@ _SETTINGS = {
 }
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""For tests, whose data nobody wants after a power cut."""
+"""For tests, whose data need not survive a power cut."""
 
 
 class Postgres:
@@ -71,9 +71,9 @@ class Postgres:
     def __init__(self, data_dir: Path, secrets: Secrets, roster: Roster, *, durable: bool = True) -> None:
         """
         Args:
-            data_dir: the stack's data directory; the cluster goes to `postgres/` in it.
-            secrets: where the passwords are kept.
-            roster: where the running server is written down.
+            data_dir: the stack's data directory; the cluster is `postgres/` in it.
+            secrets: stores the passwords.
+            roster: records the running server.
             durable: False only for tests.
         """
         self._cluster = data_dir / "postgres"
@@ -94,7 +94,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The address of AgentFlow's database, as its owner, who is no superuser."""
+        """The address of AgentFlow's database, as its owner (not a superuser)."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
@@ -103,14 +103,14 @@ class Postgres:
 
     @property
     def superuser_url(self) -> str:
-        """The address of the maintenance database, as superuser: for making databases, never for AgentFlow itself."""
+        """The address of the maintenance database, as superuser: to create databases, never for AgentFlow itself."""
         return self._address(_SUPERUSER, self._secrets.password("superuser"), "postgres")
 
     def start(self) -> None:
-        """Start the server, making the cluster, the role and the database at the first time.
+        """Start the server. The first start creates the cluster, the role and the database.
 
         Raises:
-            Unavailable: no server program, one of another version than the data's, or it does not start.
+            Unavailable: there is no server program, its version differs from the data's, or it does not start.
         """
         binaries = postgres_binaries()
         self._log.parent.mkdir(mode=0o700, exist_ok=True)
@@ -130,7 +130,7 @@ class Postgres:
             raise
 
     def stop(self) -> None:
-        """Stop the server; open connections are cut. Doing so twice is fine."""
+        """Stop the server, and close open connections. Idempotent."""
         if self._child is not None:
             self._child.stop()
             self._roster.remove(self._child)
@@ -140,10 +140,10 @@ class Postgres:
             self._sockets = None
 
     def _clear_pid_file(self) -> None:
-        """End a server that a killed owner left behind, and remove its file.
+        """Stop a server that a killed owner left behind, and remove its pid file.
 
-        The number in the file may be a stranger's by now, for whose sake the server would refuse to start. (Should a
-        server of ours live on unseen, the shared memory that it holds still keeps a second one out.)
+        By now the pid in the file may belong to another program, and the server would refuse to start because of it.
+        (If a server of ours is still running undetected, its shared memory keeps a second one from starting.)
         """
         path = self._cluster / "postmaster.pid"
         if not path.exists():
@@ -155,7 +155,7 @@ class Postgres:
         path.unlink(missing_ok=True)
 
     def _make_cluster(self, binaries: PostgresBinaries) -> None:
-        """Make a new cluster beside its place and move it there, so that a half-made one never counts."""
+        """Create the cluster beside its final place and then move it there, so that an incomplete one is never used."""
         draft = self._cluster.with_name("postgres.new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
@@ -170,7 +170,7 @@ class Postgres:
             *_locale(binaries.major),
         ]
         try:
-            # Nothing is worth a sync yet: the server syncs what it writes, and a new cluster has nothing of ours.
+            # No sync needed yet: the new cluster holds no data of ours, and the server syncs what it writes.
             self._run_initdb(command, draft)
         finally:
             password.unlink()
@@ -178,7 +178,7 @@ class Postgres:
         draft.rename(self._cluster)
 
     def _run_initdb(self, command: list[str | Path], draft: Path) -> None:
-        """Run initdb; as root under an account that has a name (it insists), then hand the cluster to our number."""
+        """Run initdb. As root, run it under a named account, which it requires, then give the cluster to our uid."""
         account = None
         if self._user is not None:
             account = _some_account()
@@ -200,7 +200,7 @@ class Postgres:
             )
 
     def _configure(self) -> None:
-        """Write the server's settings anew; what a person adds goes to custom.conf, which is left alone."""
+        """Rewrite the server's settings. Users' own settings belong in custom.conf, which is never changed."""
         settings = {**_SETTINGS, "unix_socket_directories": f'"{self._sockets}"'}
         if not self._durable:
             settings |= _FAST
@@ -217,7 +217,7 @@ class Postgres:
             os.chown(path, self._user, self._user)
 
     def _answers(self) -> bool:
-        """Its own file says when it takes connections; asking it that way costs nothing and leaves no log lines."""
+        """Whether its pid file says that it accepts connections. Reading it is cheap and causes no log lines."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -225,7 +225,7 @@ class Postgres:
         return len(lines) > 7 and lines[7].strip() == "ready"
 
     def _make_database(self) -> None:
-        """Make the role and the database if they are not there."""
+        """Create the role and the database if they do not exist."""
         owner, password = sql.Identifier(DATABASE), sql.Literal(self._secrets.password("database"))
         with closing(psycopg2.connect(self.superuser_url)) as connection:
             connection.autocommit = True
@@ -243,7 +243,7 @@ class Postgres:
 
 
 def _owner_of(cluster: Path) -> int:
-    """The number that PostgreSQL runs under when we are root: its data's owner, or one that no account has."""
+    """The uid for PostgreSQL if we are root: the owner of its data, or one without an account."""
     if cluster.exists() and (owner := cluster.stat().st_uid) != 0:
         return owner
     taken = {account.pw_uid for account in pwd.getpwall()}
@@ -251,7 +251,7 @@ def _owner_of(cluster: Path) -> int:
 
 
 def _some_account() -> int:
-    """An account that is not root's: initdb looks up its own name, and does nothing else with it."""
+    """Any account but root: initdb only looks up its name."""
     accounts = {account.pw_name: account.pw_uid for account in pwd.getpwall() if account.pw_uid != 0}
     if not accounts:
         raise Unavailable("PostgreSQL does not run as root, and this machine has no other account")
@@ -259,7 +259,7 @@ def _some_account() -> int:
 
 
 def _locale(major: int) -> list[str]:
-    """Plain and the same everywhere; from 17 on the built-in kind, which knows upper and lower case of all Unicode."""
+    """The locale C, the same on all machines; from version 17 the built-in one, which handles case in all Unicode."""
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
     return ["--locale=C", *builtin]
 

@@ -1,6 +1,6 @@
-"""How are files, folders and ports made so that nobody else on the machine gets at them?
+"""Makes files, folders and sockets that other users of the machine cannot access, and finds free ports.
 
-Nothing here knows what they are for.
+It must not know what they are for.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 _LONGEST_SOCKET_FOLDER = 80
-"""Bytes. A socket's path may have 103 (macOS) or 107 (Linux); what servers append needs up to 20."""
+"""Bytes. A socket's path may have 103 (macOS) or 107 (Linux), and servers append up to 20."""
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read (0600), in one step: a reader sees the old text or the new one."""
+    """Write a file that only its owner can read (0600), atomically: a reader sees the old or the new text."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -24,7 +24,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder if it is not there, for its owner only (0700); its parents as usual."""
+    """Create the folder if it does not exist, for its owner only (0700); its parents with the usual mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     if stat.S_IMODE(path.stat().st_mode) != 0o700:
@@ -33,14 +33,14 @@ def private_folder(path: Path) -> Path:
 
 
 def socket_folder(data_dir: Path, owner: int) -> Path:
-    """A folder for Unix sockets whose path is short however deep `data_dir` lies; the same one at each start.
+    """A folder for Unix sockets, with a short path however deep `data_dir` lies, and the same at each start.
 
-    It lies in the system's folder for temporary files, where others may have made something of that name before us:
-    then a folder with a random name is made instead. `owner` is the number of the user who is to own it.
+    It lies in the system's temporary folder. If another user has already taken its name there, a folder with a random
+    name is created instead. `owner` is the uid of its owner.
     """
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) > _LONGEST_SOCKET_FOLDER - 40:
-        base = Path("/tmp")  # noqa: S108 -- only a private folder is made in it
+        base = Path("/tmp")  # noqa: S108 -- only a private folder is created in it
     name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     path = base / f"agentflow-{os.geteuid()}-{name}"
     try:
@@ -54,13 +54,13 @@ def socket_folder(data_dir: Path, owner: int) -> Path:
 
 
 def _is_private(path: Path, owners: set[int]) -> bool:
-    """Is this a real folder (no link) of mode 0700 that belongs to one of the owners?"""
+    """Whether this is a real folder (no link) of mode 0700 that belongs to one of the owners."""
     found = path.lstat()
     return stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid in owners
 
 
 def is_free(port: int) -> bool:
-    """Can a server listen on this loopback port now?"""
+    """Whether a server can listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,7 +71,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(*wanted: int) -> int:
-    """The first of the wanted loopback ports that is free, or any free one."""
+    """The first free one of the wanted loopback ports, or any free port."""
     for port in wanted:
         if is_free(port):
             return port

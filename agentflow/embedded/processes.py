@@ -1,10 +1,7 @@
-"""How are the Procfile's processes run side by side, watched, started again, and stopped in order?
+"""Runs and supervises the Procfile's processes: logs their output, restarts them, and stops them in order.
 
-What a process prints is kept on the disk. One that ends by itself is started again (`restarts.py`), as a person expects
-of what supervises it.
-
-Honcho reads the Procfile and prints the lines. Its manager is not used: it stops everything at once and kills after
-five seconds, where workers are to finish what they run, and after the web server has stopped giving them more.
+Honcho parses the Procfile and prints the lines. Its manager is not used: it stops everything at once and kills after
+five seconds. But workers must have time to finish what they run, and must stop only after the web server.
 """
 
 import signal
@@ -26,19 +23,19 @@ from agentflow.embedded.roster import Roster
 from agentflow.errors import Unavailable
 
 _STOP_ORDER = ("web", "flower")
-"""Roles that stop first, in this order; all others follow together, so that workers are the last."""
+"""Roles that stop first, in this order. All others follow together, so workers are last."""
 
 _STEPS: Steps = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 8.0))
-"""Warm: finish what runs. Then cold: stop now, give messages back. The engine runs again what is cut off."""
+"""Warm shutdown: finish what runs. Then cold: return messages and stop. The engine retries what was interrupted."""
 
 MOST: Final = 5
-"""Ends within `WINDOW` after which a process is given up."""
+"""A process that ends this often within `WINDOW` is not restarted any more."""
 
 WINDOW: Final = 60.0
 """Seconds."""
 
 FIRST_PAUSE: Final = 0.5
-"""Seconds before the first new start; each further one within the window waits twice as long."""
+"""Seconds before the first restart; the pause doubles with each further one in the window."""
 
 _NAME_WIDTH = 10
 
@@ -49,13 +46,13 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 
 class Restarts:
-    """The ends of one process, and what follows from them."""
+    """Decides when one process is restarted: with exponential backoff, and no more if it keeps ending."""
 
     def __init__(self) -> None:
         self._ends: deque[float] = deque(maxlen=MOST)
 
     def ended(self, now: float) -> float | None:
-        """Take note of an end. Returns the seconds after which to start it again; None: it is given up."""
+        """Record an end. Returns the seconds until the restart; None: no more restarts."""
         while self._ends and now - self._ends[0] > WINDOW:
             self._ends.popleft()
         self._ends.append(now)
@@ -64,7 +61,7 @@ class Restarts:
 
 @dataclass
 class _Process:
-    """One process of the Procfile, over all its starts. `again_at`: when it is started again, on `monotonic`."""
+    """One process of the Procfile, over all its starts. `again_at`: when it restarts, on `monotonic`."""
 
     name: str
     command: str
@@ -86,9 +83,9 @@ class Processes:
     def __init__(self, roster: Roster, logs: Path, output: TextIO | None) -> None:
         """
         Args:
-            roster: where the running processes are written down.
+            roster: records the running processes.
             logs: the folder of their logs.
-            output: where their lines are printed besides, each with its process's name; None: nowhere.
+            output: where to print their lines, too, each with its process's name; None: nowhere.
         """
         self._roster = roster
         self._logs = logs
@@ -98,7 +95,7 @@ class Processes:
         self._processes: list[_Process] = []
 
     def start(self, name: str, command: str, environment: Mapping[str, str]) -> None:
-        """Start one process; `name` is its role and a number, as in `worker.2`. The command is the shell's to read.
+        """Start one process. `name` is its role and a number, as in `worker.2`; the shell runs the command.
 
         Raises:
             Unavailable: there is no shell.
@@ -109,17 +106,20 @@ class Processes:
         self._read(process)
 
     def failure(self) -> str | None:
-        """What to tell a person if a process has ended by itself; None while all run."""
+        """The message if a process has ended by itself; None while all run."""
         for process in self._processes:
             if process.again_at is None and process.child.ended() is not None:
-                return f"{_how_it_ended(process)}; {self._last_words(process)}"
+                return f"{_how_it_ended(process)}; {self._end_of_log(process)}"
         return None
 
-    def mend(self) -> Iterator[str]:
-        """Start again what has ended by itself, when its time has come. Gives out what to tell a person.
+    def restart_ended(self) -> Iterator[str]:
+        """Restart processes that ended by themselves, after their pause.
+
+        Yields:
+            messages for the user.
 
         Raises:
-            Unavailable: one ends again and again; the message says how, and its last words.
+            Unavailable: a process keeps ending; the message says how, and quotes its log.
         """
         for process in self._processes:
             if process.again_at is not None:
@@ -127,10 +127,10 @@ class Processes:
                     self._start_again(process)
                     yield f"{process.name} runs again."
             elif process.child.ended() is not None:
-                yield self._note_end(process)
+                yield self._plan_restart(process)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop all, role by role; `hurry`, asked again and again, cuts the waiting short."""
+        """Stop all, role by role. `hurry` is called repeatedly; once true, it ends the waiting early."""
         rest = [process.role for process in self._processes if process.role not in _STOP_ORDER]
         for roles in (*([role] for role in _STOP_ORDER), rest):
             stopping = [process for process in self._processes if process.role in roles]
@@ -152,23 +152,23 @@ class Processes:
         process.child = self._start(process.name, process.command, process.environment)
         self._read(process)
 
-    def _note_end(self, process: _Process) -> str:
-        """Take away what an ended process left, and plan its next start."""
+    def _plan_restart(self, process: _Process) -> str:
+        """Clean up after an ended process, and plan its restart."""
         pause = process.restarts.ended(monotonic())
         if pause is None:
             raise Unavailable(
                 f"{_how_it_ended(process)}, {MOST} times within {WINDOW:.0f} s: it is not started again; "
-                f"{self._last_words(process)}"
+                f"{self._end_of_log(process)}"
             )
-        told = _how_it_ended(process)
+        how = _how_it_ended(process)
         process.child.stop()
         self._roster.remove(process.child)
         process.again_at = monotonic() + pause
-        return f"{told}; it is started again in {pause:g} s. Its log: {self._log_of(process.name)}"
+        return f"{how}; it is started again in {pause:g} s. Its log: {self._log_of(process.name)}"
 
-    def _last_words(self, process: _Process) -> str:
+    def _end_of_log(self, process: _Process) -> str:
         if process.reader is not None:
-            process.reader.join(0.5)  # what it said last is on its way
+            process.reader.join(0.5)  # its last lines may still be in the pipe
         log = self._log_of(process.name)
         return f"{log} ends:\n{tail(log)}"
 
@@ -180,12 +180,12 @@ class Processes:
         log = ProcessLog(self._log_of(process.name))
         arguments = (process.name, process.child.output, process.colour, log)
         process.reader = threading.Thread(
-            target=self._keep, args=arguments, name=f"output of {process.name}", daemon=True
+            target=self._copy_lines, args=arguments, name=f"output of {process.name}", daemon=True
         )
         process.reader.start()
 
-    def _keep(self, name: str, output: IO[bytes], colour: str, log: ProcessLog) -> None:
-        """Keep a process's lines, and print them, until it closes its output; what cannot be printed is kept still."""
+    def _copy_lines(self, name: str, output: IO[bytes], colour: str, log: ProcessLog) -> None:
+        """Log and print a process's lines until it closes its output. A failure to print does not stop logging."""
         printer = self._printer
         with output:
             for line in output:
@@ -194,7 +194,10 @@ class Processes:
                     try:
                         with self._printing:
                             printer.write(Message("line", line, now().astimezone(), name, colour))
-                    except (OSError, ValueError):  # the terminal is gone; a full pipe would stop the process
+                    except (
+                        OSError,
+                        ValueError,
+                    ):  # no terminal any more; a full pipe would block the process
                         printer = None
         log.close()
 

@@ -1,7 +1,7 @@
-"""Which processes belong to this data directory, so that a killed owner's can be found and ended?
+"""Records the processes of a data directory, so that those of a killed owner can be found and stopped.
 
-On Linux children end with their owner anyway (`leash.py`); this is for other systems, and for a child that was slow to
-go. A process is only ever ended if its number *and* its time of birth are those written down.
+On Linux children end with their owner anyway (`leash.py`); this is for other systems, and for children that are slow to
+end. A process is stopped only if both its pid *and* its start time match the record.
 """
 
 import json
@@ -14,7 +14,7 @@ from agentflow.embedded.private import write_private
 
 ROSTER_FILE = "processes.json"
 _STEPS = ((signal.SIGTERM, 5.0), (signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 10.0))
-"""Right for all: warm or smart, then fast, then at once (what SIGINT and SIGQUIT are to PostgreSQL)."""
+"""Right for all processes: a graceful shutdown, then a fast, then an immediate one (in PostgreSQL's terms)."""
 
 
 class Roster:
@@ -25,7 +25,7 @@ class Roster:
         self._names: dict[Identity, str] = {}
 
     def add(self, child: Child) -> Child:
-        """Write a child down, just started. Returns the child."""
+        """Record a child that was just started. Returns the child."""
         if child.identity is not None:
             self._names[child.identity] = child.name
             self._write()
@@ -37,9 +37,9 @@ class Roster:
             self._write()
 
     def end_orphans(self) -> list[str]:
-        """End what a killed owner left running. Returns the names of those that still ran."""
+        """Stop what a killed owner left running. Returns the names of those processes."""
         found = [(name, identity) for name, identity in self._read() if is_alive(identity)]
-        # The servers were started first; what uses them goes first.
+        # Servers were started first; stop what uses them before them.
         for _, identity in reversed(found):
             end(identity, _STEPS)
         self._path.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ class Roster:
             return [(row["name"], Identity(row["pid"], row["born"])) for row in rows]
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError):  # a disk that was full, a hand that edited: nothing to go by
+        except (ValueError, KeyError, TypeError):  # truncated by a full disk, or edited by hand
             return []
 
     def _write(self) -> None:

@@ -1,8 +1,9 @@
-"""What are the servers of one data directory, and in which order do they start and stop?
+"""Starts and stops the servers of one data directory.
 
-    lock → end what a killed owner left → PostgreSQL → Valkey        and back, in reverse
+    lock → stop what a killed owner left → PostgreSQL → Valkey        (and in reverse)
 
-A server whose address is given is not started. This module knows neither migrations nor the Procfile: see `launch.py`.
+A server whose address is given is not started. This module must know neither migrations nor the Procfile: see
+`launch.py`.
 """
 
 import json
@@ -20,7 +21,7 @@ from agentflow.embedded.valkey import Valkey
 from agentflow.settings import STACK_FILE
 
 URL_FILE = "api_url"
-"""The file in the data directory that holds the API's address while it is up, for scripts."""
+"""The file in the data directory with the API's address while it is up, for scripts."""
 
 
 class Stack:
@@ -30,8 +31,8 @@ class Stack:
         data_dir: the data directory, absolute.
         secrets: its passwords and ports.
         roster: the running children of the data directory.
-        orphans: the names of the processes that a killed owner had left and that were ended; known once started.
-        crashed: the owner before us died without stopping; known once started.
+        orphans: the names of processes that a killed owner left, and that were stopped; set once started.
+        crashed: whether the previous owner died without stopping; set once started.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class Stack:
     ) -> None:
         """
         Args:
-            data_dir: made if it is not there, for its owner only.
-            database_url: the address of a PostgreSQL that runs elsewhere; None: one is started here.
-            broker_url: the address of a broker that runs elsewhere; None: Valkey is started here.
-            durable: False only for tests: faster, and not safe against a power cut.
+            data_dir: created if it does not exist, for its owner only.
+            database_url: the address of a PostgreSQL that runs elsewhere; None: start one here.
+            broker_url: the address of a broker that runs elsewhere; None: start Valkey here.
+            durable: False only for tests: faster, but not safe against a power cut.
         """
         self.data_dir = data_dir.resolve()
         private_folder(self.data_dir)
@@ -79,11 +80,11 @@ class Stack:
         return [server.child for server in (self.postgres, self.valkey) if server]
 
     def start(self) -> None:
-        """Start what is to be started, and wait until it answers.
+        """Start the servers, and wait until they answer.
 
         Raises:
             AlreadyRunning: another process runs a stack from this data directory.
-            Unavailable: a server cannot be started; none is left running.
+            Unavailable: a server fails to start; none is left running.
         """
         self._lock.acquire()
         try:
@@ -98,20 +99,20 @@ class Stack:
             raise
 
     def publish(self, **addresses: str) -> None:
-        """Tell other processes of this machine (`Settings.stack`) where everything is."""
+        """Write the addresses for other processes of this machine (`Settings.stack`)."""
         content = {"database_url": self.database_url, "broker_url": self.broker_url, **addresses}
         write_private(self.data_dir / STACK_FILE, json.dumps(content, indent=1))
         if url := addresses.get("url"):
             write_private(self.data_dir / URL_FILE, f"{url}\n")
 
     def _withdraw(self) -> None:
-        """Take back what `publish` told: who has a port next must not be taken for us."""
+        """Remove what `publish` wrote: another program that gets our port must not be mistaken for us."""
         for name in (STACK_FILE, URL_FILE):
             (self.data_dir / name).unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Stop the servers, Valkey first, and give the data directory free. Doing so twice is fine."""
-        if not self._lock.held:  # the addresses that lie there are somebody else's
+        """Stop the servers, Valkey first, and unlock the data directory. Idempotent."""
+        if not self._lock.held:  # the stored addresses belong to another owner
             return
         self._withdraw()
         try:

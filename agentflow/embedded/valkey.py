@@ -1,8 +1,7 @@
-"""How is Valkey run from a folder of ours?
+"""Runs Valkey from a data directory.
 
-It listens on one loopback port, with a password, and keeps an append-only file (written once a second), so that what
-was published survives a restart. What it holds may vanish all the same (law 1): memory that it cannot read any more is
-set aside, and it starts empty.
+It listens on one loopback port, with a password, and syncs an append-only file once a second, so that messages survive
+a restart. Losing them is harmless: if it cannot read the file any more, the file is moved aside and it starts empty.
 """
 
 import re
@@ -19,7 +18,7 @@ from agentflow.embedded.roster import Roster
 from agentflow.errors import Unavailable
 
 _STEPS = ((signal.SIGTERM, 10.0),)
-_START_SECONDS = 30.0  # it reads its whole append-only file first
+_START_SECONDS = 30.0  # it loads its append-only file first
 _ATTEMPTS = 3
 _PORT_TAKEN = re.compile("Address already in use")
 _UNREADABLE = re.compile("AOF|append.?only|RDB", re.IGNORECASE)
@@ -38,11 +37,11 @@ appendonly yes
 appendfsync {fsync}
 auto-aof-rewrite-min-size 16mb
 
-# Messages are never thrown away to make room: publishing fails instead, and what was not published is found again.
+# Never evict messages: publishing fails instead, and recovery publishes again.
 maxmemory-policy noeviction
 
 daemonize no
-# The command line stays as it was, so that a person finds out whose server this is.
+# Keep the command line, so that people can see whose server this is.
 set-proc-title no
 """
 
@@ -54,8 +53,8 @@ class Valkey:
         """
         Args:
             data_dir: the stack's data directory; the server's folder is `valkey/` in it.
-            secrets: where the password and the port are kept.
-            roster: where the running server is written down.
+            secrets: stores the password and the port.
+            roster: records the running server.
             durable: False only for tests.
         """
         self._folder = data_dir / "valkey"
@@ -74,15 +73,15 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """Its address, for Celery and redis-py, with the password."""
+        """Its address, with the password, for Celery and redis-py."""
         assert self._port, "not started"
         return f"redis://:{self._secrets.password('broker')}@127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
-        """Start the server, on the port of the last time if that is free.
+        """Start the server, on its last port if that is free.
 
         Raises:
-            Unavailable: no server program, or it does not start.
+            Unavailable: there is no server program, or it does not start.
         """
         binary = valkey_binary()
         private_folder(self._folder)
@@ -93,13 +92,13 @@ class Valkey:
                 self._try(binary)
             except Unavailable:
                 said = self._log.read_text(errors="replace")[before:] or tail(self._log)
-                if attempt + 1 == _ATTEMPTS or not self._can_mend(said):
+                if attempt + 1 == _ATTEMPTS or not self._can_retry(said):
                     raise
             else:
                 return
 
     def stop(self) -> None:
-        """Stop the server; it writes its append-only file to the disk first. Doing so twice is fine."""
+        """Stop the server, which first syncs its append-only file. Idempotent."""
         if self._child is not None:
             self._child.stop()
             self._roster.remove(self._child)
@@ -126,9 +125,9 @@ class Valkey:
             fsync="everysec" if self._durable else "no",
         )
 
-    def _can_mend(self, said: str) -> bool:
-        """After a failed start: is there a reason that is gone the next time?"""
-        if _PORT_TAKEN.search(said):  # somebody was quicker than we
+    def _can_retry(self, said: str) -> bool:
+        """Whether a second start may succeed, by the log of the failed one. Moves an unreadable file aside."""
+        if _PORT_TAKEN.search(said):  # another program took the port first
             return True
         kept = self._folder / "appendonlydir"
         if _UNREADABLE.search(said) and kept.exists():
@@ -137,7 +136,7 @@ class Valkey:
         return False
 
     def _answers(self) -> bool:
-        # One plain attempt: redis-py's own retries would hold up a child that has died meanwhile.
+        # No retries by redis-py: they would delay noticing that the child has died.
         with redis.Redis.from_url(self.url, socket_timeout=2, retry=None) as client:
             try:
                 return bool(client.ping())
@@ -146,5 +145,5 @@ class Valkey:
 
 
 def _quoted(path: str) -> str:
-    """A path as the configuration file wants it, whatever blanks and quotes are in it."""
+    """A path, quoted for the configuration file."""
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

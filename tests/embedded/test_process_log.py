@@ -4,10 +4,10 @@ import os
 import stat
 
 from agentflow.embedded import process_log
-from agentflow.embedded.process_log import KEPT, ProcessLog, set_aside
+from agentflow.embedded.process_log import KEPT, ProcessLog, rotate
 
 
-def test_a_long_log_is_set_aside_and_a_few_are_kept(tmp_path, monkeypatch):
+def test_a_long_log_is_rotated_and_a_few_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(process_log, "BYTES", 1000)
     log = ProcessLog(tmp_path / "worker.1.log")
     for number in range(2000):
@@ -39,13 +39,13 @@ def test_a_log_that_cannot_be_written_stops_nobody(tmp_path, monkeypatch):
     assert (tmp_path / "web.1.log").read_text() == "kept\n"
 
 
-def test_the_log_of_a_server_is_set_aside_while_it_writes(tmp_path):
+def test_the_log_of_a_server_is_rotated_while_it_writes(tmp_path):
     path = tmp_path / "postgres.log"
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(writer, b"old " * 100)
-    set_aside(path, most=100)
+    rotate(path, most=100)
     os.write(writer, b"new")
     os.close(writer)
     assert path.read_bytes() == b"new"
     assert (tmp_path / "postgres.log.1").read_bytes() == b"old " * 100
-    set_aside(tmp_path / "none.log")
+    rotate(tmp_path / "none.log")
