@@ -1,5 +1,5 @@
-"""The code behind the nodes: what a block is, which blocks there are, and the library itself.
+"""Holds the code behind the nodes: the definition of a block, the registry, and the built-in blocks.
 
-Read `base` (what a block author writes), then `registry` (how blocks are found), then any family: `basic`, `text`,
-`numbers`, `lists`, ... A block knows inputs, outputs and its context: no database, no Celery, no Flask.
+Read `base` (what a block author writes), then `registry` (how blocks are found), then any family in `ai`, `data`,
+`files`, `flow`, `text` or `web`. A block knows its inputs, outputs and context; no database, no Celery, no Flask.
 """

@@ -1,10 +1,10 @@
-"""What does a block author write, and what may the engine rely on?
+"""Defines blocks: what a block author writes, and what the engine relies on.
 
 A block is a class: a fixed id, a name, a pydantic model of its input pins, one of its output pins, and `run`, which
-yields (pin, value) pairs. A run of it raises `BadInput` when its user is at fault, `Transient` when trying again may
-help, and anything else when the block itself is; or it yields a message on the pin `error`, which ends it too.
+yields (pin, value) pairs. `run` raises `BadInput` if the inputs are at fault, `Transient` if a retry may help, and
+anything else if the block itself is wrong. It may also yield a message on the pin `error`, which ends it too.
 
-An instance serves every run of its process, so it must keep nothing between runs. This module must not know which
+One instance serves every run of its process, so it must keep nothing between runs. This module must not know which
 blocks exist (`registry` does), nor run any (the worker does; `trial` does for tests).
 """
 
@@ -29,39 +29,39 @@ from agentflow.graph.pins import TOOLS, is_tool_pin, tool_pin
 from agentflow.graph.settings import RetryPolicy
 
 Yields = Iterator[tuple[str, Any] | Wait] | AsyncIterator[tuple[str, Any] | Wait]
-"""What `run` returns: a plain or an async generator of (pin, value), with a `Wait` as its last item if it waits."""
+"""What `run` returns: a plain or an async generator of (pin, value). If the block waits, a `Wait` is the last item."""
 
 WORK_SECONDS: Final = 60.0
-"""The timeout of blocks that read, search or take apart what graphs bring: nothing of theirs waits for anybody, so what
-takes longer is too much work, and must not hold a worker for an hour."""
+"""The timeout of blocks that read, search or parse values of a graph. They wait for nothing, so one that takes longer
+has too much work and must not hold a worker for an hour."""
 
 _NO_GRAPH = UUID(int=0)
 
 _SHOWN_PROBLEMS = 20
-"""How many wrong inputs one message names: a list of 10,000 wrong items must not make a message of a megabyte."""
+"""Wrong inputs listed in one message: 10,000 wrong items must not make a message of a megabyte."""
 
 
 class BlockInput(BaseModel):
-    """The input pins of a block, one field each. Keys that are no field (raw dynamic pins) are ignored."""
+    """The input pins of a block, one field each. Keys without a field (raw dynamic pins) are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 class BlockOutput(BaseModel):
-    """The output pins of a block, one field each: declared for their names and types, never instantiated."""
+    """The output pins of a block, one field each. It declares names and types, and is never instantiated."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A node that hangs on a block's tool pins, as something that a model can call.
+    """A node linked to a block's tool pins, described as a tool that a model can call.
 
     Attributes:
         node_id: the node.
-        name: letters, digits, `_` and `-`, at most 64; unique among the tools of one block.
-        description: what it does, for the model.
-        parameters: JSON Schema (an object) of what a call gives it.
+        name: letters, digits, `_` and `-`, at most 64 characters; unique among the tools of one block.
+        description: what the tool does, for the model.
+        parameters: JSON Schema (an object) of a call's arguments.
         pins: parameter → input pin of the node.
     """
 
@@ -77,17 +77,17 @@ class Tool:
 
 
 class Memory(Protocol):
-    """What blocks keep between runs: JSON values by key, of one user."""
+    """JSON values that the blocks of one user keep between runs, by key."""
 
     def get(self, key: str) -> Any:
-        """What was put last; None where there is nothing."""
+        """The value stored last; None if there is none."""
 
     def put(self, key: str, value: Any) -> None:
-        """Keep `value`; None takes it away."""
+        """Store `value`; None removes the key."""
 
 
 class Forgetful:
-    """The memory of a trial: it lasts as long as its context. `kept`: what it holds, by key."""
+    """The memory of a trial, which lasts as long as its context. `kept`: its content, by key."""
 
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         self.kept = dict(kept or {})
@@ -108,27 +108,27 @@ def _no_credential(provider: str) -> Credential:
 
 @dataclass(frozen=True)
 class Context:
-    """What a block may know of the attempt that it runs in, and what it may ask of the engine.
+    """What a block knows of its attempt, and what it may ask of the engine.
 
     Attributes:
         run_id: the run.
         node_id: the node in the graph.
-        index: which execution of that node in the run this is, from 1.
-        attempt: which try at this execution this is, from 1.
-        idempotency_key: the same text in every attempt of one node execution, for the outside world to tell
-            repetitions by.
-        logger: carries run, node and attempt already.
-        cancelled: whether the run has been told to stop; cheap enough for every turn of a loop.
+        index: the number of this execution of the node in the run, from 1.
+        attempt: the number of this attempt at the execution, from 1.
+        idempotency_key: the same text in every attempt of one node execution, so that other services can recognise
+            repetitions.
+        logger: already carries run, node and attempt.
+        cancelled: whether the run was told to stop; cheap enough to call in every turn of a loop.
         graph_id: the run's graph.
         resumed: what the block waited for; None at the first call of a node execution.
-        safe_mode: whether what a person should look at waits for one.
-        tools: the nodes that hang on the block's tool pins, in the order of the document.
-        linked: the output pins that links leave from; None: the block runs by itself, and who runs it sees them all.
+        safe_mode: whether steps that need a person's approval wait for it.
+        tools: the nodes linked to the block's tool pins, in the order of the document.
+        linked: the output pins that have links; None: the block runs without a graph, and all its outputs are used.
         memory: what blocks of this user keep between runs.
         credential: provider → its credential.
-            Raises BadInput where there is none.
-        report: adds counts to the node execution's `stats`, which add up over its attempts and to those of its run:
-            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits. What the engine counts itself
+            Raises BadInput if there is none.
+        report: adds counts to the `stats` of the node execution, summed over its attempts and over the run:
+            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits. Counts that the engine keeps itself
             (`outputs`, `failures`, `duration`, …) cannot be reported.
     """
 
@@ -149,11 +149,11 @@ class Context:
     report: Callable[..., None] = lambda **counts: None
 
     def is_linked(self, pin: str) -> bool:
-        """Whether anybody gets what the block yields on `pin`."""
+        """Whether the block's values on `pin` are used."""
         return self.linked is None or pin in self.linked
 
     def stop_if_cancelled(self) -> None:
-        """Ends a long loop of a block once its run was told to stop.
+        """Ends a block's long loop once its run was told to stop.
 
         Raises:
             Interrupted: the run was told to stop.
@@ -164,14 +164,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What an address answers, once, while an example of a block runs.
+    """One reply of the web to a request that a block makes while its example runs.
 
     Attributes:
-        url: the address, as the block sends it, its query included.
+        url: the address as the block requests it, with its query.
         body: text, bytes, or a JSON value.
         status: the HTTP status.
-        headers: of the reply; a JSON value says so by itself.
-        method: of the request.
+        headers: the reply's headers; a JSON value sets its Content-Type itself.
+        method: the method of the request.
     """
 
     url: str
@@ -183,23 +183,22 @@ class HttpReply:
 
 @dataclass(frozen=True)
 class TestVector:
-    """One example of a block at work, which is also its test.
+    """One example of a block, which is also its test.
 
     Attributes:
         inputs: pin → value.
-        outputs: the (pin, value) pairs that it yields, in order.
-        fails: a part of the error's message, where the run is to end in an error after `outputs`.
-        waits: the wait that it yields after `outputs`.
-        resumed: what the block is called again with, where the example is of that.
+        outputs: the (pin, value) pairs that the block yields, in order.
+        fails: part of the error's message, if the run is to fail after `outputs`.
+        waits: the wait that the block yields after `outputs`.
+        resumed: what the block is called again with, if the example is of that.
         safe_mode: as in `Context`.
         credentials: provider → the fields of its `Credential`: `{"weather": {"api_key": "k"}}`.
-        memory: what `context.memory` holds before, by key.
-        remembers: what it holds afterwards, where that matters.
-        http: what the web answers, where the block asks it: nothing else is reached then, and all of it must be asked
-            for. None: requests go out.
+        memory: the content of `context.memory` before the run, by key.
+        remembers: its content afterwards; None: as before.
+        http: the replies of the web: all of them must be requested, and nothing else can be. None: requests go out.
     """
 
-    __test__ = False  # pytest must not take it for a test class
+    __test__ = False  # keeps pytest from collecting it as a test class
 
     inputs: dict[str, Any]
     outputs: list[tuple[str, Any]] = field(default_factory=list)
@@ -217,33 +216,33 @@ class Block(ABC):
     """One kind of work that a node can do.
 
     Attributes:
-        id: a UUID as text that never changes: graphs name the block by it.
-        name: for people; unique as well.
+        id: a UUID as text that never changes, because graphs refer to the block by it.
+        name: for people; also unique.
         description: one or two sentences for people.
         categories: upper-case words under which it is listed.
-        kind: what sort of block it is.
-        static_output: its links keep their last value for later executions of the sink.
-        atomic: its outputs are stored only when it has ended well, or when it waits.
-        enabled: graphs may use it.
+        kind: the kind of block.
+        static_output: whether its links keep their last value for later executions of the sink.
+        atomic: whether its outputs are stored only when it completes or waits.
+        enabled: whether graphs may use it.
         lane: the workers' queue that it goes to.
-        timeout: seconds an attempt may run, where the node does not say; None: the engine's default.
-        retry: when a failed attempt is made again, where neither node nor graph says.
-        gathers: the input pin whose values, of all executions of a node, are gathered into the pin `items`, in groups
-            of `size`, or until the run comes to rest.
-        for_each: output pins on which it gives any number of values, one an item; where there is no item, a gather
-            behind them gives an empty list.
-        feedback: input pins that bring back, in a loop, what an earlier execution of the node set in motion; where
-            nothing else feeds them, its first execution does not wait for them.
-        former_inputs: what input pins were called once → what they are called now; graphs that say so are renamed.
-        former_outputs: likewise of output pins.
-        cost: credits that a node execution costs when it has COMPLETED.
-        waits: its work is done while it waits: by a person, a clock, an event, another run.
-        depends_on: what its result depends on besides its inputs, its tools and its credentials.
-        cacheable: whether `settings.cache` may give again what it gave before; None: unless it depends on what changes
-            by itself (memory, time, chance, the outside world).
-        sensitive: it acts on the outside world in a way that a person may want to approve.
-        open_outputs: its output pins are not all declared; any name goes, with any value. So what it yields on `error`
-            is an output of that name; it fails by raising only.
+        timeout: seconds that an attempt may run, unless the node says; None: the engine's default.
+        retry: its retry policy, unless the node or the graph has one.
+        gathers: the input pin whose values, from all executions of a node, are gathered into the pin `items`, in groups
+            of `size`, or until the run is quiescent.
+        for_each: output pins on which it yields any number of values, one per item; if there are no items, a gather
+            downstream gives an empty list.
+        feedback: input pins that bring back, in a loop, the results of the node's earlier executions; if nothing else
+            feeds them, the first execution does not wait for them.
+        former_inputs: former name → present name of input pins; graphs with the former name are changed.
+        former_outputs: the same for output pins.
+        cost: credits for each COMPLETED node execution.
+        waits: whether its work is done while it waits: by a person, a clock, an event or another run.
+        depends_on: what its result depends on besides its inputs, tools and credentials.
+        cacheable: whether `settings.cache` may reuse its earlier outputs; None: unless it depends on something that
+            changes by itself (memory, time, chance, the outside world).
+        sensitive: whether it acts on the outside world in a way that a person may want to approve.
+        open_outputs: whether it yields on undeclared output pins too, with any value. Its values on `error` are then
+            ordinary outputs, and it fails only by raising.
         vectors: examples; each is run as a test.
     """
 
@@ -282,16 +281,16 @@ class Block(ABC):
         """Does the work.
 
         Args:
-            inputs: an instance of the block's `Input`. It may be shared with the record of the run: do not change it.
-            context: the attempt it runs in.
+            inputs: an instance of the block's `Input`. Do not change it: it may be shared with the record of the run.
+            context: the attempt that it runs in.
 
         Returns:
-            A plain or an async generator of (output pin, JSON value); its last item may be a `Wait`
-            (`agentflow.engine.waits`): then it is called again, with `context.resumed`, when that has come.
+            A plain or an async generator of (output pin, JSON value). The last item may be a `Wait`
+            (`agentflow.engine.waits`): the block is called again, with `context.resumed`, when the wait is over.
 
         Raises:
             BadInput: the inputs are at fault.
-            Transient: something outside is, and it may work the next time.
+            Transient: something outside failed, and a retry may help.
         """
 
     @classmethod
@@ -299,7 +298,7 @@ class Block(ABC):
         """`inputs` (pin → value) as an instance of the block's `Input`.
 
         Raises:
-            BadInput: values are missing or wrong; names every such pin.
+            BadInput: values are missing or wrong; the message names every such pin.
         """
         try:
             return cls.Input.model_validate(dict(inputs))
@@ -308,11 +307,11 @@ class Block(ABC):
 
     @classmethod
     def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:
-        """Whose credential it asks for, where its credentials pin takes several and names none.
+        """The provider whose credential it needs, if its credentials pin takes several and names none.
 
         Args:
-            given: what the node is given in its graph, by pin.
-            later: the pins whose values only a run brings.
+            given: the values that the node is given in its graph, by pin.
+            later: the pins whose values come only during a run.
 
         Returns:
             The provider; None: any that its credentials pin takes.
@@ -321,11 +320,11 @@ class Block(ABC):
 
     @classmethod
     def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
-        """Whether what it gave may be given again in place of running. Asked if `cacheable`, before and after a run.
+        """Whether earlier outputs may be reused instead of running it. Asked if `cacheable`, before and after a run.
 
         Args:
             inputs: an instance of its `Input`.
-            pins: those on which it gave something; before it runs, none.
+            pins: the pins on which it yielded something; empty before it runs.
         """
         return True
 
@@ -341,16 +340,16 @@ class Block(ABC):
 
 
 def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:
-    """Holds a block to its word: `pin` is declared, and `value` is of its type. The value is not altered.
+    """Checks an output of a block: `pin` must be declared, and `value` be of its type. The value is not changed.
 
     Raises:
-        BlockBug: either is not so; names block and pin.
+        BlockBug: one of these does not hold; the message names block and pin.
     """
     cls = block if isinstance(block, type) else type(block)
     if cls.open_outputs and pin not in cls.Output.model_fields:
         return
     if is_tool_pin(pin):
-        pin = TOOLS  # a block that calls tools declares this one pin for all of theirs
+        pin = TOOLS  # a block that calls tools declares this one pin for all tool pins
     if pin not in cls.spec().outputs:
         raise BlockBug(f"{cls.name} has no output pin {pin!r}")
     adapter = _adapter(cls, pin)
@@ -365,11 +364,11 @@ def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:
 
 
 def _accept(adapter: TypeAdapter[Any], value: Any) -> None:
-    """Strict, because a lax check would pass the text "12" for a number, and the sink would get text."""
+    """Checks strictly: a lax check would accept the text "12" for a number, and the sink would get text."""
     try:
         adapter.validate_python(value, strict=True)
     except ValidationError:
-        # A pin that is itself a model takes a dict from JSON only, and JSON is what the value will become.
+        # A pin whose type is a model accepts a dict only from JSON, which the value will become.
         adapter.validate_json(dumps(value), strict=True)
 
 
@@ -405,7 +404,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
 
 @cache
 def _adapter(cls: type[Block], pin: str) -> TypeAdapter[Any] | None:
-    """The check of one output pin; None where anything goes."""
+    """The check of one output pin; None if it accepts anything."""
     declared = next((info for name, info in cls.Output.model_fields.items() if (info.alias or name) == pin), None)
     annotation = cls.spec().outputs[pin].annotation
     if annotation is Any:
@@ -416,7 +415,7 @@ def _adapter(cls: type[Block], pin: str) -> TypeAdapter[Any] | None:
 
 
 def _sentence(name: str, error: ValidationError) -> str:
-    """Every wrong input in one message, without the values: they may be secret."""
+    """All wrong inputs in one message, without the values, which may be secret."""
     problems = error.errors(include_url=False, include_context=False)
     parts = [
         f"{'.'.join(map(str, problem['loc'])) or 'inputs'}: {_told(problem)}" for problem in problems[:_SHOWN_PROBLEMS]
@@ -427,6 +426,6 @@ def _sentence(name: str, error: ValidationError) -> str:
 
 
 def _told(problem: ErrorDetails) -> str:
-    """What is wrong with one input. That null came is said, because it looks like nothing at all."""
+    """What is wrong with one input. A null is mentioned, because it looks like a missing value."""
     came_null = problem["input"] is None and problem["type"] != "missing"
     return f"null came. {problem['msg']}" if came_null else problem["msg"]

@@ -1,9 +1,9 @@
-"""What lets a block in at a service: the pin that names a credential, and the credential itself.
+"""Defines credentials: the pin that names one, and the credential itself.
 
-A block declares a pin of type `credentials(...)`, and asks its context for the credential of a provider when it runs.
-The value on the pin only names one ({"provider": …}, or what an export wrote); the secret itself is never an input, so
-it is never recorded. It goes only to the server that its operator named for it: users choose the server, so without
-this any of them could have a password sent to a machine of their own.
+A block declares a pin of type `credentials(...)`, and asks its context for a provider's credential when it runs. The
+pin's value only names a credential ({"provider": …}, or what an export wrote). The secret is never an input, so it is
+never recorded. It is sent only to the server that the operator set for it: users choose the server, and could otherwise
+have a password sent to a machine of their own.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from agentflow.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What lets a block in at a provider. Empty where it does not apply; secrets do not show in its `repr`.
+    """Gives a block access to a provider. Unused fields are empty; secrets are not shown in its `repr`.
 
     Attributes:
-        provider: whom it is for, in lower case: `openai`, `smtp`, …
+        provider: the provider, in lower case: `openai`, `smtp`, …
         api_key: a key or token.
-        username: a user's name.
-        password: a user's password.
-        base_url: where the provider is, if not where its library looks. Named by the operator, so it is trusted.
+        username: a user name.
+        password: its password.
+        base_url: the provider's address, if it is not the library's default. The operator sets it, so it is trusted.
         headers: sent with each request.
-        type: `api_key`, `user_password` or `host_scoped`; None: it does not say.
+        type: `api_key`, `user_password` or `host_scoped`; None if unknown.
     """
 
     provider: str
@@ -40,7 +40,7 @@ class Credential:
 
 
 def credentials(*providers: str, types: tuple[str, ...] = ("api_key",)) -> Any:
-    """The type of a credentials pin: which providers' credentials do, and of which types."""
+    """The type of a credentials pin that takes these providers' credentials of these types."""
     extra: dict[str, Any] = {"credentials_provider": list(providers), "credentials_types": list(types)}
     return Annotated[dict[str, Any] | None, Field(default=None, json_schema_extra=extra)]
 
@@ -52,12 +52,13 @@ def provider_of(pin: Mapping[str, Any] | None, default: str) -> str:
 
 
 def hold_to_its_server(credential: Credential, host: str, port: int, example: str) -> None:
-    """
+    """Checks that a credential is sent only to its own server.
+
     Args:
-        credential: with the server in `base_url`; without a port there, any port of it.
-        host: where the user wants it sent.
-        port: likewise.
-        example: how a base_url looks.
+        credential: names its server in `base_url`; if that has no port, every port is allowed.
+        host: the host that the user chose.
+        port: the port that the user chose.
+        example: an example of a base_url, for the message.
 
     Raises:
         BadInput: the credential names no server, or another one.

@@ -1,6 +1,6 @@
-"""How is a block described to those who must not import it: the graph's catalogue and the API's readers?
+"""Describes blocks to code that must not import them: for the graph's catalogue, and for the API's public description.
 
-Both descriptions are read off the pydantic models, so that a block author declares a pin once.
+Both descriptions are derived from the pydantic models, so a block author declares a pin only once.
 """
 
 import json
@@ -14,13 +14,13 @@ from pydantic.fields import FieldInfo
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
 
 _SAY_NOTHING_OF_ERRORS: Final = frozenset({BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT})
-"""The kinds that are described without the pin `error`, as editors know them; links may leave by it all the same."""
+"""The kinds that editors describe without the pin `error`; links may leave from it nevertheless."""
 
 
 def pins_of(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> Mapping[str, PinSpec]:
-    """The pins that the fields of `model` declare, by name (a field's alias, where it has one).
+    """The pins that the fields of `model` declare, by name (a field's alias, if it has one).
 
-    A field marked `json_schema_extra={"secret": True}` is a secret pin.
+    A field with `json_schema_extra={"secret": True}` is a secret pin.
     """
     document = model.model_json_schema(mode=mode)
     properties, definitions = document.get("properties", {}), document.get("$defs", {})
@@ -74,5 +74,5 @@ def _pin(name: str, field: FieldInfo, schema: dict[str, Any]) -> PinSpec:
 
 
 def _standalone(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A property's schema that can be read without the document around it."""
+    """A property's schema that can be read without the rest of the document."""
     return {**schema, "$defs": definitions} if definitions and "$ref" in json.dumps(schema) else dict(schema)

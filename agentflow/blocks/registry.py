@@ -1,8 +1,8 @@
-"""Which blocks are there?
+"""Finds the installed blocks: the built-in ones, and those of other packages.
 
-Ours, from the family modules named below, and those of other packages, which announce them as entry points of the
-group `agentflow.blocks`: each names a block class, or a module whose block classes are all taken. Nothing is imported
-until the first look-up. This module must not run a block.
+Built-in blocks come from the modules in `FAMILIES`. Other packages announce theirs as entry points of the group
+`agentflow.blocks`: each names a block class, or a module whose block classes are all taken. Nothing is imported before
+the first look-up. This module must not run a block.
 """
 
 import importlib
@@ -60,15 +60,15 @@ FAMILIES: Final = (
     "web.feeds",
     "data.sql",
 )
-"""Our modules that hold blocks."""
+"""The built-in modules that hold blocks."""
 
 ABSENT: Final[Mapping[str, str]] = MappingProxyType({"f3a8f7e1-4b1d-4e5f-9f2a-7c3d5a2e6b4c": "TranscribeYoutubeVideo"})
-"""Block id → name, of blocks that graphs of the AutoGPT Platform use and that are not built in: messages name them."""
+"""Block id → name of blocks that graphs of the AutoGPT Platform use and that are not built in, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An entry point whose blocks are not here: its name, the package that has it, and what is wrong."""
+    """An entry point whose blocks could not be loaded: its name, its package, and the reason."""
 
     entry_point: str
     package: str
@@ -82,7 +82,7 @@ class Registry:
         blocks: the classes.
 
     Raises:
-        EngineError: two of them have one id or one name, or one lacks either; names both.
+        EngineError: two of them share an id or a name (the message names both), or one has none.
     """
 
     def __init__(self, blocks: Iterable[type[Block]]) -> None:
@@ -97,7 +97,7 @@ class Registry:
         self._instances: dict[str, Block] = {}
 
     def catalogue(self, block_id: str) -> BlockSpec | None:
-        """What the graph must know about a block; None: there is no such block."""
+        """The description of a block for the graph; None if there is no such block."""
         block = self.by_id.get(block_id)
         return None if block is None else block.spec()
 
@@ -105,8 +105,8 @@ class Registry:
         """The one instance of a block.
 
         Raises:
-            NotFound: there is no block of that id.
-            BlockBug: it cannot be made.
+            NotFound: there is no block with that id.
+            BlockBug: the block cannot be instantiated.
         """
         instance = self._instances.get(block_id)
         if instance is None:
@@ -115,13 +115,13 @@ class Registry:
                 raise NotFound(f"there is no block with the id {block_id}")
             try:
                 instance = self._instances.setdefault(block_id, block())
-            except Exception as error:  # another author's code: it fails the node that needs it, and nothing else
+            except Exception as error:  # another author's code: only the node that needs it must fail
                 raise BlockBug(f"the block {block.name} cannot be made: {type(error).__name__}: {error}") from error
         return instance
 
 
 def catalogue(block_id: str) -> BlockSpec | None:
-    """What the graph must know about a block; None: there is no such block."""
+    """The description of a block for the graph; None if there is no such block."""
     return _registry().catalogue(block_id)
 
 
@@ -129,13 +129,13 @@ def get(block_id: str) -> Block:
     """The one instance of a block in this process.
 
     Raises:
-        NotFound: there is no block of that id.
+        NotFound: there is no block with that id.
     """
     return _registry().get(block_id)
 
 
 def id_of(name: str) -> str | None:
-    """The id of the block of that name; None: there is none."""
+    """The id of the block with that name; None if there is none."""
     block = _registry().by_name.get(name)
     return None if block is None else block.id
 
@@ -149,7 +149,7 @@ def by_name(name: str) -> Block:
     """The one instance of a block in this process.
 
     Raises:
-        NotFound: there is no block of that name.
+        NotFound: there is no block with that name.
     """
     block = _registry().by_name.get(name)
     if block is None:
@@ -158,7 +158,7 @@ def by_name(name: str) -> Block:
 
 
 def every() -> list[type[Block]]:
-    """All block classes, by name."""
+    """All block classes, sorted by name."""
     found = _registry().by_name
     return [found[name] for name in sorted(found)]
 
@@ -167,12 +167,12 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
     """The block classes that `points` name.
 
     Raises:
-        EngineError: one cannot be imported, or names something else; says which.
+        EngineError: one cannot be imported, or names something else; the message says which.
     """
     for point in points:
         try:
             found = point.load()
-        except (Exception, SystemExit) as error:  # it runs another author's module: anything may come out
+        except (Exception, SystemExit) as error:  # it runs another author's module, which may raise anything
             raise EngineError(
                 f"the blocks of entry point {point.name!r} ({point.value}) cannot be loaded: "
                 f"{type(error).__name__}: {error}{_place(error)}"
@@ -186,7 +186,7 @@ def load(points: Iterable[EntryPoint]) -> Iterator[type[Block]]:
 
 
 def _place(error: BaseException) -> str:
-    """Where an import failed: the last line that is not the import system's own. A SyntaxError says it itself."""
+    """Where an import failed: the last frame outside the import system. A SyntaxError already says it."""
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     known = isinstance(error, SyntaxError) or not places
@@ -199,7 +199,7 @@ def _registry() -> Registry:
 
 
 def left_out() -> tuple[LeftOut, ...]:
-    """The packages whose blocks are not here, because something is wrong with them."""
+    """The entry points whose blocks could not be loaded."""
     return _built()[1]
 
 
@@ -209,13 +209,13 @@ def _built() -> tuple[Registry, tuple[LeftOut, ...]]:
 
 
 def assembled(ours: Sequence[type[Block]], points: Iterable[EntryPoint]) -> tuple[Registry, tuple[LeftOut, ...]]:
-    """A registry of our blocks and those that `points` name, and the entry points that are left out of it.
+    """A registry of our blocks and those that `points` name, and the entry points that were left out of it.
 
-    One that is broken, or whose blocks get in the way of others, is left out as a whole, and said in the log: a package
-    that somebody has installed must not keep everything else from running.
+    An entry point that is broken, or whose blocks conflict with others, is left out as a whole and logged: one bad
+    package must not keep everything else from running.
 
     Raises:
-        EngineError: something is wrong with our own blocks.
+        EngineError: something is wrong with the built-in blocks.
     """
     blocks, broken = list(ours), []
     registry = Registry(blocks)
@@ -224,8 +224,8 @@ def assembled(ours: Sequence[type[Block]], points: Iterable[EntryPoint]) -> tupl
             found = list(load([point]))
             extended = Registry([*blocks, *found])
             for block in found:
-                block.spec(), block.info()  # made of its models now, and not when a graph first needs it
-        except (Exception, SystemExit) as error:  # it runs another author's code: anything may come out
+                block.spec(), block.info()  # built now, so that errors show before a graph needs the block
+        except (Exception, SystemExit) as error:  # it runs another author's code, which may raise anything
             reason = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
             broken.append(LeftOut(point.name, _package(point), reason))
             logger.warning("block_package_left_out", extra={**asdict(broken[-1])})
@@ -244,17 +244,17 @@ def _ours() -> Iterator[type[Block]]:
 
 
 def _blocks_of(module: ModuleType) -> Iterator[type[Block]]:
-    """Those that are defined in the module, not those that it imports."""
+    """The blocks defined in the module, without those that it imports."""
     for thing in list(vars(module).values()):
         if getattr(thing, "__module__", None) == module.__name__ and _is_block(thing):
             yield thing
 
 
 def _is_block(thing: Any) -> bool:
-    """Whether it is a block; a class that has neither an id nor a `run` is a base of others.
+    """Whether `thing` is a block. A class with neither an id nor a `run` is a base of others.
 
     Raises:
-        EngineError: it has an id and no `run`; names it.
+        EngineError: it has an id but no `run`; the message names it.
     """
     if not isinstance(thing, type) or not issubclass(thing, Block):
         return False
@@ -265,7 +265,7 @@ def _is_block(thing: Any) -> bool:
 
 
 def _check_names(block: type[Block]) -> None:
-    """Its id stands in addresses, its name in documents and on command lines, its lane in the names of queues."""
+    """Checks id, name and lane: they are used in URLs, in documents and on command lines, and in queue names."""
     where = f"{block.__module__}.{block.__qualname__}"
     for attribute, rule in (("id", checked_id), ("name", checked), ("lane", checked_lane)):
         value = getattr(block, attribute, None)

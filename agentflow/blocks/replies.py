@@ -1,7 +1,7 @@
-"""What the web answers while an example of a block runs: the replies that the example says, and nothing else.
+"""Fakes the web while an example of a block runs: requests get the example's replies, and nothing else is reachable.
 
-For `trial` alone. Requests that blocks send by `fetch`, by httpx or by httpx2 never leave the process; one for which
-there is no reply fails the example, whatever the block makes of it.
+For `trial` only. Requests sent by `fetch`, by httpx or by httpx2 never leave the process. A request without a reply
+fails the example, even if the block handles the error.
 """
 
 import json
@@ -21,7 +21,7 @@ class Unexpected(AssertionError):
 
 
 class _Web:
-    """The replies that are left, and what was asked for in vain."""
+    """The replies that are left, and the requests that had none."""
 
     def __init__(self, replies: Sequence[HttpReply]) -> None:
         self.left = list(replies)
@@ -38,10 +38,10 @@ class _Web:
 
 @contextmanager
 def answering(replies: Sequence[HttpReply]) -> Iterator[None]:
-    """Answer requests with `replies`, each once, those for one address in their order.
+    """Answer requests with `replies`, each once; replies for the same address in their order.
 
     Raises:
-        AssertionError: something else was asked for, or a reply was not asked for.
+        AssertionError: a request had no reply, or a reply was never requested.
     """
     web = _Web(replies)
     with ExitStack() as patches:
@@ -54,7 +54,7 @@ def answering(replies: Sequence[HttpReply]) -> Iterator[None]:
 
 
 def _ways(web: _Web) -> Iterator[tuple[Any, str, Any]]:
-    """Each method by which a request leaves: whose it is, its name, what takes its place."""
+    """The methods through which requests leave: (owner, name, replacement)."""
     for library, guarded in _libraries():
 
         def at_once(transport: Any, request: Any, library: Any = library) -> Any:
@@ -70,13 +70,13 @@ def _ways(web: _Web) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _libraries() -> Iterator[tuple[Any, list[type]]]:
-    """The libraries by which requests are sent, with our transports over them, which would look addresses up."""
+    """The HTTP libraries, with our transports on top of them, which would resolve addresses."""
     yield httpx, [ssrf.GuardedTransport]
     try:
         import httpx2
 
         from agentflow.net import model_transport
-    except ImportError:  # it comes with the extra `ai`
+    except ImportError:  # the extra `ai` is not installed
         return
     yield httpx2, [model_transport.GuardedTransport]
 

@@ -1,6 +1,6 @@
-"""What does a package of blocks begin as? The files of one that can be installed and tested at once.
+"""Writes the files of a new package of blocks, which can be installed and tested at once.
 
-The block in it has a fresh id and a name made of the package's, so that two such packages can stand side by side.
+Its example block has a fresh id and a name derived from the package's, so that two such packages do not conflict.
 """
 
 import keyword
@@ -37,7 +37,7 @@ def scaffold(name: str) -> Scaffold:
     """The files of a new package of blocks.
 
     Raises:
-        ValueError: `name` cannot be the name of a package, or would hide a module that is there.
+        ValueError: `name` is no valid package name, or would hide an existing module.
     """
     if not _NAME.fullmatch(name):
         rule = "it begins with a letter, and goes on with letters, digits and single - or _"
@@ -185,4 +185,4 @@ _FILES: Final = {
     "{module}/blocks.py": _BLOCKS,
     "tests/test_blocks.py": _TEST,
 }
-"""Path → content, with the names left open."""
+"""Path → content, as templates."""

@@ -1,7 +1,7 @@
-"""What does one block do with these inputs, run here and now?
+"""Runs a single block with given inputs, here and now.
 
-For tests of blocks, ours and those of other authors. No engine: nothing is stored, no dynamic pin is merged, and no
-value is coerced.
+For tests of blocks, ours and those of other authors. There is no engine: nothing is stored, dynamic pins are not
+merged, and values are not coerced.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from agentflow.graph.catalogue import ERROR_PIN
 
 
 def trial_context(**changes: Any) -> Context:
-    """A context for trying a block out; `changes` replaces its fields."""
+    """A context for running a block outside the engine; `changes` replaces its fields."""
     values: dict[str, Any] = {
         "run_id": UUID(int=0),
         "node_id": "trial",
@@ -34,11 +34,11 @@ def trial_context(**changes: Any) -> Context:
 
 
 def collect(block: Block, inputs: Mapping[str, Any], context: Context | None = None) -> list[tuple[str, Any]]:
-    """Every (pin, value) that `block` yields for `inputs`, in order; it ends at the first `error`, or where it waits.
+    """Every (pin, value) that `block` yields for `inputs`, in order, up to the first `error` or wait.
 
     Raises:
         BadInput: `inputs` do not fit the block.
-        BlockBug: it yields on an undeclared pin, or a value of another type.
+        BlockBug: the block yields on an undeclared pin, or a value of the wrong type.
         Exception: whatever the block raises.
     """
     yielded: list[tuple[str, Any]] = []
@@ -50,7 +50,7 @@ def try_vector(block: Block, vector: TestVector) -> None:
     """Runs one example of a block.
 
     Raises:
-        AssertionError: it did something else than `vector` says.
+        AssertionError: the block did something else than `vector` says.
     """
     yielded: list[tuple[str, Any]] = []
     failure: str | None = None
@@ -78,7 +78,7 @@ def try_vector(block: Block, vector: TestVector) -> None:
 
 
 def _lookup(given: Mapping[str, Mapping[str, Any]]) -> Callable[[str], Credential]:
-    """Provider → its credential, as the context of a real run gives it."""
+    """Provider → its credential, as in the context of a real run."""
 
     def find(provider: str) -> Credential:
         if provider not in given:
@@ -89,7 +89,7 @@ def _lookup(given: Mapping[str, Mapping[str, Any]]) -> Callable[[str], Credentia
 
 
 def _run(block: Block, inputs: Mapping[str, Any], context: Context, into: list[tuple[str, Any]]) -> Wait | None:
-    """What it waits for in the end, if anything."""
+    """Runs the block and returns the wait with which it ends, if any."""
     produced = block.run(block.parse(inputs), context)
     if isinstance(produced, AsyncIterator):
         return asyncio.run(_drain(block, produced, into))
@@ -109,7 +109,7 @@ async def _drain(
 
 
 def _take(block: Block, item: tuple[str, Any] | Wait, into: list[tuple[str, Any]]) -> bool:
-    """Records one output; False: it was the last."""
+    """Records one output. Returns False if it was the last."""
     if isinstance(item, Wait):
         return False
     pin, value = item

@@ -1,7 +1,7 @@
-"""What is a conversation with a language model, and how is it read from what a graph hands over?
+"""Reads and extends conversations with a language model.
 
-A list of messages in the form of OpenAI's chat completions (dictionaries with a `role` and a `content`), whichever
-provider it goes to: the one form that graphs in the wild keep and pass along. Nothing here talks to a model.
+A conversation is a list of messages in the form of OpenAI's chat completions (dictionaries with `role` and `content`),
+whatever the provider, because existing graphs store and pass along this form. Nothing here talks to a model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +19,16 @@ ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 _LEFT_OUT: Final = "\n[…]\n"
 
 _SHORTEST: Final = 200
-"""Characters: a message that is no longer is not shortened."""
+"""Characters. Messages up to this length are not shortened."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """What a model asks to be called.
+    """A model's request to call a tool.
 
     Attributes:
         id: unique within the conversation.
-        name: the tool's.
+        name: the tool's name.
         arguments: JSON text, as the model wrote it.
     """
 
@@ -43,21 +43,21 @@ def said(role: str, content: str) -> Message:
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:
-    """`text` with `values` filled in; as it stands where there are none, braces and all.
+    """`text` with `values` filled in. Without values it is returned as it is, braces included.
 
     Raises:
-        BadInput: it cannot be filled in.
+        BadInput: `text` is no valid template.
     """
     return templates.fill(text, values) if values else text
 
 
 def opening(sys_prompt: str, prompt: str) -> list[Message]:
-    """The messages that begin a conversation; an empty text makes none."""
+    """The first messages of a conversation; empty texts are left out."""
     return [said(role, text) for role, text in (("system", sys_prompt), ("user", prompt)) if text]
 
 
 def answered(text: str, calls: Sequence[ToolCall]) -> Message:
-    """What the model said, and what it wants called."""
+    """The model's message, with the tool calls that it requests."""
     message = said("assistant", text)
     if calls:
         message["tool_calls"] = [
@@ -68,19 +68,19 @@ def answered(text: str, calls: Sequence[ToolCall]) -> Message:
 
 
 def result_of(call_id: str, value: Any) -> Message:
-    """What came of a tool call."""
+    """The message with the result of a tool call."""
     return {"role": "tool", "tool_call_id": call_id, "content": value if isinstance(value, str) else dumps(value)}
 
 
 def read(messages: Iterable[Any], where: str) -> list[Message]:
-    """A conversation that a graph hands over; empty entries are left out.
+    """Reads a conversation that a graph passes in; empty entries are left out.
 
     Args:
-        messages: what came in.
-        where: the pin it came in on.
+        messages: the values that came in.
+        where: the pin, for messages.
 
     Raises:
-        BadInput: something in it is no message; says which.
+        BadInput: an entry is no message; the error says which.
     """
     found = []
     for number, message in enumerate(messages):
@@ -91,7 +91,7 @@ def read(messages: Iterable[Any], where: str) -> list[Message]:
 
 
 def text_of(message: Message) -> str:
-    """The text of a message; its parts joined where it has several."""
+    """The text of a message, with its parts joined if it has several."""
     content = message.get("content")
     if isinstance(content, list):
         return "".join(part if isinstance(part, str) else part["text"] for part in content)
@@ -107,7 +107,7 @@ def calls_of(message: Message) -> list[ToolCall]:
 
 
 def unanswered(messages: Iterable[Message]) -> list[str]:
-    """The ids of the tool calls that have no result yet, in order."""
+    """The ids of the tool calls without a result, in order."""
     waiting: dict[str, None] = {}
     for message in messages:
         if message["role"] == "assistant":
@@ -118,7 +118,7 @@ def unanswered(messages: Iterable[Message]) -> list[str]:
 
 
 def shortened(messages: Sequence[Message]) -> list[Message] | None:
-    """The conversation with the middle half of its longest text left out; None where nothing is left to shorten."""
+    """The conversation without the middle half of its longest text; None if no text can be shortened."""
     longest = max(range(len(messages)), key=lambda number: len(text_of(messages[number])), default=-1)
     text = text_of(messages[longest]) if messages else ""
     if len(text) <= _SHORTEST:

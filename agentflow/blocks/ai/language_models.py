@@ -1,11 +1,11 @@
-"""How does a block ask a language model, and which one?
+"""Asks language models on behalf of blocks, and chooses the provider and its endpoint.
 
-Any endpoint that speaks OpenAI's chat completions, and Anthropic. The provider is the one that the credentials pin
-names, else it follows from the model's name; the name itself is passed on as it is, because graphs in the wild name
-models that come and go. Where the endpoint is, only its credential says, which is the operator's; an address that the
-user names (`ollama_host`) is held to the rules of web blocks and never gets a key.
+Supported are Anthropic and every endpoint with OpenAI's chat completions. The provider is the one that the credentials
+pin names; else it follows from the model's name. The name itself is passed on unchanged, because models come and go.
+Only the credential, which is the operator's, says where an endpoint is. An address that the user names (`ollama_host`)
+passes the guard of web blocks and never gets a key.
 
-This module must be importable without the extra `ai`: what needs it stands in `model_client`.
+This module must be importable without the extra `ai`; code that needs it is in `model_client`.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ DEFAULT_MODEL: Final = "gpt-4o"
 OLLAMA: Final = "ollama"
 
 _OLLAMA_HOST: Final = "localhost:11434"
-"""Where Ollama listens if nobody says otherwise."""
+"""Ollama's default address."""
 
 if TYPE_CHECKING:
     _Credentials = dict[str, Any] | None
@@ -42,13 +42,13 @@ _HOSTS: Final = {
     "groq": "https://api.groq.com/openai/v1",
     "open_router": "https://openrouter.ai/api/v1",
 }
-"""Where providers are whose credential names no address."""
+"""The addresses of providers whose credential names none."""
 
 _OPENAI_NAMES: Final = ("gpt-", "chatgpt-", "o1", "o3", "o4")
-"""How the names of OpenAI's own models begin: an exported graph that uses one may name an Ollama host all the same."""
+"""Prefixes of OpenAI's own models. An exported graph that uses one may still name an `ollama_host`: it is ignored."""
 
 _SHORTENINGS: Final = 12
-"""Each takes half of the longest text away: after twelve, a thousandth of it is left."""
+"""Each halves the longest text: after twelve, less than a thousandth of it is left."""
 
 _EXTRA: Final = "AI blocks need the extra `ai`; the operator installs it so: "
 
@@ -65,15 +65,15 @@ class ModelInput(BlockInput):
 
 
 class ModelBlock(Block):
-    """What AI blocks have in common."""
+    """The common base of AI blocks."""
 
     kind = BlockKind.AI
     categories: ClassVar[tuple[str, ...]] = ("AI",)
     lane = "io"
-    # A model's endpoint that is busy (429), broken (5xx) or gone mostly comes back. No client below tries again.
+    # An endpoint that is busy (429), broken (5xx) or unreachable mostly recovers. The clients below do not retry.
     retry = RetryPolicy(max_failures=2)
     depends_on = frozenset({Dependence.OUTSIDE, Dependence.CHANCE})
-    cacheable = True  # the outside is asked, and not changed
+    cacheable = True  # the outside is only asked, not changed
 
     @classmethod
     def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:
@@ -94,26 +94,26 @@ async def ask(
     shorten: bool = False,
     retry: bool = False,
 ) -> Answer:
-    """Sends a conversation to the model that `inputs` name, and counts the tokens.
+    """Sends a conversation to the model that `inputs` name, and reports the tokens.
 
     Args:
-        inputs: which model, whose key.
+        inputs: the model and its credential.
         messages: the conversation.
-        context: where the key comes from, and where the tokens are reported.
+        context: gives the credential; tokens are reported to it.
         tools: see `Question`.
         json_object: see `Question`.
         stream: see `Question`.
-        shorten: leave out the middle of the longest texts, if the conversation is longer than the model can read.
-        retry: an earlier answer of this model was of no use.
+        shorten: if the conversation is too long for the model, leave out the middle of the longest texts.
+        retry: whether an earlier answer of this model was unusable.
 
     Raises:
         BadInput: there is no credential; the extra `ai` is not installed; the provider refuses the request or the
             key (`TooLong`: its length), or refuses to answer.
-        Transient: the endpoint is busy, broken, cannot be reached, does not answer in time or breaks off.
+        Transient: the endpoint is busy, broken, unreachable, too slow, or breaks off.
     """
     endpoint = endpoint_of(inputs, context)
     try:
-        from agentflow.blocks.ai import model_client  # here, because it takes a second and needs the extra
+        from agentflow.blocks.ai import model_client  # imported late: it takes a second and needs the extra
     except ImportError:
         raise BadInput(_EXTRA + install_command("ai", for_users=True)) from None
     left = _SHORTENINGS if shorten else 0
@@ -138,10 +138,10 @@ async def ask(
 
 
 def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:
-    """Where the model is that `inputs` name.
+    """The endpoint of the model that `inputs` name.
 
     Raises:
-        BadInput: there is no credential for its provider, or nobody says where that provider is.
+        BadInput: there is no credential for its provider, or the provider's address is unknown.
     """
     if not inputs.model.strip():
         raise BadInput("the model's name is empty")
@@ -151,7 +151,7 @@ def endpoint_of(inputs: ModelInput, context: Context) -> Endpoint:
     try:
         credential = context.credential(provider)
     except BadInput:
-        if provider == OLLAMA:  # it needs no key, so its operator need not name one
+        if provider == OLLAMA:  # needs no key, so the operator need not configure one
             return Endpoint(provider, _ollama_address(_OLLAMA_HOST), None)
         raise
     address = credential.base_url or _HOSTS.get(provider)

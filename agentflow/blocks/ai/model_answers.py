@@ -1,7 +1,7 @@
-"""How does a block get an answer of a certain form out of a language model?
+"""Gets an answer of a given form from a language model.
 
-It is asked again, and told what was wrong, until the answer can be read; an endpoint's own failures are not counted
-here but raised at once, because the node's retry policy deals with them.
+The model is asked again, and told what was wrong, until its answer can be read. Failures of the endpoint are raised at
+once and not counted here, because the node's retry policy handles them.
 """
 
 import json
@@ -28,20 +28,20 @@ async def ask_for(
     json_object: bool = False,
     shorten: bool = False,
 ) -> tuple[Value, list[Message]]:
-    """What `read` makes of the model's answer, and the messages that brought it about.
+    """The result of `read` for the model's answer, and the messages that led to that answer.
 
     Args:
-        read: raises ValueError where the answer is of no use; its message is told to the model.
-        inputs: which model.
+        read: raises ValueError if the answer is unusable; the model is told its message.
+        inputs: the model and its credential.
         messages: the conversation.
-        context: the block's.
-        attempts: how many answers are looked at; at least one is.
-        json_object: see `language_models.Question`.
+        context: the block's context.
+        attempts: how many answers to accept before giving up; at least one.
+        json_object: see `model_requests.Question`.
         shorten: see `language_models.ask`.
 
     Raises:
-        BadInput: see `language_models.ask`; or none of the answers could be read.
-        Transient: likewise.
+        BadInput: see `language_models.ask`; or no answer could be read.
+        Transient: see `language_models.ask`.
     """
     attempts = max(attempts, 1)
     problem = ""
@@ -61,7 +61,7 @@ async def ask_for(
 
 
 def json_in(text: str) -> Any:
-    """The JSON object or list in a model's answer, which may stand in a fence, or between sentences.
+    """The JSON object or list in a model's answer; it may be in a code fence or between sentences.
 
     Raises:
         ValueError: there is none.
@@ -78,7 +78,7 @@ def json_in(text: str) -> Any:
 
 
 def _starts(text: str) -> Iterator[int]:
-    """Where JSON may begin: inside the first fence, then at the first bracket."""
+    """The places where JSON may begin: inside the first fence, then at the first bracket."""
     fence = text.find(_FENCE)
     for begin in ([fence + len(_FENCE)] if fence >= 0 else []) + [0]:
         brackets = [place for place in (text.find("{", begin), text.find("[", begin)) if place >= 0]

@@ -1,8 +1,8 @@
-"""How does one request get to a language model, and what does its failure mean?
+"""Sends one request to a language model, and reads its answer.
 
-Conversations become the library's messages, and its answers ours; every error becomes `BadInput` or `Transient`. The
-SDKs' own retries are off, so that the node's retry policy is the one place that tries again. Needs the extra `ai`:
-only `language_models` imports this module, and only when a model is asked.
+Conversations are converted to the library's messages, and its answers to ours; every error becomes `BadInput` or
+`Transient`. The SDKs' own retries are off, so that only the node's retry policy retries. Needs the extra `ai`: only
+`language_models` imports this module, and only when a model is asked.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -48,24 +48,24 @@ from agentflow.settings import settings
 CONNECT_SECONDS: Final = 10.0
 
 READ_SECONDS: Final = 300.0
-"""The longest silence of an endpoint; an answer that does not stream is silent until the model has written it all."""
+"""Longest silence of an endpoint. An answer that does not stream is silent until the model has written all of it."""
 
 _MOST_TOKENS: Final = 10**12
-"""Of one answer. No model reads or writes so many, and a run's sum has to fit the database's integers."""
+"""Tokens of one answer. No model handles so many, and the sum of a run must fit the database's integers."""
 
 _LONGEST_ID: Final = 64
-"""Characters of a tool call's id that are kept: providers use about 30."""
+"""Characters of a tool call's id that are kept. Providers use about 30."""
 
 _NO_KEY: Final = "none"
-"""What is sent where there is no key: the SDKs insist on one."""
+"""The key sent if there is none: the SDKs require one."""
 
 
 async def send(endpoint: Endpoint, question: Question) -> Answer:
-    """One request, one answer.
+    """Sends one request and returns the answer.
 
     Raises:
         BadInput: see `language_models.ask`.
-        Transient: likewise.
+        Transient: see `language_models.ask`.
     """
     try:
         async with _model(endpoint, question.model) as model:
@@ -73,7 +73,7 @@ async def send(endpoint: Endpoint, question: Question) -> Answer:
         if response.finish_reason == "content_filter":
             raise BadInput(f"{endpoint.provider} refused to answer: its content filter objects")
         return _answer(response, question)
-    # Beside the libraries' own errors stand those that a reply of the wrong shape causes inside them.
+    # Besides the libraries' own errors: those that a reply of the wrong shape causes inside them.
     except (
         AgentRunError, UserError, OpenAIError, AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError,
         AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
@@ -82,10 +82,10 @@ async def send(endpoint: Endpoint, question: Question) -> Answer:
 
 
 def _answer(response: ModelResponse, question: Question) -> Answer:
-    """The library's answer as ours.
+    """Converts the library's answer to ours.
 
     Raises:
-        TypeError, ValueError: the endpoint wrote something of another type, which the library passes on unseen.
+        TypeError, ValueError: the endpoint sent a value of a wrong type, which the library did not check.
     """
     return Answer(
         _text(response.text or ""),
@@ -103,7 +103,7 @@ def _text(given: Any) -> str:
 
 
 def _count(given: Any) -> int:
-    """A count of tokens; 0 where the endpoint writes nonsense: the answer is good all the same."""
+    """A count of tokens; 0 if the endpoint sends nonsense, because the answer is valid nevertheless."""
     return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_TOKENS else 0
 
 
@@ -115,7 +115,7 @@ async def _response(model: Model, endpoint: Endpoint, question: Question) -> Mod
         options["extra_body"] = {"response_format": {"type": "json_object"}}
     parameters = ModelRequestParameters(
         function_tools=[
-            # strict: false, because a strict schema must make every parameter required.
+            # strict: false, because a strict schema must make every parameter required
             ToolDefinition(
                 name=tool.name,
                 parameters_json_schema=dict(tool.parameters),
@@ -141,7 +141,7 @@ async def _response(model: Model, endpoint: Endpoint, question: Question) -> Mod
 
 @asynccontextmanager
 async def _model(endpoint: Endpoint, name: str) -> AsyncIterator[Model]:
-    """The library's model behind `endpoint`, with a connection of its own: event loops come and go."""
+    """The library's model for `endpoint`, with its own connection, because event loops are short-lived."""
     async with _http(endpoint) as http:
         if endpoint.provider == "anthropic":
             yield _anthropic(endpoint, name, http)
@@ -162,7 +162,7 @@ def _patience() -> httpx2.Timeout:
 
 @cache
 def _tls() -> SSLContext:
-    """One for the process: making it takes tens of milliseconds, and it holds no connection."""
+    """Cached: building it takes tens of milliseconds, and it holds no connection."""
     return httpx2.create_ssl_context()
 
 
@@ -176,17 +176,17 @@ def _openai(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
         timeout=_patience(),
         max_retries=0,
     )
-    # Without this a stream that ends in mid-sentence would pass for one that was done.
+    # Otherwise a stream that ends in mid-sentence would count as complete.
     profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
     if endpoint.provider == "openai" and credential is not None and not credential.base_url:
         return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client), profile=profile)
-    profile["openai_chat_supports_max_completion_tokens"] = False  # the older `max_tokens` is understood everywhere
+    profile["openai_chat_supports_max_completion_tokens"] = False  # the older `max_tokens` works everywhere
     provider = OpenAICompatibleProvider(endpoint.provider, openai_client=client)
     return OpenAIChatModel(name, provider=provider, profile=profile)
 
 
 def _anthropic(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
-    assert endpoint.credential is not None  # only Ollama does without
+    assert endpoint.credential is not None  # only Ollama works without one
     client = AsyncAnthropic(
         api_key=endpoint.credential.api_key or _NO_KEY,
         base_url=endpoint.address,
@@ -199,7 +199,7 @@ def _anthropic(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model
 
 
 def _history(messages: list[Message]) -> list[ModelMessage]:
-    """The conversation as the library has it: what is said to the model in one turn is one request."""
+    """The conversation in the library's form: consecutive messages to the model become one request."""
     history: list[ModelMessage] = []
     asked: list[ModelRequestPart] = []
     tools: dict[str, str] = {}  # call id → name
@@ -233,13 +233,13 @@ def _said(message: Message) -> Iterator[ModelResponsePart]:
 
 
 def _calls(response: ModelResponse, messages: list[Message]) -> Iterator[ToolCall]:
-    """The calls of an answer, each with an id that the conversation does not have yet: not all endpoints see to it."""
+    """The calls of an answer, with ids made unique within the conversation, because some endpoints repeat them."""
     taken: set[Any] = {call.id for message in messages for call in calls_of(message)}
     for part in response.tool_calls:
         name = _text(part.tool_call_id)[:_LONGEST_ID] or "call"
         unique = next(each for each in _numbered(name) if each not in taken)
         taken.add(unique)
-        # Not `args_as_json_str`: it hides JSON that is broken.
+        # Not `args_as_json_str`, which hides broken JSON.
         arguments = part.args if isinstance(part.args, str) else part.args_as_json_str()
         yield ToolCall(unique, _text(part.tool_name), arguments)
 

@@ -1,6 +1,6 @@
-"""What does it mean that a request to a language model failed: is its user at fault, or may it work the next time?
+"""Classifies failed requests to a language model: the user's fault (BadInput), or worth a retry (Transient).
 
-Nothing of a key may get into a message: providers like to quote the one that they refuse. Needs the extra `ai`.
+A message must never contain a key: providers like to quote the one that they refuse. Needs the extra `ai`.
 """
 
 import json
@@ -25,20 +25,20 @@ from agentflow.errors import BadInput, NodeFailure, Transient
 from agentflow.net.answers import retry_after
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
-"""The statuses below 500 that pass: too slow, in conflict, too early, too many."""
+"""Statuses below 500 that are worth a retry: request timeout, conflict, too early, too many requests."""
 
 _OF_ITS_SHAPE: Final = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
-"""What a reply of the wrong shape causes inside the libraries. What these say is about Python."""
+"""Errors that a reply of the wrong shape causes inside the libraries. Their messages are about Python, so not shown."""
 
 _LONGEST: Final = 500
 """Characters of a provider's message that are passed on."""
 
 
 def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
-    """`error`, which a library raised, as one that the engine understands."""
+    """Converts an error of a library to one that the engine understands."""
     who = f"{endpoint.provider} (model {model})"
     for cause in _causes(error):
-        if isinstance(cause, NodeFailure):  # the guard refused, below the SDK
+        if isinstance(cause, NodeFailure):  # raised by the guard, below the SDK
             return cause
         if isinstance(cause, SSLCertVerificationError):
             return BadInput(f"the TLS certificate of {who} cannot be trusted")
@@ -63,7 +63,7 @@ def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
 
 
 def broken_off(endpoint: Endpoint) -> Transient:
-    """The answer streamed, and stopped before its end."""
+    """The error for a stream that stopped before its end."""
     return Transient(f"{endpoint.provider} broke off in the middle of its answer")
 
 
@@ -74,7 +74,7 @@ def _passes(error: ModelHTTPError) -> bool:
 
 
 def _after(error: Exception) -> float | None:
-    """The seconds for which the provider asks to be left alone; the SDK's error below ours has its reply."""
+    """Seconds to wait, as the provider asks. The reply is in the SDK's error, which caused ours."""
     replies = (getattr(cause, "response", None) for cause in _causes(error))
     return next((retry_after(reply.headers) for reply in replies if isinstance(reply, httpx2.Response)), None)
 
@@ -86,14 +86,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _message(error: Exception, endpoint: Endpoint) -> str:
-    """What the provider says, as far as it can be found."""
+    """The provider's message, if it can be found."""
     body = error.body if isinstance(error, ModelAPIError) else None
     text = _inner(body) or getattr(error, "message", "") or str(error) or type(error).__name__
     return _clean(text, endpoint)
 
 
 def _inner(body: Any) -> str:
-    """The text inside the ways in which providers wrap it: a text, {"message": …}, {"error": …}."""
+    """The text inside the usual wrappings: a text, {"message": …}, {"error": …}."""
     if isinstance(body, dict):
         for name in ("error", "message", "detail"):
             if found := _inner(body.get(name)):
@@ -103,7 +103,7 @@ def _inner(body: Any) -> str:
 
 
 def _clean(text: str, endpoint: Endpoint) -> str:
-    """Without the secrets of the endpoint, and not too long."""
+    """`text` without the endpoint's secrets, and not too long."""
     credential = endpoint.credential
     secrets = (credential.api_key, credential.password, *credential.headers.values()) if credential else ()
     for secret in secrets:

@@ -1,4 +1,4 @@
-"""What goes to a language model, to whom, and what comes back?"""
+"""Defines the values exchanged with a language model: endpoint, question and answer."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from agentflow.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Who is asked.
+    """The endpoint of a provider.
 
     Attributes:
-        provider: in lower case.
+        provider: the provider, in lower case.
         address: the API's base address.
-        credential: None where no key must go along: a user named the address, and it must pass the guard.
+        credential: None if a user named the address: no key is sent, and the address must pass the guard.
     """
 
     provider: str
@@ -35,10 +35,10 @@ class Question:
     Attributes:
         model: the model's name.
         messages: the conversation so far.
-        max_tokens: how many tokens the answer may have.
-        tools: what the model may call.
-        json_object: the endpoint is told to write nothing but one JSON object, where it can be told so.
-        stream: the answer comes in pieces: none of them is long in coming, however long the text is.
+        max_tokens: limit of the answer's tokens.
+        tools: the tools that the model may call.
+        json_object: require a single JSON object, if the endpoint supports that.
+        stream: receive the answer in pieces, so that a long text causes no long silence.
     """
 
     model: str
@@ -51,14 +51,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said.
+    """A model's answer.
 
     Attributes:
-        text: what it wrote.
-        calls: the tools that it wants called.
-        cut_off: it came to the limit of tokens before it was done.
-        input_tokens: as the endpoint counts them; 0 where it does not.
-        output_tokens: likewise.
+        text: the text that it wrote.
+        calls: the tool calls that it requests.
+        cut_off: whether it reached the limit of tokens before it was done.
+        input_tokens: as counted by the endpoint; 0 if it does not count.
+        output_tokens: as counted by the endpoint; 0 if it does not count.
     """
 
     text: str
@@ -69,7 +69,7 @@ class Answer:
 
     @property
     def message(self) -> Message:
-        """It as a message of the conversation."""
+        """The answer as a message of the conversation."""
         return answered(self.text, self.calls)
 
 

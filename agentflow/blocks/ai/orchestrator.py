@@ -1,11 +1,10 @@
-"""The block that lets a language model choose: which of the tools that hang on it to call, and with what.
+"""Lets a language model choose which of its linked tools to call, and with which arguments (the Orchestrator block).
 
-In its plain mode it decides once. The values go out along the tools' links, and the conversation with them, so that a
-graph may bring both back to it with the tool's output: every turn of that loop is a node execution, and the first one
-does not wait for what only comes back (`feedback`). In its agent mode it makes the calls itself: each runs as a child
-run while the block waits without a worker, and everything between two calls, the conversation and the calls still to be
-made, is in the state of its wait. A decision is stored before it is acted on: a model that were asked again might call
-something else.
+In plain mode the block decides once. The arguments go out along the tools' links, together with the conversation, so
+that a graph may feed both back with the tool's output. Every turn of that loop is a node execution; the first does not
+wait for the pins of the loop (`feedback`). In agent mode the block makes the calls itself: each runs as a child run,
+while the block waits without a worker. The conversation and the remaining calls are kept in the state of its wait. A
+decision is stored before it is acted on, because a model that is asked again might decide otherwise.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +22,7 @@ from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
 
 _MOST_TURNS: Final = 100
-"""Answers of the model in agent mode where the graph sets no limit: a model that goes in circles must not cost more."""
+"""Answers in agent mode if the graph sets no limit. It bounds the cost of a model that goes in circles."""
 
 _RULES: Final = (
     "Work towards the objective step by step. At each step decide which function to call next, and call it with all of "
@@ -42,7 +41,7 @@ class Orchestrator(ModelBlock):
     categories = ("AI", "LOGIC")
     feedback = ("conversation_history", "last_tool_output")
     depends_on = frozenset({Dependence.OUTSIDE, Dependence.CHANCE, Dependence.GRAPH})
-    cacheable = False  # its tools act
+    cacheable = False  # its tools act on the world
 
     class Input(ModelInput):
         prompt: str = Field(description="The objective; {{name}} stands for a value of prompt_values.")
@@ -61,7 +60,7 @@ class Orchestrator(ModelBlock):
         finished: str = Field(description="What the model says in the end, when it calls no tool.")
         conversations: list[Any] = Field(description="The conversation so far.")
 
-    # What needs a model to show is in the tests; these need none.
+    # Examples that need a model are in the tests; these need none.
     vectors = (
         TestVector({"prompt": "Plan a trip."}, fails="there is no credential for openai"),
         TestVector({"prompt": " ", "sys_prompt": ""}, fails="there is no objective"),
@@ -77,7 +76,7 @@ class Orchestrator(ModelBlock):
             },
             fails="ends with the call of a tool whose output is missing",
         ),
-        # Two calls, of which the first has its result: the conversation goes round again for the second.
+        # Two calls, the first with its result: the conversation goes round again for the second.
         TestVector(
             {
                 "prompt": "Go.",
@@ -97,7 +96,7 @@ class Orchestrator(ModelBlock):
                 {"role": "tool", "tool_call_id": "c1", "content": "[7]"},
             ])],
         ),
-        # The same in agent mode: after the first call's end the second is made.
+        # The same in agent mode: when the first call has ended, the second is made.
         TestVector(
             {"prompt": "Go.", "agent_mode_max_iterations": 3},
             resumed=Resumed(
@@ -155,7 +154,7 @@ class Orchestrator(ModelBlock):
 
 
 def _begun(inputs: Orchestrator.Input) -> list[Message]:
-    """The conversation to go on with: the history, the output of its last call, and the prompts where it lacks them.
+    """The conversation to continue: the history, the output of its last call, and the prompts if it lacks them.
 
     Raises:
         BadInput: there is nothing to begin with, or the history ends with a call whose output is not given.
@@ -181,7 +180,7 @@ def _begun(inputs: Orchestrator.Input) -> list[Message]:
 
 
 def _decided(decision: Decision, messages: list[Message]) -> Iterator[tuple[str, Any]]:
-    """The outputs of the plain mode. Each parameter of a tool gets a value, lest its node wait for one for ever."""
+    """The outputs of plain mode. Every parameter of a tool gets a value, or its node would wait for one forever."""
     for chosen in decision.calls:
         for parameter in chosen.tool.pins:
             yield chosen.tool.pin(parameter), chosen.arguments.get(parameter)
@@ -194,7 +193,7 @@ def _decided(decision: Decision, messages: list[Message]) -> Iterator[tuple[str,
 async def _act(
     inputs: Orchestrator.Input, context: Context, state: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Any] | Wait]:
-    """Agent mode, up to the next decision, call or the end."""
+    """Runs agent mode up to the next decision, call or end."""
     if not state["calls"]:
         most = inputs.agent_mode_max_iterations if inputs.agent_mode_max_iterations > 0 else _MOST_TURNS
         if state["turns"] >= most:
@@ -217,7 +216,7 @@ async def _act(
 
 
 def _with_result(resumed: Resumed) -> dict[str, Any]:
-    """The state of the wait that has ended, with what came of its call."""
+    """The state of the wait that ended, with the result of its call."""
     state, value = resumed.state, resumed.value or {}
     done, *others = state["calls"]
     outcome = value.get("outputs") or {}

@@ -1,4 +1,4 @@
-"""Blocks that have a language model answer in a given form: dictionaries with certain keys, or a list of texts."""
+"""Blocks with which a language model answers in a given form: dictionaries with certain keys, or a list of texts."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
 
 _WRAPPED = "list"
-"""The key under which a list is asked for where only an object can be: an endpoint's JSON mode knows no other."""
+"""The key for a list where an endpoint's JSON mode allows only an object."""
 
 
 class AIStructuredResponseGenerator(ModelBlock):
@@ -41,7 +41,7 @@ class AIStructuredResponseGenerator(ModelBlock):
         response: dict[str, Any] | list[dict[str, Any]] = Field(description="The answer.")
         prompt: list[Any] = Field(description="The messages that were sent to the model.")
 
-    # What needs a model to show is in the tests; these need none.
+    # Examples that need a model are in the tests; these need none.
     vectors = (
         TestVector({"prompt": "Hi", "expected_format": {"a": "b"}}, fails="there is no credential for openai"),
         TestVector({"prompt": "Hi", "expected_format": "text"}, fails="expected_format"),
@@ -116,7 +116,7 @@ class AIListGenerator(ModelBlock):
 
 
 def _form(inputs: AIStructuredResponseGenerator.Input) -> str:
-    """How the model is told the form; nothing where any text will do."""
+    """The description of the form for the model; empty if any text will do."""
     if not inputs.expected_format:
         return ""
     keys = "\n".join(f"- {dumps(key)}: {meaning}" for key, meaning in inputs.expected_format.items())
@@ -129,10 +129,10 @@ def _form(inputs: AIStructuredResponseGenerator.Input) -> str:
 
 
 def _fitting(value: Any, expected: Mapping[str, str], is_list: bool) -> Any:
-    """`value`, if it is of the form.
+    """`value`, if it has the expected form.
 
     Raises:
-        ValueError: it is not; says in what.
+        ValueError: it has not; the message says why.
     """
     if not is_list:
         if isinstance(value, list) and len(value) == 1:

@@ -1,4 +1,4 @@
-"""The block that makes long texts short: in pieces that a model can read, whose summaries are summed up in turn."""
+"""Summarises long texts with a language model: in pieces that it can read, whose summaries are summarised again."""
 
 import re
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from agentflow.blocks.base import BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 
 _PER_TOKEN: Final = 4
-"""Characters of a token, as near as it can be said for any model; too few only make more pieces."""
+"""Characters per token, roughly, for any model. A number too low only makes more pieces."""
 
 _STYLES: Final = {
     "concise": "a few plain sentences",
@@ -47,7 +47,7 @@ class AITextSummarizer(ModelBlock):
         summary: str = Field(description="The summary.")
         prompt: list[Any] = Field(description="The messages that were sent to the model last.")
 
-    # What needs a model to show is in the tests; these need none.
+    # Examples that need a model are in the tests; these need none.
     vectors = (
         TestVector({"text": " \n"}, fails="there is no text to sum up"),
         TestVector({"text": "Long.", "chunk_overlap": -1}, fails="chunk_overlap"),
@@ -81,13 +81,13 @@ async def _sum_up(piece: str, inputs: AITextSummarizer.Input, context: Context) 
 
 
 def spans(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
-    """Where pieces of `text` begin and end that overlap, each cut at white space where its second half has some.
+    """Start and end of overlapping pieces of `text`, each cut at white space if its second half has some.
 
     Args:
         text: any length.
-        size: characters that a piece has at most; at least 4.
-        overlap: characters that a piece repeats of the one before; at most a quarter of `size` is repeated, so that
-            there are never many more pieces than the text needs.
+        size: maximum characters of a piece; at least 4.
+        overlap: characters that a piece repeats of the previous one; at most a quarter of `size` is repeated, which
+            bounds the number of pieces.
     """
     found = []
     start = 0

@@ -1,9 +1,8 @@
-"""Which tools does a model want called, and with what?
+"""Asks a model which tools to call, and checks the calls before they are made.
 
-A call is looked at before anything is done with it: a tool that there is not, or arguments that do not fit, are told
-to the model, which may try again. The failed tries are forgotten then, so that the conversation stays one in which
-every call has its result. A pin coerces most values, so only what none could take is told: a choice that is not
-offered, a number that is none.
+The model is told of unknown tools and of arguments that do not fit, and may try again. Failed attempts are then removed
+from the conversation, so that every call in it has a result. Pins coerce most values, so only arguments that no pin
+could take are refused: a choice that is not offered, or a text where a number is needed.
 """
 
 import json
@@ -20,18 +19,18 @@ from agentflow.errors import BadInput
 from agentflow.graph.json_values import number_if_numeric
 
 _DEEPEST: Final = 10
-"""Levels of a schema that are looked into: one that names itself has no end."""
+"""Levels of a schema that are checked. A schema that refers to itself has no end."""
 
 _SHOWN: Final = 100
-"""Characters of a wrong value that are told."""
+"""Characters of a wrong value that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A call that can be made.
+    """A tool call that can be made.
 
     Attributes:
-        call: as the model made it.
+        call: the model's request.
         tool: the tool.
         arguments: parameter → value.
     """
@@ -47,11 +46,11 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the model said in the end.
+    """The model's valid answer.
 
     Attributes:
-        text: what it wrote.
-        calls: what it wants called; none where it is done.
+        text: the text that it wrote.
+        calls: the calls that it requests; none if it is done.
     """
 
     text: str
@@ -59,7 +58,7 @@ class Decision:
 
     @property
     def message(self) -> Message:
-        """It as a message of the conversation, with the calls that are made and no others."""
+        """The answer as a message of the conversation, with only the calls that are made."""
         return answered(self.text, [chosen.call for chosen in self.calls])
 
 
@@ -69,15 +68,15 @@ async def decide(
     """Asks the model what to do next.
 
     Args:
-        inputs: which model.
+        inputs: the model and its credential.
         messages: the conversation.
-        context: the block's; its tools are offered.
-        attempts: how many answers are looked at; at least one is.
-        several: whether it may call several tools at once; if not, only its first call counts.
+        context: the block's context; its tools are offered.
+        attempts: how many answers to accept before giving up; at least one.
+        several: whether the model may call several tools at once; if not, only its first call counts.
 
     Raises:
-        BadInput: see `language_models.ask`; or no answer's calls can be made.
-        Transient: see there.
+        BadInput: see `language_models.ask`; or no answer had calls that can be made.
+        Transient: see `language_models.ask`.
     """
     attempts = max(attempts, 1)
     told: list[Message] = []
@@ -94,7 +93,7 @@ async def decide(
 
 
 def _look_at(calls: tuple[ToolCall, ...], tools: tuple[Tool, ...]) -> tuple[list[Chosen], dict[str, str]]:
-    """The calls that can be made, and of the others (by id) why not."""
+    """The calls that can be made, and for the others: id → reason."""
     by_name = {tool.name: tool for tool in tools}
     chosen, problems = [], {}
     for call in calls:
@@ -129,7 +128,7 @@ def _chosen(call: ToolCall, by_name: dict[str, Tool]) -> Chosen:
 
 
 def _fits(value: Any, schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> bool:
-    """Whether a pin of that JSON Schema may take `value`; true wherever this cannot tell."""
+    """Whether a pin of that JSON Schema may take `value`; True if this cannot be decided."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return True
     if isinstance(name := schema.get("$ref"), str):
@@ -148,7 +147,7 @@ def _fits(value: Any, schema: Any, definitions: Mapping[str, Any], depth: int = 
 
 
 def _told(answer: Answer, calls: tuple[ToolCall, ...], problems: dict[str, str]) -> list[Message]:
-    """The failed try and what was wrong with it, as the model is to see them."""
+    """The failed attempt and what was wrong with it, as messages for the model."""
     results = [
         result_of(call.id, problems.get(call.id, "not called, because another call was wrong")) for call in calls
     ]

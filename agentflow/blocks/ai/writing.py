@@ -1,4 +1,4 @@
-"""Blocks that have a language model write: from a prompt, or on from a conversation; or decide a question."""
+"""Blocks with which a language model writes (from a prompt, or in a conversation) or decides a question."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -41,7 +41,7 @@ class AITextGenerator(ModelBlock):
     class Output(_Written):
         pass
 
-    # What needs a model to show is in the tests; these need none.
+    # Examples that need a model are in the tests; these need none.
     vectors = (
         TestVector({"prompt": "Say hello."}, fails="there is no credential for openai"),
         TestVector({"prompt": "Say hello.", "model": "claude-sonnet-4-5"}, fails="no credential for anthropic"),
