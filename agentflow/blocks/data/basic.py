@@ -1,4 +1,4 @@
-"""Blocks that hold a value, a remark or print one, or turn a value into another type."""
+"""Blocks that store, note or print a value, or convert it to another type."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _TYPES: dict[str, Any] = {
 }
 
 _FIRST_LEFT_OUT: Final = 2.0**53
-"""From here on there are whole numbers that no float is."""
+"""From here on, some whole numbers have no exact float."""
 
 
 class StoreValue(Block):
@@ -62,7 +62,7 @@ class Note(Block):
     class Output(BlockOutput):
         output: str = Field(description="The remark.")
 
-    # A node of it never runs; tried by itself, it gives its remark.
+    # A node with it never runs; run by itself, the block yields its remark.
     vectors = (
         TestVector({"text": "See to the costs."}, [("output", "See to the costs.")]),
         TestVector({}, [("output", "")]),
@@ -77,7 +77,7 @@ class PrintToConsole(Block):
     name = "PrintToConsole"
     description = "Writes a value to the worker's log and passes it on. Graphs that have it can be read, but not run."
     categories = ("BASIC",)
-    enabled = False  # what a run handles may be secret, and logs are read by others than its owner
+    enabled = False  # a run's values may be secret, and others than its owner read the logs
 
     class Input(BlockInput):
         text: Any = Field(description="The value.")
@@ -139,7 +139,7 @@ class UniversalTypeConverter(Block):
 
 
 def _to_the_last_digit(given: Any, number: float) -> float:
-    """`number`, or the whole number that was given where a float would alter it: it is somebody's id."""
+    """`number`, or the whole number given, if a float would change it: such numbers are often ids."""
     if not math.isfinite(number) or abs(number) < _FIRST_LEFT_OUT:
         return number
     whole: int = coerce(given, int)

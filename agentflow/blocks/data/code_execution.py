@@ -1,6 +1,6 @@
-"""The block that runs code: in a sandbox on the worker, and only where the operator has switched that on.
+"""The block that runs code: in a sandbox on the worker, and only if the operator has enabled it.
 
-What the sandbox keeps out, and when it refuses to run anything, stands in `sandbox`.
+`sandbox` says what the sandbox prevents, and when it refuses to run code.
 """
 
 import json
@@ -30,7 +30,7 @@ _OVER: Final = {
 }
 
 _MOST_SHOWN: Final = 500
-"""Characters of the code's own last words in a message."""
+"""Characters of the last line of the code's error output that a message shows."""
 
 
 class ExecuteCode(Block):
@@ -61,7 +61,7 @@ class ExecuteCode(Block):
         stdout_logs: str = Field(description="What it wrote to the standard output, if anything.")
         stderr_logs: str = Field(description="What it wrote to the standard error output, if anything.")
 
-    # What needs a sandbox to show is in the tests; these need none.
+    # Examples that need a sandbox are in the tests; these need none.
     vectors = (
         TestVector({"code": "1 + 1"}, fails="AGENTFLOW_CODE_EXECUTION=true"),
         TestVector({"code": "1", "language": "cobol"}, fails="language"),
@@ -74,7 +74,7 @@ class ExecuteCode(Block):
             raise BadInput("code is not run here: the operator switches that on with AGENTFLOW_CODE_EXECUTION=true")
         command, files = _job(inputs)
         limits = Limits(inputs.timeout)
-        if "/code/driver.js" in command:  # Node.js reserves a hundred times what it uses
+        if "/code/driver.js" in command:  # Node.js reserves a hundred times the memory that it uses
             limits = replace(limits, address_bytes=None)
         ending = run_in_sandbox(command, files, limits, context.stop_if_cancelled, _folders())
         result = _result(ending.result)
@@ -94,7 +94,7 @@ def _job(inputs: ExecuteCode.Input) -> tuple[list[str], dict[str, str]]:
     """The command that runs the code, and the files that it needs.
 
     Raises:
-        BadInput: there is no interpreter for it here.
+        BadInput: there is no interpreter for the language here.
     """
     if inputs.language == "python":
         command = [os.path.realpath(sys.executable), "-I", "/code/driver.py"]
@@ -112,7 +112,7 @@ def _job(inputs: ExecuteCode.Input) -> tuple[list[str], dict[str, str]]:
 
 
 def _found(program: str) -> str:
-    """Where an interpreter is, among what the sandbox shows.
+    """The path of an interpreter, among the programs that the sandbox shows.
 
     Raises:
         BadInput: it is not installed there.
@@ -128,12 +128,12 @@ def _own(name: str) -> str:
 
 
 def _folders() -> list[str]:
-    """Where the interpreter of the worker is installed, without the packages of its virtual environment."""
+    """Where the worker's interpreter is installed, without the packages of its virtual environment."""
     return [os.path.realpath(sys.base_prefix)]
 
 
 def _result(told: bytes) -> dict[str, Any] | None:
-    """What the driver told; the code may have written there too."""
+    """The driver's report, if valid: the code may have written to the same descriptor."""
     try:
         result = json.loads(told)
     except (ValueError, RecursionError):
@@ -144,9 +144,10 @@ def _result(told: bytes) -> dict[str, Any] | None:
 
 
 def _judge(ending: Ending, limits: Limits) -> None:
-    """
+    """Raises an error unless the code ended well.
+
     Raises:
-        BadInput: the code failed, or went over a limit.
+        BadInput: the code failed, or exceeded a limit.
     """
     if ending.over:
         raise BadInput(_OVER[ending.over].format(limits))

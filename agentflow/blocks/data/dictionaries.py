@@ -1,4 +1,4 @@
-"""Blocks that make, change and read dictionaries. None changes what it was given: each gives out a new one."""
+"""Blocks that create, change and read dictionaries. Changes are made to a copy, never to the given dictionary."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from agentflow.texts import json_value
 _MISSING = object()
 
 _LONGEST_INDEX = 18
-"""Digits of a text that is taken for an index: Python refuses to read thousands, and no list is so long."""
+"""Digits of a text that is read as an index. Python refuses to read thousands, and no list is that long."""
 
 
 class CreateDictionary(Block):
@@ -89,7 +89,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _find(container: Any, key: str | int) -> Any:
-    """The keys of a JSON dictionary are texts, and links may have turned an index into text: both are tried."""
+    """Looks up `key`, as text in dictionaries (JSON keys are texts) and as a number in lists (links may give texts)."""
     if isinstance(container, dict):
         return container.get(str(key), _MISSING)
     if not isinstance(container, list):

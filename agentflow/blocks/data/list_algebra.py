@@ -1,7 +1,7 @@
-"""Blocks that make one list of several, or of a nested one. None changes the lists it was given.
+"""Blocks that make one list of several, or of a nested one. The given lists are never changed.
 
-Two items are equal as in JSON (`json_values.same`): 1 equals 1.0, but True does not equal 1. A null in place of a list
-counts as no list: branches of a graph that gave nothing are left out.
+Items are compared as in JSON (`json_values.same`): 1 equals 1.0, but True does not equal 1. A null in place of a list
+is ignored, because a branch of a graph may have given nothing.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -21,7 +21,7 @@ _NOTHING: Any = object()
 class ConcatenateLists(Block):
     id = "3cf9298b-5817-4141-9d80-7c2cc5199c8e"
     name = "ConcatenateLists"
-    description = "Puts several lists one behind the other, on wish without repetitions and nulls."
+    description = "Joins several lists into one, optionally without repetitions and nulls."
     timeout = WORK_SECONDS
 
     class Input(BlockInput):
@@ -223,7 +223,7 @@ def _present(lists: list[Items | None]) -> list[Items]:
 
 
 def _without_repetitions(items: Items) -> Items:
-    """The first of those that are equal, in their order."""
+    """The first of each group of equal items, in order."""
     firsts: dict[Hashable, Any] = {}
     for item, key in zip(items, _keys(items), strict=True):
         firsts.setdefault(key, item)
@@ -236,7 +236,7 @@ def _without(items: Items, others: Items) -> Items:
 
 
 def _keys(items: Items) -> list[Hashable]:
-    """A key for each item, equal where the items are: comparing each with each would take the square of the time."""
+    """A hashable key per item, equal for equal items. Comparing all pairs would take quadratic time."""
     try:
         return [_key(item) for item in items]
     except RecursionError:
@@ -252,7 +252,7 @@ def _key(value: Any) -> Hashable:
 
 
 def _flattened(items: Items, max_depth: int) -> Iterator[Any]:
-    """The items through `max_depth` levels (-1: all); with a stack of its own, because lists may be nested deep."""
+    """The items through `max_depth` levels (-1: all). It uses its own stack, because lists may be nested deeply."""
     stack: list[Iterator[Any]] = [iter(items)]
     while stack:
         for item in stack[-1]:

@@ -1,4 +1,4 @@
-"""Blocks that make, change and read lists. None changes the list it was given: each gives out a new one."""
+"""Blocks that create, change and read lists. Changes are made to a copy, never to the given list."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from agentflow.errors import BadInput
 from agentflow.graph.json_values import same
 
 Items = list[Any]
-"""Also for models that have a pin called `list`, which hides the type of that name."""
+"""An alias for models with a pin called `list`, which hides the built-in type."""
 
 _CHARACTERS_PER_TOKEN = 4
-"""Of JSON text; the usual rule of thumb for language models' tokens."""
+"""Characters of JSON text per token: the usual estimate for language models."""
 
 
 class CreateList(Block):
@@ -53,7 +53,7 @@ class CreateList(Block):
 
 
 def _chunks(values: Items, max_size: int | None, max_tokens: int | None) -> Iterator[Items]:
-    """An item that alone exceeds `max_tokens` gets a list of its own; no values make one empty list."""
+    """Splits `values` into lists. An item above `max_tokens` gets its own list; no values give one empty list."""
     chunk: Items = []
     tokens = 0
     for value in values:
@@ -275,7 +275,7 @@ class ReverseListOrder(Block):
 
 
 def place_of(items: Items, index: int) -> int:
-    """The place, from 0, that `index` means; a negative one counts from the end.
+    """The place, from 0, that `index` means; a negative index counts from the end.
 
     Raises:
         BadInput: there is no such place.

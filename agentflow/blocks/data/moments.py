@@ -1,6 +1,6 @@
-"""Blocks that tell the time. It comes from the engine's clock; the zones from the system's or `tzdata`'s table.
+"""Blocks that tell the time, from the engine's clock. Time zones come from the system's table or from `tzdata`.
 
-Runs know no time zone of their user, so `use_user_timezone` changes nothing: `timezone` counts.
+Runs do not know their user's time zone, so `use_user_timezone` has no effect: `timezone` applies.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in w
 
 class _Zoned(BaseModel):
     timezone: str = Field("UTC", description="A time zone's name, such as Europe/Paris.")
-    use_user_timezone: bool = Field(False, description="For graphs that say it; the time zone above counts.")
+    use_user_timezone: bool = Field(False, description="Accepted but ignored: the time zone above applies.")
 
 
 class IsoFormat(_Zoned):
@@ -159,7 +159,7 @@ class GetCurrentDateAndTime(Block):
 def _now(how: _Zoned) -> datetime:
     try:
         return clock.now().astimezone(ZoneInfo(how.timezone))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # the latter for names that lead to a folder, or out of it
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the last two: the name leads to a folder, or out of it
         raise BadInput(f"there is no time zone called {how.timezone[:60]!r}; try one such as Europe/Paris") from None
 
 
@@ -170,7 +170,7 @@ def _iso(moment: datetime, how: IsoFormat) -> str:
 def _written(moment: datetime, pattern: str) -> str:
     try:
         return moment.strftime(pattern)
-    except ValueError:  # half a surrogate pair, a NUL, or a directive that this platform does not know
+    except ValueError:  # half a surrogate pair, a NUL, or a directive unknown on this platform
         raise BadInput("the format is not a pattern for a time") from None
 
 

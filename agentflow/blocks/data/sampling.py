@@ -1,6 +1,6 @@
 """The block that draws a sample from a list, by one of several methods.
 
-A draw without a seed of its own is seeded with the node execution's key: a second attempt draws the same.
+Without a given seed, the node execution's idempotency key is the seed, so a second attempt draws the same sample.
 """
 
 import math
@@ -22,16 +22,16 @@ Items = list[Any]
 
 
 class Method(StrEnum):
-    """How the items are chosen."""
+    """The method by which items are chosen."""
 
-    RANDOM = "random"  # each as likely as any other
-    SYSTEMATIC = "systematic"  # every n-th, from a random one of the first n on
+    RANDOM = "random"  # all equally likely
+    SYSTEMATIC = "systematic"  # every n-th, starting at a random one of the first n
     TOP = "top"  # the first ones
     BOTTOM = "bottom"  # the last ones
     STRATIFIED = "stratified"  # from each group, in proportion to its size
-    WEIGHTED = "weighted"  # as likely as the item's weight says; an item may come twice
-    RESERVOIR = "reservoir"  # each as likely as any other, in one pass
-    CLUSTER = "cluster"  # whole groups, until there are enough
+    WEIGHTED = "weighted"  # in proportion to the item's weight; an item may be drawn twice
+    RESERVOIR = "reservoir"  # all equally likely, in one pass
+    CLUSTER = "cluster"  # whole groups, until there are enough items
 
 
 class DataSampling(Block):
@@ -40,7 +40,7 @@ class DataSampling(Block):
     description = "Draws a sample from a list: at random, evenly, from an end, by weight or by group."
     categories = ("LOGIC",)
     depends_on = frozenset({Dependence.CHANCE})
-    cacheable = True  # with a seed
+    cacheable = True  # if it has a seed
     timeout = WORK_SECONDS
 
     class Input(BlockInput):
@@ -67,7 +67,7 @@ class DataSampling(Block):
             [("sampled_data", ["b", "c"]), ("sample_indices", [1, 2])],
         ),
         TestVector({"data": {"a": 1}, "sample_size": 1}, [("sampled_data", [{"a": 1}]), ("sample_indices", [0])]),
-        # Draws that leave nothing to chance.
+        # Draws with only one possible result.
         TestVector(
             {"data": ["a"], "sample_size": 1, "random_seed": 7}, [("sampled_data", ["a"]), ("sample_indices", [0])]
         ),
@@ -151,7 +151,7 @@ def _stratified(items: Items, inputs: DataSampling.Input, chance: random.Random)
 
 
 def _shares(sizes: list[int], wanted: int) -> list[int]:
-    """`wanted`, divided in proportion to `sizes`; what rounding leaves goes to those that it took most from."""
+    """`wanted` in proportion to `sizes`. What rounding leaves over goes to the shares that it reduced most."""
     total = sum(sizes)
     exact = [size * wanted / total for size in sizes]
     shares = [math.floor(share) for share in exact]
@@ -200,7 +200,7 @@ def _cluster(items: Items, inputs: DataSampling.Input, chance: random.Random) ->
 
 
 def _groups(items: Items, key: str | None, pin: str) -> list[list[int]]:
-    """The places of the items that have equal values under `key`, group by group."""
+    """The places of the items, grouped by their value under `key`."""
     groups: dict[str, list[int]] = defaultdict(list)
     for place, value in enumerate(_values(items, key, pin)):
         groups[dumps(value)].append(place)

@@ -1,15 +1,16 @@
-"""The block that asks a PostgreSQL database, and can change nothing in it.
+"""The block that queries a PostgreSQL database and can change nothing in it.
 
-Read-only by role, not by looking at the query. A role is refused if it, or any role that it may become, has one of the
-privileges that `sql_role` asks for; what cannot be asked, such as what a function does that its owner lets others call,
-meets a read-only transaction, which is rolled back. The query goes by the extended protocol, so it is one statement,
-inside a SELECT, so it is one that gives rows; parameters are bound, never written into it. So the driver is psycopg 3:
-psycopg2 writes them into a text of any number of statements, and an interruption waits until these have ended.
+What makes it read-only is the role, not an inspection of the query. A role is refused if it, or any role that it may
+become, has one of the privileges that `sql_role` checks. Some things cannot be checked, such as functions that run with
+their owner's rights; for these there is a read-only transaction, which is rolled back. The query uses the extended
+protocol, so it is a single statement, and is wrapped in a SELECT, so it returns rows. Parameters are bound, never
+written into the text. This needs psycopg 3: psycopg2 writes them into the text, which may hold several statements, and
+an interruption waits until these have ended.
 
-AgentFlow's own database is refused, by whatever name it is reached: the server is asked which tables are in it. The
-password goes to the server that the credential names, and only by SCRAM, which does not show it; whoever wants TLS to
-be certain says so there: postgresql://db.example.com:5432?sslmode=verify-full. Nothing secret that the worker's account
-keeps for PostgreSQL goes along, such as a password file.
+AgentFlow's own database is refused under any name: the server is asked which tables it has. The password is sent only
+to the server that the credential names, and only by SCRAM, which does not reveal it. To require TLS, set it there:
+postgresql://db.example.com:5432?sslmode=verify-full. The worker account's own PostgreSQL secrets, such as a password
+file, are never used.
 """
 
 import math
@@ -73,7 +74,7 @@ class SQLQuery(Block):
         row_count: int = Field(description="How many rows are given.")
         truncated: bool = Field(description="Whether there were more.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector(
             {"query": "SELECT 1", "host": "db.test", "database": "d", "database_type": "mysql"}, fails="postgres alone"
@@ -113,7 +114,7 @@ def _ask(
         with closing(psycopg.connect(**_connection(inputs, credential, addresses))) as connection:
             connection.read_only = True
             with connection.transaction(force_rollback=True):
-                connection.execute("SET LOCAL search_path TO pg_catalog")  # nobody's functions but PostgreSQL's
+                connection.execute("SET LOCAL search_path TO pg_catalog")  # only PostgreSQL's own functions are found
                 refuse_more_than_reading(connection, inputs.database)
             with connection.transaction(force_rollback=True):
                 return _rows(connection, inputs)
@@ -126,13 +127,13 @@ def _ask(
 
 
 def _connection(inputs: SQLQuery.Input, credential: Credential, addresses: Sequence[str]) -> dict[str, Any]:
-    """What to connect with; whatever is not said here, libpq would take from the worker's environment and home."""
+    """The connection's parameters. Any that is missing, libpq would take from the worker's environment and home."""
     if not credential.username or not credential.password:
         raise BadInput(f"the credential {credential.provider} needs a username and a password")
     wanted = parse_qs(urlsplit(credential.base_url).query)
     return {
-        "host": ",".join([inputs.host] * len(addresses)),  # the name that TLS verifies, once an address
-        "hostaddr": ",".join(addresses),  # the very addresses that were checked
+        "host": ",".join([inputs.host] * len(addresses)),  # the name that TLS verifies, once per address
+        "hostaddr": ",".join(addresses),  # the checked addresses
         "port": inputs.port or _PORT,
         "dbname": inputs.database,
         "user": credential.username,
@@ -153,11 +154,11 @@ def _connection(inputs: SQLQuery.Input, credential: Credential, addresses: Seque
 
 
 def _rows(connection: Any, inputs: SQLQuery.Input) -> tuple[list[str], list[tuple[Any, ...]]]:
-    # The query is the user's to write. What it may do is the role's matter; that it is one, the protocol's.
+    # The user writes the query. The role limits what it may do; the protocol makes sure that it is one statement.
     query = inputs.query.strip().rstrip("; \t\r\n")
     wanted = f"SELECT * FROM (\n{query}\n) AS asked LIMIT ".encode()  # noqa: S608
     parameters = _bound(inputs.parameters)
-    # Without its rows first: which columns there are is not told with rows that do not come.
+    # Without rows first, because a result that streams no rows does not tell its columns.
     described = connection.execute(wanted + b"0", parameters, prepare=True).description or ()
     columns = [column.name for column in described]
     if len(set(columns)) < len(columns):
@@ -174,7 +175,7 @@ def _rows(connection: Any, inputs: SQLQuery.Input) -> tuple[list[str], list[tupl
 
 
 def _bound(parameters: list[Any] | dict[str, Any] | None) -> list[Any] | dict[str, Any] | None:
-    """As psycopg binds them: a dictionary as a JSON value, a list as an array."""
+    """The parameters as psycopg binds them: dictionaries as JSON values, lists as arrays."""
 
     def bound(value: Any) -> Any:
         return Jsonb(value) if isinstance(value, dict) else value
@@ -197,7 +198,7 @@ def _away(error: Any, inputs: SQLQuery.Input) -> BadInput | Transient:
 
 
 def _plain(value: Any) -> Any:
-    """A value of PostgreSQL's as JSON. A number that a float would alter is its text."""
+    """A PostgreSQL value as JSON. A number that a float would change becomes text."""
     if isinstance(value, Decimal):
         number = float(value) if value.is_finite() else value
         return number if isinstance(number, float) and Decimal(str(number)) == value else str(value)

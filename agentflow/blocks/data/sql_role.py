@@ -1,10 +1,10 @@
-"""Does a role have a right to change anything in a PostgreSQL database, and is that database AgentFlow's own?
+"""Refuses database roles that may change anything, and AgentFlow's own database.
 
-What a role may do is asked of all roles that it may become, for a query can change to one (`set_config('role', …)`).
-Asked: superusers and the attributes that make roles, databases and replicas or pass by row security; the predefined
-roles that write, run programs or handle the server's files; any right to write to a table, view, column, sequence or
-foreign table; to make something in a schema or the database; and owning any of these, since owners can give themselves
-what they lack. Not asked, because the server cannot tell: what functions do that run with their owner's rights.
+All roles that a role may become are checked, because a query can switch to one (`set_config('role', …)`). Refused are:
+superusers, and attributes to create roles, databases and replicas or to bypass row security; predefined roles that
+write, run programs or access the server's files; any right to write to a table, view, column, sequence or foreign
+table; the right to create something in a schema or the database; and ownership of any of these, since owners can grant
+themselves rights. Not checked, because the server cannot tell: what functions do that run with their owner's rights.
 """
 
 import socket
@@ -50,13 +50,14 @@ UNION ALL
 SELECT 'it may make things in the database' FROM roles WHERE has_database_privilege(oid, current_database(), 'CREATE')
 LIMIT 1
 """
-"""One thing that a role might change if its transaction were not read-only."""
+"""Finds one thing that a role could change if its transaction were not read-only."""
 
 
 def refuse_more_than_reading(connection: Any, database: str) -> None:
-    """
+    """Refuses a connection to AgentFlow's own database, or by a role that may change something.
+
     Args:
-        connection: of psycopg, in a transaction in which names lead to PostgreSQL's own functions first.
+        connection: of psycopg, in a transaction whose search path finds PostgreSQL's own functions first.
         database: its name, for the message.
 
     Raises:
@@ -70,20 +71,20 @@ def refuse_more_than_reading(connection: Any, database: str) -> None:
 
 
 def refuse_our_own(addresses: Collection[str], port: int, database: str) -> None:
-    """Refuses AgentFlow's own database by its address, before any password is sent there.
+    """Refuses AgentFlow's own database by its address, before a password is sent.
 
     Raises:
-        BadInput: it is the one that the settings name.
+        BadInput: it is the database in the settings.
     """
     try:
         url = urlsplit(settings().database())
-    except EngineError:  # there is none here: a trial of a block
+    except EngineError:  # no database is configured: a trial of a block
         return
     options = parse_qs(url.query)
     name = options.get("dbname", [url.path[1:]])[0]
     host = options.get("host", [url.hostname or ""])[0]
     if host.startswith("/") or not host or name != database:
-        return  # it listens on no network address, or it is another; the server is asked as well
+        return  # ours listens on no network address, or has another name; `refuse_more_than_reading` checks as well
     with suppress(OSError, UnicodeError):
         known = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         if known & set(addresses) and int(options.get("port", [url.port or _PORT])[0]) == port:

@@ -1,9 +1,9 @@
-"""Reads comma-separated text, and says where it is broken instead of guessing on.
+"""Reads comma-separated text, and reports where it is broken instead of guessing.
 
-RFC 4180 knows no escape character; many writers have one. Here it escapes the delimiter, the quote and itself, and is a
-plain character before anything else. Where a row can be read both ways, it is a plain character if that, and not its
-escaping, makes the row whole: every quote is closed where a cell ends, on fewer lines, or with as many cells as the
-first row has. So `"C:\\dir\\","x"` is two cells.
+RFC 4180 has no escape character, but many writers use one. Here it escapes the delimiter, the quote and itself; before
+other characters it is an ordinary character. If a row can be read both ways, the plain reading is used where only that
+one makes the row whole: every quote closes at the end of a cell, the row takes fewer lines, or it has as many cells as
+the first row. So `"C:\\dir\\","x"` is two cells.
 """
 
 import re
@@ -18,7 +18,7 @@ _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The characters with a meaning: one each, or "" where there is none."""
+    """The special characters: one character each, or "" for none."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -27,7 +27,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row as it was read: its cells, where the text goes on, and how many line ends it took."""
+    """One row: its cells, the position after it, and the number of line ends that it took."""
 
     cells: list[str]
     end: int
@@ -35,17 +35,17 @@ class _Row:
 
 
 class _Broken(Exception):
-    """The row cannot be read: `lines` below its first, `problem`."""
+    """The row cannot be read. `lines`: lines below its first; `problem`: the reason."""
 
     def __init__(self, lines: int, problem: str) -> None:
         self.lines, self.problem = lines, problem
 
 
 def rows_of(text: str, marks: Marks) -> Iterator[list[str]]:
-    """The rows of `text`; an empty line is a row without cells.
+    """The rows of `text`. An empty line is a row without cells.
 
     Raises:
-        BadInput: a quote is not closed, or closed in the middle of a cell; or marks are the same, or line ends.
+        BadInput: a quote is not closed, or closed in the middle of a cell; or marks are equal, or line ends.
     """
     special = [mark for mark in (marks.delimiter, marks.quote, marks.escape) if mark]
     if len(set(special)) < len(special):
@@ -63,7 +63,7 @@ def rows_of(text: str, marks: Marks) -> Iterator[list[str]]:
 
 
 def _plain_line(text: str, at: int, marks: list[str]) -> _Row | None:
-    """The row at `at`, where nothing on its line has a meaning but the delimiter: most rows are so."""
+    """The row at `at` if its line has no special character but the delimiter, as most rows do; else None."""
     end = _LINE_END.search(text, at)
     written = text[at : end.start() if end else len(text)]
     if any(mark in written for mark in marks[1:]):
@@ -93,7 +93,7 @@ def _row(escaping: "_Reader", plain: "_Reader", at: int, line: int, width: int |
 
 
 class _Reader:
-    """Reads rows in one of the two ways, in time linear in their length."""
+    """Reads rows in one of the two readings, in linear time."""
 
     def __init__(self, text: str, delimiter: str, quote: str, escape: str) -> None:
         self._text, self._delimiter, self._quote, self._escape = text, delimiter, quote, escape
@@ -106,7 +106,7 @@ class _Reader:
         self._doubled = quote * 2
 
     def escapes(self, start: int, end: int) -> bool:
-        """Whether the escape character stands between these places."""
+        """Whether the escape character occurs between these positions."""
         return self._text.find(self._escape, start, end) >= 0
 
     def row(self, at: int) -> _Row:
@@ -130,7 +130,7 @@ class _Reader:
             return _Row(cells, at, len(_LINE_END.findall(text, start, at)))
 
     def _cell(self, start: int, at: int) -> tuple[str, int]:
-        """The cell that begins at `at`, and where it ends."""
+        """The cell that begins at `at`, and the position of its end."""
         if self._quoted is None or not self._text.startswith(self._quote, at):
             found = self._open.match(self._text, at)
             assert found is not None
@@ -150,7 +150,7 @@ class _Reader:
         return len(_LINE_END.findall(self._text, start, at))
 
     def _meant(self, written: str, *, doubled: bool) -> str:
-        """What a cell says: quotes that were doubled, and characters that were escaped, once."""
+        """The content of a cell, with doubled quotes and escaped characters reduced to one."""
         if self._pairs is not None and self._escape in written:
             return self._pairs.sub(lambda pair: self._one(pair[0], doubled), written)
         return written.replace(self._doubled, self._quote) if doubled and self._quote in written else written

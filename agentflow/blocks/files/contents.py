@@ -1,7 +1,7 @@
-"""What is in a file that a graph passes along, and how is one passed on?
+"""Reads the content of files that a graph passes along, and writes it as a `data:` address.
 
-A file is a text: a `data:` address, an http(s) address, which is fetched within the limits of all web blocks, or else
-the content itself. Nothing is read from, or written to, the worker's own disk.
+A file is a text: a `data:` address, an http(s) address (fetched within the limits of all web blocks), or the content
+itself. The worker's own disk is never read or written.
 """
 
 import base64
@@ -27,13 +27,13 @@ _TOO_MANY_REQUESTS: Final = 429
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is in a file.
+    """The content of a file.
 
     Attributes:
-        data: its bytes.
+        data: the bytes.
         media_type: as in `text/csv`.
-        name: its name; "" where it has none.
-        charset: what it says that its text is written in; "" where it does not say.
+        name: the file's name, or "".
+        charset: the declared charset of its text, or "".
     """
 
     data: bytes
@@ -43,27 +43,27 @@ class Content:
 
     @property
     def text(self) -> str:
-        """Its text."""
+        """The content as text."""
         return text_of(self.data, self.charset, self.media_type)
 
     @property
     def base64(self) -> str:
-        """Its bytes in base64."""
+        """The bytes in base64."""
         return base64.b64encode(self.data).decode("ascii")
 
     @property
     def address(self) -> str:
-        """It as a `data:` address."""
+        """The file as a `data:` address."""
         name = f";name={quote(self.name)}" if self.name else ""
         charset = f";charset={self.charset}" if self.charset else ""
         return f"data:{self.media_type}{name}{charset};base64,{self.base64}"
 
 
 async def content_of(file: str) -> Content:
-    """What is in `file`.
+    """The content of `file`.
 
     Raises:
-        BadInput: its address is broken, may not be reached, or leads to nothing or to too much.
+        BadInput: its address is invalid, may not be reached, or leads to nothing or to too much.
         Transient: its host does not answer now.
     """
     address = without_mark(file).strip()
@@ -75,7 +75,7 @@ async def content_of(file: str) -> Content:
 
 
 def is_address(file: str) -> bool:
-    """Whether `file` says where the file is, or holds it as an address; else it is the content itself."""
+    """Whether `file` is an address; otherwise it is the content itself."""
     address = without_mark(file).strip()
     return bool(_DATA.match(address) or _WEB.fullmatch(address))
 
@@ -87,7 +87,7 @@ def _inline(head: re.Match[str], data: str) -> Content:
 
 
 def _decoded(data: str) -> bytes:
-    """The bytes that base64 `data` mean, also in its form for addresses, wrapped, or without its padding."""
+    """The bytes of base64 `data`, also in its URL-safe form, with line breaks, or without padding."""
     text = "".join(unquote(data).split()).translate(_WEB_SAFE).rstrip("=")
     try:
         if _BASE64.fullmatch(text):
@@ -109,5 +109,5 @@ async def _fetched(address: str) -> Content:
 
 
 def _charset(said: ContentType) -> str:
-    """The charset as it can stand in an address; "" where it is none."""
+    """The charset in a form for addresses; "" if it is not a known one."""
     return said.charset.lower() if encoding(said.charset) else ""

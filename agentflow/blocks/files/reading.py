@@ -1,4 +1,4 @@
-"""Blocks that take files in and read them. What a file is, and may be, stands in `contents`."""
+"""Blocks that load files and read them. `contents` defines what a file is."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -11,7 +11,7 @@ from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
 
 MAX_CHUNKS: Final = 10_000
-"""Of one execution; each is an output of its own."""
+"""Chunks of one execution; each is an output."""
 
 A_FILE: Final = "The file: a data: address, an http(s) address, or the content itself."
 
@@ -32,7 +32,7 @@ class FileStore(Block):
     class Output(BlockOutput):
         file_out: str = Field(description="The file.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector({"file_in": "Hello é"}, [("file_out", "data:text/plain;charset=utf-8;base64,SGVsbG8gw6k=")]),
         TestVector({"file_in": "Hello", "base_64": True}, [("file_out", "SGVsbG8=")]),
@@ -54,7 +54,7 @@ class FileStore(Block):
 class FileRead(Block):
     id = "3735a31f-7e18-4aca-9e90-08a7120674bc"
     name = "FileRead"
-    description = "Gives out the text of a file, whole or in chunks, and on wish only some of its rows."
+    description = "Gives out the text of a file, whole or in chunks, optionally only some of its rows."
     categories = ("TEXT",)
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
@@ -96,7 +96,7 @@ class FileRead(Block):
 
 
 def _rows(text: str, inputs: FileRead.Input) -> str:
-    """`text` with only the rows that are asked for."""
+    """`text` with only the requested rows."""
     if not inputs.delimiter:
         if inputs.row_limit or inputs.skip_rows:
             raise BadInput("row_limit and skip_rows need a delimiter, such as a line end")

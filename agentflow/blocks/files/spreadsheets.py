@@ -1,6 +1,6 @@
-"""The block that reads tables, from comma-separated text or from an Excel workbook. Every cell becomes a text.
+"""The block that reads tables from comma-separated text or an Excel workbook. Every cell becomes a text.
 
-A row becomes a dictionary, column → cell. No cell is lost to another: the second column of a name has `_2` behind it,
+A row becomes a dictionary, column → cell. No cell is lost: the second column with the same name gets the suffix `_2`,
 the third `_3`; a column without a name, and a cell beyond the header, is named by its number, from 0.
 """
 
@@ -19,13 +19,13 @@ from agentflow.graph.catalogue import Dependence
 from agentflow.texts import without_mark
 
 MAX_ROWS: Final = 100_000
-"""That are read, empty ones included."""
+"""Rows that are read, empty ones included."""
 
 MAX_CELLS: Final = 2_000_000
-"""That are read, empty ones included: a row of a workbook may claim 16,384 of them in a few bytes."""
+"""Cells that are read, empty ones included: a workbook's row may claim 16,384 of them in a few bytes."""
 
 MAX_SINGLE_ROWS: Final = 10_000
-"""That are given out one by one; each is an output of its own."""
+"""Rows that are given out one by one; each is an output."""
 
 
 class ReadSpreadsheet(Block):
@@ -48,7 +48,7 @@ class ReadSpreadsheet(Block):
         delimiter: str = Field(",", min_length=1, max_length=1, description="What stands between two cells.")
         quotechar: str = Field('"', max_length=1, description="What stands around a cell that holds delimiters.")
         escapechar: str = Field(
-            "\\", max_length=1, description="What takes their meaning off delimiter, quote and itself."
+            "\\", max_length=1, description="The escape character, for delimiter, quote and itself."
         )
         has_header: bool = Field(True, description="The first row holds the columns' names; else they are numbers.")
         skip_rows: int = Field(0, ge=0, description="Rows to leave out below the header.")
@@ -137,7 +137,7 @@ def _at_most(rows: Iterable[Sequence[str]], context: Context) -> Iterator[Sequen
 
 
 def _records(rows: Iterator[Sequence[str]], inputs: ReadSpreadsheet.Input) -> Iterator[dict[str, str]]:
-    """Each row by column. Empty rows are left out."""
+    """Each row as column → cell. Empty rows are left out."""
     columns = _Columns(
         [_cell(name, inputs.strip) for name in next(rows, ())] if inputs.has_header else [], inputs.skip_columns
     )
@@ -148,7 +148,7 @@ def _records(rows: Iterator[Sequence[str]], inputs: ReadSpreadsheet.Input) -> It
 
 
 class _Columns:
-    """What the columns are called: each has a name of its own."""
+    """The names of the columns, each unique."""
 
     def __init__(self, header: Sequence[str], skipped: Sequence[str]) -> None:
         self._header, self._skipped = header, frozenset(skipped) - {""}
@@ -157,7 +157,7 @@ class _Columns:
         self._names: list[str | None] = []
 
     def names(self, count: int) -> Sequence[str | None]:
-        """Those of the first `count` columns, or of more; None: the column is left out."""
+        """The names of at least the first `count` columns; None for a column that is left out."""
         for place in range(len(self._names), count):
             said = self._header[place] if place < len(self._header) else ""
             name = self._free(said) if said else self._free(str(place), kept=True)
@@ -165,7 +165,7 @@ class _Columns:
         return self._names
 
     def _free(self, wanted: str, *, kept: bool = False) -> str:
-        """`wanted`; with a number behind it, where another column has that name, or it is `kept` for one."""
+        """`wanted`, with a number added if another column has that name or (`kept`) the header uses it."""
         name, number = wanted, self._count.get(wanted, 1)
         while name in self._taken or (name in self._said and (kept or name != wanted)):
             number += 1

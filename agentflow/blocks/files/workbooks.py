@@ -1,10 +1,10 @@
-"""Reads the first sheet of an Excel workbook, with openpyxl, which the extra `spreadsheets` brings.
+"""Reads the first sheet of an Excel workbook with openpyxl, from the extra `spreadsheets`.
 
-Every cell becomes a text: a day `2026-01-02`, a moment `2026-01-02T03:04:00`, a time of day `05:06:00`, a duration in
-hours, minutes and seconds `26:03:04`, a truth value `TRUE` or `FALSE`, a whole number without a point.
+Every cell becomes a text: a date `2026-01-02`, a date with time `2026-01-02T03:04:00`, a time of day `05:06:00`, a
+duration in hours, minutes and seconds `26:03:04`, a truth value `TRUE` or `FALSE`, a whole number without a point.
 
-A workbook is a zip of XML: a small one can hold gigabytes, and a sheet of two cells can claim a million rows. Its
-sizes are looked at before anything is unpacked, and its rows come one by one.
+A workbook is a zip of XML. A small one can unpack to gigabytes, and a sheet of two cells can claim a million rows, so
+sizes are checked before anything is unpacked, and rows are read one by one.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from agentflow.errors import BadInput
 from agentflow.extras import install_command
 
 MAX_UNPACKED: Final = 50 * 1024 * 1024
-"""Bytes of all its parts."""
+"""Bytes of all parts together."""
 
 MAX_PARTS: Final = 5_000
 
@@ -31,14 +31,14 @@ _FORMULA: Final = re.compile(rb"<(?:\w+:)?f[\s/>]")
 _ZIP: Final = b"PK\x03\x04"
 _OLD: Final = b"\xd0\xcf\x11\xe0"
 
-_UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError)  # the last: it has a password
+_UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError)  # the last: a password
 
 
 def is_workbook(data: bytes) -> bool:
-    """Whether these are the bytes of a workbook, not of a text.
+    """Whether `data` is a workbook, not a text.
 
     Raises:
-        BadInput: they are one of the kind that Excel wrote before 2007.
+        BadInput: it is a workbook in the format before Excel 2007.
     """
     if data.startswith(_OLD):
         raise BadInput("the file is an old .xls workbook; save it as .xlsx or .csv")
@@ -49,7 +49,7 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
     """The rows of the first sheet, each cell as text, an empty one as "".
 
     Raises:
-        BadInput: it cannot be read, or is too large, or openpyxl is not there.
+        BadInput: the workbook cannot be read or is too large, or openpyxl is not installed.
     """
     _check_size(data)
     try:
@@ -61,7 +61,7 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
         ) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parts that it leaves out
+            warnings.simplefilter("ignore")  # about parts that openpyxl skips
             if _has_formulas(data):
                 for row, formulas in zip(_rows(openpyxl, data, True), _rows(openpyxl, data, False), strict=True):
                     yield [_text(_calculated(*cells)) for cells in zip(row, formulas, strict=True)]
@@ -70,15 +70,15 @@ def rows_of(data: bytes) -> Iterator[Sequence[str]]:
                     yield [_text(cell.value) for cell in row]
     except (MemoryError, BadInput):
         raise
-    except Exception:  # a library that reads another's bytes: anything may come out, in words for its programmers
+    except Exception:  # openpyxl may raise anything for broken bytes, with messages for programmers
         raise BadInput("the workbook cannot be read: it is broken, or no .xlsx file") from None
 
 
 def _rows(openpyxl: Any, data: bytes, calculated: bool) -> Iterator[Sequence[Any]]:
-    """The cells of the first sheet: with the values that its formulas had, or the formulas."""
+    """The cells of the first sheet, with the stored results of formulas (`calculated`), or with the formulas."""
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=calculated, keep_links=False)
     if book.worksheets:
-        book.worksheets[0].reset_dimensions()  # what it says of its size may be wrong
+        book.worksheets[0].reset_dimensions()  # its declared size may be wrong
         yield from book.worksheets[0].iter_rows()
 
 
@@ -89,10 +89,10 @@ def _has_formulas(data: bytes) -> bool:
 
 
 def _calculated(cell: Any, formula: Any) -> Any:
-    """The value of a cell. What a program wrote that does not calculate has formulas without values.
+    """The value of a cell. Programs that do not calculate write formulas without values.
 
     Raises:
-        BadInput: it is such a formula: empty would be wrong.
+        BadInput: the cell is such a formula; an empty value would be wrong.
     """
     if cell.value is None and formula.data_type == "f" and cell.data_type != "str":  # an empty text is one
         raise BadInput(
@@ -108,7 +108,7 @@ def _check_size(data: bytes) -> None:
             parts = archive.infolist()
             if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_UNPACKED:
                 raise BadInput(f"the workbook has more than {MAX_UNPACKED} bytes when it is unpacked")
-            # Sizes may be lies. This unpacks piece by piece, up to the size that a part claims, and compares checksums.
+            # Declared sizes may be wrong. This unpacks piece by piece, up to the declared size, and checks checksums.
             damaged = archive.testzip()
     except _UNREADABLE as error:
         raise BadInput(f"the workbook cannot be read: {error}") from None
@@ -124,7 +124,7 @@ def _text(cell: Any) -> str:
     if isinstance(cell, timedelta):
         return _duration(cell)
     if isinstance(cell, datetime) and cell.time() == time():
-        cell = cell.date()  # a day is all that the cell shows
+        cell = cell.date()  # the cell shows only a date
     if isinstance(cell, date | time):
         return cell.isoformat()
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
@@ -133,7 +133,7 @@ def _text(cell: Any) -> str:
 
 
 def _duration(length: timedelta) -> str:
-    """Hours, minutes and seconds, however many hours: `26:03:04`, `-0:00:00.500000`."""
+    """Hours, minutes and seconds, with any number of hours: `26:03:04`, `-0:00:00.500000`."""
     minutes, rest = divmod(abs(length), timedelta(minutes=1))
     fraction = f".{rest.microseconds:06d}" if rest.microseconds else ""
     sign = "-" if length < timedelta() else ""

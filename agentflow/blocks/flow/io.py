@@ -1,7 +1,7 @@
 """Blocks through which values enter and leave a graph.
 
-An input node's `value` is put in by the run (or is the graph's default); every typed input differs from AgentInput
-only in the type of that pin. An output node's value becomes one of the run's outputs, under the node's `name`.
+The run sets an input node's `value`, or it is the graph's default; typed inputs differ from AgentInput only in the type
+of that pin. An output node's value becomes an output of the run, under the node's `name`.
 """
 
 from collections.abc import Collection, Iterator
@@ -141,7 +141,7 @@ class AgentOutput(Block):
     static_output = True
     timeout = templates.SECONDS
     depends_on = frozenset({Dependence.CHANCE})
-    cacheable = True  # a format that does not draw
+    cacheable = True  # unless its format draws random items
 
     class Input(BlockInput):
         value: Any = Field(None, description="The value.")

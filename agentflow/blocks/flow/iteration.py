@@ -1,4 +1,4 @@
-"""From a collection to a stream and back: one output an item, for what is linked to it to run as often; a gather."""
+"""Blocks that turn a collection into a stream of items, and gather a stream into lists."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,7 +10,7 @@ from agentflow.errors import BadInput
 from agentflow.texts import json_value, without_mark
 
 MAX_ITEMS = 10_000
-"""Items that one execution steps through; more are refused before the first is given out."""
+"""Items per execution. More are refused before the first is yielded."""
 
 
 class StepThroughItems(Block):
@@ -54,7 +54,7 @@ class StepThroughItems(Block):
 
 
 LARGEST_GROUP: Final = 1_000_000_000
-"""Values in a list that a gather makes, at most: more node executions than a run may have."""
+"""Values in one gathered list, at most: more than a run may have node executions."""
 
 
 class Gather(Block):

@@ -1,6 +1,6 @@
-"""Blocks that choose between two ways.
+"""Blocks that choose between two branches.
 
-Each yields its verdict first, then one of `yes_output` and `no_output`: links that leave the other do not fire.
+Each yields its verdict first, then one of `yes_output` and `no_output`. Links from the other do not fire.
 """
 
 import operator
@@ -130,7 +130,7 @@ class IfInputMatches(Block):
 
 def _matches(value: Any, wanted: Any) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return same(value, number_if_numeric(wanted))  # coercion would turn every other text into 0
+        return same(value, number_if_numeric(wanted))  # coercion would turn any other text into 0
     return same(value, wanted if value is None else coerce(wanted, type(value)))
 
 

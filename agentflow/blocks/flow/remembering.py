@@ -11,7 +11,7 @@ from agentflow.graph.catalogue import Dependence
 
 
 class Scope(StrEnum):
-    """Who finds a value again."""
+    """Which runs find a value again."""
 
     WITHIN_AGENT = "within_agent"  # the runs of the same graph
     ACROSS_AGENTS = "across_agents"  # the runs of all graphs of the user

@@ -1,6 +1,6 @@
 """The block that runs another graph as a child run and waits for it without holding a worker.
 
-It is called again whenever the child has given outputs, and when it has ended (`engine/waits.ChildRun`).
+It is called again whenever the child has new outputs, and when the child has ended (`engine/waits.ChildRun`).
 """
 
 from collections.abc import Iterator
@@ -20,22 +20,22 @@ class AgentExecutor(Block):
     description = "Runs another graph, and gives out what its outputs get as they get it."
     categories = ("AGENT",)
     kind = BlockKind.AGENT
-    atomic = True  # the outputs taken and the cursor behind them are stored together, or neither
+    atomic = True  # the outputs taken from the child and the cursor behind them must be stored together
     open_outputs = True
     waits = True
     depends_on = frozenset({Dependence.OUTSIDE})
 
     class Input(BlockInput):
-        model_config = ConfigDict(extra="allow")  # its links lead to pins that are named like the graph's inputs
+        model_config = ConfigDict(extra="allow")  # links lead to pins named like the graph's inputs
 
-        user_id: str = Field("", description="For graphs that say it; the graph is looked for among your own.")
+        user_id: str = Field("", description="Accepted but ignored: the graph is looked up among your own.")
         graph_id: str = Field(min_length=1, description="The graph to run.")
         graph_version: int | None = Field(None, ge=1, description="Its version; left out: the latest.")
         agent_name: str | None = Field(None, description="The graph's name, for people.")
         inputs: dict[str, Any] = Field({}, description="Input → value, where no link brings another.")
         input_schema: dict[str, Any] = Field({}, description="JSON Schema of the graph's inputs: this node's pins.")
         output_schema: dict[str, Any] = Field({}, description="JSON Schema of its outputs: the pins that links leave.")
-        nodes_input_masks: dict[str, Any] | None = Field(None, description="For graphs that say it; not heeded.")
+        nodes_input_masks: dict[str, Any] | None = Field(None, description="Accepted but ignored.")
 
     vectors = (
         TestVector(
@@ -106,7 +106,7 @@ class AgentExecutor(Block):
             yield from ((pin, value) for pin, value in came["outputs"])
             if came["status"] == "COMPLETED":
                 return
-            # What comes with a failure is given out before it: outputs of a failed call would not be kept.
+            # Outputs that come with a failure are stored first: a failed call's outputs would be lost.
             if came["status"] in ("FAILED", "CANCELLED") and not came["outputs"]:
                 raise _end(inputs, came)
             cursor = came["cursor"]
@@ -114,9 +114,9 @@ class AgentExecutor(Block):
 
 
 def _child_inputs(inputs: AgentExecutor.Input) -> dict[str, Any]:
-    """The literals, overlaid with what links brought to the pins of the input schema (to any, where it has none).
+    """The literals, overridden by values from links to pins of the input schema (to any pin, if there is no schema).
 
-    What came to an input that is called like a pin of this block is in `inputs` already (`engine/inputs.py`).
+    A value for an input with the same name as a pin of this block is already in `inputs` (`engine/inputs.py`).
     """
     brought = inputs.model_extra or {}
     pins = inputs.input_schema.get("properties")
@@ -126,7 +126,7 @@ def _child_inputs(inputs: AgentExecutor.Input) -> dict[str, Any]:
 
 
 def _end(inputs: AgentExecutor.Input, came: dict[str, Any]) -> BadInput | BlockBug:
-    """How a run that did not complete ends this node."""
+    """The error for a child run that did not complete."""
     graph, error = inputs.agent_name or f"graph {inputs.graph_id}", came.get("error")
     if came.get("missing"):
         return BadInput(f"there is no graph {inputs.graph_id} (any more): {error}")

@@ -1,4 +1,4 @@
-"""Blocks at which a run starts because something happened elsewhere."""
+"""Blocks that start a run when something happens elsewhere."""
 
 from collections.abc import Iterator
 from typing import Any

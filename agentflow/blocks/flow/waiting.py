@@ -1,7 +1,7 @@
-"""Blocks that wait, for a time, a person or an event, without holding a worker.
+"""Blocks that wait for a time, a person or an event, without holding a worker.
 
-Each yields a wait as its last act and is called again with `context.resumed` (`engine/waits`). What it yielded before
-a wait stays given out; it must not be yielded again.
+Each yields a wait as its last item and is called again with `context.resumed` (`engine/waits`). Values yielded before a
+wait stay given out; they must not be yielded again.
 """
 
 import math
@@ -18,10 +18,10 @@ from agentflow.graph.json_values import number_in
 from agentflow.graph.names import EventName
 
 MAX_SECONDS: Final = 10 * 366 * 86_400
-"""Of one wait: ten years, as the engine has it."""
+"""Seconds of one wait: ten years, the engine's limit."""
 
 MAX_REPEATS: Final = 10_000
-"""Each is an output."""
+"""Repetitions; each is an output."""
 
 _UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400}
 
@@ -32,7 +32,7 @@ Timeout = Annotated[float | None, Field(gt=0, le=MAX_SECONDS)]
 class CountdownTimer(Block):
     id = "d67a9c52-5e4e-11e2-bcfd-0800200c9a71"
     name = "CountdownTimer"
-    description = "Waits for a time and then gives out a message; on wish again and again."
+    description = "Waits for a time and then gives out a message; it can repeat that."
     categories = ("BASIC",)
     waits = True
     depends_on = frozenset({Dependence.TIME})
@@ -69,7 +69,7 @@ class CountdownTimer(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any] | Wait]:
         seconds = _seconds(inputs)
-        given = 0  # messages that are out; the state of a wait counts the one that comes next
+        given = 0  # messages yielded so far; the state of a wait counts the next one, too
         if context.resumed is not None:
             given = int(context.resumed.state)
             yield "output_message", inputs.input_message
@@ -85,7 +85,7 @@ def _seconds(inputs: CountdownTimer.Input) -> float:
     total = sum(_number(unit, getattr(inputs, unit)) * factor for unit, factor in _UNITS.items())
     if total < 0:
         raise BadInput("the time to wait is less than nothing")
-    if not total <= MAX_SECONDS:  # which is true of NaN as well: infinite units that cancel each other out
+    if not total <= MAX_SECONDS:  # also refuses NaN, which opposite infinite units give
         raise BadInput("the time to wait is more than 10 years")
     return total
 
