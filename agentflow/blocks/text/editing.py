@@ -1,4 +1,4 @@
-"""Blocks that make and take apart texts. No regular expressions here: they can hold a worker for ever."""
+"""Blocks that create, split and edit texts. No regular expressions here, because they can hold a worker forever."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ class FillTextTemplate(Block):
     categories = ("TEXT",)
     timeout = templates.SECONDS
     depends_on = frozenset({Dependence.CHANCE})
-    cacheable = True  # a template that does not draw
+    cacheable = True  # unless the template draws random items
 
     class Input(BlockInput):
         values: dict[str, Any] = Field({}, description="The values, by the names that the template uses.")

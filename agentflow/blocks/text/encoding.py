@@ -1,6 +1,6 @@
-r"""Blocks that write the characters of a text as escape sequences (`\n`, `\xe9`, `\u20ac`), and read them again.
+r"""Blocks that write the characters of a text as escape sequences (`\n`, `\xe9`, `\u20ac`), and decode them again.
 
-What has no escape is left as it is when reading, characters beyond ASCII too.
+When decoding, everything that is no escape sequence is kept, characters beyond ASCII too.
 """
 
 import re
@@ -69,7 +69,7 @@ class TextDecoder(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         decoded = _ESCAPE.sub(_character, inputs.text)
-        # JSON writes a character beyond the first 65,536 as two escapes: here they become one.
+        # JSON writes a character beyond the first 65,536 as two escapes; they become one character.
         yield "decoded_text", decoded.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""The block that takes code out of a text in which a language model wrote it, between fences of three backticks."""
+"""The block that extracts code from a text in which a language model wrote it, in fences of three backticks."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -25,7 +25,7 @@ _NAMES: Final = {
     "typescript": ("typescript", "ts"),
     "xml": ("xml",),
 }
-"""Pin → what stands behind the fence, in the order of the outputs."""
+"""Pin → language names after the fence, in the order of the outputs."""
 
 _PINS: Final = {name: pin for pin, names in _NAMES.items() for name in names}
 _LONGEST_NAME: Final = 20
@@ -97,9 +97,10 @@ class CodeExtraction(Block):
 
 
 def extract(text: str) -> tuple[dict[str, list[str]], str]:
-    """The code in `text` by output pin, and the text without it. Code in languages that have no pin stays in the text.
+    """The code in `text` by output pin, and the text without it. Code in languages without a pin stays in the text.
 
-    A fence is three backticks or more, and ends at as many; an open one is text. Takes time linear in the text.
+    A fence has three or more backticks and ends at the same number. A fence that is never closed is text. Takes linear
+    time.
     """
     found: dict[str, list[str]] = {}
     remaining: list[str] = []
@@ -119,6 +120,6 @@ def extract(text: str) -> tuple[dict[str, list[str]], str]:
             remaining.append(text[kept:at])
             kept = end + len(fence)
             if text[kept : kept + 1] == "\n" and text[at - 1 : at] == "\n":
-                kept += 1  # one line end is enough where the code stood
+                kept += 1  # keep only one line end where the code was
         at = text.find("```", end + len(fence))
     return found, "".join([*remaining, text[kept:]]).strip()

@@ -1,8 +1,8 @@
-"""Estimates how large the result of a step of a template would be, before it is made, and never too low by much.
+"""Estimates the size of a template step's result before the step runs. Estimates are never much too low.
 
-Steps that can make something larger than what they were given have an estimate of their own; others that make
-something are taken to make as much as they were given. Sizes are characters, items, or digits.
-This module makes nothing: `templates` compares the sizes with its limit.
+Steps whose result can be larger than their inputs have their own estimate; any other step that creates something is
+estimated at the size of its inputs. Sizes are characters, items, or digits. This module creates nothing: `templates`
+compares the sizes with its limit.
 """
 
 import re
@@ -13,10 +13,10 @@ HUGE: Final = 1 << 62
 """A size above every limit."""
 
 _OTHER: Final = 24
-"""Characters taken for a number, a truth value or None."""
+"""Characters estimated for a number, a truth value or None."""
 
 _DIGITS_PER_UNIT: Final = 100
-"""A number of n digits counts as 100 n: arithmetic on long numbers costs far more than its text is long."""
+"""A number of n digits counts as 100 n, because arithmetic on long numbers costs far more than their text."""
 
 _LONG_NUMBER = re.compile(r"\d{7}")
 _NESTED_FIELD = re.compile(r"\{[^{}]*\{")
@@ -26,7 +26,7 @@ Named = Mapping[str, Any]
 
 
 def size(value: Any) -> int:
-    """What `value` itself holds: characters of a text, items of a collection."""
+    """The size of `value` itself: characters of a text, items of a collection."""
     if isinstance(value, str | bytes | list | tuple | dict | set | range):
         return len(value)
     if isinstance(value, int):
@@ -35,9 +35,9 @@ def size(value: Any) -> int:
 
 
 def weight(value: Any, limit: int = HUGE) -> int:
-    """The characters of `value` written out, about; stops counting above `limit`.
+    """The approximate number of characters of `value` as text; counting stops above `limit`.
 
-    A value may name one long text a thousand times, so its parts are counted as often as they would be written.
+    A value may contain the same long text a thousand times, so a part is counted as often as it would be written.
     """
     total, waiting = 0, [value]
     while waiting and total <= limit:
@@ -67,10 +67,10 @@ def of_operator(operator: str, left: Any, right: Any, limit: int = HUGE) -> int:
 
 
 def of_call(function: Any, arguments: Arguments, named: Named, limit: int = HUGE) -> int:
-    """The size of what a call in a template makes; 0 where it only looks, or gives what is there already.
+    """The size of what a call in a template creates; 0 if it only inspects values or returns existing ones.
 
     Raises:
-        ValueError: it makes bytes, which are no value; a number has as many of them as its caller says.
+        ValueError: it creates bytes, which are no value; their number would be set by the caller.
     """
     method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
     receiver, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
@@ -97,15 +97,15 @@ def _number(value: Any) -> int:
 
 
 def _percent(text: str, values: Any, limit: int) -> int:
-    """`*` takes a width from the values, and a long number in the text may be one."""
+    """The size of `text % values`. `*` takes a width from the values, and a long number in the text may be a width."""
     if "*" in text or _LONG_NUMBER.search(text):
         return HUGE
-    # One value may be named many times, by %(name)s.
+    # %(name)s may insert one value many times.
     return len(text) + weight(values, limit) * (text.count("%(") or 1) + _widths(text)
 
 
 def _format(text: str, arguments: Arguments, named: Named, limit: int) -> int:
-    """A field inside a field takes a width from the values; fields may name one value many times."""
+    """The size of `str.format`. A nested field takes a width from the values; fields may insert a value many times."""
     if _NESTED_FIELD.search(text.replace("{{", "")) or _LONG_NUMBER.search(text):
         return HUGE
     return len(text) + weight([list(arguments), dict(named)], limit) * max(text.count("{"), 1) + _widths(text)
@@ -127,13 +127,13 @@ def _replaced(value: Any, arguments: Arguments, named: Named, limit: int) -> int
 
 
 def _joined(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """The filter: `items|join(delimiter)`."""
+    """The filter `items|join(delimiter)`."""
     delimiter = _argument(arguments, named, 0, "d", "")
     return weight(value, limit) + (len(value) if hasattr(value, "__len__") else 0) * size(delimiter)
 
 
 def _joined_by(delimiter: str, arguments: Arguments, named: Named, limit: int) -> int:
-    """The method: `delimiter.join(items)`."""
+    """The method `delimiter.join(items)`."""
     return _joined(arguments[0] if arguments else (), (delimiter,), named, limit)
 
 
@@ -160,12 +160,12 @@ def _wrapped(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
 
 
 def _filled(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """`batch` and `slice` fill up to the number that they are given."""
+    """`batch` and `slice` pad up to the number that they are given."""
     return _number(arguments[0] if arguments else named.get("linecount", named.get("slices", 0)))
 
 
 def _rounded(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """It computes 10 ** precision."""
+    """`round` computes 10 ** precision."""
     return _number(abs(_argument(arguments, named, 0, "precision", 0))) * _DIGITS_PER_UNIT
 
 
@@ -183,7 +183,7 @@ def _linked(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
 
 
 def _summed(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """Adding list to list copies what was added so far, each time."""
+    """Adding up lists copies the sum so far at every step."""
     start = _argument(arguments, named, 1, "start", 0)
     added = weight(value, limit) + weight(start, limit)
     return added if isinstance(start, int | float) else added * (size(value) + 1)
@@ -195,12 +195,12 @@ def _kept(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
 
 
 def _written(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """Filters that write their value out as a text."""
+    """Filters that convert their value to text."""
     return weight(value, limit)
 
 
 def _formatted(value: Any, arguments: Arguments, named: Named, limit: int) -> int:
-    """The filter: `text|format(values)` works like the operator %."""
+    """The filter `text|format(values)`, which works like the operator %."""
     return _percent(str(value), named or list(arguments), limit) if isinstance(value, str) else weight(value, limit)
 
 
@@ -222,7 +222,7 @@ _MAKE_NOTHING: Final = frozenset(
     | {"isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric"}
     | {"isprintable", "isspace", "istitle", "isupper"}
 )
-"""Methods that look, or give what is there already."""
+"""Methods that only inspect values or return existing ones."""
 
 FILTERS: dict[str, Estimate] = {
     **dict.fromkeys(("batch", "slice"), _filled),
@@ -240,4 +240,4 @@ FILTERS: dict[str, Estimate] = {
     "urlize": _linked,
     "wordwrap": _wrapped,
 }
-"""The filters that make something, and how to estimate it."""
+"""The filters that create something → how to estimate its size."""

@@ -1,11 +1,11 @@
-"""The block that reads the tags that language models write: XML without anything that could do harm.
+"""The block that parses tags written by language models: XML without its dangerous parts.
 
-No document type, no entities (`&amp;` stays as it stands), no namespaces: such a text cannot grow when it is read, nor
-reach for files. A tag's name is written in small letters, with `_` for the spaces in it; its attributes are left out.
+Document types, entities (`&amp;` is kept as it is) and namespaces are not supported, so a text cannot grow when it is
+parsed, and cannot refer to files. Tag names are converted to lower case, with `_` for spaces; attributes are dropped.
 
-An element becomes {name: content}. The content is its text, without the white space around it; or, where it has
-elements, those only: one dictionary of all, or a list of dictionaries where a name comes twice. Several elements at
-the top are taken like those within one.
+An element becomes {name: content}. The content is its text, stripped of surrounding white space; if it has elements,
+only those count: as one dictionary, or as a list of dictionaries if a name occurs twice. Several elements at the top
+are treated like those within one.
 """
 
 import re
@@ -20,10 +20,10 @@ from agentflow.errors import BadInput
 from agentflow.texts import without_mark
 
 MAX_DEPTH: Final = 100
-"""Elements within each other."""
+"""Nested elements."""
 
 _SHOWN_NAME: Final = 60
-"""Characters of a tag's name in a message: a name can be as long as the text."""
+"""Characters of a tag's name in a message. A name can be as long as the text."""
 
 _SPACE: Final = re.compile(r"\s+")
 _OPENS: Final = re.compile(r"<(?:!--|!\[CDATA\[|!|\?|(/?)\s*(?=[^\W\d]))")
@@ -72,7 +72,7 @@ class XMLParser(Block):
 
 @dataclass(slots=True)
 class _Element:
-    """Text and elements within an element, or at the top."""
+    """The text and elements within an element, or at the top."""
 
     name: str = ""
     text: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ class _Element:
 
 
 class _Reader:
-    """Reads one text from front to back, in time linear in its length."""
+    """Parses one text from start to end, in linear time."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -98,11 +98,11 @@ class _Reader:
         """The content of the whole text.
 
         Raises:
-            BadInput: it is not as it should be; says on which line.
+            BadInput: the text is malformed; the message names the line.
         """
         at = 0
         for tag in _OPENS.finditer(self._text):
-            if tag.start() < at:  # within a comment, or a tag, that was read already
+            if tag.start() < at:  # inside a comment or tag that was already read
                 continue
             end = self._read_tag(tag, at)
             at = end if end is not None else at
@@ -114,7 +114,7 @@ class _Reader:
         return self._open[0].content()
 
     def _read_tag(self, tag: re.Match[str], text_from: int) -> int | None:
-        """Where the text goes on behind this tag, comment or the like; None: it is text itself."""
+        """The position after this tag, comment or the like; None if it is ordinary text."""
         opening, start = tag[0], tag.start()
         if opening == "<!":
             raise self._wrong(start, "document types are not read")

@@ -1,8 +1,8 @@
-"""Blocks that search texts with regular expressions, which their users write.
+"""Blocks that search texts with regular expressions written by their users.
 
-The expressions are those of Python's `re`, as in the graphs in the wild. A pattern can backtrack for longer than the
-world stands, so these blocks have a short timeout. `re` looks for signals every few thousand steps, so that the
-worker's alarm ends it; where single steps are long, on a text of megabytes, some seconds late.
+The expressions are Python's `re`, as in existing graphs. A pattern can backtrack practically forever, so these blocks
+have a short timeout. `re` checks for signals every few thousand steps, so the worker's alarm can end it; if single
+steps are long, on a text of megabytes, that happens some seconds late.
 """
 
 import re
@@ -17,16 +17,16 @@ from agentflow.errors import BadInput
 from agentflow.graph.coercion import coerce
 
 SECONDS: Final = 5.0
-"""What one search may take."""
+"""Timeout of one search, in seconds."""
 
 MAX_PATTERN: Final = 10_000
 """Characters of a pattern."""
 
 MAX_MATCHES: Final = 10_000
-"""Of one execution; each is an output of its own."""
+"""Matches of one execution; each is an output."""
 
 MAX_MATCHED: Final = 4_000_000
-"""Characters of all matches together: a pattern of five characters can match every end of a text."""
+"""Characters of all matches together: a short pattern can match every suffix of a text."""
 
 
 class MatchTextPattern(Block):
@@ -142,7 +142,7 @@ def _compiled(pattern: str, case_sensitive: bool, dot_all: bool) -> re.Pattern[s
     flags = (re.NOFLAG if case_sensitive else re.IGNORECASE) | (re.DOTALL if dot_all else re.NOFLAG)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a future version may read otherwise
+            warnings.simplefilter("ignore")  # about patterns that a future version may read differently
             return re.compile(pattern, flags)
     except re.error as error:
         raise BadInput(f"the pattern is not a regular expression: {error}") from None
@@ -151,7 +151,7 @@ def _compiled(pattern: str, case_sensitive: bool, dot_all: bool) -> re.Pattern[s
 
 
 def _found(pattern: re.Pattern[str], text: str, group: int, find_all: bool, context: Context) -> Iterator[str]:
-    """What group `group` took in each match, or in the first; a match in which it took no part does not count."""
+    """The text of group `group` in each match, or only in the first. Matches without that group do not count."""
     if not 0 <= group <= pattern.groups:
         return
     number = size = 0

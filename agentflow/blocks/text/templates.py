@@ -1,12 +1,12 @@
-"""Fills values into a user's text template, without giving the user the machine.
+"""Fills values into a user's text template without giving the template access to the machine.
 
-Templates are Jinja2 in its immutable sandbox: no access to Python's insides, nothing to import, no files. They look up
-*values*: `order.items` is the entry `items`, or nothing; the method of that name is found only where it is called
-(`order.items()`), and nothing but values is ever written. Line ends stay as the template has them, the last one too.
+Templates are Jinja2 in its immutable sandbox: no access to Python's internals, no imports, no files. They look up
+*values*: `order.items` is the entry `items`, or nothing. The method of that name is found only where it is called
+(`order.items()`), and only values are ever written. Line ends are kept as in the template, the last one included.
 
-The sandbox alone does not stop a template from growing texts without end, so this module meters it: everything that a
-template writes, every turn of a loop and every text or list that an operator, method, slice or filter would make is
-held against one limit *before* it is made, and the time that a template takes against another.
+The sandbox alone does not stop a template from growing texts without end, so this module adds a meter. Everything that
+a template writes, every turn of a loop, and every text or list that an operator, method, slice or filter would create
+is counted against a limit *before* it is created. The running time has a limit, too.
 """
 
 import re
@@ -29,57 +29,57 @@ from agentflow.errors import BadInput
 from agentflow.settings import settings
 
 SECONDS = 10.0
-"""Filling in one template may take that long, and a block that does nothing else may run as long."""
+"""Time limit of filling in one template, and of a block that does nothing else."""
 
 _CACHED_TEMPLATES = 256
-"""Compiled templates kept per process: compiling takes about a millisecond, filling in a small one 20 µs."""
+"""Compiled templates cached per process. Compiling takes about 1 ms, filling in a small template 20 µs."""
 
 _LONGEST_CACHED = 16_384
-"""Characters: longer templates are compiled each time, so that the cache stays small."""
+"""Characters. Longer templates are compiled each time, to keep the cache small."""
 
 _MADE_PER_WRITTEN = 64
-"""All values made on the way may be that many times as large as what may be written: some are made to be dropped."""
+"""All intermediate values together may be this many times as large as the output, because some are discarded."""
 
-# Names with a space: no template can write them, so none can meddle with its own meter.
+# Names with a space: no template can write them, so none can change its own meter.
 _METER, _TURNS, _JOINED, _CHARGED = "the meter", "metered turns", "metered join", "metered text"
 _SLICED, _METHOD, _SELF = "metered slice", "method of", "the value self"
 
 _VALUES: Final = (str, int, float, list, dict, tuple, type(None))
-"""What values are made of. They have entries and items; what Python lets them do is no value."""
+"""The types of values. Templates see their entries and items; their methods are no values."""
 
 _VIEWS: Final = (Iterator, KeysView, ValuesView, ItemsView, range)
-"""What some methods and filters give in place of a list; written, it is one."""
+"""Types that some methods and filters return instead of a list; they are written as a list."""
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
 def fill(template: str, values: Mapping[str, Any], *, escape_html: bool = False, limit: int | None = None) -> str:
-    """`template` with `values` filled in; an unknown name is filled in as nothing.
+    """`template` with `values` filled in. An unknown name is filled in as an empty text.
 
     Args:
         template: Jinja2 source.
-        values: what the template may name.
-        escape_html: write values with `<`, `>`, `&` and quotes escaped.
+        values: name → value.
+        escape_html: escape `<`, `>`, `&` and quotes in values.
         limit: characters that the template may write; None: the settings' max_value_bytes.
 
     Raises:
-        BadInput: the template is not valid, reaches for what it must not, fails, or exceeds the limit.
+        BadInput: the template is invalid, accesses something forbidden, fails, or exceeds a limit.
     """
     meter = _Meter(settings().max_value_bytes if limit is None else limit)
     try:
-        own_self = "self" in values  # a name that Jinja2 keeps for itself, else
+        own_self = "self" in values  # a name that Jinja2 otherwise reserves
         compiled = (_cached if len(template) <= _LONGEST_CACHED else _compiled)(template, escape_html, own_self)
         return compiled.render({**values, _SELF: values.get("self"), _METER: meter})
     except TemplateError as error:
         raise BadInput(f"the template cannot be filled in: {error.message}") from None
-    except (RecursionError, SyntaxError, MemoryError):  # Python's own compiler has limits too
+    except (RecursionError, SyntaxError, MemoryError):  # Python's own compiler has limits, too
         raise BadInput("the template cannot be filled in: it is nested too deep") from None
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BadInput(f"the template cannot be filled in: {error}") from None
 
 
 class _Meter:
-    """What one template may still write and make, in characters, and until when."""
+    """What one template may still write and create, in characters, and its deadline."""
 
     def __init__(self, limit: int) -> None:
         self.until = time.monotonic() + SECONDS
@@ -98,25 +98,25 @@ class _Meter:
             raise OverflowError(f"it writes more than {self.limit} characters")
 
     def allow(self, size: int) -> None:
-        """One text or list of `size` is about to be made."""
+        """Counts a text or list of `size` that is about to be created."""
         self.check_time()
         self.makes -= size
         if size > self.limit or self.makes < 0:
             raise OverflowError(f"it makes values of more than {self.limit} characters or items")
 
     def made(self, value: Any, estimate: int) -> None:
-        """It was made; in memory it, and the items that were made with it, may take more than its size."""
+        """Counts memory beyond the estimate, which a value and its new items may take."""
         if isinstance(value, str | list | tuple | dict):
             items = 0 if isinstance(value, str) else len(value)
             self.makes -= max(sys.getsizeof(value) - estimate, 0) + items * _ITEM
 
 
 _ITEM: Final = sys.getsizeof("")
-"""Bytes that a short text takes in memory, beside its characters."""
+"""Bytes of memory that a short text takes besides its characters."""
 
 
 class _MeteredEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox, with every way to make something large passing by the meter."""
+    """The sandbox, with a meter for every way to create something large."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -144,35 +144,35 @@ class _MeteredEnvironment(ImmutableSandboxedEnvironment):
         return self._found(obj, argument, super().getitem)
 
     def _found(self, obj: Any, name: Any, attribute_of: Callable[[Any, Any], Any]) -> Any:
-        """The value that `obj` holds under `name`; nothing where it holds none, whatever Python has of that name."""
+        """The value that `obj` holds under `name`; undefined if there is none, even if Python has such an attribute."""
         try:
             return obj[name]
         except (TypeError, LookupError, AttributeError):
             pass
         if type(obj) in _VALUES or isinstance(obj, str):
-            is_private = isinstance(name, str) and name.startswith("_")  # said to be unsafe by the sandbox
+            is_private = isinstance(name, str) and name.startswith("_")  # the sandbox reports these as unsafe
             return attribute_of(obj, name) if is_private else self.undefined(obj=obj, name=name)
         found = attribute_of(obj, name)
         return self.undefined(obj=obj, name=name) if isinstance(found, MethodType | BuiltinMethodType) else found
 
     def method(self, obj: Any, name: Any) -> Any:
-        """What `name` of `obj` is where it is called: an entry that can be, else the method."""
+        """What `name` of `obj` means in a call: an entry that is callable, else the method."""
         entry = self._found(obj, name, super().getattr) if isinstance(name, str) else self.getitem(obj, name)
         found = not isinstance(entry, Undefined) and callable(entry)
         return entry if found or not isinstance(name, str) else super().getattr(obj, name)
 
 
 class _Metering(NodeTransformer):
-    """Puts the meter into a parsed template, where no hook of the sandbox reaches: loops, slices, the `~` operator.
+    """Adds the meter to a parsed template where the sandbox has no hook: loops, slices, the `~` operator.
 
-    It also tells calls of methods from look-ups, and gives the text its own line ends back.
+    It also tells method calls from look-ups, and restores the template's own line ends.
     """
 
     def __init__(self, line_ends: list[str], own_self: bool) -> None:
         self._line_ends, self._own_self = line_ends, own_self
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 named by Jinja2
-        # In the body too, because `loop(…)` begins a recursive loop anew with items that no filter saw.
+        # Also in the body, because `loop(…)` restarts a recursive loop with items that no filter has seen.
         node.body.insert(0, _charging("charge", node.body))
         self.generic_visit(node)
         node.iter = _filtered(node.iter, _TURNS)
@@ -186,7 +186,7 @@ class _Metering(NodeTransformer):
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802 named by Jinja2
         call = node.call
         self.visit_Macro(node)  # type: ignore[arg-type]
-        node.call = call  # the grammar wants a call there
+        node.call = call  # the grammar requires a call there
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 named by Jinja2
@@ -215,14 +215,14 @@ class _Metering(NodeTransformer):
         return node
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802 named by Jinja2
-        first, *lines = node.data.split("\n")  # which is what Jinja2 makes of every line end
+        first, *lines = node.data.split("\n")  # Jinja2 converts every line end to this
         ends = self._line_ends[node.lineno - 1 :]
         node.data = first + "".join(end + line for end, line in zip(ends, lines, strict=False))
         return node
 
 
 def _charging(account: str, body: list[nodes.Node]) -> nodes.ExprStmt:
-    """Holds against the meter what one passage through `body` writes besides values."""
+    """Charges the meter for the literal text of one pass through `body`."""
     literal = sum(map(_literal, body))
     return nodes.ExprStmt(
         _filtered(nodes.Const(literal + 1), _CHARGED, nodes.Const(account)), lineno=body[0].lineno if body else 1
@@ -230,7 +230,7 @@ def _charging(account: str, body: list[nodes.Node]) -> nodes.ExprStmt:
 
 
 def _literal(node: nodes.Node) -> int:
-    """Characters of text in `node`, without those that charge for themselves."""
+    """Characters of literal text in `node`, without nested nodes that charge for themselves."""
     if isinstance(node, nodes.TemplateData):
         return len(node.data)
     if isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock):
@@ -239,7 +239,7 @@ def _literal(node: nodes.Node) -> int:
 
 
 def draws(template: str) -> bool:
-    """Whether chance may have a say in what `template` gives: it may use the filter `random`."""
+    """Whether the result of `template` may be random: it may use the filter `random`."""
     return "random" in template
 
 
@@ -256,7 +256,7 @@ def _meter(context: Scope) -> _Meter:
 
 @pass_context
 def _turns(context: Scope, items: Iterable[Any]) -> Iterator[Any]:
-    """Turns that a condition of the loop leaves out count, too."""
+    """Counts turns. Those that the loop's condition skips count as well."""
     meter = _meter(context)
     for item in items:
         meter.charge(1)
@@ -311,7 +311,7 @@ def _joined(context: Scope, parts: list[Any]) -> Any:
 
 
 def _value(thing: Any) -> Any:
-    """`thing`, if it is a value; a list of what it goes through; nothing for functions and the like."""
+    """`thing` if it is a value; a list of its items if it is a view; an empty text for functions and the like."""
     if isinstance(thing, (*_VALUES, Undefined)) or hasattr(thing, "__html__"):
         return thing
     return list(thing) if isinstance(thing, _VIEWS) and not isinstance(thing, LoopContext) else ""
@@ -331,7 +331,7 @@ def _written(context: Scope, thing: Any) -> Any:
 
 
 def _metered(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter `name`, held against the meter; it keeps what the original wants passed to it."""
+    """The filter `name` with the meter added. It still gets the argument that the original asks Jinja2 for."""
     wanted = getattr(original, "jinja_pass_arg", None)
 
     @pass_context
@@ -360,7 +360,7 @@ def _environment(escape_html: bool) -> _MeteredEnvironment:
         environment.filters[name] = _metered(name, environment.filters[name])
     environment.filters |= {_TURNS: _turns, _JOINED: _joined, _CHARGED: _charged, _SLICED: _sliced, _METHOD: _method}
     environment.filters |= {_SELF: _self, "attr": _attribute}
-    del environment.globals["lipsum"]  # a text generator, whose length its caller sets
+    del environment.globals["lipsum"]  # generates a text as long as its caller wants
     return environment
 
 

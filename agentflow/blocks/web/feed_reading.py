@@ -1,10 +1,10 @@
-"""What does a feed say? Asked of feedparser in a process of its own, which is ended if it takes too long.
+"""Parses a feed with feedparser, in a child process that is killed if it takes too long.
 
-Some of feedparser's patterns take a time that grows with the square of an author's name, and nothing interrupts a
-pattern; a worker must not be held by a stranger's feed. `read` is for the worker; `main` is the other process: it gets
-a line of JSON, {header: value}, and the feed itself, and answers with a JSON list of entries.
+Some of feedparser's patterns take quadratic time in the length of an author's name, and a running pattern cannot be
+interrupted; a stranger's feed must not hold a worker. `read` is called by the worker. `main` is the child process: it
+reads a line of JSON, {header: value}, and the feed, and writes a JSON list of entries.
 
-Needs the extra `web` (feedparser), in the other process only.
+Needs the extra `web` (feedparser), in the child process only.
 """
 
 import calendar
@@ -29,14 +29,14 @@ MAX_ENTRIES: Final = 1000
 """Entries of a feed that are read: the first ones."""
 
 NAME_LENGTH: Final = 16
-"""Characters that tell an entry from the others of its feed."""
+"""Characters of the name that identifies an entry within its feed."""
 
 SECONDS: Final = 20.0
-"""For reading a feed; one of a megabyte takes a second or two."""
+"""Time limit for reading a feed. One of a megabyte takes a second or two."""
 
 _MEMORY: Final = 512 * 1024 * 1024
 _PROGRAM: Final = "from agentflow.blocks.web.feed_reading import main; main()"
-_TYPE: Final = "application/xml; charset=utf-8"  # what is said here counts, not the XML declaration
+_TYPE: Final = "application/xml; charset=utf-8"  # overrides the XML declaration
 _NO_FEED: Final = 3  # exit status
 _EXTRA: Final = "reading feeds needs the extra `web`; the operator installs it so: "
 
@@ -46,11 +46,11 @@ def read(text: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
 
     Args:
         text: the feed.
-        headers: of the reply that it came in, but for its type: the text has been read.
+        headers: headers of its reply, without its type, because the text is already decoded.
 
     Raises:
         BadInput: it is no feed, or reading it takes too much; or feedparser is not installed.
-        Transient: the reading process ended by nobody's wish.
+        Transient: the child process ended unexpectedly.
     """
     if importlib.util.find_spec("feedparser") is None:
         raise BadInput(_EXTRA + install_command("web", for_users=True))
@@ -77,12 +77,12 @@ def read(text: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The other process."""
+    """Runs the child process."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS)))
     feedparser: Any = importlib.import_module("feedparser")
     headers = json.loads(sys.stdin.buffer.readline())
-    warnings.simplefilter("ignore")  # it warns of its own changes in time
+    warnings.simplefilter("ignore")  # feedparser warns of its own future changes
     feed = feedparser.parse(sys.stdin.buffer.read(), response_headers=headers)
     if not feed.get("version"):
         sys.exit(_NO_FEED)
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _entries(items: list[Any]) -> list[dict[str, Any]]:
-    """Some feeds give one id to several entries: what else they say tells those apart then, so that none is lost."""
+    """Converts all entries. If several share an id, their other content tells them apart, so that none is lost."""
     alike = Counter(str(item.get("id") or item.get("link") or "") for item in items)
     return [_entry(item, alike[str(item.get("id") or item.get("link") or "")] == 1) for item in items]
 

@@ -1,11 +1,11 @@
-"""The block that reads news feeds (RSS, Atom), once or again and again without holding a worker.
+"""The block that reads news feeds (RSS, Atom), once or repeatedly, without holding a worker.
 
-An entry is told by what names it (its id, else its link, else its words), so that one that was there at the last look
-is not given out again, and one that came late with an old date is, as long as it is not older than the first look
-wanted. Between two looks the block waits; its state holds the names of the entries it has seen, the newest
-`MAX_SEEN` of them. A feed that cannot be had for a while is looked at again at the next time.
+An entry is identified by its id, else its link, else its text. An entry that was there at the last look is not given
+out again; one that appears late with an old date is, unless it is older than the first look wanted. Between two looks
+the block waits; its state holds the names of the newest `MAX_SEEN` entries seen. If a feed is unavailable, the block
+tries again at the next look.
 
-Reading what the feed says is the matter of `feed_reading`.
+`feed_reading` parses the feed.
 """
 
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ from agentflow.graph.catalogue import Dependence
 from agentflow.net.answers import ask
 
 MAX_SEEN: Final = 5000
-"""Names of entries that are kept between two looks, 16 characters each."""
+"""Names of entries kept between two looks, 16 characters each."""
 
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""Of a feed."""
+"""Bytes of a feed."""
 
 MAX_FAILURES: Final = 10
-"""Looks in a row that may fail."""
+"""Failed looks in a row that are tolerated."""
 
 _LONGEST_MINUTES: Final = 10 * 366 * 24 * 60
 _LONGEST_SECONDS: Final = 366 * 86_400
@@ -66,7 +66,7 @@ class ReadRSSFeed(Block):
         entry: FeedEntry = Field(description="Each entry, newest first as the feed has it.")
         entries: list[FeedEntry] = Field(description="All entries of one look; after the first, only if there are any.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector({"rss_url": "http://127.0.0.1:1/feed"}, fails="may not be reached from here"),
         TestVector({"rss_url": "file:///etc/passwd"}, fails="only http and https"),
@@ -99,12 +99,12 @@ class ReadRSSFeed(Block):
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What one look leaves to the next.
+    """The state between two looks.
 
     Attributes:
         since: entries before this are never wanted.
         seen: names of entries, those of the last look first.
-        failures: looks in a row that failed.
+        failures: failed looks in a row.
     """
 
     since: datetime
@@ -125,7 +125,7 @@ class _State:
         return {"since": self.since.timestamp(), "seen": "".join(self.seen), "failures": self.failures}
 
     def wants(self, name: str, at: datetime | None) -> bool:
-        """An entry without a date is wanted the first time that it is seen."""
+        """Whether to give out an entry. One without a date is wanted the first time that it is seen."""
         return name not in self.seen and (at is None or at >= self.since)
 
     def after(self, names: list[str]) -> "_State":
@@ -139,8 +139,8 @@ async def _entries(address: str) -> list[tuple[str, datetime | None, dict[str, A
     """(name, time, entry) of each entry of a feed, each name once.
 
     Raises:
-        BadInput: there is no feed there, or the address cannot be reached from here.
-        Transient: it cannot be had now.
+        BadInput: there is no feed at the address, or it cannot be reached from here.
+        Transient: the feed is not available now.
     """
     reply = await ask("the feed's server", address, missing="there is no such feed")
     if len(reply.body) > MAX_BYTES:

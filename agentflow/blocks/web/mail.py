@@ -1,8 +1,8 @@
 """The block that sends mail.
 
-The password goes only to the server that the credential names in its `base_url`, and only over TLS that proves the
-server's name. A message's id follows from the node execution, so that a second attempt sends the same message, and
-mail systems can tell. A refusal of the server that may pass (4xx) is tried again where the node says so; others not.
+The password is sent only to the server that the credential names in its `base_url`, and only over TLS that verifies the
+server's name. The Message-ID is derived from the node execution, so that a second attempt sends the same message and
+mail systems can recognise it. A temporary refusal (4xx) is retried if the node's settings say so; others are not.
 """
 
 import smtplib
@@ -33,21 +33,21 @@ _PROVIDER: Final = "smtp"
 _EXAMPLE: Final = "smtp://mail.example.com:587"
 
 _TLS_PORT: Final = 465
-"""Where servers speak TLS from the first byte."""
+"""The port on which servers speak TLS from the first byte."""
 
 _WHOLE: Final = 4
-"""Times the timeout of one answer that all of them may take."""
+"""All answers together may take this many times the timeout of one."""
 
 _DEEPEST: Final = 5
-"""Encoded words may stand in one another so deep."""
+"""Levels of nested encoded words that are decoded."""
 
 _LONGEST_ADDRESS: Final = 998
-"""Characters of an address with its name: what a line of a mail holds."""
+"""Characters of an address with its name: the longest line of a mail."""
 
 _LINE_ENDS: Final = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 _MOST_SAID: Final = 64 * 1024
-"""Bytes that a server may say in all; a few hundred are usual."""
+"""Bytes that a server may send in all. A few hundred are usual."""
 
 _MOST_SHOWN: Final = 200
 """Characters of a server's answer in a message."""
@@ -88,7 +88,7 @@ class SendEmail(Block):
     class Output(BlockOutput):
         status: str = Field(description="That it was sent: the server has taken it.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector(
             {"to_email": "a@b.test", "subject": "s", "body": "b", "config": {"smtp_server": "mail.test"}},
@@ -134,9 +134,10 @@ class SendEmail(Block):
 
 
 def _address(pin: str, given: str) -> Address:
-    """
+    """Parses the address of one mailbox.
+
     Raises:
-        BadInput: it is not the address of one mailbox.
+        BadInput: it is not one.
     """
     if len(given) > _LONGEST_ADDRESS:
         raise BadInput(f"{pin}: an address has at most {_LONGEST_ADDRESS} characters")
@@ -148,22 +149,22 @@ def _address(pin: str, given: str) -> Address:
             raise ValueError
         address = Address(found[0].display_name, found[0].username, found[0].domain)
         address.domain.encode("idna")
-    except Exception:  # the parser of addresses has bugs of its own: IndexError, AttributeError, UnicodeError, …
+    except Exception:  # the standard library's parser has bugs: IndexError, AttributeError, UnicodeError, …
         raise BadInput(f"{pin}: this is not one mail address") from None
     return address
 
 
 def _refuse_lines(pin: str, text: str) -> None:
-    """A line end in a header would begin another header: of the user of this graph, or of whoever gave the value.
+    """Refuses line ends: one in a header would start another header, set by the user or by the source of the value.
 
-    It may hide in encoded words (`=?utf-8?q?…?=`): the mail library decodes them in what it is given.
+    A line end may hide in encoded words (`=?utf-8?q?…?=`), which the mail library decodes.
     """
     for _ in range(_DEEPEST):
         if len(text.splitlines()) > 1 or text != text.rstrip(_LINE_ENDS) or "\0" in text:
             raise BadInput(f"{pin}: more than one line")
         try:
             decoded = str(policy.SMTP.header_factory("subject", text))
-        except Exception:  # the library's parser has bugs of its own; what it cannot read, it will not write either
+        except Exception:  # the library's parser has bugs; what it cannot read, it will not write either
             return
         if decoded == text:
             return
@@ -186,7 +187,7 @@ def _message(inputs: SendEmail.Input, sender: Address, receiver: Address, key: s
 
 
 def _refuse_other_headers(message: EmailMessage) -> None:
-    """Whatever a value may hold: the mail has the headers that were set, and no others."""
+    """Makes sure that the mail has only the headers that were set, whatever the values contain."""
     if BytesHeaderParser().parsebytes(bytes(message)).keys() != message.keys():
         raise BadInput("this cannot be made a mail: a value would become a header of its own")
 
@@ -196,7 +197,7 @@ def _send(server: MailServer, credential: Credential, message: EmailMessage, sen
     if server.security == "none" and credential.password:
         raise BadInput("config.security: a password is not sent without TLS")
     client = _Client(server, over_tls, sender.domain.encode("idna").decode("ascii"))
-    # Each answer has its timeout; a server that drips its answers is held by this.
+    # Each answer has its timeout. This limits a server that sends its answers drop by drop.
     watch = Timer(settings().http_timeout * _WHOLE, client.cut)
     watch.daemon = True
     watch.start()
@@ -207,7 +208,7 @@ def _send(server: MailServer, credential: Credential, message: EmailMessage, sen
         if credential.password:
             client.login(credential.username, credential.password)
         client.send_message(message)
-        with suppress(smtplib.SMTPException, OSError):  # it has the mail: no failure from here on
+        with suppress(smtplib.SMTPException, OSError):  # the server has the mail, so later failures do not matter
             client.quit()
     finally:
         watch.cancel()
@@ -215,16 +216,16 @@ def _send(server: MailServer, credential: Credential, message: EmailMessage, sen
 
 
 class _Client(smtplib.SMTP):
-    """Connects to a checked address of its server, and to no other. TLS verifies the server's name all the same."""
+    """Connects only to a checked address of its server. TLS still verifies the server's name."""
 
     def __init__(self, server: MailServer, over_tls: bool, own_name: str) -> None:
         self._over_tls = over_tls
         self._server = server
-        super().__init__(local_hostname=own_name, timeout=settings().http_timeout)  # connects to nothing yet
-        self._host = server.smtp_server  # which starttls() asks the certificate for
+        super().__init__(local_hostname=own_name, timeout=settings().http_timeout)  # does not connect yet
+        self._host = server.smtp_server  # the name that starttls() verifies
 
     def greet(self) -> None:
-        """Connect, and hear whether the server is ready."""
+        """Connect, and check that the server is ready."""
         code, words = self.connect(self._server.smtp_server, self._server.smtp_port)
         if code != 220:
             raise smtplib.SMTPConnectError(code, words)
@@ -235,13 +236,13 @@ class _Client(smtplib.SMTP):
         return super().getreply()
 
     def cut(self) -> None:
-        """Ends whatever waits for the server."""
+        """Shuts the connection down, which ends every wait for the server."""
         if self.sock is not None:
             with suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        """The hook by which smtplib lets its subclasses connect."""
+        """smtplib's hook for opening the connection."""
         connection = connect(host, port, timeout)
         if not self._over_tls:
             return connection
@@ -253,7 +254,7 @@ class _Client(smtplib.SMTP):
 
 
 class _Measured:
-    """The lines of a server, given up when they are too many: smtplib keeps all lines of an answer."""
+    """A server's lines. Reading stops when they are too many, because smtplib keeps all lines of an answer."""
 
     def __init__(self, lines: BinaryIO, host: str) -> None:
         self._lines = lines
@@ -271,11 +272,11 @@ class _Measured:
 
 @contextmanager
 def _failures(host: str) -> Iterator[None]:
-    """Tells refusals for good from those that may pass.
+    """Classifies errors as permanent or temporary.
 
     Raises:
-        BadInput: the server refuses the mail, the user or our way of speaking.
-        Transient: it may take it later.
+        BadInput: the server refuses the mail, the user or the protocol.
+        Transient: the server may accept the mail later.
     """
     try:
         yield

@@ -1,13 +1,13 @@
-"""The blocks that talk to the web. What they may reach and how much it may take stands in `ssrf` and `fetching`.
+"""The blocks that send HTTP requests. `ssrf` and `fetching` define what they may reach, and their limits.
 
-A host-scoped credential is headers that go to one site and no other. The operator names it for its host,
+A host-scoped credential is a set of headers for one site only. The operator names it after its host,
 `host_scoped:api.example.com`, or names its site in `base_url`:
 
     {"host_scoped:api.example.com": {"headers": {"X-Key": "…"}},
      "host_scoped": {"base_url": "https://example.com:8443", "api_key": "…"}}
 
-A credential without `base_url` goes to its host over https on the usual port; an `api_key` becomes a bearer token. A
-redirect to another site takes nothing of it along.
+A credential without `base_url` is for its host, over https on the usual port; an `api_key` becomes a bearer token. A
+redirect to another site carries none of it.
 """
 
 import json
@@ -29,7 +29,7 @@ from agentflow.net.ssrf import check_form, host_and_port
 from agentflow.texts import ContentType, json_value, without_mark
 
 _ANY_HOST: Final = frozenset({"http", HOST_SCOPED})
-"""What a pin says that names no credential of its own: the platform's exports say `http`."""
+"""Provider names on a pin that mean any credential for the host. The platform's exports say `http`."""
 
 if TYPE_CHECKING:
     _Credentials = dict[str, Any] | None
@@ -69,7 +69,7 @@ class SendWebRequest(Block):
         client_error: Any = Field(description="The body of a reply with a status of 400 to 499.")
         server_error: Any = Field(description="The body of any other reply.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors: ClassVar[tuple[TestVector, ...]] = (
         TestVector({"url": "http://127.0.0.1:1/"}, fails="may not be reached from here"),
         TestVector({"url": "http://[::ffff:169.254.169.254]/latest/meta-data"}, fails="may not be reached from here"),
@@ -83,24 +83,24 @@ class SendWebRequest(Block):
     async def run(self, inputs: Input, context: Context) -> AsyncIterator[tuple[str, Any]]:
         headers = dict(inputs.headers)
         if inputs.method not in _IDEMPOTENT and "idempotency-key" not in {name.lower() for name in headers}:
-            headers["Idempotency-Key"] = context.idempotency_key  # a second attempt need not act twice
+            headers["Idempotency-Key"] = context.idempotency_key  # lets the server recognise a second attempt
         own = self._own_headers(inputs, context)
         taken = {name.lower() for name in own}
         headers = {name: value for name, value in headers.items() if name.strip().lower() not in taken} | own
         body = await _body(inputs)
         reply = await fetch(inputs.method, inputs.url.strip(), headers, body, Limits.from_settings())
         pin = _pin(reply.status)
-        if pin != "response" and not context.is_linked(pin):  # or it would be lost, and look like a success
+        if pin != "response" and not context.is_linked(pin):  # otherwise the failure would look like a success
             raise refusal(httpx.URL(inputs.url.strip()).host, reply)
         yield pin, _value(reply, inputs.json_format)
 
     @classmethod
     def reusable(cls, inputs: Any, pins: Collection[str] = ()) -> bool:
-        """What acts on the other side is not left out, and a failure is asked for again."""
+        """Only successful requests that do not act on the other side may be reused."""
         return inputs.method in _IDEMPOTENT and set(pins) <= {"response"}
 
     def _own_headers(self, inputs: Input, context: Context) -> dict[str, str]:
-        """Headers that are not the user's and win over theirs."""
+        """Headers that override the user's."""
         return {}
 
 
@@ -114,7 +114,7 @@ class SendAuthenticatedWebRequest(SendWebRequest):
     )
 
     class Input(SendWebRequest.Input):
-        # Optional to the check at submission, which cannot know the host; a run without one ends in an error.
+        # Optional for the check at submission, which cannot know the host; a run without one fails.
         credentials: _Credentials = Field(
             None,
             description="Which credential; left out: the one for the host.",
@@ -172,7 +172,7 @@ def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credenti
 
 
 def _is_host_scoped(name: str, credential: Credential) -> bool:
-    """By its name, its type, or what it is: headers and no key that is somebody's for another use."""
+    """Whether a credential is for a host: by name, by type, or because it has only headers and no other key."""
     if name.partition(":")[0] == HOST_SCOPED or credential.type == HOST_SCOPED:
         return True
     return not (credential.type or credential.api_key or credential.username or credential.password)
@@ -210,7 +210,7 @@ def _is_json(text: str, inputs: SendWebRequest.Input) -> bool:
     """Whether a body that is a text is JSON.
 
     Raises:
-        BadInput: it is meant to be, and is broken: its type says so, or it begins like an object or a list.
+        BadInput: it is broken JSON: its type says JSON, or it begins like an object or a list.
     """
     given = {name.strip().lower(): value for name, value in inputs.headers.items()}.get("content-type")
     if not inputs.json_format or not (given is None or ContentType.parse(given).is_json):
@@ -221,7 +221,7 @@ def _is_json(text: str, inputs: SendWebRequest.Input) -> bool:
         told = f"{error.msg} at line {error.lineno}, column {error.colno}"
     except RecursionError:
         told = "it is nested too deep"
-    except ValueError as error:  # a number that is none, or too long
+    except ValueError as error:  # an invalid number, or one that is too long
         told = str(error)
     else:
         return True
@@ -235,7 +235,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _fields(body: dict[str, Any]) -> dict[str, str | list[str]]:
-    """Form fields are texts; a list of plain values is a field given several times."""
+    """The body as form fields, which are texts; a list repeats a field."""
     return {
         name: [_field(item) for item in value] if isinstance(value, list) else _field(value)
         for name, value in body.items()
@@ -252,7 +252,7 @@ async def _file(address: str) -> tuple[str, bytes, str]:
 
     Raises:
         BadInput: see `content_of`; or it is no address.
-        Transient: see there.
+        Transient: see `content_of`.
     """
     if not is_address(address):
         raise BadInput("a file must be a data: or an http(s) address, such as data:text/plain;base64,SGVsbG8=")
@@ -261,7 +261,7 @@ async def _file(address: str) -> tuple[str, bytes, str]:
 
 
 def _value(reply: Reply, json_format: bool) -> Any:
-    """A JSON reply as its value, where asked for; everything else, and JSON that is broken, as text."""
+    """A JSON reply as its value, if wanted; everything else, broken JSON included, as text."""
     if not (json_format and reply.content_type.is_json):
         return reply.text
     return _json_or(reply.text, reply.text) if reply.body.strip() else None

@@ -1,7 +1,7 @@
-"""The blocks that search the web and read pages, by a service that the operator chooses.
+"""The blocks that search the web and read pages, through services that the operator chooses.
 
 The services (settings `search_url` and `reader_url`) answer a GET with text that language models can read. A key for
-them (credential `jina`) is sent where there is one, and to them alone: a redirect elsewhere loses it.
+them (credential `jina`) is optional and is sent only to them: a redirect to another site loses it.
 """
 
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ class SearchTheWeb(Block):
     class Output(BlockOutput):
         results: str = Field(description="What was found, as text with addresses.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector({"query": " \n"}, fails="the query is empty"),
         TestVector({"query": " .. "}, fails="nothing that can be searched for"),
@@ -59,7 +59,7 @@ class SearchTheWeb(Block):
         query = inputs.query.strip()
         if not query:
             raise BadInput("the query is empty")
-        if query in (".", ".."):  # in a path these mean another place, also when they are escaped
+        if query in (".", ".."):  # in a path these mean another place, even if escaped
             raise BadInput(f"{query!r} is nothing that can be searched for")
         url = f"{settings().search_url.rstrip('/')}/{quote(query, safe='', errors='replace')}"
         reply = await ask("the search service", url, _headers(context))
@@ -69,7 +69,7 @@ class SearchTheWeb(Block):
 class ExtractWebsiteContent(Block):
     id = "436c3984-57fd-4b85-8e9a-459b356883bd"
     name = "ExtractWebsiteContent"
-    description = "Gives what a web page says: as text without the page's dress, or as it stands."
+    description = "Gives the content of a web page: as text without its layout, or unchanged."
     categories = ("SEARCH",)
     lane = "io"
     depends_on = frozenset({Dependence.OUTSIDE})
@@ -85,7 +85,7 @@ class ExtractWebsiteContent(Block):
     class Output(BlockOutput):
         content: str = Field(description="The page's content.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector({"url": "http://127.0.0.1:1/", "raw_content": True}, fails="may not be reached from here"),
         TestVector({"url": "http://127.0.0.1:1/"}, fails="may not be reached from here"),
@@ -112,23 +112,23 @@ class ExtractWebsiteContent(Block):
 
 
 async def _checked(address: str) -> str:
-    """The page's address, if we may reach it ourselves: a reader in our own network must not be led where we do not go.
+    """The page's address, if we may reach it ourselves: a reader in our network must not be sent to forbidden places.
 
     Raises:
         BadInput: it is not an address, or not a public one.
-        Transient: its host's name cannot be resolved now.
+        Transient: the name of its host cannot be resolved now.
     """
     try:
         url = httpx.URL(address)
         await checked_addresses(url, frozenset(pair.lower() for pair in Limits.from_settings().allow))
     except httpx.InvalidURL as error:
         raise BadInput(f"this is not an address that can be fetched: {error}") from None
-    return str(url.copy_with(fragment=None))  # in its normal form: nothing is left that could climb out of its place
+    return str(url.copy_with(fragment=None))  # normalised, so that no `..` can leave the reader's path
 
 
 def _headers(context: Context) -> dict[str, str]:
     try:
         key = context.credential(_PROVIDER).api_key
-    except BadInput:  # the services answer without a key too, if less often
+    except BadInput:  # the services answer without a key too, but less often
         key = ""
     return {"accept": "text/plain", **({"authorization": f"Bearer {key}"} if key else {})}

@@ -1,6 +1,6 @@
-"""The block that looks a topic up in Wikipedia.
+"""The block that looks up a topic in Wikipedia.
 
-Which Wikipedia (language, mirror) is the operator's choice: the setting `wikipedia_url`.
+The operator chooses which Wikipedia (language, mirror), with the setting `wikipedia_url`.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from agentflow.net.answers import ask, json_of
 from agentflow.settings import settings
 
 _LONGEST_TITLE: Final = 255
-"""Bytes of a title, as Wikipedia has it."""
+"""Bytes of a title: Wikipedia's limit."""
 
 _NEVER_IN_A_TITLE: Final = frozenset("#<>[]|{}\0")
 
@@ -36,7 +36,7 @@ class GetWikipediaSummary(Block):
     class Output(BlockOutput):
         summary: str = Field(description="The summary, as plain text.")
 
-    # What needs a server to show is in the tests; these need none.
+    # Examples that need a server are in the tests; these need none.
     vectors = (
         TestVector({"topic": "  "}, fails="the topic is empty"),
         TestVector({"topic": "a|b"}, fails="cannot be a title"),
@@ -60,10 +60,10 @@ def _missing(topic: str) -> str:
 
 
 def _title(topic: str) -> str:
-    """The topic as Wikipedia writes titles in addresses.
+    """The topic in the form of titles in Wikipedia's URLs.
 
     Raises:
-        BadInput: no page can have it as its title.
+        BadInput: no page can have this title.
     """
     title = "_".join(topic.split())
     if not title:
