@@ -1,4 +1,4 @@
-"""Provides a lock and a lazy property that are safe in forked child processes.
+"""Provides a lock, a cache and a lazy property that are safe in forked child processes.
 
 A worker forks children while its other threads work (recovery, leases). A lock that such a thread holds at that moment
 stays locked in the child, where no thread can release it: whoever waits for it there waits for ever.
@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 from weakref import WeakSet
 
+from cachetools import LRUCache
+
+_K = TypeVar("_K")
 _V = TypeVar("_V")
 _locks: "WeakSet[threading.Lock]" = WeakSet()
 
@@ -27,6 +30,21 @@ def _free_all() -> None:
 
 
 os.register_at_fork(after_in_child=_free_all)
+
+
+class LastUsed(LRUCache[_K, _V]):
+    """An LRU cache that may be left half-changed, by a fork or by an interruption of a block.
+
+    `LRUCache` keeps its entries and their order apart, and cannot evict an entry of which it has one of the two. This
+    class then starts with an empty cache.
+    """
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        try:
+            super().__setitem__(key, value)
+        except KeyError:  # nothing whole is left to evict
+            self.clear()
+            super().__setitem__(key, value)
 
 
 class lazy(Generic[_V]):  # noqa: N801 - it is used like `property`

@@ -4,8 +4,11 @@ import os
 import threading
 import time
 
+import pytest
+from cachetools import Cache
+
 from agentflow import forking
-from agentflow.forking import lazy
+from agentflow.forking import LastUsed, lazy
 
 
 def in_a_child(act) -> int:
@@ -57,6 +60,18 @@ def test_a_lock_is_free_in_a_child_and_held_in_the_parent():
         assert in_a_child(one.acquire) == 0
         assert one.locked()
     assert not one.locked()
+
+
+@pytest.mark.parametrize("half", [Cache.__delitem__, lambda cache, key: cache._LRUCache__order.pop(key)])
+def test_a_cache_whose_change_was_interrupted_goes_on(half):
+    cache = LastUsed(3)
+    for key in "abc":
+        cache[key] = key
+    half(cache, "a")
+    for key in "defgh":
+        cache[key] = key
+        assert cache.get(key) == key
+    assert len(cache) <= 3
 
 
 def test_what_a_thread_of_the_parent_is_computing_is_computed_anew_in_a_child():

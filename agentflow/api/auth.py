@@ -3,10 +3,10 @@
 Verified keys are cached for a short time, so that most requests need no look-up. A revoked key may work that long.
 """
 
-from collections import OrderedDict
 from threading import Lock
 from uuid import UUID
 
+from cachetools import TTLCache
 from flask import Request
 
 from agentflow import clock
@@ -24,7 +24,8 @@ class Authenticator:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._cached: OrderedDict[str, tuple[UUID, float]] = OrderedDict()  # digest → owner, expiry
+        # Digest → owner. The clock is looked up at each use, so that tests can set it.
+        self._cached: TTLCache[str, UUID, float] = TTLCache(MAX_CACHED, CACHE_SECONDS, lambda: clock.monotonic())
 
     def owner_of(self, key: str) -> UUID:
         """The owner of a key.
@@ -34,16 +35,13 @@ class Authenticator:
         """
         digest = api_keys.digest(key)
         with self._lock:
-            owner, until = self._cached.get(digest, (None, 0.0))
-        if owner is not None and clock.monotonic() < until:
-            return owner
+            cached = self._cached.get(digest)
+        if cached is not None:
+            return cached
         with transaction() as session:
             owner = api_keys.verify(session, key)
         with self._lock:
-            self._cached[digest] = (owner, clock.monotonic() + CACHE_SECONDS)
-            self._cached.move_to_end(digest)
-            if len(self._cached) > MAX_CACHED:
-                self._cached.popitem(last=False)
+            self._cached[digest] = owner
         return owner
 
 

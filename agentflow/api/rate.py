@@ -5,9 +5,10 @@ add a round trip to every request; so with n web processes a key gets up to n ti
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
+
+from cachetools import LRUCache
 
 from agentflow import clock
 from agentflow.errors import TooMany
@@ -32,7 +33,7 @@ class RateLimit:
         self._burst = max(1.0, rate * BURST_SECONDS)
         self._now = now
         self._lock = Lock()
-        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, at which time
+        self._buckets: LRUCache[Hashable, tuple[float, float]] = LRUCache(MAX_KEYS)  # tokens, at which time
 
     def take(self, key: Hashable) -> None:
         """Count one request of `key`.
@@ -42,12 +43,10 @@ class RateLimit:
         """
         with self._lock:
             now = self._now()
-            tokens, since = self._buckets.pop(key, (self._burst, now))
+            tokens, since = self._buckets.get(key, (self._burst, now))
             tokens = min(self._burst, tokens + (now - since) * self._rate)
             allowed = tokens >= 1.0
             self._buckets[key] = (tokens - 1.0 if allowed else tokens, now)
-            if len(self._buckets) > MAX_KEYS:
-                self._buckets.popitem(last=False)
         if not allowed:
             wait = math.ceil((1.0 - tokens) / self._rate)
             raise TooMany(f"more than {self._rate:g} requests a second; try again in {wait} s")

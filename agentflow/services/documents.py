@@ -5,7 +5,6 @@ From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -156,25 +155,20 @@ class Known:
     """
 
     def __init__(self) -> None:
+        self._fingerprints: forking.LastUsed[str, str] = forking.LastUsed(MAX_KNOWN)
         self._lock = forking.lock()
-        self._fingerprints: OrderedDict[str, str] = OrderedDict()
 
     def find(self, document: Mapping[str, Any]) -> str | None:
         """The fingerprint of `document`, if one with exactly this text was kept."""
         key = _text_digest(document)
         with self._lock:
-            found = self._fingerprints.get(key)
-            if found is not None:
-                self._fingerprints.move_to_end(key)
-            return found
+            return self._fingerprints.get(key)
 
     def keep(self, document: Mapping[str, Any], fingerprint: str) -> None:
         """Remember it, and forget the one not asked for longest."""
         key = _text_digest(document)
         with self._lock:
             self._fingerprints[key] = fingerprint
-            if len(self._fingerprints) > MAX_KNOWN:
-                self._fingerprints.popitem(last=False)
 
 
 def _text_digest(document: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ API and workers use the same cache, each its own copy. What is kept is bounded b
 10,000 nodes weighs as much as a thousand of ten.
 """
 
-from collections import OrderedDict
 from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -38,30 +37,23 @@ class VersionCache(Generic[_T]):
     """What is known of the graph versions used last, up to a number of nodes in all. Threads may share it."""
 
     def __init__(self, max_nodes: int = MAX_NODES_KEPT) -> None:
-        self._max_nodes = max_nodes
-        self._nodes = 0
-        self._kept: OrderedDict[_Key, tuple[_T, int]] = OrderedDict()
+        # What weighs more than all may counts as all: the newest one is always kept.
+        self._kept: forking.LastUsed[_Key, tuple[_T, int]] = forking.LastUsed(
+            max_nodes, lambda entry: min(entry[1], max_nodes)
+        )
         self._lock = forking.lock()
 
     def get(self, key: _Key) -> _T | None:
         """What is kept under `key`; it is the most recently used one now."""
         with self._lock:
             found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found[0] if found is not None else None
+        return found[0] if found is not None else None
 
     def put(self, key: _Key, value: _T, nodes: int) -> None:
         """Keep `value`, and let go of what was not used for longest. The newest one is always kept."""
-        weight = _OWN_WEIGHT + nodes
         with self._lock:
-            if key in self._kept:
-                return
-            self._kept[key] = (value, weight)
-            self._nodes += weight
-            while self._nodes > self._max_nodes and len(self._kept) > 1:
-                _, (_, dropped) = self._kept.popitem(last=False)
-                self._nodes -= dropped
+            if key not in self._kept:
+                self._kept[key] = (value, _OWN_WEIGHT + nodes)
 
 
 _plans: VersionCache[Plan] = VersionCache()

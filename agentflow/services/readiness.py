@@ -1,9 +1,10 @@
 """Can this installation serve requests? The database is there, its schema is right, and the broker is there."""
 
 import logging
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Mapping
+from threading import Condition
 
+from cachetools import TTLCache, cached
 from kombu.connection import Connection
 from sqlalchemy import select
 
@@ -22,14 +23,6 @@ _BROKER_SECONDS = 2.0
 _FRESH_SECONDS = 2.0  # load balancers ask often, and each answer costs connections
 
 
-class _Last:
-    """The last answer, kept for a moment."""
-
-    lock = Lock()
-    at: float | None = None
-    checks: dict[str, str] = {}
-
-
 def await_database(say: Callable[[str], object]) -> None:
     """Wait, before anything is served, for a database that may be starting too, and make sure that it is in order.
 
@@ -42,13 +35,10 @@ def await_database(say: Callable[[str], object]) -> None:
     await_schema(settings().database(), settings().database_patience, say)
 
 
-def checks() -> dict[str, str]:
+@cached(TTLCache(1, _FRESH_SECONDS, clock.monotonic), condition=Condition())
+def checks() -> Mapping[str, str]:
     """What was checked, each "ok" or what is wrong, in words that give no address away."""
-    with _Last.lock:
-        if _Last.at is None or clock.monotonic() - _Last.at > _FRESH_SECONDS:
-            _Last.checks = {"database": _database(), "broker": _broker()}
-            _Last.at = clock.monotonic()
-        return dict(_Last.checks)
+    return {"database": _database(), "broker": _broker()}
 
 
 def _database() -> str:

@@ -8,8 +8,8 @@ from agentflow.services.transaction import transaction
 
 
 @pytest.fixture(autouse=True)
-def _no_kept_answer(monkeypatch):
-    monkeypatch.setattr(readiness._Last, "at", None)
+def _no_kept_answer():
+    readiness.checks.cache_clear()
 
 
 def test_the_process_answers(app):
