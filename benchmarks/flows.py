@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from agentflow.engine.statuses import RunStatus
-from agentflow.services import graphs, runs, submissions
+from agentflow.services import graphs, submissions
+from agentflow.services import run_views as runs
 from agentflow.services.transaction import transaction
 from agentflow.storage.prepared import PreparedConnection
 from benchmarks.graphs import OUTPUT, Document

@@ -31,9 +31,10 @@ from agentflow.schemas.runs import (
     SubmitInline,
     SubmitRun,
 )
-from agentflow.services import cancellation, explanations, node_executions, runs, steering, submissions, values
+from agentflow.services import cancellation, explanations, node_executions, steering, submissions, values
+from agentflow.services import run_views as runs
 from agentflow.services.node_executions import NodeFilter
-from agentflow.services.runs import RunFilter
+from agentflow.services.run_views import RunFilter
 from agentflow.services.submissions import Accepted, Wanted
 from agentflow.services.transaction import transaction
 

@@ -1,4 +1,4 @@
-"""How does a node execution run another graph, or one node by itself, as a child run, and what has come of it?
+"""Runs another graph, or one node by itself, as a child run of a node execution, and tells what has come of it.
 
 A child run is found again by (parent run, node, index, call): starting it twice starts it once. It has its parent's
 owner, priority and masks, counts against the limits of the whole tree, and ends at the latest when its parent must.
@@ -6,15 +6,12 @@ owner, priority and masks, counts against the limits of the whole tree, and ends
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow import clock
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import PublishedRun, publish
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLarge
@@ -22,15 +19,14 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.run_inputs import missing_inputs
-from agentflow.ids import new_id
-from agentflow.services import documents, graphs
+from agentflow.services import documents, graphs, runs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of
-from agentflow.services.runs import output_name
-from agentflow.services.transaction import after_commit
+from agentflow.services.run_views import output_name
+from agentflow.services.runs import Start
 from agentflow.settings import settings
-from agentflow.storage import children, runs
+from agentflow.storage import children
 from agentflow.storage import graphs as stored_graphs
 from agentflow.storage.children import Child, Found, Taken
 from agentflow.storage.runs import Parent
@@ -118,20 +114,8 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("it cannot run", problems)
     refuse_unstorable(inputs)
-    limit = plan.settings.deadline
-    new = runs.NewRun(
-        id=new_id(),
-        owner_id=caller.owner_id,
-        plan=plan,
-        inputs=inputs,
-        masks=masks,
-        priority=caller.priority,
-        deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
-        parent=caller.parent,
-    )
-    ready = runs.create(session, new)
-    masked = plan.masked(masks) if masks else plan
-    after_commit(session, lambda: publish(PublishedRun(new.id, masked, new.priority), ready))
+    wanted = Start(caller.owner_id, plan, inputs=inputs, masks=masks, priority=caller.priority, parent=caller.parent)
+    runs.start(session, wanted)
 
 
 def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> None:

@@ -15,7 +15,7 @@ from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.events import EventOutput, RunEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
-from agentflow.services.runs import find
+from agentflow.services.run_views import find
 from agentflow.storage import events as stored
 from agentflow.storage.events import EventValue, Position, Span
 from agentflow.storage.run_views import AnyRow

@@ -15,7 +15,7 @@ from agentflow import clock
 from agentflow.engine.statuses import Hold, NodeStatus, RunStatus
 from agentflow.graph.plan import Plan
 from agentflow.schemas.runs import Reason, RunExplanation
-from agentflow.services import runs
+from agentflow.services import run_views as runs
 from agentflow.services.plans import plan_of
 from agentflow.settings import settings
 from agentflow.storage import explaining, lanes, node_views, run_views

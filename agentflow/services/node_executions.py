@@ -16,7 +16,7 @@ from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
 from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
-from agentflow.services.runs import find
+from agentflow.services.run_views import find
 from agentflow.settings import settings
 from agentflow.storage import lanes, node_views
 from agentflow.storage.node_views import Budget, Key, Source, Value

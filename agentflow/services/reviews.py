@@ -12,7 +12,7 @@ from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFou
 from agentflow.graph.names import checked_event
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.services import cursors
-from agentflow.services import runs as views
+from agentflow.services import run_views as views
 from agentflow.services.plans import plan_of, plan_of_run
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings

@@ -1,165 +1,85 @@
-"""What has become of a run? One run with its inputs and outputs, or a page of runs, or a page of outputs."""
+"""Starts runs: the one way for submissions, graphs that come with one, child runs, forks and blocks that are tried out.
 
-from collections.abc import Sequence
+What may start is checked by the caller, who knows what was asked for. Written is the run with its starting node
+executions; they are published once the transaction is committed.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.engine.codec import dumps, loads
-from agentflow.engine.statuses import NodeStatus
-from agentflow.errors import NotFound
-from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.plan import Plan, PlanNode
-from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
-from agentflow.services import cursors, lanes, secrecy, values
-from agentflow.services.plans import plan_of
-from agentflow.storage import node_views, run_views
-from agentflow.storage.node_views import OutputLine
-from agentflow.storage.run_views import AnyRow
-from agentflow.storage.run_views import RunFilter as RunFilter  # callers of `page` make one
+from agentflow import clock
+from agentflow.dispatch import PublishedRun, publish, ring_finaliser
+from agentflow.graph.plan import Plan
+from agentflow.ids import new_id
+from agentflow.services.transaction import after_commit
+from agentflow.storage import runs, steering
+from agentflow.storage.runs import NewRun, Parent
 
-MAX_OUTPUTS_SHOWN: Final = 1000
-"""Outputs in the view of a run; all of them are in the pages of `outputs`."""
-
-_RAN = (NodeStatus.RUNNING, NodeStatus.WAITING, NodeStatus.COMPLETED, NodeStatus.FAILED)
+DEFAULT_PRIORITY: Final = 5
 
 
-def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow:
-    """The run's row.
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What a fork takes over: all that the ended run `source` did, but for the nodes in `anew`, which run again."""
 
-    Raises:
-        NotFound: the owner has no such run.
+    source: UUID
+    anew: Set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run to be started.
+
+    Attributes:
+        owner_id: whose it is.
+        plan: of its graph, without the masks.
+        inputs: name → value.
+        masks: node id → pin → value.
+        labels: whatever the owner marks it with.
+        priority: 0 to 9, the most urgent; None: the graph's, else the default.
+        parent: the node execution that a child run is for. If its child is there already, nothing is started.
+        fork: what it takes over from another run.
+        run_id: its id.
     """
-    run = run_views.find(session, owner_id, run_id)
-    if run is None:
-        raise NotFound(f"there is no run {run_id}")
-    return run
+
+    owner_id: UUID
+    plan: Plan
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    priority: int | None = None
+    parent: Parent | None = None
+    fork: Fork | None = None
+    run_id: UUID = field(default_factory=new_id)
 
 
-def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
-    """The run, with inputs, outputs (up to `MAX_OUTPUTS_SHOWN`) and counts.
-
-    Raises:
-        NotFound: the owner has no such run.
-    """
-    run = find(session, owner_id, run_id)
-    plan = plan_of(session, run.graph_id, run.graph_version)
-    inputs = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
-    lines = _lines(session, run_id, plan, limit=MAX_OUTPUTS_SHOWN + 1)
-    shown: dict[str, list[Any]] = {}
-    for line in lines[:MAX_OUTPUTS_SHOWN]:
-        shown.setdefault(_name(plan, line), []).append(_value(plan, line))
-    return RunView(
-        **summary(session, run).model_dump(),
-        inputs=secrecy.hide_run_inputs(plan, inputs),
-        outputs=shown,
-        outputs_truncated=len(lines) > MAX_OUTPUTS_SHOWN or any(line.value.text is None for line in lines),
-        stats=run.stats if run.stats is not None else _present_stats(session, run_id),
-        unserved_queues=lanes.unserved(session, run_id, plan) if run.ended_at is None else [],
+def start(session: Session, wanted: Start) -> UUID:
+    """Start a run; its id. It has the priority and the deadline that its graph's settings give, where it names none."""
+    plan = wanted.plan
+    priority = next(p for p in (wanted.priority, plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
+    seconds = plan.settings.deadline
+    new = NewRun(
+        id=wanted.run_id,
+        owner_id=wanted.owner_id,
+        plan=plan,
+        inputs=wanted.inputs,
+        masks=wanted.masks,
+        labels=wanted.labels,
+        priority=priority,
+        deadline_at=None if seconds is None else clock.now() + timedelta(seconds=seconds),
+        parent=wanted.parent,
     )
-
-
-def page(session: Session, owner_id: UUID, wanted: RunFilter, after: str | None, limit: int) -> RunList:
-    """One page of the owner's runs, the newest first."""
-    found = run_views.page(session, owner_id, wanted, cursors.identifier("runs", after), limit + 1)
-    items = [summary(session, run) for run in found[:limit]]
-    return RunList(items=items, next_cursor=cursors.cursor("runs", items[-1].id) if len(found) > limit else None)
-
-
-def outputs(
-    session: Session, owner_id: UUID, run_id: UUID, name: str | None, after: str | None, limit: int
-) -> OutputList:
-    """One page of a run's outputs, by output node, in order; `name` keeps those of one name.
-
-    Where output nodes may share a name, they come in the order in which they became final, as a parent gets them.
-
-    Raises:
-        NotFound: the owner has no such run.
-    """
-    run = find(session, owner_id, run_id)
-    plan = plan_of(session, run.graph_id, run.graph_version)
-    key = cursors.integers(f"outputs/{run_id}", after, 3)
-    place = (key[0], key[1], key[2]) if key else None
-    lines = _lines(session, run_id, plan, limit=limit + 1, name=name, after=place, budget=values.FULL)
-    last = lines[limit - 1] if len(lines) > limit else None
-    return OutputList(
-        items=[
-            OutputItem(
-                name=_name(plan, line),
-                value=_value(plan, line),
-                node_id=plan.nodes[line.node].id,
-                index=line.idx,
-            )
-            for line in lines[:limit]
-        ],
-        next_cursor=cursors.cursor(f"outputs/{run_id}", last.node, last.idx, last.ordinal) if last else None,
-    )
-
-
-def summary(session: Session, run: AnyRow) -> RunSummary:
-    """One line of a list."""
-    parent = None
-    if run.parent_run_id is not None:
-        node = plan_of(session, run.parent_graph_id, run.parent_graph_version).nodes[run.parent_node]
-        parent = ParentRun(run_id=run.parent_run_id, node_id=node.id, index=run.parent_idx)
-    return RunSummary.model_validate({**run._mapping, "parent": parent, "retries": run.retry_no})
-
-
-def _lines(
-    session: Session,
-    run_id: UUID,
-    plan: Plan,
-    *,
-    limit: int,
-    name: str | None = None,
-    after: tuple[int, int, int] | None = None,
-    budget: node_views.Budget = values.SHORT,
-) -> list[OutputLine]:
-    nodes = [node for node in plan.nodes if node.kind is BlockKind.OUTPUT]
-    if not nodes:
-        return []
-    wanted = None
-    if name is not None:
-        wanted = (dumps(name), [node.number for node in plan.outputs.get(name, ())])
-    return node_views.run_outputs(
-        session,
-        run_id,
-        [node.number for node in nodes],
-        name=wanted,
-        after=after,
-        limit=limit,
-        budget=budget,
-        merged=_may_share_a_name(nodes),
-    )
-
-
-def _may_share_a_name(nodes: Sequence[PlanNode]) -> bool:
-    """Whether two output nodes may give values of one name: it stands twice, or comes with the value."""
-    names = {None if "name" in node.pins else node.name for node in nodes}
-    return len(nodes) > 1 and (len(names) < len(nodes) or None in names)
-
-
-def _value(plan: Plan, line: OutputLine) -> Any:
-    return secrecy.HIDDEN if secrecy.is_secret_output(plan.nodes[line.node]) else values.shown(line.value)
-
-
-def _name(plan: Plan, line: OutputLine) -> str:
-    return output_name(plan.nodes[line.node], line.name)
-
-
-def output_name(node: PlanNode, given: str | None) -> str:
-    """The name of an output: what came with the value (`given`, JSON text), else the output node's own."""
-    name = loads(given) if given is not None else node.name
-    text = name if isinstance(name, str) else dumps(name)
-    return text.encode(errors="replace").decode()  # a name is part of replies, which are UTF-8
-
-
-def _present_stats(session: Session, run_id: UUID) -> dict[str, Any]:
-    counts = run_views.counts(session, run_id)
-    return {
-        "node_count": sum(counts.get(status, 0) for status in _RAN),
-        "node_error_count": counts.get(NodeStatus.FAILED, 0),
-        "node_executions": counts,
-        "counts_truncated": sum(counts.values()) >= run_views.COUNTED,
-    }
+    published = PublishedRun(new.id, plan, priority)
+    if wanted.fork is None:
+        ready = runs.create(session, new)
+        after_commit(session, lambda: publish(published, ready))
+    else:
+        ready = steering.fork(session, wanted.fork.source, new, wanted.fork.anew)
+        # What it took over may be all there is.
+        after_commit(session, lambda: publish(published, ready) if ready else ring_finaliser(new.id))
+    return new.id

@@ -5,13 +5,11 @@ Child runs follow their parents, each in a transaction of its own (`cancellation
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow import clock
 from agentflow.blocks.registry import catalogue
 from agentflow.dispatch import PublishedRun, publish, ring_finaliser
 from agentflow.engine.codec import loads
@@ -20,14 +18,15 @@ from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.masked_names import unknown_names
 from agentflow.graph.plan import Plan
-from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
-from agentflow.services import admission, documents
-from agentflow.services import runs as views
+from agentflow.services import admission, documents, runs
+from agentflow.services import run_views as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
+from agentflow.services.runs import Fork, Start
 from agentflow.services.transaction import after_commit, transaction
-from agentflow.storage import children, run_views, runs, steering
+from agentflow.storage import children, run_views, steering
+from agentflow.storage import runs as stored_runs
 from agentflow.storage.run_views import AnyRow
 from agentflow.storage.runs import Parent
 from agentflow.storage.steering import Resumption
@@ -130,24 +129,17 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         problems += unknown_names([graph], catalogue, {from_node: inputs})
         if any(problem.severity == "error" for problem in problems):
             raise GraphInvalid("the graph cannot run with these inputs", problems)
-        limit = plan.settings.deadline
-        new = runs.NewRun(
-            id=new_id(),
-            owner_id=owner_id,
-            plan=plan,
+        wanted = Start(
+            owner_id,
+            plan,
             inputs=given,
             masks=masks,
             labels=run.labels,
             priority=run.priority,
-            deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
+            fork=Fork(run_id, anew),
         )
-        masked = plan.masked(masks) if masks else plan
-        ready = steering.fork(session, run_id, new, masked, anew)
-        if ready:
-            after_commit(session, lambda: publish(PublishedRun(new.id, masked, new.priority), ready))
-        else:
-            after_commit(session, lambda: ring_finaliser(new.id))
-    return _summary(owner_id, new.id)
+        fork_id = runs.start(session, wanted)
+    return _summary(owner_id, fork_id)
 
 
 def _anew(plan: Plan, from_node: str) -> set[int]:
@@ -234,10 +226,10 @@ def _descendants(run_id: UUID) -> list[UUID]:
     """The open child runs of a run, of all levels, parents first."""
     found: list[UUID] = []
     with transaction() as session:
-        level = list(runs.open_children(session, run_id))
+        level = list(stored_runs.open_children(session, run_id))
         while level:
             found += level
-            level = [below for child in level for below in runs.open_children(session, child)]
+            level = [below for child in level for below in stored_runs.open_children(session, child)]
     return found
 
 

@@ -1,4 +1,4 @@
-"""How does a run begin? Someone submits a graph, stored or inline, with inputs.
+"""Submits graphs, stored or inline: checks what is given, and starts a run.
 
 Everything that is wrong is found before anything is written. Then run, inputs and starting node executions are
 written in the caller's transaction, and published after its commit. An Idempotency-Key is claimed first in that same
@@ -9,15 +9,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow import clock
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import PublishedRun, publish
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem
 from agentflow.graph.catalogue import BlockKind
@@ -26,15 +23,14 @@ from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import missing_inputs
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
-from agentflow.services import documents, graphs, lanes
+from agentflow.services import documents, graphs, lanes, runs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
-from agentflow.services.transaction import after_commit
+from agentflow.services.runs import Start
 from agentflow.storage import graphs as stored_graphs
-from agentflow.storage import idempotency, run_views, runs
+from agentflow.storage import idempotency, run_views
 
-DEFAULT_PRIORITY: Final = 5
 MAX_KEY: Final = 255
 """Characters of an Idempotency-Key, at most."""
 
@@ -109,20 +105,18 @@ def submit_inline(
 def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, version: int, wanted: Wanted) -> Accepted:
     plan = plan_of(session, graph_id, version)
     warnings = _check(session, owner_id, plan, wanted)
-    priority = next(p for p in (wanted.priority, plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
-    limit = plan.settings.deadline
-    new = runs.NewRun(
-        id=run_id,
-        owner_id=owner_id,
-        plan=plan,
-        inputs=wanted.inputs,
-        masks=wanted.masks,
-        labels=wanted.labels,
-        priority=priority,
-        deadline_at=None if limit is None else clock.now() + timedelta(seconds=limit),
+    runs.start(
+        session,
+        Start(
+            owner_id,
+            plan,
+            inputs=wanted.inputs,
+            masks=wanted.masks,
+            labels=wanted.labels,
+            priority=wanted.priority,
+            run_id=run_id,
+        ),
     )
-    ready = runs.create(session, new)
-    after_commit(session, lambda: publish(PublishedRun(run_id, plan, priority), ready))
     return Accepted(run_id, graph_id, version, RunStatus.QUEUED, warnings)
 
 

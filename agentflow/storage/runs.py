@@ -4,7 +4,7 @@ Each function works in the caller's transaction.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -71,7 +71,7 @@ class StopOutcome(NamedTuple):
 
 
 def create(
-    session: Session, new: NewRun, *, only: set[int] | None = None, forked_from: UUID | None = None
+    session: Session, new: NewRun, *, only: Set[int] | None = None, forked_from: UUID | None = None
 ) -> list[Ready]:
     """Write the run, its inputs and its starting node executions; returns those to be published after the commit.
 

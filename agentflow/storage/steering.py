@@ -4,7 +4,7 @@ Each function works in the caller's transaction, under the run's gate held alone
 `sql/09_waiting.sql`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -151,18 +151,18 @@ def decide(
     return Reached(row.verdict, row.run_id, _ready(row))
 
 
-def fork(session: Session, source: UUID, new: NewRun, plan: Plan, anew: set[int]) -> list[Ready]:
+def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Ready]:
     """Write a run that takes over what `source` did, but for the nodes in `anew`, which run again from their inputs.
 
     Args:
         source: an ended run.
         new: the fork; its plan is the source's.
-        plan: `new.plan` with the fork's masks.
         anew: numbers of nodes, closed under what is downstream.
 
     Returns:
         what is to be published.
     """
+    plan = new.plan.masked(new.masks) if new.masks else new.plan
     session.execute(text("SELECT agentflow_gate_shared(:run)"), {"run": source})
     runs.create(session, new, only=anew, forked_from=source)
     kept = [node.number for node in plan.nodes if node.number not in anew]
@@ -195,7 +195,7 @@ class _Arrival(NamedTuple):
     pin: str
 
 
-def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, kept: list[int], anew: set[int]) -> None:
+def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, kept: list[int], anew: Set[int]) -> None:
     """What nodes that are taken over gave to nodes that run again arrives there again, in its order."""
     static: Mapping[tuple[int, int, str], bool] = {
         (node.number, link.sink, link.sink_pin): link.static for node in plan.nodes for link in node.links
@@ -223,7 +223,7 @@ def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, ke
         )
 
 
-def _delivered(session: Session, run_id: UUID, kept: list[int], anew: set[int]) -> list[_Arrival]:
+def _delivered(session: Session, run_id: UUID, kept: list[int], anew: Set[int]) -> list[_Arrival]:
     found = session.scalars(
         select(Delivery)
         .where(
@@ -240,7 +240,7 @@ def _delivered(session: Session, run_id: UUID, kept: list[int], anew: set[int]) 
     ]
 
 
-def _kept_back(session: Session, run_id: UUID, kept: list[int], anew: set[int]) -> list[_Arrival]:
+def _kept_back(session: Session, run_id: UUID, kept: list[int], anew: Set[int]) -> list[_Arrival]:
     """What waited for its turn when the run was stopped, and so was never delivered."""
     parked = session.scalars(
         select(ParkedRoutes)

@@ -6,8 +6,8 @@ Two threads of the main process, because a block can hold its own process's inte
               stopped; kills those that are at a block long after its timeout (a timer for each message would cost more,
               and keep its memory). Every few seconds it says which lanes this worker serves. It talks to PostgreSQL
               only, so that nothing that a broker does can cost a lease
-    recovery  at once: gives back the lease of a child that died or was killed; every half second: one pass of recovery
-              (`recovery.py`), if no other worker is at it
+    recovery  at once: gives back the lease of a child that died or was killed; every half second: a pass of the
+              installation's chores (`upkeep.py`), if no other worker is at it
 
 A child that does not let go of a stopped run's block is killed, and Celery replaces it.
 """
@@ -32,7 +32,7 @@ from agentflow.logs import log_outage
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Held, HotConnection, Standing
 from agentflow.worker.process import Process, holder
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._hot = HotConnection()
-        self._recovery = Recovery(Process())
+        self._upkeep = Upkeep(Process())
         self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -125,21 +125,23 @@ class Keeper:
             try:
                 pending = pending or self._next_given_back()
                 if pending is not None:
-                    stands = self._recovery.take_back(pending.key, pending.holder, pending.timed_out, pending.died)
+                    stands = self._upkeep.recovery.take_back(
+                        pending.key, pending.holder, pending.timed_out, pending.died
+                    )
                     told, pending = pending.told, None
                     if told is not None:
                         told(stands)
                 else:
-                    self._recovery.run_pass()
+                    self._upkeep.run_pass()
             except Unavailable as error:
                 log_outage(logger, "recovery_postponed", error)
-                self._recovery.was_interrupted()
+                self._upkeep.recovery.was_interrupted()
                 self._stopping.wait(TICK)
             except Exception:
                 logger.exception("recovery_failed")
                 pending = None
                 self._stopping.wait(TICK)
-        self._recovery.close()
+        self._upkeep.close()
 
     def _next_given_back(self) -> GivenBack | None:
         """What is given back next, waiting for it for at most a tick."""

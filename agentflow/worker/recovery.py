@@ -1,7 +1,7 @@
 """Repairs what a crash, a lost message or a dead host left behind.
 
-Any worker may do a pass, one at a time; every statement is bounded, and right even if two did it at once. What to look
-at is found by one index (`check_at`), so that a pass over nothing costs nothing.
+Each method is a chore of `upkeep.py`, or looks after one node execution. Every statement is bounded, and right even if
+two workers did it at once. What to look at is found by one index (`check_at`), so a look at nothing costs nothing.
 """
 
 import logging
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from agentflow.clock import monotonic, now
+from agentflow.clock import monotonic
 from agentflow.dispatch import backlog, publish, ring_finaliser
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.settlement import Transition
@@ -28,12 +28,14 @@ from agentflow.worker.process import Process, RunContext, holder
 
 logger = logging.getLogger(__name__)
 
-_LOCK: Final = 0x41465245  # "AFRE": one recovery pass at a time
-_BATCH: Final = 2_000  # node executions looked at in a pass
+MOST_EXECUTIONS: Final = 2_000
+"""Node executions, and runs to be stopped, that one turn looks at."""
+
+MOST_RUNS: Final = 1_000
+"""Open runs that one turn looks at; the next turn goes on behind them."""
+
 _RECALLED: Final = 5_000  # node executions made due at once when the broker's queues have become empty
-_ENDED_AT_MOST: Final = 50  # forgotten runs ended in a pass
-_RUNS_EVERY: Final = 2.0  # seconds between looks at whole runs, and at how much waits at the broker
-_RUNS: Final = 1_000  # runs looked at in a pass; the next pass goes on behind them
+_ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
 _RINGS_UNSERVED: Final = 3  # how often what waits for a worker to come for its lane is published again
 _FIRST = UUID(int=0)
 
@@ -42,46 +44,20 @@ _OVERRAN: Final = "the block ran longer than its timeout, and its process had to
 
 
 class Recovery:
-    """The passes of one worker, on the keeper's connection."""
+    """What one worker mends, on a connection of its own."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._steady_since = monotonic()
-        self._last_pass = now()
         self._after = _FIRST
-        self._runs_at = 0.0
         self._backlog: int | None = None  # messages that wait at the broker; None: it is away
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._process.hot.close()
 
     def was_interrupted(self) -> None:
         """The database was away: nobody could renew, so leases do not count as run out for a while."""
         self._steady_since = monotonic()
 
-    def run_pass(self) -> None:
-        """Look after what is overdue; and, every few seconds, after runs that nobody will end."""
-        hot = self._process.hot
-        if not hot.try_lock(_LOCK):
-            self._last_pass = now()
-            return
-        try:
-            lease = settings().lease_seconds
-            if (now() - self._last_pass).total_seconds() > lease / 3:
-                self.was_interrupted()  # this host slept, or PostgreSQL stood still: the others may have, too
-            if monotonic() >= self._runs_at:
-                self._runs_at = monotonic() + _RUNS_EVERY
-                self._look_at_runs()
-            for item in self._overdue(lease):
-                with self._others_go_on(item.key):
-                    self._mend(item)
-            self._last_pass = now()
-        finally:
-            hot.unlock(_LOCK)
-
     @contextmanager
-    def _others_go_on(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
+    def others_go_on(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
         """What cannot be mended (its plan cannot be read, say) keeps us from nothing else; it is counted, and ends."""
         try:
             yield
@@ -93,23 +69,36 @@ class Recovery:
             else:
                 faults.count(self._process, error, where)
 
-    def _overdue(self, lease: float) -> list[Overdue]:
-        if self._backlog is None:
-            return []  # nobody hears us ring; and each time that we do, we wait longer until the next
-        steady = monotonic() - self._steady_since >= lease
-        return self._process.hot.overdue(lease, _BATCH, self._backlog > 0, steady)
-
-    def _look_at_runs(self) -> None:
+    def ask_broker(self) -> int:
+        """Ask how much waits at the broker. If nothing does, what was put off behind its queues is due."""
         self._backlog = backlog()
-        if self._backlog == 0:
-            self._process.hot.recall(_RECALLED)
-        self._stop_overdue_runs()
-        self._stop_orphans()
-        publish_others(self._process, self._process.hot.reap_slots(_BATCH))
-        for owner_id in self._process.hot.owners_in_line(_BATCH):
-            with self._others_go_on():
-                admission.admit(owner_id)
-        self._look_at_forgotten_runs()
+        return self._process.hot.recall(_RECALLED) if self._backlog == 0 else 0
+
+    def mend_overdue(self) -> int:
+        """Look after node executions whose time to be looked at has come."""
+        if self._backlog is None:
+            return 0  # nobody hears us ring; and each time that we do, we wait longer until the next
+        lease = settings().lease_seconds
+        steady = monotonic() - self._steady_since >= lease
+        found = self._process.hot.overdue(lease, MOST_EXECUTIONS, self._backlog > 0, steady)
+        for item in found:
+            with self.others_go_on(item.key):
+                self._mend(item)
+        return len(found)
+
+    def reap_slots(self) -> int:
+        """Free slots of concurrency limits that nobody uses, and publish who has got one."""
+        found = self._process.hot.reap_slots(MOST_EXECUTIONS)
+        publish_others(self._process, found)
+        return len(found)
+
+    def admit_runs(self) -> int:
+        """Admit runs of owners some of whose runs wait for a place among the active ones."""
+        admitted = 0
+        for owner_id in self._process.hot.owners_in_line(MOST_EXECUTIONS):
+            with self.others_go_on():
+                admitted += admission.admit(owner_id)
+        return admitted
 
     def _mend(self, item: Overdue) -> None:
         key = item.key
@@ -138,24 +127,31 @@ class Recovery:
         elif rings <= _RINGS_UNSERVED:
             publish(run, [Ready(key.node, key.idx)])
 
-    def _stop_overdue_runs(self) -> None:
-        for run_id, reason in self._process.hot.overdue_runs(_BATCH):
-            with self._others_go_on(run_id):
+    def stop_overdue_runs(self) -> int:
+        """Stop runs whose deadline has passed, or that were to be stopped by a worker that died."""
+        found = self._process.hot.overdue_runs(MOST_EXECUTIONS)
+        for run_id, reason in found:
+            with self.others_go_on(run_id):
                 if (run := self._process.run(run_id)) is not None:
                     stop_run(run, reason)
+        return len(found)
 
-    def _stop_orphans(self) -> None:
-        for run_id in self._process.hot.orphans(_BATCH):
-            with self._others_go_on(run_id):
+    def stop_orphans(self) -> int:
+        """Stop child runs that nobody waits for any more."""
+        found = self._process.hot.orphans(MOST_EXECUTIONS)
+        for run_id in found:
+            with self.others_go_on(run_id):
                 stop_orphan(run_id)
+        return len(found)
 
-    def _look_at_forgotten_runs(self) -> None:
-        """Here and now, not by a message: it might wait behind long blocks, and be rung again and again meanwhile."""
-        forgotten, last = self._process.hot.forgotten_runs(self._after, _RUNS)
+    def end_forgotten_runs(self) -> int:
+        """End open runs in which nothing is busy. Here, not by a message: that might wait behind long blocks."""
+        forgotten, last = self._process.hot.forgotten_runs(self._after, MOST_RUNS)
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
-            with self._others_go_on(run_id):
+            with self.others_go_on(run_id):
                 self._end_forgotten(run_id)
+        return len(forgotten)
 
     def _end_forgotten(self, run_id: UUID) -> None:
         """Where that went wrong before, a child of a worker tries it: this process has others to look after."""

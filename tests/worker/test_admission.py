@@ -23,7 +23,7 @@ from agentflow.settings import settings
 from agentflow.storage.tables import ACTIVE
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -129,7 +129,7 @@ def test_child_runs_are_retried_with_the_run_that_they_belong_to(
     assert finalise(root)
     now = chain(probe(passes))
     assert steering.retry(owner, root).status == "QUEUED"
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     execute(child, 0, 1)
     assert statuses(child) == {"0/1": "QUEUED"}, "its root has no place"
     execute(now, 0, 1)

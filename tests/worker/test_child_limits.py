@@ -19,7 +19,7 @@ from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import transaction
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(240, method="thread")
 
@@ -87,7 +87,7 @@ class Nest:
             return True
         ended = [finalise(one) for one in self.rows(_OPEN)]
         if not any(ended) and not self.rows(_READY):
-            Recovery(process()).run_pass()
+            Upkeep(process()).run_pass()
             assert self.rows(_READY) or not self.rows(_OPEN), "everything stands still"
         return bool(self.rows(_OPEN))
 
@@ -160,11 +160,11 @@ def test_a_sub_graph_node_keeps_its_place_while_its_run_is_paused_and_gives_it_b
     owner = owner_of(rows, first)
     steering.pause(owner, first)
     rows("UPDATE limit_slots SET since = since - interval '1 minute' RETURNING 1")
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     assert rows(held) == [1], "its child run is there, and goes on with it"
     with transaction() as session:
         cancel(session, owner, first, "enough")
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     assert rows(held) == [0]
     nest.drive(random.Random(1))
     assert (nest.status(first), nest.status(second)) == ("CANCELLED", "COMPLETED")

@@ -16,7 +16,8 @@ from agentflow.blocks.base import BlockInput, BlockOutput, Context
 from agentflow.engine.codec import loads
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.model import AGENT_BLOCK
-from agentflow.services import child_runs, graphs, runs, steering
+from agentflow.services import child_runs, graphs, steering
+from agentflow.services import run_views as runs
 from agentflow.services.transaction import transaction
 from agentflow.worker.finalise import finalise
 

@@ -168,7 +168,7 @@ def test_what_recovery_cannot_mend_ends_too(
     monkeypatch.setattr("agentflow.worker.process.plan_of", plan_of)
     for _ in range(10):
         for one in (run_id, bystander):
-            with recovery._others_go_on(ExecutionKey(one, 0, 1)):
+            with recovery.others_go_on(ExecutionKey(one, 0, 1)):
                 recovery._mend(_overdue("ring", one))
     assert ended(run_id)[:2] == ("FAILED", "engine")
     assert ended(bystander)[0] == "QUEUED"
@@ -208,7 +208,7 @@ def test_recovery_ends_a_forgotten_run_that_cannot_be_finalised(
         lambda run_id, again: tried(lambda: deliver_finaliser(run_id, redelivered=again)),
     )
     for _ in range(2):
-        recovery._look_at_forgotten_runs()
+        recovery.end_forgotten_runs()
     assert ended(run_id)[:2] == ("FAILED", "engine")
 
 
@@ -242,8 +242,8 @@ def test_a_run_that_kills_whoever_finalises_it_kills_one_recovery_at_most(
 
     def look() -> None:
         made = Recovery(Process())
-        made._look_at_forgotten_runs()
-        made.close()
+        made.end_forgotten_runs()
+        made._process.hot.close()
 
     assert not survives(look)
     look()
@@ -385,7 +385,7 @@ def test_one_run_that_cannot_be_read_keeps_nobody_else_in_line(
     monkeypatch.setattr("agentflow.services.admission.plan_of_run", breaks)
     cancellation.stop_tree(first, "CANCELLED", "enough")  # type: ignore[arg-type]
     finalise_run(str(first))
-    recovery._look_at_runs()
+    recovery.admit_runs()
     admitted = rows("SELECT id FROM runs WHERE admitted_at IS NOT NULL AND ended_at IS NULL")
     assert admitted == [second], "admitted, though nobody could ring for it; recovery does that"
     assert third not in admitted

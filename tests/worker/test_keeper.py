@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from agentflow.settings import Settings
 from agentflow.storage import runs
 from agentflow.storage.connect import session
 from agentflow.worker import keeper as module
-from agentflow.worker import recovery
+from agentflow.worker import upkeep
 from agentflow.worker.keeper import Keeper
 from agentflow.worker.process import holder
 
@@ -163,7 +164,8 @@ def test_what_is_given_back_after_connections_broke_is_taken(
 def test_recovery_goes_on_after_connections_broke(
     broken: None, run_id: UUID, rows: Rows, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "_RUNS_EVERY", 0.05)
+    often = [replace(chore, every=min(chore.every, 0.05)) for chore in upkeep.CHORES]
+    monkeypatch.setattr(upkeep, "CHORES", often)
     execute(run_id, 0, 1)
     eventually(lambda: rows("SELECT status FROM runs") == ["COMPLETED"])
 

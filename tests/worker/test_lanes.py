@@ -14,13 +14,14 @@ from sqlalchemy import text
 from steps import execute
 
 from agentflow.dispatch.lanes import queue_name
-from agentflow.services import node_executions, runs
+from agentflow.services import node_executions
+from agentflow.services import run_views as runs
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 
 class Fleet:
@@ -28,7 +29,7 @@ class Fleet:
 
     def __init__(self, broker: Any) -> None:
         self.process = Process()
-        self.recovery = Recovery(self.process)
+        self.upkeep = Upkeep(self.process)
         self.seconds = 0.0
         self._broker = broker
 
@@ -37,9 +38,8 @@ class Fleet:
         self.seconds += seconds
         self.process.hot.stop_flag(UUID(int=0))  # opens the connection
         self.process.hot._connection.execute(f"SET agentflow.clock_offset = '{self.seconds} seconds'")
-        self.recovery._runs_at = float("inf")  # of whole runs nothing is asked here
-        self.recovery._backlog = 0
-        self.recovery.run_pass()
+        self.upkeep.recovery._backlog = 0
+        self.upkeep.recovery.mend_overdue()
 
     def begin_anew(self) -> None:
         """Nothing has happened yet."""

@@ -18,7 +18,7 @@ from agentflow.settings import settings
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -206,7 +206,7 @@ def test_what_a_stopped_run_held_is_given_to_others(fan: Callable[..., UUID], ro
     with transaction() as session:
         cancel(session, owner, one, "enough")
     rows("UPDATE limit_slots SET since = since - interval '1 minute' RETURNING 1")
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     assert held(rows, other) == []
     end(begin(other, 1))
     assert rows("SELECT count(*) FROM limit_slots") == [0]
@@ -338,7 +338,7 @@ def test_a_run_that_waits_makes_room_and_a_lost_admission_is_made_up_for(
     execute(second, 0, 1)
     assert statuses(second) == {"0/1": "COMPLETED"}
     rows("UPDATE runs SET status = 'COMPLETED', ended_at = now() WHERE id = :run RETURNING 1", run=second)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     execute(third, 0, 1)
     assert statuses(third) == {"0/1": "COMPLETED"}
 
@@ -350,7 +350,7 @@ def test_a_paused_run_makes_room(
     first, second, third = (chain(probe(passes)) for _ in range(3))
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=first)
     steering.pause(owner, first)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     steering.resume(owner, first)
     execute(first, 0, 1)
     assert statuses(first) == {"0/1": "QUEUED"}, "another has its place: it is in line"

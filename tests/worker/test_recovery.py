@@ -21,9 +21,11 @@ from agentflow.services import plans
 from agentflow.settings import Settings
 from agentflow.storage.node_executions import Held
 from agentflow.worker import recovery as module
+from agentflow.worker import upkeep as upkeep_module
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process, holder, process
 from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 DEAD = 4_194_305  # no process has this id
 LEASE = 15.0
@@ -57,13 +59,19 @@ def recovering(environment: Settings) -> Iterator[Process]:
 @pytest.fixture
 def clock(recovering: Process, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(recovering)
-    monkeypatch.setattr(module, "monotonic", made.monotonic)
+    for one in (module, upkeep_module):
+        monkeypatch.setattr(one, "monotonic", made.monotonic)
     return made
 
 
 @pytest.fixture
-def recovery(recovering: Process, clock: Clock) -> Recovery:
-    return Recovery(recovering)
+def upkeep(recovering: Process, clock: Clock) -> Upkeep:
+    return Upkeep(recovering)
+
+
+@pytest.fixture
+def recovery(upkeep: Upkeep) -> Recovery:
+    return upkeep.recovery
 
 
 @pytest.fixture
@@ -194,38 +202,38 @@ def test_a_node_that_was_lost_for_good_ends_its_run(
 
 
 def test_an_expired_lease_is_taken_back(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], statuses: Statuses, messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], statuses: Statuses, messages: Callable[[], int]
 ) -> None:
     run_id = run()
     hold(run_id)
     clock.forward(LEASE - 1)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
     clock.forward(2)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "QUEUED"}
     assert messages() == 1
 
 
 def test_after_an_outage_a_whole_lease_passes_before_one_counts_as_lost(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], statuses: Statuses
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], statuses: Statuses
 ) -> None:
     run_id = run()
     hold(run_id)
     clock.forward(10 * LEASE)
-    recovery.was_interrupted()
-    recovery.run_pass()
+    upkeep.recovery.was_interrupted()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}, "its worker could not renew it"
     clock.forward(LEASE - 1)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
     clock.forward(2)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "QUEUED"}
 
 
 def test_a_lease_that_was_renewed_is_not_lost(
-    recovery: Recovery, recovering: Process, clock: Clock, run: Callable[..., UUID], statuses: Statuses
+    upkeep: Upkeep, recovering: Process, clock: Clock, run: Callable[..., UUID], statuses: Statuses
 ) -> None:
     run_id = run()
     hold(run_id)
@@ -233,53 +241,53 @@ def test_a_lease_that_was_renewed_is_not_lost(
     for _ in range(3):
         clock.forward(LEASE - 1)
         assert recovering.hot.renew([Held(holder(DEAD), key)], LEASE) == [(key, False)]
-        recovery.run_pass()
+        upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
 
 
 def test_a_message_that_was_lost_is_published_again_and_more_and_more_seldom(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], messages: Callable[[], int]
 ) -> None:
     run()
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 0, "it has only just been published"
     for seconds in (6, 6, 11):
         clock.forward(seconds)
-        recovery.run_pass()
+        upkeep.run_pass()
         assert messages() == 1
-        recovery.run_pass()
+        upkeep.run_pass()
         assert messages() == 0
 
 
 def test_what_waits_at_the_broker_is_not_published_twice(
-    recovery: Recovery, clock: Clock, probe: Probe, chain: Chain, messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, probe: Probe, chain: Chain, messages: Callable[[], int]
 ) -> None:
     chain(probe(takes))
     clock.forward(6)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 1
     clock.forward(6)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 1, "the queue is empty now, and it is not claimed"
 
 
 def test_nobody_rings_at_a_broker_that_is_away(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], rows: Rows, messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], rows: Rows, messages: Callable[[], int]
 ) -> None:
     run()
     publisher()._away_until = float("inf")
     for _ in range(20):
         clock.forward(60)
-        recovery.run_pass()
+        upkeep.run_pass()
     assert rows("SELECT rings FROM node_executions") == [0]
     publisher()._away_until = 0.0
     clock.forward(3)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 1, "and as soon as it is back, they do"
 
 
 def test_a_retry_is_published_when_it_is_due(
-    recovery: Recovery, clock: Clock, probe: Probe, chain: Chain, messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, probe: Probe, chain: Chain, messages: Callable[[], int]
 ) -> None:
     def fails(inputs: Any, context: Context) -> Any:
         raise RuntimeError("once")
@@ -289,41 +297,41 @@ def test_a_retry_is_published_when_it_is_due(
     execute(run_id, 0, 1)
     messages()
     clock.forward(29)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 0
     clock.forward(2)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert messages() == 1
 
 
 def test_a_run_that_nobody_ended_is_ended(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], rows: Rows, messages: Callable[[], int]
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], rows: Rows, messages: Callable[[], int]
 ) -> None:
     run_id = run()
     execute(run_id, 0, 1)
     messages()  # the finaliser's message is lost
     clock.forward(3)
-    recovery.run_pass()
+    upkeep.run_pass()
     if messages():
         finalise(run_id)
     assert rows("SELECT status FROM runs") == ["COMPLETED"]
 
 
 def test_a_run_that_passes_its_deadline_is_stopped(
-    recovery: Recovery, clock: Clock, run: Callable[..., UUID], rows: Rows, statuses: Statuses
+    upkeep: Upkeep, clock: Clock, run: Callable[..., UUID], rows: Rows, statuses: Statuses
 ) -> None:
     run_id = run()
     rows("UPDATE runs SET deadline_at = agentflow_now() + interval '10 seconds' RETURNING 1")
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "QUEUED"}
     clock.forward(11)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "CANCELLED"}
     assert rows("SELECT stop_as, stop_reason FROM runs") == [("FAILED", "timeout")]
 
 
 def test_a_run_whose_failure_stops_it_is_stopped_though_its_worker_died_over_that(
-    recovery: Recovery, submit: Callable[..., UUID], probe: Probe, statuses: Statuses, rows: Rows
+    upkeep: Upkeep, submit: Callable[..., UUID], probe: Probe, statuses: Statuses, rows: Rows
 ) -> None:
     nodes = [{"id": id, "block_id": probe(takes)} for id in ("a", "b")]
     run_id = submit({"name": "g", "nodes": nodes, "links": [], "settings": {"on_node_failure": "stop"}})
@@ -333,28 +341,28 @@ def test_a_run_whose_failure_stops_it_is_stopped_though_its_worker_died_over_tha
     made = settlement(plan, key, lease, Batch(first=0), Transition.failed("block", "it failed"))
     process().hot.settle(made)  # and there the worker dies
     assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "QUEUED"}
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "FAILED block", "1/1": "CANCELLED"}
     finalise(run_id)
     assert rows("SELECT status, reason FROM runs") == [("FAILED", "node_failed")]
 
 
 def test_one_worker_recovers_at_a_time(
-    recovery: Recovery, recovering: Process, clock: Clock, run: Callable[..., UUID], statuses: Statuses
+    upkeep: Upkeep, recovering: Process, clock: Clock, run: Callable[..., UUID], statuses: Statuses
 ) -> None:
     run_id = run()
     hold(run_id)
     clock.forward(2 * LEASE)
-    assert process().hot.try_lock(module._LOCK)
-    recovery.run_pass()
+    assert process().hot.try_lock(upkeep_module._LOCK)
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
-    process().hot.unlock(module._LOCK)
-    recovery.run_pass()
+    process().hot.unlock(upkeep_module._LOCK)
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "QUEUED"}
 
 
 def test_one_run_that_cannot_be_read_does_not_keep_the_others_from_being_mended(
-    recovery: Recovery,
+    upkeep: Upkeep,
     clock: Clock,
     run: Callable[..., UUID],
     statuses: Statuses,
@@ -371,14 +379,14 @@ def test_one_run_that_cannot_be_read_does_not_keep_the_others_from_being_mended(
     hold(whole)
     clock.forward(2 * LEASE)
     with caplog.at_level(logging.ERROR):
-        recovery.run_pass()
+        upkeep.run_pass()
     assert statuses(whole) == {"0/1": "QUEUED"}
     assert statuses(broken) == {"0/1": "QUEUED"}, "counted as lost, without its plan"
     assert "engine_failed" in [record.message for record in caplog.records]
 
 
 def test_outputs_whose_turn_was_missed_go_out(
-    recovery: Recovery,
+    upkeep: Upkeep,
     clock: Clock,
     probe: Probe,
     chain: Chain,
@@ -402,6 +410,6 @@ def test_outputs_whose_turn_was_missed_go_out(
     )
     messages()
     clock.forward(60)
-    recovery.run_pass()
+    upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "COMPLETED", "1/2": "COMPLETED", "2/1": "QUEUED"}
     assert messages() >= 1

@@ -18,7 +18,7 @@ from agentflow.services.transaction import transaction
 from agentflow.storage.run_views import RunFilter
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -30,7 +30,7 @@ def status_of(rows: Rows, run_id: UUID) -> str:
 
 def work(rows: Rows, run_id: UUID) -> None:
     """Execute what is QUEUED in the run until nothing is, then see to the run."""
-    recovery = Recovery(process())
+    recovery = Upkeep(process())
     while True:
         recovery.run_pass()
         ready = rows(

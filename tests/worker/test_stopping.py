@@ -19,7 +19,7 @@ from agentflow.services.transaction import transaction
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -82,7 +82,7 @@ def test_a_cancelled_run_reads_running_until_all_of_it_has_closed(
 def come_due(rows: Rows, run_id: UUID) -> None:
     """The run's deadline passes, and somebody looks."""
     rows("UPDATE runs SET deadline_at = agentflow_now() WHERE id = :run RETURNING 1", run=run_id)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
 
 
 @pytest.mark.parametrize("first", ["owner", "deadline", "failure"])

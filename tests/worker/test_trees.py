@@ -23,6 +23,7 @@ from agentflow.storage.runs import Parent
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import Process, process
 from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -121,7 +122,7 @@ def test_a_child_that_passes_its_own_deadline_ends_alone(
 ) -> None:
     run_id, child_id = tree(one_node(probe(passes), deadline=50), {"deadline": 100})
     rows("UPDATE runs SET deadline_at = agentflow_now() WHERE id = :run RETURNING 1", run=child_id)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     finalise(child_id)
     assert rows("SELECT status, reason FROM runs WHERE id = :run", run=child_id) == [("FAILED", "timeout")]
     execute(run_id, 0, 1)
@@ -135,7 +136,7 @@ def test_a_deadline_of_the_root_ends_all_of_the_tree(
 ) -> None:
     run_id, child_id = tree(one_node(probe(passes)), {"deadline": 100})
     rows("UPDATE runs SET deadline_at = agentflow_now() WHERE root_id = :run RETURNING 1", run=run_id)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     finalise(child_id)
     finalise(run_id)
     assert rows("SELECT status, reason FROM runs WHERE id = :run", run=run_id) == [("FAILED", "timeout")]
@@ -276,7 +277,7 @@ def recovery(submit: Submit) -> Iterator[Recovery]:
     """Recovery, on connections of its own."""
     made = Recovery(Process())
     yield made
-    made.close()
+    made._process.hot.close()
 
 
 def test_nobody_is_an_orphan_while_its_tree_is_retried(
@@ -290,7 +291,7 @@ def test_nobody_is_an_orphan_while_its_tree_is_retried(
     def retried_and_looked_at(run_id: UUID, unhandled: list[int]) -> str:
         verdict = real(run_id, unhandled)
         between.append(recovery._process.hot.orphans(10))
-        recovery._stop_orphans()
+        recovery.stop_orphans()
         return verdict
 
     monkeypatch.setattr(steering, "_retry", retried_and_looked_at)
@@ -310,7 +311,7 @@ def test_who_was_an_orphan_when_recovery_looked_and_is_none_any_more_goes_on(
     run_id, child_id = failed_tree()
     steering.retry(owner_of(rows, run_id), run_id)
     monkeypatch.setattr(recovery._process.hot, "orphans", lambda limit: [child_id])
-    recovery._stop_orphans()
+    recovery.stop_orphans()
     assert rows("SELECT stop_as FROM runs WHERE root_id = :run", run=run_id) == [None, None]
 
 
@@ -330,7 +331,7 @@ def test_what_a_retry_did_not_live_to_finish_is_stopped_and_can_be_retried_anew(
         patch.setattr(steering, "_retry", dies)
         with pytest.raises(KeyboardInterrupt):
             steering.retry(owner, run_id)
-    recovery._stop_orphans()
+    recovery.stop_orphans()
     assert finalise(child_id)
     assert rows("SELECT status FROM runs WHERE id = :run", run=child_id) == ["CANCELLED"]
     steering.retry(owner, run_id)

@@ -21,7 +21,7 @@ from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -102,12 +102,12 @@ def test_recovery_wakes_what_is_due_and_lets_the_rest_sleep(
     run_id = chain(probe(sleeper(Timer(60, state=1), Timer(3600, state=2))))
     execute(run_id, 0, 1)
     hurry(rows)
-    recovery = Recovery(process())
+    recovery = Upkeep(process())
     for expected in ("QUEUED", "WAITING", "WAITING"):
         recovery.run_pass()
         assert statuses(run_id) == {"0/1": expected}
         execute(run_id, 0, 1)
-    Recovery(process()).run_pass()
+    Upkeep(process()).run_pass()
     assert run_status(rows, run_id) == "WAITING", "a pass sees to a run in which nothing is busy"
 
 

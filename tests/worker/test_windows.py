@@ -19,7 +19,7 @@ from agentflow.blocks.base import Context
 from agentflow.settings import Settings, settings
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
+from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(600, method="thread")
 
@@ -97,7 +97,7 @@ class Installation:
         )
         if reviews or timers or early:
             return True
-        Recovery(process()).run_pass()
+        Upkeep(process()).run_pass()
         return bool(self._rows(READY))
 
 

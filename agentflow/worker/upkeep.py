@@ -1,0 +1,105 @@
+"""Runs the chores of the whole installation, by one worker at a time.
+
+A chore is something that must be done now and then, whichever worker does it: recovery, admission, and whatever a
+feature adds. `CHORES` is the list of them, in the order of a pass. The worker that does a pass is elected by an
+advisory lock of its database connection, so another takes over when it dies.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agentflow.clock import monotonic, now
+from agentflow.errors import Unavailable
+from agentflow.settings import settings
+from agentflow.worker.process import Process
+from agentflow.worker.recovery import MOST_EXECUTIONS, MOST_RUNS, Recovery
+
+logger = logging.getLogger(__name__)
+
+_LOCK: Final = 0x41465245  # "AFRE": one pass at a time
+
+_SOMETIMES: Final = 2.0
+"""Seconds between two turns of what looks at whole runs, or asks the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """One thing to be done now and then.
+
+    Attributes:
+        name: in logs and metrics.
+        act: does one turn, and says about how many things it did something.
+        most: things that a turn looks at.
+        every: seconds between two turns; 0: in each pass (twice a second).
+    """
+
+    name: str
+    act: Callable[[Recovery], int]
+    most: int
+    every: float = _SOMETIMES
+
+
+CHORES: Final = (
+    Chore("ask_broker", Recovery.ask_broker, MOST_EXECUTIONS),
+    Chore("stop_overdue_runs", Recovery.stop_overdue_runs, MOST_EXECUTIONS),
+    Chore("stop_orphans", Recovery.stop_orphans, MOST_EXECUTIONS),
+    Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
+    Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
+    Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
+    Chore("mend_overdue", Recovery.mend_overdue, MOST_EXECUTIONS, every=0),
+)
+
+
+class Upkeep:
+    """The passes of one worker, on a connection of its own.
+
+    Attributes:
+        recovery: what it mends with.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.recovery = Recovery(process)
+        self._process = process
+        self._last_pass = now()
+        self._due: dict[str, float] = {}  # chore → when its next turn is due
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._process.hot.close()
+
+    def run_pass(self) -> None:
+        """Do what is due, unless another worker is at it.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer.
+        """
+        hot = self._process.hot
+        if not hot.try_lock(_LOCK):
+            self._last_pass = now()
+            return
+        try:
+            if (now() - self._last_pass).total_seconds() > settings().lease_seconds / 3:
+                self.recovery.was_interrupted()  # this host slept, or PostgreSQL stood still: the others may have, too
+            for chore in CHORES:
+                if monotonic() >= self._due.get(chore.name, 0.0):
+                    self._due[chore.name] = monotonic() + chore.every
+                    self._take_turn(chore)
+            self._last_pass = now()
+        finally:
+            hot.unlock(_LOCK)
+
+    def _take_turn(self, chore: Chore) -> None:
+        """One that fails keeps the others from nothing."""
+        began = monotonic()
+        try:
+            done = chore.act(self.recovery)
+        except Unavailable:
+            raise
+        except Exception:
+            logger.exception("chore_failed", extra={"chore": chore.name})
+            return
+        if done:
+            fields = {"chore": chore.name, "done": done, "seconds": round(monotonic() - began, 3)}
+            logger.debug("chore_done", extra=fields)
