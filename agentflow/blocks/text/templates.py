@@ -44,7 +44,7 @@ _MADE_PER_WRITTEN = 64
 _METER, _TURNS, _JOINED, _CHARGED = "the meter", "metered turns", "metered join", "metered text"
 _SLICED, _METHOD, _SELF = "metered slice", "method of", "the value self"
 
-_VALUES: Final = (str, int, float, list, dict, tuple, type(None))
+_VALUES: Final = (str, int, float, bool, list, dict, tuple, type(None))
 """The types of values. Templates see their entries and items; their methods are no values."""
 
 _VIEWS: Final = (Iterator, KeysView, ValuesView, ItemsView, range)

@@ -228,6 +228,11 @@ LOOKUPS = ["{{ v.@ }}", "{{ v['@'] }}", "{{ v[n] }}", "{{ v|attr('@') }}", "{{ [
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 
 
+@pytest.mark.parametrize("name", ["real", "imag", "numerator", "denominator"])
+def test_a_truth_value_has_no_entries(name: str) -> None:
+    assert fill("{{ v." + name + " }}{{ v[n] }}", {"v": False, "n": name}) == ""
+
+
 @given(st.sampled_from(NAMES), st.sampled_from(LOOKUPS), st.data())
 def test_a_template_looks_up_entries_and_never_writes_what_python_has_of_that_name(
     name: str, template: str, data: st.DataObject
