@@ -336,7 +336,7 @@ class Block(ABC):
     @classmethod
     def info(cls) -> dict[str, Any]:
         """The block's public description, as the API shows it."""
-        return block_info(cls.spec(), cls.description, cls.categories, cls.Input, cls.Output)
+        return block_info(cls.spec(), cls.Input, cls.Output)
 
 
 def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:

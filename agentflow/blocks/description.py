@@ -31,13 +31,7 @@ def pins_of(model: type[BaseModel], mode: Literal["validation", "serialization"]
     return MappingProxyType(pins)
 
 
-def block_info(
-    spec: BlockSpec,
-    description: str,
-    categories: tuple[str, ...],
-    input_model: type[BaseModel],
-    output_model: type[BaseModel],
-) -> dict[str, Any]:
+def block_info(spec: BlockSpec, input_model: type[BaseModel], output_model: type[BaseModel]) -> dict[str, Any]:
     """The public description of a block, as JSON.
 
     Returns:
@@ -53,8 +47,8 @@ def block_info(
         "inputSchema": input_model.model_json_schema(mode="validation"),
         "outputSchema": outputs,
         "costs": [{"cost_amount": spec.cost, "cost_type": "run", "cost_filter": {}}] if spec.cost else [],
-        "description": description,
-        "categories": [{"category": category, "description": ""} for category in categories],
+        "description": spec.description,
+        "categories": [{"category": category, "description": ""} for category in spec.categories],
         "contributors": [],
         "staticOutput": spec.static_output,
         "uiType": spec.kind.value,

@@ -7,7 +7,7 @@ settings apply. It holds no state of a run and must not be changed by its reader
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -155,6 +155,15 @@ class Plan:
             raise ValueError(f"this plan is damaged: {error!r}") from error
 
 
+@dataclass(slots=True)
+class _Linked:
+    """What the links say of one node; the fields are those of `PlanNode`."""
+
+    feedback: tuple[str, ...]
+    pins: dict[str, bool] = field(default_factory=dict)
+    links: list[PlanLink] = field(default_factory=list)
+
+
 def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
     """Compiles a valid graph, in time proportional to its nodes and links.
 
@@ -169,26 +178,17 @@ def compile_plan(graph: Graph, catalogue: Catalogue) -> Plan:
     links = [link for link in links if BlockKind.NOTE not in (specs[link.source].kind, specs[link.sink].kind)]
     declared = {number: spec.feedback for number, spec in enumerate(specs)}
     feedback = feedback_pins(declared, ((link.source, link.sink, link.sink_pin) for link in links))
-    outgoing: list[list[PlanLink]] = [[] for _ in graph.nodes]
-    pins: list[dict[str, bool]] = [{} for _ in graph.nodes]
+    linked = [_Linked(feedback.get(number, ())) for number in range(len(specs))]
     for link in links:
-        if link.static and link.sink_pin in feedback.get(link.sink, ()):
+        if link.static and link.sink_pin in linked[link.sink].feedback:
             link = replace(link, static=False)
-        outgoing[link.source].append(link)
-        waited = pins[link.sink]
-        waited[link.sink_pin] = waited.get(link.sink_pin, False) or link.static
+        linked[link.source].links.append(link)
+        pins = linked[link.sink].pins
+        pins[link.sink_pin] = pins.get(link.sink_pin, False) or link.static
     inherited = effective(graph.settings, NodeSettings())  # shared by all nodes without settings
     nodes = tuple(
-        _compile_node(
-            number,
-            node,
-            specs[number],
-            _settings(graph, node, specs[number], inherited),
-            pins[number],
-            tuple(outgoing[number]),
-            feedback.get(number, ()),
-        )
-        for number, node in enumerate(graph.nodes)
+        _compile_node(number, node, spec, _settings(graph, node, spec, inherited), linked[number])
+        for number, (node, spec) in enumerate(zip(graph.nodes, specs, strict=True))
     )
     return Plan(graph.id, graph.version, graph.settings, nodes)
 
@@ -204,15 +204,7 @@ def _compile_link(number: int, link: Link, numbers: Mapping[str, int], specs: li
     return PlanLink(number, source, pin, numbers[link.sink_id], link.sink_name, static)
 
 
-def _compile_node(
-    number: int,
-    node: Node,
-    spec: BlockSpec,
-    settings: NodeSettings,
-    pins: dict[str, bool],
-    links: tuple[PlanLink, ...],
-    feedback: tuple[str, ...],
-) -> PlanNode:
+def _compile_node(number: int, node: Node, spec: BlockSpec, settings: NodeSettings, linked: _Linked) -> PlanNode:
     name = node.input_default.get("name")
     return PlanNode(
         number=number,
@@ -223,17 +215,17 @@ def _compile_node(
         title=node.title or spec.name,
         input_default=node.input_default,
         settings=settings,
-        pins=pins,
-        base=_base(spec.kind, pins),
-        links=links,
-        handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in links),
-        starts=_starts(spec.kind, pins, feedback),
+        pins=linked.pins,
+        base=_base(spec.kind, linked.pins),
+        links=tuple(linked.links),
+        handles_errors=any(base_name(link.source_pin) == ERROR_PIN for link in linked.links),
+        starts=_starts(spec.kind, linked.pins, linked.feedback),
         name=name if spec.kind in (BlockKind.INPUT, BlockKind.OUTPUT) and isinstance(name, str) else None,
         lane=settings.queue or spec.lane,
         timeout=settings.timeout or spec.timeout,
         gathers=spec.gathers,
         for_each=spec.for_each,
-        feedback=feedback,
+        feedback=linked.feedback,
     )
 
 

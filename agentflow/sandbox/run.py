@@ -45,6 +45,21 @@ class Refused(BadInput):
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What to run in a sandbox.
+
+    Attributes:
+        command: the program's path and its arguments.
+        files: name → text; in the sandbox in the folder /code.
+        folders: paths of this machine that the command may read, besides the system's programs and libraries.
+    """
+
+    command: Sequence[str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    folders: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a command may use.
 
@@ -123,28 +138,20 @@ class _Streams:
         return bytes(self.parts.get(name, b""))
 
 
-def run_in_sandbox(
-    command: Sequence[str],
-    files: Mapping[str, str],
-    limits: Limits,
-    stop_if_cancelled: Callable[[], None],
-    folders: Sequence[str] = (),
-) -> Ending:
+def run_in_sandbox(job: Job, limits: Limits, stop_if_cancelled: Callable[[], None]) -> Ending:
     """Runs a command in a fresh sandbox and waits for its end.
 
     Args:
-        command: the program's path and its arguments.
-        files: name → text; in the sandbox in the folder /code.
+        job: the command and what it may read.
         limits: what the command may use.
         stop_if_cancelled: called several times a second; an exception from it ends the sandbox.
-        folders: paths of this machine that the command may read, besides the system's programs and libraries.
 
     Raises:
         Refused: the command was not run, because the sandbox would not hold here; the message says why.
         Transient: the sandbox ended unexpectedly before the command did.
     """
     streams = _Streams(limits.output_bytes)
-    with _launched(command, files, limits, folders) as pipes:
+    with _launched(job, limits) as pipes:
         full = _pump(pipes, streams, monotonic() + limits.seconds + _GRACE_SECONDS, stop_if_cancelled)
     facts = _facts(streams.of("status"))
     if "refused" in facts:
@@ -167,16 +174,14 @@ def _facts(status: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def _launched(
-    command: Sequence[str], files: Mapping[str, str], limits: Limits, folders: Sequence[str]
-) -> Iterator[dict[str, IO[bytes]]]:
+def _launched(job: Job, limits: Limits) -> Iterator[dict[str, IO[bytes]]]:
     """The readable pipes of a running launcher. All of it ends with the `with` block."""
     with tempfile.TemporaryFile() as request:
         ends = {name: os.pipe() for name in ("status", "result")}
         given = {name: write for name, (_, write) in ends.items()}
         reading = {name: _reader(read) for name, (read, _) in ends.items()}
         try:
-            request.write(json.dumps(_request(command, files, limits, folders) | given).encode())
+            request.write(json.dumps(_request(job, limits) | given).encode())
             request.seek(0)
             launcher = subprocess.Popen(  # noqa: S603 our own interpreter and program
                 [sys.executable, "-I", "-S", "-c", _START, str(Path(agentflow.__file__).parents[1])],
@@ -217,14 +222,12 @@ def _end(launcher: subprocess.Popen[bytes]) -> None:
     launcher.wait()
 
 
-def _request(
-    command: Sequence[str], files: Mapping[str, str], limits: Limits, folders: Sequence[str]
-) -> dict[str, Any]:
+def _request(job: Job, limits: Limits) -> dict[str, Any]:
     return {
-        "command": list(command),
+        "command": list(job.command),
         "environment": _ENVIRONMENT,
-        "files": dict(files),
-        "folders": list(folders),
+        "files": dict(job.files),
+        "folders": list(job.folders),
         "limits": limits.of_processes(),
         "seconds": limits.seconds,
         "alarm_seconds": limits.seconds + 2 * _GRACE_SECONDS,

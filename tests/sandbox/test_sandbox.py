@@ -18,7 +18,7 @@ from agentflow.blocks import registry
 from agentflow.blocks.trial import collect, trial_context
 from agentflow.errors import BadInput, Interrupted
 from agentflow.sandbox import barrier, checks, run
-from agentflow.sandbox.run import Ending, Limits, Refused, run_in_sandbox
+from agentflow.sandbox.run import Ending, Job, Limits, Refused, run_in_sandbox
 from agentflow.settings import settings
 
 SECONDS = 20.0
@@ -28,7 +28,8 @@ def in_sandbox(code: str, **limits: Any) -> Ending:
     """Python code on its own, without the block."""
     command = [os.path.realpath(sys.executable), "-I", "/code/main.py"]
     folders = [os.path.realpath(sys.base_prefix)]
-    return run_in_sandbox(command, {"main.py": code}, Limits(**{"seconds": SECONDS, **limits}), lambda: None, folders)
+    job = Job(command, {"main.py": code}, folders)
+    return run_in_sandbox(job, Limits(**{"seconds": SECONDS, **limits}), lambda: None)
 
 
 def _why_not() -> str:
@@ -436,14 +437,14 @@ def test_a_stopped_run_ends_the_sandbox() -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run_in_sandbox(["/bin/sleep", "1000"], {}, Limits(SECONDS), stop_if_cancelled)
+        run_in_sandbox(Job(["/bin/sleep", "1000"]), Limits(SECONDS), stop_if_cancelled)
     assert time.monotonic() - began < 5
 
 
 def test_the_sandbox_ends_with_its_worker(eventually: Callable[..., None]) -> None:
     program = (
-        "from agentflow.sandbox.run import run_in_sandbox, Limits\n"
-        "run_in_sandbox(['/bin/sleep', '1000'], {}, Limits(1000), lambda: print('on', flush=True))"
+        "from agentflow.sandbox.run import Job, Limits, run_in_sandbox\n"
+        "run_in_sandbox(Job(['/bin/sleep', '1000']), Limits(1000), lambda: print('on', flush=True))"
     )
     worker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert worker.stdout is not None

@@ -18,7 +18,7 @@ from agentflow import sandbox
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
-from agentflow.sandbox.run import Ending, Limits, run_in_sandbox
+from agentflow.sandbox.run import Ending, Job, Limits, run_in_sandbox
 from agentflow.settings import settings
 
 _SETUP: Final = 'bash -e /code/setup.sh && exec "$@"'
@@ -72,11 +72,11 @@ class ExecuteCode(Block):
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         if not settings().code_execution:
             raise BadInput("code is not run here: the operator switches that on with AGENTFLOW_CODE_EXECUTION=true")
-        command, files = _job(inputs)
+        job = _job(inputs)
         limits = Limits(inputs.timeout)
-        if "/code/driver.js" in command:  # Node.js reserves a hundred times the memory that it uses
+        if "/code/driver.js" in job.command:  # Node.js reserves a hundred times the memory that it uses
             limits = replace(limits, address_bytes=None)
-        ending = run_in_sandbox(command, files, limits, context.stop_if_cancelled, _folders())
+        ending = run_in_sandbox(job, limits, context.stop_if_cancelled)
         result = _result(ending.result)
         if ending.exit_status == 0:
             if result:
@@ -90,7 +90,7 @@ class ExecuteCode(Block):
         _judge(ending, limits)
 
 
-def _job(inputs: ExecuteCode.Input) -> tuple[list[str], dict[str, str]]:
+def _job(inputs: ExecuteCode.Input) -> Job:
     """The command that runs the code, and the files that it needs.
 
     Raises:
@@ -108,7 +108,7 @@ def _job(inputs: ExecuteCode.Input) -> tuple[list[str], dict[str, str]]:
     if inputs.setup_commands:
         files["setup.sh"] = "\n".join(inputs.setup_commands)
         command = [_found("bash"), "-c", _SETUP, "bash", *command]
-    return command, files
+    return Job(command, files, _folders())
 
 
 def _found(program: str) -> str:
