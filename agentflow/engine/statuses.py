@@ -1,7 +1,8 @@
-"""Which statuses are there, which may follow which, and why?
+"""Names the statuses, and the moves from one to the next with their reasons.
 
-The table `MOVES` is the only description of the state machine. The CHECK constraints, the trigger that the tests
-install, and the diagrams in ARCHITECTURE.md are made from it or held against it.
+The tables `MOVES` and `RUN_MOVES` are the only description of the two state machines. The CHECK constraints, the
+trigger that the tests install, and the diagrams in ARCHITECTURE.md are made from them or held against them; so is
+every statement that sets a status.
 """
 
 from enum import StrEnum
@@ -83,49 +84,75 @@ class FailureReason(StrEnum):
 
 
 class Move(NamedTuple):
-    """One legal change of a node execution's status. `source` None: the row is created."""
+    """One legal change of a node execution's status.
+
+    Attributes:
+        source: the status before; None: the row is created.
+        target: the status after.
+        reason: why it changes.
+        by: the functions of `storage/sql/` that make the move, without their prefix `agentflow_`.
+    """
 
     source: NodeStatus | None
     target: NodeStatus
     reason: str
+    by: tuple[str, ...]
 
 
-_N = NodeStatus
+class RunMove(NamedTuple):
+    """One legal change of a run's status; see `Move`."""
+
+    source: RunStatus | None
+    target: RunStatus
+    reason: str
+    by: tuple[str, ...]
+
+
+_N, _R = NodeStatus, RunStatus
+_PLACE: Final = ("place_one", "place_set", "place_static")
 
 MOVES: Final[tuple[Move, ...]] = (
-    Move(None, _N.INCOMPLETE, "a first value was delivered"),
-    Move(None, _N.QUEUED, "its inputs are complete from the start"),
-    Move(_N.INCOMPLETE, _N.QUEUED, "the last missing input was delivered"),
-    Move(_N.QUEUED, _N.RUNNING, "claimed"),
-    Move(_N.RUNNING, _N.COMPLETED, "settled"),
-    Move(_N.RUNNING, _N.FAILED, "the block failed, or its lease was lost too often"),
-    Move(_N.RUNNING, _N.QUEUED, "a retry is due, or its lease was lost"),
-    Move(_N.RUNNING, _N.WAITING, "the block waits for the outside"),
-    Move(_N.WAITING, _N.QUEUED, "what it waited for has come"),
-    Move(_N.INCOMPLETE, _N.CANCELLED, "the run was stopped"),
-    Move(_N.QUEUED, _N.CANCELLED, "the run was stopped"),
-    Move(_N.RUNNING, _N.CANCELLED, "the run was stopped"),
-    Move(_N.WAITING, _N.CANCELLED, "the run was stopped"),
+    Move(None, _N.INCOMPLETE, "a first value was delivered", ("create_run", *_PLACE)),
+    Move(None, _N.QUEUED, "its inputs are complete from the start", ("create_run", "flush", *_PLACE)),
+    Move(_N.INCOMPLETE, _N.QUEUED, "the last missing input was delivered", ("flush", *_PLACE)),
+    Move(_N.QUEUED, _N.RUNNING, "claimed", ("claim", "fault")),
+    Move(_N.RUNNING, _N.COMPLETED, "settled", ("settle",)),
+    Move(_N.RUNNING, _N.FAILED, "the block failed, or its lease was lost too often", ("settle",)),
+    Move(_N.RUNNING, _N.QUEUED, "a retry is due, or its lease was lost", ("settle", "lose", "fault")),
+    Move(_N.RUNNING, _N.WAITING, "the block waits for the outside", ("settle",)),
+    Move(_N.WAITING, _N.QUEUED, "what it waited for has come", ("go_on",)),
+    Move(_N.INCOMPLETE, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run")),
+    Move(_N.QUEUED, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run", "claim", "close_stopped")),
+    Move(_N.RUNNING, _N.CANCELLED, "the run was stopped", ("settle", "fault_of_run")),
+    Move(_N.WAITING, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run")),
     # A retry of a whole run, by hand:
-    Move(_N.FAILED, _N.QUEUED, "the run is retried"),
-    Move(_N.CANCELLED, _N.QUEUED, "the run is retried"),
-    Move(_N.CANCELLED, _N.INCOMPLETE, "the run is retried"),
-    Move(_N.CANCELLED, _N.WAITING, "the run is retried"),
-    # A fork takes over what lies upstream, as it ended:
-    Move(None, _N.COMPLETED, "taken over by a fork"),
-    Move(None, _N.FAILED, "taken over by a fork"),
-    Move(None, _N.CANCELLED, "taken over by a fork"),
+    Move(_N.FAILED, _N.QUEUED, "the run is retried", ("retry",)),
+    Move(_N.CANCELLED, _N.QUEUED, "the run is retried", ("retry",)),
+    Move(_N.CANCELLED, _N.INCOMPLETE, "the run is retried", ("retry",)),
+    Move(_N.CANCELLED, _N.WAITING, "the run is retried", ("retry",)),
+    # A fork takes over what lies upstream, as it ended (`storage/steering.py` copies the rows):
+    Move(None, _N.COMPLETED, "taken over by a fork", ()),
+    Move(None, _N.FAILED, "taken over by a fork", ()),
+    Move(None, _N.CANCELLED, "taken over by a fork", ()),
 )
 
-RUN_MOVES: Final[frozenset[tuple[RunStatus, RunStatus]]] = frozenset(
-    {
-        (RunStatus.QUEUED, RunStatus.RUNNING),
-        (RunStatus.RUNNING, RunStatus.WAITING),
-        (RunStatus.WAITING, RunStatus.RUNNING),
-        *((source, target) for source in RUN_OPEN for target in RUN_TERMINAL),
-        # A retry by hand opens an ended run again; a child run whose root is at work goes on at once:
-        *((source, target) for source in RUN_RETRIABLE for target in (RunStatus.QUEUED, RunStatus.RUNNING)),
-    }
+RUN_MOVES: Final[tuple[RunMove, ...]] = (
+    RunMove(None, _R.QUEUED, "submitted", ("create_run",)),
+    RunMove(_R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "let_in")),
+    RunMove(_R.RUNNING, _R.WAITING, "only the outside can go on", ("rest",)),
+    RunMove(_R.WAITING, _R.RUNNING, "the outside has gone on, or it is being stopped", ("claim", "stop")),
+    *(RunMove(source, _R.COMPLETED, "it is over", ("finish",)) for source in sorted(RUN_OPEN)),
+    *(
+        RunMove(source, target, "it is over, or was given up", ("finish", "fault_of_run"))
+        for source in sorted(RUN_OPEN)
+        for target in sorted(RUN_RETRIABLE)
+    ),
+    # A retry by hand opens an ended run again; a child run whose root is at work goes on at once.
+    *(
+        RunMove(source, target, "retried", ("retry",))
+        for source in sorted(RUN_RETRIABLE)
+        for target in (_R.QUEUED, _R.RUNNING)
+    ),
 )
 
 
@@ -136,4 +163,4 @@ def node_move_is_legal(source: NodeStatus | None, target: NodeStatus) -> bool:
 
 def run_move_is_legal(source: RunStatus, target: RunStatus) -> bool:
     """Whether the state diagram has an arrow from `source` to `target`."""
-    return (source, target) in RUN_MOVES
+    return any(move.source == source and move.target == target for move in RUN_MOVES)

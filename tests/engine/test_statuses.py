@@ -54,12 +54,12 @@ def test_a_run_moves_along_the_arrows_only(source: RunStatus, target: RunStatus)
 
 def test_only_a_retry_by_hand_leads_out_of_an_end() -> None:
     assert all(move.reason == RETRY for move in MOVES if move.source in NODE_TERMINAL)
-    assert all(target in (R.QUEUED, R.RUNNING) for source, target in RUN_MOVES if source in RUN_TERMINAL)
+    assert all(move.target in (R.QUEUED, R.RUNNING) for move in RUN_MOVES if move.source in RUN_TERMINAL)
 
 
 def test_what_completed_never_runs_again() -> None:
     assert not any(move.source is N.COMPLETED for move in MOVES)
-    assert not any(source is R.COMPLETED for source, _ in RUN_MOVES)
+    assert not any(move.source is R.COMPLETED for move in RUN_MOVES)
 
 
 def test_only_what_runs_can_complete_or_fail() -> None:
@@ -69,7 +69,7 @@ def test_only_what_runs_can_complete_or_fail() -> None:
 
 def test_whatever_has_not_ended_can_be_cancelled() -> None:
     assert {move.source for move in MOVES if move.target is N.CANCELLED} == {None, *N} - NODE_TERMINAL
-    assert {source for source, target in RUN_MOVES if target is R.CANCELLED} == RUN_OPEN
+    assert {move.source for move in RUN_MOVES if move.target is R.CANCELLED} == RUN_OPEN
 
 
 def test_every_move_is_written_once_with_its_reason() -> None:
@@ -79,7 +79,7 @@ def test_every_move_is_written_once_with_its_reason() -> None:
 
 def test_every_status_can_be_reached() -> None:
     assert {move.target for move in MOVES} == set(N)
-    assert {target for source, target in RUN_MOVES if source in RUN_OPEN} == set(R) - {R.QUEUED}, (
+    assert {move.target for move in RUN_MOVES if move.source in RUN_OPEN} == set(R) - {R.QUEUED}, (
         "a run is created QUEUED"
     )
 

@@ -136,7 +136,7 @@ def test_tests_run_under_a_trigger_that_refuses_illegal_moves_of_runs(cursor: An
         for source, target in itertools.permutations(RunStatus, 2)
         if accepts(cursor, RaiseException, lambda: move(source, target))  # noqa: B023
     }
-    assert let_through == RUN_MOVES
+    assert let_through == {move[:2] for move in RUN_MOVES if move.source is not None}
 
 
 @pytest.fixture

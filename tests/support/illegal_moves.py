@@ -4,7 +4,7 @@ Generated from `engine.statuses`, so that the code under test and its judge cann
 the storage functions are few, and a trigger a row would cost as much as they do.
 """
 
-from agentflow.engine.statuses import MOVES, NODE_TERMINAL, RUN_MOVES, RunStatus
+from agentflow.engine.statuses import MOVES, NODE_TERMINAL, RUN_MOVES
 
 _CREATED = "(created)"
 
@@ -16,7 +16,7 @@ def _pairs(moves: list[tuple[str, str]]) -> str:
 def trigger() -> str:
     """The SQL that installs it, for a database with the present schema."""
     nodes = _pairs([(move.source or _CREATED, move.target) for move in MOVES])
-    runs = _pairs([(_CREATED, RunStatus.QUEUED), *sorted(RUN_MOVES)])
+    runs = _pairs([(move.source or _CREATED, move.target) for move in RUN_MOVES])
     ended = ", ".join(f"'{status}'" for status in sorted(NODE_TERMINAL))
     return f"""
 CREATE FUNCTION refuse_illegal_node_move() RETURNS trigger LANGUAGE plpgsql AS $$
