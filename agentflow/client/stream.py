@@ -1,10 +1,11 @@
 """Reads the event stream of a run. It reconnects where the stream broke off, and polls while no stream is available."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
 import httpx
+from httpx_sse import EventSource
 
 from agentflow.client.http import ApiError, Http, Unreachable, pause, read
 from agentflow.schemas.events import EventList, RunEvent
@@ -69,8 +70,9 @@ def _one_stream(http: Http, run_id: UUID | str, last: str | None) -> Iterator[Ru
         if not response.is_success:
             response.read()
             read(response)
-        for data in datas(response.iter_lines()):
-            yield RunEvent.model_validate_json(data)
+        for message in EventSource(response).iter_sse():
+            if message.data:  # else it is a heartbeat, or only says when to come again
+                yield RunEvent.model_validate_json(message.data)
 
 
 def _page(http: Http, run_id: UUID | str, last: str | None) -> EventList:
@@ -80,17 +82,3 @@ def _page(http: Http, run_id: UUID | str, last: str | None) -> EventList:
         ApiError, Unreachable: as `Http.call`.
     """
     return EventList.model_validate(http.call("GET", f"/runs/{run_id}/events", query={"after": last}))
-
-
-def datas(lines: Iterable[str]) -> Iterator[str]:
-    """The data of each complete server-sent event in `lines` (WHATWG HTML, "Server-sent events")."""
-    data: list[str] = []
-    for line in lines:
-        if not line:
-            if data:
-                yield "\n".join(data)
-            data = []
-            continue
-        field, _, value = line.partition(":")
-        if field == "data":
-            data.append(value.removeprefix(" "))

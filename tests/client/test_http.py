@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agentflow.client.http import FIRST_PAUSE, LONGEST_PAUSE, ApiError, Http, Unreachable, pause
-from agentflow.client.stream import datas, events
+from agentflow.client.stream import events
 
 
 class Flaky:
@@ -158,17 +158,14 @@ def test_a_stream_of_nothing_is_refused_at_once(against):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("lines", "found"),
-    [
-        ([], []),
-        (["data: a", ""], ["a"]),
-        (["data:a", ""], ["a"]),
-        (["data: a", "data: b", ""], ["a\nb"]),
-        (["id: 1", "event: x", ": comment", "data: a", ""], ["a"]),
-        (["data: a"], []),
-        (["retry: 5", ""], []),
-    ],
-)
-def test_server_sent_events_are_read_as_the_standard_says(lines, found):
-    assert list(datas(lines)) == found
+@pytest.mark.parametrize("break_like", ["\x85", "\u2028", "\u2029"])
+def test_a_character_that_only_looks_like_a_line_break_is_part_of_its_event(against, break_like):
+    http, _ = against(stream(": hi\n\n", block(1, "run", "FAILED").replace('"id"', f'"error": "a{break_like}b", "id"')))
+    assert [event.error for event in events(http, "r")] == [f"a{break_like}b"]
+
+
+def test_a_page_of_something_else_is_no_stream(against):
+    http, server = against(*[answer("200 OK", "<html>hello</html>", "Content-Type: text/html")] * 3)
+    with pytest.raises(Unreachable, match="text/event-stream"):
+        list(events(http, "r"))
+    assert len(server.requests) == 3
