@@ -38,7 +38,7 @@ def openapi() -> Response:
 @docs.get("/")
 @docs.get("/docs")
 def page() -> Response:
-    """Swagger UI, also for who opens the bare address in a browser."""
+    """Swagger UI, also at the bare address."""
     response = Response((_OURS / "docs.html").read_bytes(), mimetype="text/html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response

@@ -1,1 +1,1 @@
-"""The command line, one module a command. What concerns a running AgentFlow speaks HTTP through `agentflow.client`."""
+"""The command line, with one module per command. Commands reach a running AgentFlow only through `agentflow.client`."""

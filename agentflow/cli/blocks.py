@@ -1,6 +1,6 @@
-"""`agentflow blocks`: what graphs can be made of, and how to make more.
+"""Implements `agentflow blocks`: list, show and test blocks, and start a package of new ones.
 
-Listing, showing and testing look at what is installed here and need no server; `--remote` asks one.
+The commands inspect what is installed here and need no server; `--remote` asks one.
 """
 
 import sys
@@ -14,7 +14,7 @@ from agentflow.cli.tables import echo_json, echo_json_lines, echo_table, room
 from agentflow.schemas.blocks import BlockInfo
 
 _ROOM_FOR_ALL = 160
-"""Characters of a line from which on a list with all columns can be read."""
+"""The least line width, in characters, at which a list with all columns is readable."""
 
 _REMOTE = click.option("--remote", is_flag=True, help="Ask the API, not this installation.")
 

@@ -1,4 +1,4 @@
-"""Which blocks are installed here, and can graphs use them? Read off the registry; no server is asked."""
+"""Lists the blocks that are installed here, and whether graphs can use them. It asks no server."""
 
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -21,11 +21,11 @@ _EXTRAS: dict[type, tuple[str, str]] = {
     ModelBlock: ("ai", "pydantic_ai"),
     ReadRSSFeed: ("web", "feedparser"),
 }
-"""Blocks that need an extra: their base class → (the extra, a module that it brings)."""
+"""Blocks that need an extra: base class → (extra, a module that it installs)."""
 
 
 class BlockLine(BaseModel):
-    """One line of the list of blocks. `status`: available, disabled or unavailable; `reason`: why not, else empty."""
+    """One line of the list of blocks. `status`: available, disabled or unavailable; `reason`: why, if not available."""
 
     id: str
     name: str
@@ -42,13 +42,13 @@ class BlockLine(BaseModel):
         return f"{self.status}: {self.reason}" if self.reason else self.status
 
     def speaks_of(self, words: Iterable[str]) -> bool:
-        """Whether name, description or categories hold all of these words, given in casefold."""
+        """Whether name, description or categories contain all of these casefolded words."""
         said = " ".join((self.name, self.description, *self.categories)).casefold()
         return all(word in said for word in words)
 
 
 def lines() -> Iterator[BlockLine]:
-    """All blocks by name, those too that graphs elsewhere use and that are not here."""
+    """All blocks by name, including those that AgentFlow knows but does not have."""
     here = registry.every()
     found = [line_of(block) for block in here]
     ids = {block.id for block in here}
@@ -57,19 +57,19 @@ def lines() -> Iterator[BlockLine]:
 
 
 def tell_left_out() -> None:
-    """Say on standard error which packages' blocks are not here, and why."""
+    """Report on standard error which packages' blocks could not be loaded, and why."""
     for one in registry.left_out():
         complain(f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}")
 
 
 def line_of_info(info: BlockInfo) -> BlockLine:
-    """What the list says of a block that is elsewhere."""
+    """The line for a block of another installation."""
     categories = tuple(str(one.get("category", "")) if isinstance(one, dict) else str(one) for one in info.categories)
     return BlockLine(id=info.id, name=info.name, kind=info.uiType, categories=categories, description=info.description)
 
 
 def line_of(block: type[Block]) -> BlockLine:
-    """What the list says of a block that is here."""
+    """The line for a block that is installed here."""
     spec = block.spec()
     status, reason = _status(block)
     return BlockLine(
@@ -85,12 +85,12 @@ def line_of(block: type[Block]) -> BlockLine:
 
 
 def missing(id: str) -> BlockLine:
-    """What the list says of a block that is known and not here."""
+    """The line for a block that is known but not available."""
     return BlockLine(id=id, name=ABSENT[id], status="unavailable", reason="not built in")
 
 
 def find(wanted: str) -> type[Block] | BlockLine | None:
-    """A block by id or name (in any case); a line where it is known and not here; None: nobody knows it."""
+    """A block by id or name (in any case); its line if it is known but not available; None if it is unknown."""
     known: dict[str, type[Block] | BlockLine] = {}
     for id, name in ABSENT.items():
         known[id] = known[name] = missing(id)
@@ -101,7 +101,7 @@ def find(wanted: str) -> type[Block] | BlockLine | None:
 
 
 def described(block: type[Block]) -> dict[str, Any]:
-    """Everything about a block, as JSON: its public description, and how it is run."""
+    """Everything about a block as JSON: its public description, and how it is executed."""
     spec, line = block.spec(), line_of(block)
     return {
         **block.info(),

@@ -1,4 +1,4 @@
-"""`agentflow blocks new`: how does one begin with blocks of one's own? With a package that works already."""
+"""Implements `agentflow blocks new`: it writes a working package with one block, for the user to extend."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How is a block shown to a person? Its pins, how it is run, and its test vectors as examples."""
+"""Prints a block for people: its pins, how it is executed, and its test vectors as examples."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from agentflow.schemas.blocks import BlockInfo
 
 
 def show_info(info: BlockInfo) -> None:
-    """What a block says to those who draw graphs: all that is known of one on another machine."""
+    """Print a block of another installation, of which only the public description is known."""
     click.echo(f"{info.name}  {info.id}\n{info.description}\n")
     _show_pins(info.inputSchema, info.outputSchema)
 
 
 def show_block(block: type[Block]) -> None:
-    """A block that is installed here: its pins, how it is run, its examples."""
+    """Print a block that is installed here: its pins, how it is executed, its examples."""
     spec, info = block.spec(), BlockInfo.model_validate(block.info())
     click.echo(f"{spec.name}  {spec.id}\n{spec.description}\n")
     _show_pins(info.inputSchema, info.outputSchema)
@@ -65,7 +65,7 @@ def _show_pins(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
 
 
 def type_name(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    """A pin's type in a word or two. `document`: the schema around it, whose definitions it may name."""
+    """A pin's type in a few words. `document`: the surrounding schema, whose definitions it may reference."""
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
         named = document.get("$defs", {}).get(name, {})
@@ -82,7 +82,7 @@ def type_name(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
 
 
 def _example(vector: TestVector) -> Iterator[tuple[str, str]]:
-    """The lines of one example: what is given, and what comes of it."""
+    """The lines of one example: inputs, and results."""
     yield "takes", _json(vector.inputs)
     if vector.resumed is not None:
         yield "resumed", brief(repr(vector.resumed))

@@ -1,6 +1,6 @@
-"""`agentflow blocks test`: do blocks do what their examples say?
+"""Implements `agentflow blocks test`: it runs the test vectors of blocks and reports failures.
 
-The vectors of a block are run here and now (`blocks.trial`): no server, no worker.
+The vectors run in this process (`blocks.trial`), without server or worker.
 """
 
 import importlib
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one example.
+    """The result of one example.
 
     Attributes:
         example: its number, from 1.
-        message: what was wrong; empty if nothing was.
-        traceback: where the block raised, from its own code on; empty if it did not.
+        message: what was wrong; empty if nothing.
+        traceback: where the block raised, starting in the block's own code; empty if it did not raise.
     """
 
     block: str
@@ -55,20 +55,20 @@ def test(wanted: tuple[str, ...], as_json: bool) -> None:
     Of all blocks that are installed; or of those named, or defined in the modules or Python files named, which need not
     be installed. The exit code is 1 if an example failed.
     """
-    if not __debug__:  # vectors are held against their outputs by assert
+    if not __debug__:  # vectors are compared by assert
         complain("python -O does not check examples: run it without -O or PYTHONOPTIMIZE")
         sys.exit(Exit.REFUSED)
     found = _chosen(wanted)
     results = list(_shown(found, as_json))
     failed = sum(not result.ok for result in results)
     if not as_json:
-        told = f"{_count(len(found), 'block')}, {_count(len(results), 'example')}, {failed or 'none'} failed"
-        click.secho(told, err=True, fg="red" if failed else "green")
+        summary = f"{_count(len(found), 'block')}, {_count(len(results), 'example')}, {failed or 'none'} failed"
+        click.secho(summary, err=True, fg="red" if failed else "green")
     sys.exit(Exit.FAILED if failed else Exit.OK)
 
 
 def _shown(blocks: list["type[Block]"], as_json: bool) -> Iterator[Result]:
-    """The results, each shown as it comes: failures on standard output, progress on standard error."""
+    """Run the examples, and print as they run: failures on standard output, progress on standard error."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         task = progress.add_task("", total=sum(len(block.vectors) for block in blocks))
@@ -94,19 +94,20 @@ def run(block: "type[Block]") -> Iterator[Result]:
 
     for number, vector in enumerate(block.vectors, start=1):
         try:
-            with redirect_stdout(sys.stderr):  # what a block prints is no result
+            with redirect_stdout(sys.stderr):  # the block's own prints are not results
                 try_vector(block(), vector)
-        except (Exception, Interrupted, SystemExit) as error:  # whatever a block's author has written
+        except (Exception, Interrupted, SystemExit) as error:  # another author's code may raise anything
             trace = _trace(error)
             message = str(error) if isinstance(error, AssertionError) and not trace else ""
-            told = message or f"raised {type(error).__name__}: {error}"
-            yield Result(block.name, block.id, number, False, told, trace)
+            yield Result(
+                block.name, block.id, number, False, message or f"raised {type(error).__name__}: {error}", trace
+            )
         else:
             yield Result(block.name, block.id, number, True)
 
 
 def _trace(error: BaseException) -> str:
-    """The traceback of an error from the first line that is not AgentFlow's on; empty where there is none."""
+    """The traceback of an error, from the first frame outside AgentFlow; empty if there is none."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "agentflow":
         trace = trace.tb_next
@@ -114,7 +115,7 @@ def _trace(error: BaseException) -> str:
 
 
 def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
-    """The blocks that are named, each once; all of them where none is."""
+    """The named blocks, each once; all blocks if none is named."""
     from agentflow.blocks import registry
     from agentflow.cli.blocks_local import tell_left_out
 
@@ -129,7 +130,7 @@ def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
 
 
 def _named(name: str) -> list["type[Block]"]:
-    """The block of that name or id, or those defined in the module or file. Ends the command where there are none."""
+    """The block of that name or id, or the blocks that the module or file defines. None: ends the command."""
     from agentflow.cli.blocks_local import BlockLine, find, tell_left_out
 
     module = None
@@ -154,8 +155,8 @@ def _named(name: str) -> list["type[Block]"]:
 
 
 def _imported(name: str, file: Path | None) -> ModuleType | None:
-    """The module; None where there is none of that name. Ends the command where its import fails."""
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: what is written here is meant, also if it is installed
+    """The module; None if no module has that name. Ends the command if its import fails."""
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: modules in this folder win over installed ones
     if file is None:
         _forget(name.partition(".")[0])
     try:
@@ -166,14 +167,14 @@ def _imported(name: str, file: Path | None) -> ModuleType | None:
         if file is None and error.name is not None and f"{name}.".startswith(f"{error.name}."):
             return None
         complain(f"{name} cannot be imported: {error}")
-    except (Exception, SystemExit) as error:  # it runs another author's module: anything may come out
+    except (Exception, SystemExit) as error:  # another author's module may raise anything
         complain(f"{name} cannot be imported: {type(error).__name__}: {error}")
         click.echo(indent(_trace(error), "  "), err=True, nl=False)
     sys.exit(Exit.REFUSED)
 
 
 def _forget(package: str) -> None:
-    """Take back the import of a package that is written here, too: the installed one may be an older one."""
+    """Undo the import of an installed package that also exists in this folder: the installed one may be older."""
     loaded = getattr(sys.modules.get(package), "__file__", None)
     written = [Path.cwd() / package / "__init__.py", Path.cwd() / f"{package}.py"]
     ours = package == "agentflow" or package in sys.stdlib_module_names
@@ -186,19 +187,19 @@ def _forget(package: str) -> None:
 def _from_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
-    # Not the file's own name: `types.py` must not take the place of a module that others need.
+    # Not the file's own name: a `types.py` must not replace a module that others import.
     name = f"_blocks_in_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pydantic looks annotations up there
+    sys.modules[name] = module  # pydantic resolves annotations there
     spec.loader.exec_module(module)
     return module
 
 
 def _blocks_of(module: ModuleType) -> list["type[Block]"]:
-    """The blocks that the module defines; those must have what a registered block has."""
+    """The blocks that the module defines, validated as registered ones are."""
     from importlib.metadata import EntryPoint
 
     from agentflow.blocks.registry import ENTRY_POINT_GROUP, Registry, load

@@ -1,6 +1,6 @@
-"""What may be wrong with an installation, and what to do about each? One function a thing, for `agentflow doctor`.
+"""Checks an installation for `agentflow doctor`, one function per aspect, and suggests remedies.
 
-Nothing here changes anything, and no message holds a password.
+Checks must not change anything, and messages must not contain passwords.
 """
 
 import http.client
@@ -34,7 +34,7 @@ from agentflow.settings import Settings
 from agentflow.storage.migrate import check as check_schema
 
 _PREFIX = "AGENTFLOW_"  # of the environment variables that are settings
-_TIMEOUT = 3.0  # seconds, for each thing that is asked over a network
+_TIMEOUT = 3.0  # seconds per network request
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
 _REDIS = ("redis://", "rediss://")
@@ -43,13 +43,13 @@ _OLDEST_REDIS = (6, 2)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: what.
-        level: "ok"; "warn": it works, but; "fail": something does not work.
+        name: what was checked.
+        level: "ok"; "warn": it works, with a caveat; "fail": something does not work.
         message: what was found.
-        remedy: what to do about it; empty where nothing is to be done.
+        remedy: what to do about it; empty if nothing.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Finding:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, one after the other; each is given out as it is found."""
+    """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _queues, _api,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
 
 
 def _variables(settings: Settings) -> Iterator[Finding]:
-    """Environment variables that nothing reads: most likely misspelt."""
+    """Find AGENTFLOW_ variables that nothing reads: they are probably misspelt."""
     known = [field.upper() for field in Settings.model_fields]
     for name in sorted(os.environ):
         field = name.upper().removeprefix(_PREFIX)
@@ -85,7 +85,7 @@ def _variables(settings: Settings) -> Iterator[Finding]:
 
 
 def _credentials(settings: Settings) -> Iterator[Finding]:
-    """The operator's credentials: are there any that no block would ask for?"""
+    """Find operator's credentials that no block asks for."""
     from agentflow.services.credentials import nobodys_credentials  # here, because it loads every block
 
     if unknown := nobodys_credentials(settings.credentials):
@@ -98,7 +98,7 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
 
 
 def _blocks(settings: Settings) -> Iterator[Finding]:
-    """The blocks of other packages: those that are broken are left out of everything."""
+    """Find packages whose blocks cannot be loaded, and are therefore not available."""
     if not (broken := registry.left_out()):
         yield Finding("block packages", "ok", f"{len(registry.every())} blocks; no package is left out")
     for one in broken:
@@ -107,7 +107,7 @@ def _blocks(settings: Settings) -> Iterator[Finding]:
 
 
 def _stack(settings: Settings) -> Iterator[Finding]:
-    """The local stack: its server programs, where they are needed, and who runs it."""
+    """Check the local stack: its server programs, if they are needed, and whether it runs."""
     if settings.database_url and settings.broker_url:
         yield Finding("local stack", "ok", "not used: the addresses of both servers are set")
         return
@@ -194,12 +194,12 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             yield from _redis(url)
     except EngineError as error:
         yield Finding("broker", "fail", error.message)
-    except Exception as error:  # whatever the broker's client raises
+    except Exception as error:  # any error of the broker's client
         yield Finding("broker", "fail", f"cannot be reached: {error}", "start it, or correct AGENTFLOW_BROKER_URL")
 
 
 def _patience(url: str) -> dict[str, float]:
-    """Transport options that end the wait for an answer: a broker may take connections and say nothing."""
+    """Transport options with timeouts: a broker may accept connections and never answer."""
     if url.startswith(_REDIS):
         return {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
     return {"read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
@@ -220,15 +220,15 @@ def _redis(url: str) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
-    """Ask all workers, through the broker, whether they are there."""
+    """Ping all workers through the broker."""
     try:
-        # An app of its own: the real one ends the process where an address is missing.
+        # A separate app: the real one ends the process if an address is missing.
         app = Celery("doctor", broker=settings.broker(), set_as_current=False)
         app.conf.broker_transport_options = _patience(settings.broker())
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
             answers = app.control.ping(timeout=1.0, connection=connection) or []
-    except Exception as error:  # the broker's own check has said what is wrong with it
+    except Exception as error:  # the check of the broker has reported the cause
         yield Finding("workers", "fail", f"cannot be asked: {error}", "put the broker right first")
         return
     names = sorted(name for answer in answers for name in answer)
@@ -239,13 +239,13 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _queues(settings: Settings) -> Iterator[Finding]:
-    """Queues in which work waits that no worker serves."""
+    """Find queues with waiting work that no worker serves."""
     try:
         with closing(_connect(settings.database())) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT lane FROM agentflow_wanted_lanes() AS lane ORDER BY lane LIMIT 10")
             missing = [lane for (lane,) in cursor.fetchall()]
     except (EngineError, psycopg2.Error):
-        return  # the database's own check has said what is wrong with it
+        return  # the check of the database has reported it
     if not missing:
         yield Finding("queues", "ok", "no work waits in a queue that no worker serves")
     for lane in missing:
@@ -289,7 +289,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
 
 
 def _get(url: str, path: str) -> tuple[int, bytes]:
-    """One GET request without proxies: what is asked is ours."""
+    """One GET request, without proxies."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)

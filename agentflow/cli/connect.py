@@ -1,7 +1,7 @@
-"""Which AgentFlow does the command line talk to, and how does a failed call end it?
+"""Connects the command line to an AgentFlow, and turns failed calls into exit codes.
 
-To the one that AGENTFLOW_URL and AGENTFLOW_API_KEY name; without them, to the stack that `agentflow up` runs from the
-data directory; its key is sent to nobody else.
+The address and key come from AGENTFLOW_URL and AGENTFLOW_API_KEY; without them, from the stack that `agentflow up` runs
+from the data directory. That stack's key must not be sent to any other server.
 """
 
 import sys
@@ -20,17 +20,17 @@ from agentflow.schemas.problems import NO_PROBLEM, ProblemPlace
 from agentflow.settings import Settings, settings
 
 KEY_FILE = "api_key"
-"""The file in the data directory that holds the local stack's key."""
+"""The file in the data directory with the local stack's key."""
 
 
 class Exit(IntEnum):
-    """What the exit code of a command says."""
+    """The exit codes of commands."""
 
-    OK = 0  # done; the run is COMPLETED
+    OK = 0  # success; the run is COMPLETED
     FAILED = 1  # the run is FAILED
-    REFUSED = 2  # called wrongly, or the API refuses it: the message says why
+    REFUSED = 2  # wrong usage, or the API refuses the request: the message says why
     CANCELLED = 3  # the run is CANCELLED
-    UNREACHABLE = 4  # the API does not answer, or is not in order
+    UNREACHABLE = 4  # the API does not answer, or has an internal error
     INTERRUPTED = 130  # Ctrl-C
 
 
@@ -42,15 +42,15 @@ EXIT_CODES = (
 
 @contextmanager
 def connected(url: str | None = None, key: str | None = None) -> Iterator[Client]:
-    """A client. What the API answers in error ends the command, with the reason on standard error."""
+    """A client. A failed call ends the command, with the reason on standard error."""
     goal = Target(url, key) if url and key else target()
-    with told_plainly(), Client(goal.url, goal.key) as client:
+    with failures_reported(), Client(goal.url, goal.key) as client:
         yield client
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
-    """A failed call ends the command with its message and the places it names, not with a trace."""
+def failures_reported() -> Iterator[None]:
+    """Let a failed call end the command with its message and places, without a traceback."""
     try:
         yield
     except ApiError as error:
@@ -66,13 +66,13 @@ def told_plainly() -> Iterator[None]:
 
 
 def complain(message: str, places: list[ProblemPlace] | None = None) -> None:
-    """Say on standard error what is wrong, and where."""
+    """Report on standard error what is wrong, and where."""
     click.echo(f"Error: {message}", err=True)
     tell_places(places or [])
 
 
 def tell_places(places: list[ProblemPlace]) -> None:
-    """Say on standard error what is wrong at each place."""
+    """Report on standard error what is wrong at each place."""
     for place in places:
         where = ", ".join(f"{name} {value}" for name, value in (("node", place.node), ("pin", place.pin)) if value)
         click.echo(f"  {place.severity}: {where + ': ' if where else ''}{place.message}", err=True)
@@ -80,16 +80,16 @@ def tell_places(places: list[ProblemPlace]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the API is, and the key for it."""
+    """The API's address, and its key."""
 
     url: str
     key: str
 
 
 def target() -> Target:
-    """The API that is talked to. The key of this folder's stack goes to that stack, and to nobody else.
+    """The API to use. The key of this folder's stack is sent only to that stack.
 
-    A key that is not the stack's must be given by who gives the address. What is wrong ends the command.
+    Whoever sets another address must also set a key. Wrong settings end the command.
     """
     try:
         ours = settings()
@@ -111,7 +111,7 @@ def target() -> Target:
 
 
 def running_stack(ours: Settings) -> dict[str, str]:
-    """What `agentflow up` wrote about the stack that runs from the data directory now; empty if none does."""
+    """What `agentflow up` wrote about the stack that runs from the data directory; empty if none runs."""
     from agentflow.embedded.lock import Occupancy, occupancy
 
     return ours.stack if occupancy(ours.data_dir) is Occupancy.RUNNING else {}
@@ -122,7 +122,7 @@ def _is_given(ours: Settings) -> bool:
 
 
 def _key_of(stack: dict[str, str]) -> str:
-    """The running stack's key, if it is the stack that answers at its address."""
+    """The running stack's key, after the stack has proved that it is what answers at its address."""
     secret = stack.get("stack_secret")
     if secret and not is_own(stack["url"], secret):
         complain(f"what answers at {stack['url']} is not the API of this folder's stack, or it does not answer")

@@ -1,4 +1,4 @@
-"""`agentflow db`: the database's schema."""
+"""Implements `agentflow db`: upgrade and check the database's schema."""
 
 import tempfile
 from pathlib import Path
@@ -47,7 +47,7 @@ def drift() -> None:
 
     with (
         tempfile.TemporaryDirectory(prefix="agentflow-") as folder,
-        # The broker's address is never used: it only keeps Valkey from being started.
+        # This address is never used; it only prevents the start of Valkey.
         Stack(Path(folder) / "data", broker_url="redis://unused", durable=False) as stack,
     ):
         migrate.upgrade(stack.database_url)

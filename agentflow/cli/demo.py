@@ -1,7 +1,7 @@
-"""`agentflow demo`: see it work, from nothing to nothing left running.
+"""Implements `agentflow demo`: start a stack, run example graphs, and stop it again.
 
-Starts all that `agentflow up` starts (but the dashboard) in a folder of its own, runs the exhibits over HTTP with the
-typed client, says what came out and which workers did it, and stops everything.
+It starts what `agentflow up` starts, except the dashboard, in a separate folder; runs the exhibits over HTTP with the
+typed client; prints their outputs and which workers executed them; and stops everything.
 """
 
 import shlex
@@ -34,10 +34,10 @@ from agentflow.settings import settings
 from agentflow.shipped import shipped
 
 CONCURRENCY: Final = 2
-"""Node executions at once in each worker; so few that there are more pages than one worker takes."""
+"""Node executions at once in each worker: so few that several workers share the pages."""
 
 Shown = tuple[Exhibit, RunView, Counter[str]]
-"""What was run, what became of it, and how many node executions each worker did."""
+"""An exhibit, its run, and the number of node executions by worker."""
 
 
 @click.command(epilog="Exit codes: 0 all runs gave what they should, 1 something did not, 130 Ctrl-C.")
@@ -60,10 +60,10 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
             data_dir=folder,
             workers=workers,
             concurrency=CONCURRENCY,
-            port=free_port(),  # any: the usual one is for the stack that people talk to
+            port=free_port(),  # the usual port is left to `agentflow up`
             flower=False,
-            durable=data_dir is not None,  # what is thrown away need not survive a power cut
-            # The pages are slow: no worker shall take more of them ahead than it fetches at once.
+            durable=data_dir is not None,  # temporary data need not survive a power cut
+            # The pages are slow: no worker should prefetch any.
             environment={"AGENTFLOW_HTTP_ALLOW": allowed, "CELERY_WORKER_PREFETCH_MULTIPLIER": "1"},
         )
         shown = _show(Launch(wanted, halt), halt, workers, exhibits(site.url), as_json=as_json)
@@ -77,7 +77,7 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
 
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
-    """The data directory. A temporary one is removed at the end, unless something went wrong: its logs may say what."""
+    """The data directory. A temporary one is removed at the end, unless AgentFlow failed: then its logs are needed."""
     if given:
         yield given
         return
@@ -120,14 +120,14 @@ def _run_all(launch: Launch, runs: tuple[Exhibit, ...], *, as_json: bool) -> lis
 
 
 def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
-    """Push the graph, submit it, follow it to its end, and tell what came out."""
+    """Store the graph, run it, follow it to its end, and print its outputs."""
     document = exhibit.document()
     if not as_json:
         shows = click.wrap_text(exhibit.shows, room(), initial_indent="   ", subsequent_indent="   ")
         click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n{shows}")
     graph = client.graphs.create(document)
     accepted = client.submit(graph.id, exhibit.inputs, labels={"demo": str(number)})
-    # Where nothing can be redrawn every node execution is a line: enough for one run.
+    # Without a terminal every node execution prints a line: show that for one run only.
     live = not as_json and (number == 1 or sys.stdout.isatty())
     if live:
         with Progress(console()) as progress:
@@ -141,7 +141,7 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
 
 
 def _worker(holder: str) -> str:
-    """The worker process of a node execution; its child processes stand behind the slash."""
+    """The worker process that held a lease; its child process follows the slash."""
     return holder.partition("/")[0]
 
 
@@ -150,7 +150,7 @@ def _is_fine(exhibit: Exhibit, run: RunView) -> bool:
 
 
 def _tell_run(exhibit: Exhibit, run: RunView, *, told: bool) -> None:
-    """One run's end: its outputs, and what is wrong with them, if anything. `told`: its progress has said the rest."""
+    """Print the outputs of a run, and whether they are wrong. `told`: its progress was shown already."""
     if not told:
         nodes = f"{run.stats.get('node_count', 0)} node executions, {run.stats.get('node_error_count', 0)} failed"
         click.echo(f"   {run.status} in {run.stats.get('duration', 0.0):.2f} s: {nodes}")
@@ -182,7 +182,7 @@ def _tell_end(shown: list[Shown], fine: bool, seconds: float) -> None:
 
 
 def _command() -> str:
-    """How this program is called from here."""
+    """The command to call this program from here."""
     if shutil.which("agentflow"):
         return "agentflow"
     script = Path(sysconfig.get_path("scripts")) / "agentflow"
@@ -190,7 +190,7 @@ def _command() -> str:
 
 
 def _relative(path: Path) -> str:
-    """The path as one would type it here."""
+    """The path, as a person would type it here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

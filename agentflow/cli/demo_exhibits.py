@@ -1,7 +1,7 @@
-"""What does the demo run, and what must come out of it?
+"""Defines what the demo runs, and the outputs that it expects.
 
-Each exhibit is one run of a graph of `examples/`, with inputs that point at the demo's own site. Nothing here talks to
-anything: `demo` does.
+Each exhibit is one run of a graph in `examples/`, with inputs that point to the demo's own site. Nothing here does I/O
+except reading those files.
 """
 
 import json
@@ -19,10 +19,10 @@ class Exhibit:
 
     Attributes:
         file: the graph's file in `examples/`.
-        shows: what there is to see, in a sentence.
+        shows: what it demonstrates, in a sentence.
         inputs: the run's inputs.
-        expected: the outputs that must come out, by name, and no others.
-        present: names of outputs that must come out too, whatever they say.
+        expected: the exact outputs, by name.
+        present: names of further outputs that must exist, with any value.
     """
 
     file: str
@@ -35,7 +35,7 @@ class Exhibit:
         """The graph's document.
 
         Raises:
-            FileNotFoundError: the examples are not there.
+            FileNotFoundError: the examples are missing.
         """
         content: dict[str, Any] = json.loads((shipped("examples") / self.file).read_text(encoding="utf-8"))
         return content
@@ -91,7 +91,7 @@ def _line(number: int) -> str:
 
 
 def savings(start: float, rate: float, deposit: float, goal: float) -> dict[str, list[Any]]:
-    """The outputs of the savings plan; calculates as the graph does, step by step."""
+    """The outputs of the savings plan, calculated step by step as the graph does."""
     factor, balance = rate / 100 + 1, start
     lines: list[str] = []
     while balance < goal:

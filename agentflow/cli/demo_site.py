@@ -1,11 +1,11 @@
-"""What do the demo's graphs fetch? A small site on this machine, which answers real HTTP requests and nothing else.
+"""Serves a small HTTP site on this machine for the demo's graphs.
 
-    /feed.json                    a feed that lists the pages, one of which is gone
-    /pages/<n>.json               a page; the earlier in the feed, the longer it takes, so that order has to be restored
+    /feed.json                    a feed that lists the pages, one of which does not exist
+    /pages/<n>.json               a page; earlier pages are slower, so that their order must be restored
     /customers/<name>.json        a customer's discount
-    /broken/…                     hangs up without an answer, as services do when they are down
+    /broken/…                     closes the connection without a reply, as a broken service does
 
-It listens on loopback, on a port that the system chooses, and ends with the context that started it.
+It listens on loopback, on a free port, and stops when its context ends.
 """
 
 import json
@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 SLOWEST_SECONDS: Final = 1.2
-"""How long the first page of the feed takes; each one after it takes a little less."""
+"""How long the first page of the feed takes; each further page is a little faster."""
 
 GONE: Final = 7
-"""The number of the page that the feed lists and that is not there any more."""
+"""The number of the page that the feed lists but that does not exist."""
 
 PAGES: Final[tuple[dict[str, str], ...]] = (
     {
@@ -87,11 +87,11 @@ PAGES: Final[tuple[dict[str, str], ...]] = (
 """The pages of the feed, in its order."""
 
 CUSTOMERS: Final = {"ada": 10, "grace": 25}
-"""Known customers, and their discount in percent."""
+"""Known customers, and their discount in per cent."""
 
 
 class DemoSite:
-    """The running site; a context manager.
+    """The running site. A context manager.
 
     Attributes:
         authority: host:port, as AGENTFLOW_HTTP_ALLOW takes it.
@@ -101,7 +101,7 @@ class DemoSite:
     def __init__(self, *, slowest: float = SLOWEST_SECONDS) -> None:
         """
         Args:
-            slowest: seconds that the slowest page takes.
+            slowest: seconds of the slowest page.
         """
         self._server = _Server(slowest)
         self.authority = f"127.0.0.1:{self._server.server_address[1]}"
@@ -120,14 +120,14 @@ class DemoSite:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # somebody's slow request must not hold up the end
+    block_on_close = False  # a slow request must not delay the end
 
     def __init__(self, slowest: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.slowest = slowest
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is nothing to print about."""
+        """Ignore clients that disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,4 +167,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the demo's own lines are what people read."""
+        """Print nothing between the demo's own lines."""

@@ -1,6 +1,6 @@
-"""How does the demo wait without hanging? Work is done beside, and the main thread looks whether it still makes sense.
+"""Runs the demo's work in a thread, while the main thread watches for reasons to abort.
 
-It ends with Ctrl-C, with a server or worker that died, and with a time that is much longer than the demo takes.
+The reasons are Ctrl-C, a server or worker that died, and a timeout much longer than the demo takes.
 """
 
 import threading
@@ -15,7 +15,7 @@ from agentflow.embedded.launch import Launch
 from agentflow.errors import Unavailable
 
 LONGEST: Final = 180.0
-"""Seconds that one piece of work may take, even on a slow machine."""
+"""The timeout of one piece of work in seconds, generous for slow machines."""
 
 _WORKERS_SECONDS: Final = 60.0
 
@@ -23,15 +23,15 @@ _Result = TypeVar("_Result")
 
 
 class Asked(Exception):
-    """Somebody pressed Ctrl-C, or sent the signal to end."""
+    """A stop was requested, by Ctrl-C or a signal."""
 
 
 def watched(launch: Launch, halt: Halt, work: Callable[[], _Result]) -> _Result:
-    """What `work` returns or raises.
+    """Do `work` in a thread; return its result, or raise its error.
 
     Raises:
-        Asked: it was asked to stop meanwhile.
-        Unavailable: a process ended by itself, or it takes too long.
+        Asked: a stop was requested meanwhile.
+        Unavailable: a process ended by itself, or the work takes too long.
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
@@ -42,7 +42,7 @@ def watched(launch: Launch, halt: Halt, work: Callable[[], _Result]) -> _Result:
         except BaseException as error:
             errors.append(error)
 
-    # A daemon: one that hangs must not keep the process from ending.
+    # A daemon, so that hanging work does not keep the process alive.
     thread = threading.Thread(target=do, name="demo", daemon=True)
     thread.start()
     deadline = monotonic() + LONGEST
@@ -60,10 +60,10 @@ def watched(launch: Launch, halt: Halt, work: Callable[[], _Result]) -> _Result:
 
 
 def await_workers(broker_url: str, count: int) -> list[str]:
-    """The names of the workers, once so many answer.
+    """Wait until `count` workers answer a ping. Returns their names.
 
     Raises:
-        Unavailable: they do not, within a minute.
+        Unavailable: they do not within a minute.
     """
     app = Celery("demo", broker=broker_url, set_as_current=False)
     deadline = monotonic() + _WORKERS_SECONDS

@@ -1,4 +1,4 @@
-"""`agentflow doctor`: what is wrong with this installation, and what is to be done?"""
+"""Implements `agentflow doctor`: it prints what `checks.py` finds."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def _findings() -> Iterator["Finding"]:
 
     try:
         ours = settings()
-    except EngineError as error:  # nothing else can be looked at without them
+    except EngineError as error:  # nothing else can be checked without them
         yield Finding("settings", "fail", error.message, "correct it: README.md lists the settings")
         return
     yield from findings(ours)

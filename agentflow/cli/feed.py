@@ -1,4 +1,4 @@
-"""How do the events of a run come to whoever shows them? With pauses in between, and only those that are wanted."""
+"""Passes a run's events on to the display: reports pauses between them, and selects those to show."""
 
 import queue
 import threading
@@ -12,11 +12,11 @@ from agentflow import clock
 from agentflow.schemas.events import RunEvent
 
 IDLE: Final = 0.25
-"""Seconds without an event after which a reader is told that there are none for now."""
+"""Seconds without an event after which a pause is reported."""
 
 
 def with_pauses(events: Iterable[RunEvent], idle: float = IDLE) -> Iterator[RunEvent | None]:
-    """The events as they come; None whenever none came for `idle` seconds. They are read by a thread of their own."""
+    """The events as they arrive; None whenever none arrived for `idle` seconds. A separate thread reads them."""
     came: queue.SimpleQueue[RunEvent | BaseException | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -24,7 +24,7 @@ def with_pauses(events: Iterable[RunEvent], idle: float = IDLE) -> Iterator[RunE
             for event in events:
                 came.put(event)
             came.put(None)
-        except BaseException as error:  # for whoever waits for events
+        except BaseException as error:  # raised again in the consumer's thread
             came.put(error)
 
     threading.Thread(target=read, name="events of a run", daemon=True).start()
@@ -43,16 +43,16 @@ def with_pauses(events: Iterable[RunEvent], idle: float = IDLE) -> Iterator[RunE
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Which events are shown: those from `since` on, and of those that are there already the `last` ones at most."""
+    """Which events are shown: those from `since` on; of those that exist already, at most the `last` ones."""
 
     since: datetime | None = None
     last: int | None = None
     asked_at: datetime = field(default_factory=clock.now)
 
     def judged(self, events: Iterable[RunEvent | None]) -> Iterator[tuple[RunEvent | None, bool]]:
-        """Each event, and whether it is shown; the pauses too. None is left out: what is not shown counts all the same.
+        """Every event with whether to show it, and the pauses. Events that are not shown are needed for counts.
 
-        Those that may be the last ones are held back until there is a pause, or something new.
+        Events that may be among the last ones are held back until a pause or a new event comes.
         """
         held: deque[RunEvent] = deque()
         caught_up = self.last is None
@@ -70,7 +70,7 @@ class Shown:
         yield from ((one, self._is_new(one)) for one in held)
 
     def wanted(self, events: Iterable[RunEvent]) -> Iterator[RunEvent]:
-        """The events that are shown."""
+        """Only the events to show."""
         for event, shown in self.judged(with_pauses(events)):
             if event is not None and shown:
                 yield event

@@ -1,6 +1,6 @@
-"""Which run, graph or review does a person mean? Its id, the beginning of it, `last`, or a graph's name.
+"""Finds the run, graph or review that a user names by id, by a prefix of the id, by `last`, or by a graph's name.
 
-What fits several things is never guessed: the command ends, and names them.
+It never guesses: if several match, the command ends and lists them.
 """
 
 import re
@@ -14,22 +14,22 @@ from agentflow.cli.connect import Exit, complain
 from agentflow.client import Client
 
 LAST: Final = "last"
-"""The word for the newest one."""
+"""Names the newest one."""
 
 SHORTEST: Final = 4
-"""Characters that the beginning of an id must have."""
+"""The least length of an id's prefix, in characters."""
 
-MOST_TOLD: Final = 10
-"""Things that are named where what was given fits several."""
+MOST_LISTED: Final = 10
+"""The most matches that are listed."""
 
 _HEX = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
-_SLACK = timedelta(minutes=10)  # ids are made by the hosts' clocks, `created_at` by the database's
+_SLACK = timedelta(minutes=10)  # ids come from the hosts' clocks, `created_at` from the database's
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND = (datetime(9999, 1, 1, tzinfo=UTC) - _FIRST) // timedelta(milliseconds=1)
 
 
 def as_id(text: str) -> UUID | None:
-    """The id that `text` is in full; None where it is none."""
+    """`text` as an id; None if it is not a full id."""
     try:
         return UUID(text)
     except ValueError:
@@ -37,7 +37,7 @@ def as_id(text: str) -> UUID | None:
 
 
 def find_run(client: Client, text: str) -> UUID:
-    """The id of the run that `text` names: an id, its beginning, or `last` for the newest that is no child run."""
+    """The id of the run that `text` names: an id, a prefix of one, or `last` (the newest that is not a child run)."""
     if (run_id := as_id(text)) is not None:
         return run_id
     if text.lower() == LAST:
@@ -49,7 +49,7 @@ def find_run(client: Client, text: str) -> UUID:
 
 
 def find_graph(client: Client, text: str) -> UUID:
-    """The id of the graph that `text` names: an id, its name in any case, the beginning of its id, or `last`."""
+    """The id of the graph that `text` names: an id, a name in any case, a prefix of an id, or `last`."""
     if (graph_id := as_id(text)) is not None:
         return graph_id
     graphs = client.graphs.list()
@@ -69,7 +69,7 @@ def find_graph(client: Client, text: str) -> UUID:
 
 
 def find_review(client: Client, text: str) -> UUID:
-    """The id of the review that `text` names: an id, the beginning of one that waits, or `last`."""
+    """The id of the review that `text` names: an id, a prefix of a waiting one's id, or `last`."""
     if (review_id := as_id(text)) is not None:
         return review_id
     waiting = client.reviews()
@@ -81,12 +81,12 @@ def find_review(client: Client, text: str) -> UUID:
 
 
 def _the_one(text: str, word: str, found: list[tuple[UUID, str]]) -> UUID:
-    """The id of the one thing that was found; several, each with its name, end the command."""
+    """The id of the only match. No match, or several (id, name), end the command."""
     if not found:
         _refuse(f"there is no {word} whose id begins with {text!r}")
     if len(found) == 1:
         return found[0][0]
-    listed = [f"{id}  {name}".rstrip() for id, name in found[:MOST_TOLD]] + ["…"] * (len(found) > MOST_TOLD)
+    listed = [f"{id}  {name}".rstrip() for id, name in found[:MOST_LISTED]] + ["…"] * (len(found) > MOST_LISTED)
     return _refuse(f"{text!r} fits {len(found)} {word}s:\n  " + "\n  ".join(listed))
 
 
@@ -102,7 +102,7 @@ def _digits(text: str, word: str) -> str:
 
 
 def _window(text: str, word: str) -> tuple[datetime, datetime]:
-    """When things were made whose ids begin so: an id begins with its time in milliseconds (UUIDv7), as 12 digits."""
+    """The creation times of ids with that prefix: an id begins with its time in milliseconds (UUIDv7), as 12 digits."""
     digits = _digits(text, word)[:12]
     first, last = (int(digits.ljust(12, filler), 16) for filler in "0f")
     return _moment(first) - _SLACK, _moment(last) + _SLACK

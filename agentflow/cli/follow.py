@@ -1,4 +1,4 @@
-"""How is a run followed on the command line: its progress while it goes on, its result at the end?"""
+"""Follows a run on the command line: shows its progress while it runs, then its result."""
 
 import sys
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from agentflow.schemas.runs import RunView
 _EXITS = {"COMPLETED": Exit.OK, "FAILED": Exit.FAILED, "CANCELLED": Exit.CANCELLED}
 
 STILL_SECONDS: Final = 5.0
-"""Without an event, until a run is asked whether a worker is missing."""
+"""Seconds without an event after which we ask why the run stands still."""
 
 MOST_LEFTOVERS: Final = 5
-"""Nodes whose leftovers are told after a run."""
+"""The most nodes whose leftovers are reported after a run."""
 
 
 def follow(
@@ -34,16 +34,16 @@ def follow(
     local: bool = False,
     shown: Shown | None = None,
 ) -> Exit:
-    """Show a run until it has ended, then its result; gives the exit code. Ctrl-C ends the command, not the run.
+    """Show a run until it has ended, then its result. Returns the exit code. Ctrl-C ends the command, not the run.
 
     Args:
-        as_json: no progress; the run as JSON at the end.
-        quiet: no progress; its outputs, and what went wrong.
-        local: the run's stack ends with this command.
-        shown: which of the things that happen are shown; None: all.
+        as_json: show no progress; print the run as JSON at the end.
+        quiet: show no progress; print its outputs and errors at the end.
+        local: whether the run's stack ends with this command.
+        shown: which events to show; None: all.
     """
     if not as_json:
-        click.echo(f"Run {run_id}", err=True)  # first of all: whatever comes between, it can be looked for
+        click.echo(f"Run {run_id}", err=True)  # printed first, so that the run can be found whatever happens
     try:
         stillness = Stillness(client, run_id)
         events = with_pauses(client.events(run_id))
@@ -76,7 +76,7 @@ def follow(
 
 
 class Stillness:
-    """Notices why a run stands still: no worker serves a queue of it, or all of it waits for the outside.
+    """Detects why a run stands still: no worker serves one of its queues, or it waits for external input.
 
     Args:
         client, run_id: the run.
@@ -91,7 +91,7 @@ class Stillness:
         self._told: set[str] = set()
 
     def told(self, event: RunEvent | None) -> list[str]:
-        """Takes in an event, or (None) a pause; gives what a person is to be told of it, each thing once."""
+        """Process an event, or a pause (None). Returns new messages for the user, each only once."""
         if event is not None:
             self._since = self._now()
         if self._now() - self._since < STILL_SECONDS:
@@ -99,7 +99,7 @@ class Stillness:
         self._since = self._now()
         try:
             run = self._client.get_run(self._run_id)
-        except (ApiError, Unreachable):  # whoever reads the events says so, if it lasts
+        except (ApiError, Unreachable):  # if it lasts, reading the events fails, too
             return []
         words = [unserved_words(queue) for queue in run.unserved_queues]
         if run.status == "WAITING":
@@ -110,12 +110,12 @@ class Stillness:
 
 
 def unserved_words(queue: str) -> str:
-    """What a person is told of a queue that no worker serves."""
+    """The message about a queue that no worker serves."""
     return f"No worker serves the queue '{queue}': what is in it waits. Start one: agentflow worker -Q {queue}"
 
 
 def show_result(run: RunView) -> None:
-    """The outputs on standard output, a line each; what went wrong on standard error."""
+    """Print the outputs on standard output, one per line, and errors on standard error."""
     for name, values in run.outputs.items():
         for value in values:
             click.echo(f"{name}: {value if isinstance(value, str) else brief(value)}")
@@ -132,17 +132,17 @@ def show_result(run: RunView) -> None:
 
 
 def leftovers(run: RunView) -> list[str]:
-    """What never ran in an ended run although something had come for it, in words: a line a node.
+    """Messages about incomplete node executions of an ended run, one line per node.
 
-    Where a node has several linked pins, some of which got fewer values than others, they are out of step.
+    They remain if some linked pins of a node got fewer values than its others.
     """
     found = run.stats.get("leftovers") or []
-    told = [_leftover(entry) for entry in found[:MOST_LEFTOVERS]]
+    lines = [_leftover(entry) for entry in found[:MOST_LEFTOVERS]]
     if len(found) > MOST_LEFTOVERS:
-        told.append(f"… and {len(found) - MOST_LEFTOVERS} more nodes: agentflow runs get {run.id}")
-    if told:
-        told.append(f"See what came for them: agentflow runs nodes {run.id} --status INCOMPLETE")
-    return told
+        lines.append(f"… and {len(found) - MOST_LEFTOVERS} more nodes: agentflow runs get {run.id}")
+    if lines:
+        lines.append(f"See what came for them: agentflow runs nodes {run.id} --status INCOMPLETE")
+    return lines
 
 
 def _leftover(entry: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""`agentflow graphs`: the graphs of an installation."""
+"""Implements `agentflow graphs`: store, list, get, validate, import, export and delete graphs."""
 
 import sys
 from pathlib import Path

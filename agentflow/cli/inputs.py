@@ -1,8 +1,7 @@
-"""What do people write for values on a command line, and which values are these?
+"""Parses values on the command line.
 
-`NAME=TEXT` is a text, unless what it is for says that it wants a number, a truth value, a list or an object: then that
-is read out of the text. `NAME:=JSON` says JSON, whatever is wanted. A text is never changed: 1.10 stays 1.10 where a
-text or anything is wanted.
+`NAME=TEXT` gives a text, unless the schema wants a number, a boolean, a list or an object: then the text is parsed as
+that. `NAME:=JSON` always gives JSON. A text is never changed: 1.10 stays 1.10 if the schema wants text or anything.
 """
 
 import json
@@ -37,7 +36,7 @@ _TYPE_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One value as it was written: a text whose type is not known yet, or JSON that says its own."""
+    """A value as it was written: a text whose type is not known yet, or JSON."""
 
     name: str
     value: Any
@@ -48,7 +47,7 @@ def parse_pair(text: str, option: str) -> tuple[str, str]:
     """NAME and VALUE of `NAME=VALUE`.
 
     Raises:
-        click.BadParameter: it is no such pair; names `option`.
+        click.BadParameter: it is not such a pair; the message names `option`.
     """
     name, found, value = text.partition("=")
     if not found or not name:
@@ -57,10 +56,10 @@ def parse_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def parse_inputs(texts: Iterable[str], option: str) -> list[Written]:
-    """What `NAME=TEXT`, `NAME:=JSON` and `@FILE` (a JSON object; `@-` is standard input) give, in their order.
+    """The values of `NAME=TEXT`, `NAME:=JSON` and `@FILE` (a JSON object; `@-` is standard input), in their order.
 
     Raises:
-        click.BadParameter: one is none of these; names `option`.
+        click.BadParameter: one is none of these; the message names `option`.
     """
     found: list[Written] = []
     for text in texts:
@@ -80,7 +79,7 @@ def from_object(text: str, option: str) -> list[Written]:
     """The entries of the JSON object in `text`.
 
     Raises:
-        click.BadParameter: it is none; names `option`.
+        click.BadParameter: it is not one; the message names `option`.
     """
     content = parse_json(text, option)
     if not isinstance(content, dict):
@@ -89,10 +88,10 @@ def from_object(text: str, option: str) -> list[Written]:
 
 
 def parse_json(text: str, option: str) -> Any:
-    """The JSON in `text`.
+    """The JSON value in `text`.
 
     Raises:
-        click.BadParameter: it is none; names `option`.
+        click.BadParameter: it is not JSON; the message names `option`.
     """
     try:
         return json.loads(text)
@@ -101,21 +100,21 @@ def parse_json(text: str, option: str) -> Any:
 
 
 def parse_payload(text: str, option: str) -> Any:
-    """The value of a text for which nobody says a type: itself; after `:=` the JSON that follows.
+    """The value of a text without a schema: the text itself, or the JSON after `:=`.
 
     Raises:
-        click.BadParameter: no JSON follows; names `option`.
+        click.BadParameter: no JSON follows `:=`; the message names `option`.
     """
     return parse_json(text[2:], option) if text.startswith(":=") else text
 
 
 def typed(written: Iterable[Written], schema: Schema) -> dict[str, Any]:
-    """Names → values, each text as the type that `schema` (of an object) wants at that name; later ones win."""
+    """Names → values, with each text converted to the type that `schema` (of an object) wants. Later values win."""
     return {one.name: one.value if one.is_json else of_type(one.value, at(schema, one.name)) for one in written}
 
 
 def at(schema: Schema, name: str) -> Schema:
-    """What the schema of an object says of the entry `name`, which may be a dynamic pin; {}: nothing."""
+    """The schema of the entry `name` in the schema of an object; {} if unknown. `name` may be a dynamic pin."""
     definitions = schema.get("$defs", {})
     properties = schema.get("properties", {})
     base, steps = (name, ()) if name in properties else split(name)
@@ -129,7 +128,7 @@ def at(schema: Schema, name: str) -> Schema:
 
 
 def of_type(text: str, schema: Schema) -> Any:
-    """`text`, or what it says where `schema` wants no text. What it does not say stays text: the API judges it."""
+    """`text`, parsed if `schema` does not want text. What cannot be parsed stays text, for the API to judge."""
     for choice in schema.get("enum") or ():
         if text == choice or (not isinstance(choice, str) and text == json.dumps(choice)):
             return choice
@@ -144,20 +143,20 @@ def of_type(text: str, schema: Schema) -> Any:
 
 
 def like(text: str, present: Any) -> Any:
-    """`text` as the sort of value that it is to take the place of; of nothing, it stays text."""
+    """`text`, converted to the type of the value that it replaces; if that is null, it stays text."""
     kind = _json_type(present)
     return text if kind == "null" else of_type(text, {"type": "number" if kind == "integer" else kind})
 
 
 def json_types(schema: Schema) -> set[str]:
-    """The JSON types that a schema admits; empty where it does not say."""
+    """The JSON types that a schema allows; empty if it does not restrict them."""
     schema = _resolved(schema, schema.get("$defs", {}))
     own = schema.get("type")
     found = {own} if isinstance(own, str) else set(own or ())
     for key in ("anyOf", "oneOf", "allOf"):
         members = [json_types({"$defs": schema.get("$defs", {}), **member}) for member in schema.get(key, ())]
         if members and not all(members) and key != "allOf":
-            return set()  # one of them takes anything
+            return set()  # one of them allows anything
         found.update(*members)
     for choice in (*(schema.get("enum") or ()), *([schema["const"]] if "const" in schema else ())):
         found.add(_json_type(choice))
@@ -165,7 +164,7 @@ def json_types(schema: Schema) -> set[str]:
 
 
 def type_words(schema: Schema) -> str:
-    """What a schema wants, in words for people: `text`, `whole number`, `one of "S", "M"`; empty: anything."""
+    """The type that a schema wants, in words: `text`, `whole number`, `one of "S", "M"`; empty: anything."""
     if schema.get("enum"):
         return "one of " + ", ".join(json.dumps(choice, ensure_ascii=False) for choice in schema["enum"])
     return " or ".join(word for kind, word in _TYPE_WORDS.items() if kind in json_types(schema))
@@ -181,7 +180,7 @@ def _json_type(value: Any) -> str:
 
 
 def _resolved(schema: Any, definitions: Schema) -> Schema:
-    """The schema that a reference names; any other as it is."""
+    """The schema that a reference names; any other schema unchanged."""
     if not isinstance(schema, Mapping):
         return {}
     if isinstance(named := schema.get("$ref"), str):

@@ -1,6 +1,6 @@
-"""`agentflow`: which commands are there? Each is a module of this package, imported only when it is called for.
+"""Implements `agentflow`. Each command is a module of this package, imported only when it is called.
 
-A module `graphs` has a click command or group of the same name, `graphs`. Its one line of help stands here, so that
+A module `graphs` has a click command or group of the same name, `graphs`. Its line of help is defined here, so that
 `agentflow --help` imports none of them.
 """
 
@@ -26,11 +26,11 @@ COMMANDS = {
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",
 }
-"""The commands and their line of help, in the order in which people need them."""
+"""The commands and their lines of help, in the order in which users need them."""
 
 
 class _Commands(click.Group):
-    """The group of all commands; knows their names without importing them."""
+    """The group of all commands. It knows their names without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,18 +57,18 @@ def agentflow() -> None:
 
 
 _INTERRUPTED = 130
-"""The exit code after Ctrl-C, wherever it comes: 1 would say that a run FAILED."""
+"""The exit code after Ctrl-C. It is not 1, which would mean that a run FAILED."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 fine, 1 failed, 2 called wrongly. Our own errors are told without a trace."""
-    # Commands that look at the blocks say in words which packages are left out; without a handler Python would print
-    # the bare names of these events.
+    """Run the command line and exit: 0 success, 1 failure, 2 wrong usage. Our own errors print no traceback."""
+    # Commands that use blocks report in words which packages are left out. Without a handler, Python would also print
+    # the names of these log events.
     logging.getLogger("agentflow.blocks.registry").addHandler(logging.NullHandler())
     try:
         given = None if arguments is None else list(arguments)
         sys.exit(agentflow.main(args=given, prog_name="agentflow", standalone_mode=False))
-    except click.Abort:  # Ctrl-C, or the end of the input where something was asked
+    except click.Abort:  # Ctrl-C, or the end of input at a prompt
         click.echo("Aborted!", err=True)
         sys.exit(_INTERRUPTED)
     except click.ClickException as error:

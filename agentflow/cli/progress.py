@@ -1,7 +1,7 @@
-"""What does a person see while a run goes on? A line for each running node, totals by node, and the time so far.
+"""Displays the progress of a run: a line for each running node, totals by node, and the time so far.
 
-On a terminal the picture is redrawn in place; elsewhere what happens is told in a line a second at most. Both go to
-standard error, so that standard output holds the result alone.
+On a terminal the display is redrawn in place; elsewhere at most one line per second is printed. Both go to standard
+error, so that standard output contains only the result.
 """
 
 from collections import Counter, OrderedDict
@@ -23,13 +23,13 @@ from agentflow.cli.tables import brief, duration
 from agentflow.schemas.events import RunEvent
 
 MAX_LINES: Final = 15
-"""Running nodes, and totals of nodes, that are shown; for more of them there is a count."""
+"""The most running nodes, and the most totals, that are shown; further ones are counted."""
 
 LINE_SECONDS: Final = 1.0
-"""Where nothing can be redrawn: the time from one line to the next."""
+"""Without a terminal: the least time between two lines."""
 
-MAX_TOLD: Final = 4
-"""Things that one such line tells; the others are counted."""
+MAX_ITEMS: Final = 4
+"""The most items in such a line; further ones are counted."""
 
 _STYLES = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
@@ -91,7 +91,7 @@ class Progress:
         self._console.print(self.summary())
 
     def see(self, event: RunEvent, *, show: bool = True) -> None:
-        """Take in one event. `show`: tell it too, and not only count it."""
+        """Process an event. `show`: display it, too; otherwise only count it."""
         self._shows = show
         if event.kind == "run":
             self._see_run(event)
@@ -112,7 +112,7 @@ class Progress:
             self._show_outputs(event)
 
     def _see_run(self, event: RunEvent) -> None:
-        """The run's own times count, and not those of whoever looks: it may have gone on for long, or have ended."""
+        """Take times from the run's events and not from our clock: it may have started long ago, or have ended."""
         begins = self._first is None or (self.status == "QUEUED" and event.status == "RUNNING")
         if begins:
             self._first, self._began = event.at, self._now() - _age(event)
@@ -121,12 +121,12 @@ class Progress:
         self._took = (event.at - ended).total_seconds() if ended else None
 
     def tick(self) -> None:
-        """Nothing happens for now: tell what is still to be told, if it is time."""
+        """Handle a pause: print waiting items, if it is time."""
         if self._untold and self._now() - self._told_at >= LINE_SECONDS:
             self._tell()
 
     def warn(self, words: str) -> None:
-        """Tell what is no event of the run, at once."""
+        """Print a message at once that is not an event of the run."""
         self._console.print(Text(words, "yellow"))
 
     def _settled(self, event: RunEvent) -> None:
@@ -140,11 +140,11 @@ class Progress:
                 self._say(status.lower(), _name(event), event.error or "", _STYLES[status])
         elif status == "WAITING":
             self._say("waits", _name(event), "", "blue")
-        else:  # QUEUED: its attempt failed, and there is going to be another
+        else:  # QUEUED: its attempt failed, and it will be retried
             self._say("retries", _name(event), event.error or event.reason or "", "yellow")
 
     def _show_outputs(self, event: RunEvent) -> None:
-        """Tell each output when it comes: on the pin `output`, and its name on the pin `name` right after it."""
+        """Show each output: its value is on the pin `output`, and its name on the pin `name` directly after it."""
         for place, output in enumerate(event.outputs):
             if output.pin != "output":
                 continue
@@ -164,11 +164,11 @@ class Progress:
         self.tick()
 
     def _tell(self) -> None:
-        """One line for all that has happened since the last one."""
-        line = Text(" · ").join(self._untold[:MAX_TOLD])
-        if len(self._untold) > MAX_TOLD:
+        """Print one line with everything since the last one."""
+        line = Text(" · ").join(self._untold[:MAX_ITEMS])
+        if len(self._untold) > MAX_ITEMS:
             line = Text.assemble(
-                line, f" · and {len(self._untold) - MAX_TOLD} more  ", self.summary(len(self._running))
+                line, f" · and {len(self._untold) - MAX_ITEMS} more  ", self.summary(len(self._running))
             )
         self._console.print(line)
         self._untold.clear()
@@ -176,7 +176,7 @@ class Progress:
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""
-        # The live display draws from a thread of its own: a copy cannot change under it.
+        # The live display draws in another thread, so give it a copy that cannot change.
         running = list(self._running.values())
         table = Table.grid(padding=(0, 1))
         for one in running[:MAX_LINES]:
@@ -188,13 +188,13 @@ class Progress:
         return Group(table, *self.totals(), self.summary(len(running)))
 
     def totals(self) -> list[Text]:
-        """A line for each node that has run more than once: how often, with which end."""
+        """A line for each node that has run more than once: counts by status."""
         several = [(node, counts) for node, counts in self._totals.copy().items() if counts.total() > 1]
         lines = [Text.assemble(f"{self._titles[node]}  ", *_counted(counts)) for node, counts in several[:MAX_LINES]]
         return lines + [Text(f"… and {len(several) - MAX_LINES} more nodes", "dim")] * (len(several) > MAX_LINES)
 
     def summary(self, running: int | None = None) -> Text:
-        """One line: the status, counts and the time so far."""
+        """One line with the status, counts and the time so far."""
         parts: list[Any] = [(self.status, _STYLES.get(self.status, "bold")), "  ", *_counted(self.counts)]
         if running:
             parts.append(f", {running} running")
@@ -202,20 +202,20 @@ class Progress:
         return Text.assemble(*parts)
 
     def _elapsed(self) -> float:
-        """Seconds that the run has taken so far, or took in all."""
+        """Seconds that the run has taken so far, or took in total."""
         if self._took is not None:
             return self._took
         return self._now() - self._began if self._began is not None else 0.0
 
 
 def _counted(counts: Mapping[str, int]) -> list[Any]:
-    """How many are done; how many failed or were cancelled, if any did."""
+    """The number done, and the numbers failed and cancelled, if any."""
     wrong = [(f", {counts[status]} {status.lower()}", _STYLES[status]) for status in _WRONG if counts[status]]
     return [f"{counts['COMPLETED']} done", *wrong]
 
 
 def _age(event: RunEvent) -> float:
-    """Seconds since the event, as far as this host's clock and the database's agree."""
+    """Seconds since the event, if this host's clock and the database's agree."""
     return max((clock.now() - event.at).total_seconds(), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""`agentflow reviews`: what people are to look at."""
+"""Implements `agentflow reviews`: list, approve and reject reviews."""
 
 from typing import Any
 from uuid import UUID
@@ -82,7 +82,7 @@ def reject(review: str, message: str, as_json: bool) -> None:
 
 
 def _edited(client: Client, review_id: UUID, text: str) -> Any:
-    """The data as a person wrote it: a text stays text unless it takes the place of something else."""
+    """The edited data: a text stays text unless the value that it replaces has another type."""
     if text.startswith(":="):
         return parse_payload(text, "--data")
     return like(text, client.review(review_id).data)

@@ -1,4 +1,4 @@
-"""`agentflow run`: submit a graph and follow its run."""
+"""Implements `agentflow run`: submit a graph and follow its run."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from agentflow.cli.tables import echo_json
 from agentflow.client import Client
 from agentflow.schemas.runs import RunAccepted
 
-_JSON_FILE = click.File(encoding="utf-8-sig")  # a byte order mark, as some editors write it, is passed over
+_JSON_FILE = click.File(encoding="utf-8-sig")  # ignores the byte order mark that some editors write
 
 
 @click.command(epilog=EXIT_CODES)
@@ -89,7 +89,7 @@ def run(
 
 
 def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask a person for the required inputs that are missing, on standard error."""
+    """Prompt for missing required inputs, on standard error."""
     answers = {}
     for name in schema.get("required", ()):
         if inputs.get(name) is not None:
@@ -124,14 +124,14 @@ def _client(local: bool) -> Iterator[Client]:
         with connected() as client:
             yield client
         return
-    from agentflow.embedded.local import local_stack  # brings servers with it; most commands need none
+    from agentflow.embedded.local import local_stack  # imports the servers' code, which most commands do not need
 
     with local_stack() as (url, key), connected(url, key) as client:
         yield client
 
 
 def find_document(given: str) -> dict[str, Any] | None:
-    """The document in a file; None: it is a stored graph that is meant."""
+    """The document in a file; None if `given` names a stored graph."""
     path = Path(given)
     if path.exists():
         return read_document(path)
@@ -144,7 +144,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        click.BadParameter: it cannot be read, or is none.
+        click.BadParameter: it cannot be read, or is not an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -1,4 +1,4 @@
-"""`agentflow runs`: the runs of an installation."""
+"""Implements `agentflow runs`: list, inspect, follow and steer runs."""
 
 import sys
 from datetime import datetime, timedelta
@@ -310,14 +310,14 @@ def signal(run: str, name: str, payload: str | None, as_json: bool) -> None:
 
 
 def _pins(client: Client, run_id: UUID, node_id: str) -> Schema:
-    """The schema of what a node of a run takes; {} where it cannot be found: the API tells what is wrong."""
+    """The input schema of a node of a run; {} if the node does not exist, which the API will report."""
     run = client.get_run(run_id)
     document = client.graphs.get(run.graph_id, run.graph_version)
     node = next((node for node in document.get("nodes", ()) if node.get("id") == node_id), None)
     if node is None:
         return {}
     schema = client.block(node["block_id"]).inputSchema
-    own = node.get("input_default", {}).get("input_schema")  # a sub-graph node takes what its graph takes
+    own = node.get("input_default", {}).get("input_schema")  # a sub-graph node has the inputs of its graph
     if not isinstance(own, dict):
         return schema
     return {**schema, "properties": {**schema.get("properties", {}), **own.get("properties", {})}}
@@ -350,7 +350,7 @@ def _duration(run: RunSummary) -> str | None:
 
 
 def _title(run: RunSummary) -> str:
-    """The graph that a run runs, marked if it is a child run, and what went wrong with it."""
+    """The run's graph, marked if it is a child run, and its error."""
     name = f"{'↳ ' if run.parent else ''}{run.graph_name or run.graph_id}"
     return f"{name}: {wrong}" if (wrong := run.error or run.reason) else name
 
@@ -362,7 +362,7 @@ def _status(run: RunView) -> str:
 
 
 def _remark(one: NodeExecutionView) -> str:
-    """What went wrong with a node execution, or what it waits for; and the runs that it started."""
+    """The error of a node execution, or what it waits for; and its child runs."""
     waits = one.hold or ", ".join(one.waiting_for)
     if one.wait is not None:
         waits = one.wait.kind if one.child_runs else " ".join(filter(None, (one.wait.kind, one.wait.key)))

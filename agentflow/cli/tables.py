@@ -1,4 +1,4 @@
-"""How does the command line show things? As JSON for programs, or as a table for people."""
+"""Prints results: as JSON for programs, or as tables for people."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,39 +15,39 @@ from rich.text import Text
 from agentflow.clock import now
 
 DEFAULT_LIMIT = 20
-"""Lines of a list, unless more are asked for."""
+"""The default number of lines of a list."""
 
-_WHOLE = ("ID", "RUN", "NODE", "STATUS", "CREATED", "SINCE", "UPDATED", "DURATION")  # columns that people copy from
-_NARROWEST = 12  # characters of a column whose text may be wrapped
+_WHOLE = ("ID", "RUN", "NODE", "STATUS", "CREATED", "SINCE", "UPDATED", "DURATION")  # never wrapped: people copy them
+_NARROWEST = 12  # least width of a column that may be wrapped, in characters
 _GAP = 2  # characters between columns
-_PIPE_WIDTH = 1000  # characters of a line where no terminal limits it
-_LONGEST = 200  # characters of a value in a table
+_PIPE_WIDTH = 1000  # line width without a terminal, in characters
+_LONGEST = 200  # longest value in a table, in characters
 
 
 def echo_json(content: Any) -> None:
-    """JSON on standard output, indented."""
+    """Print indented JSON on standard output."""
     click.echo(json.dumps(_plain(content), indent=2, ensure_ascii=False))
 
 
 def echo_json_lines(items: Iterable[BaseModel]) -> None:
-    """One JSON object a line: a list of any length, shown as it comes."""
+    """Print one JSON object per line, each as soon as it arrives."""
     for item in items:
         click.echo(json.dumps(_plain(item), ensure_ascii=False))
 
 
 def to_ask(limit: int | None, *, as_json: bool) -> int | None:
-    """How many things to ask for where `limit` are shown: for people one more, to know whether there are more."""
+    """How many items to request if `limit` are shown: for tables one more, to know whether there are more."""
     return limit if limit is None or as_json else limit + 1
 
 
 def tell_of_more(found: int, limit: int | None) -> None:
-    """Say on standard error that there are more things than are shown, if so many were found."""
+    """Report on standard error if more items were found than are shown."""
     if limit is not None and found > limit:
         click.echo(f"There are more than these {limit}: a higher --limit shows them.", err=True)
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, limit: int | None = None) -> None:
-    """A table on standard output, of the first `limit` rows; `empty` where there are none. Without names, no header."""
+    """Print a table of the first `limit` rows on standard output; `empty` if there are none. No names: no header."""
     found = [[cell(value) for value in row] for row in rows]
     lines = found[:limit]
     if not lines:
@@ -63,20 +63,20 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that breaks lines between words on a terminal, and nowhere else."""
+    """A console that wraps lines between words, but only on a terminal."""
     found = Console(stderr=stderr)
     found.soft_wrap = not found.is_terminal
     return found
 
 
 def room() -> int:
-    """Characters of a line on standard output: the terminal's, or so many that nothing is wrapped."""
+    """The line width of standard output: the terminal's, or one so large that nothing is wrapped."""
     console = Console()
     return console.width if console.is_terminal else _PIPE_WIDTH
 
 
 def _least(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
-    """The width below which something would be cut that people copy: the terminal then wraps the lines."""
+    """The least width at which no column of `_WHOLE` is cut. On a narrower terminal, the terminal wraps the lines."""
     longest = [
         max(map(cell_len, (name, *found))) for name, found in zip(columns, zip(*lines, strict=True), strict=True)
     ]
@@ -85,13 +85,13 @@ def _least(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
 
 
 def moment(when: datetime) -> str:
-    """A time of this year in few characters: month and day, hour and minute; else its date."""
+    """A short time: month, day, hour and minute if it is in this year; else the date."""
     local = when.astimezone()
     return local.strftime("%m-%d %H:%M" if local.year == now().astimezone().year else "%Y-%m-%d")
 
 
 def duration(seconds: float) -> str:
-    """A time span in few characters: `3.1 s`, `4:05`, `2:00:07`, `3 d 04:00`."""
+    """A short duration: `3.1 s`, `4:05`, `2:00:07`, `3 d 04:00`."""
     if seconds < 60:
         return f"{max(seconds, 0):.1f} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -112,7 +112,7 @@ def cell(value: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """A JSON value on one line, cut where it is long."""
+    """A JSON value on one line, truncated if it is long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join("".join(char if char.isprintable() else " " for char in text[: _LONGEST * 2]).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

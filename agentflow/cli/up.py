@@ -1,4 +1,4 @@
-"""`agentflow up`: run everything on this machine until Ctrl-C."""
+"""Implements `agentflow up`: run everything on this machine until Ctrl-C."""
 
 import os
 import sys
@@ -66,7 +66,7 @@ def up(
 
 
 def _run(launch: Launch, halt: Halt) -> int:
-    """Start, wait, stop. Returns the exit code: 0 when asked to stop, 1 when something ended by itself."""
+    """Start, supervise, stop. Returns the exit code: 0 after a stop request, 1 if a process ended by itself."""
     click.echo(f"Starting from {launch.stack.data_dir} …")
     if not launch.start():
         return 0
@@ -87,7 +87,7 @@ def _run(launch: Launch, halt: Halt) -> int:
 
 
 def _tell(launch: Launch) -> None:
-    """Say where everything is."""
+    """Print the addresses."""
     where = launch.addresses
     if launch.stack.crashed:
         left = f"; ended what it left running: {', '.join(launch.stack.orphans)}" if launch.stack.orphans else ""

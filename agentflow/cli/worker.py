@@ -1,4 +1,4 @@
-"""`agentflow worker`: a worker, for the servers that the environment (or `agentflow up` in this folder) points at."""
+"""Implements `agentflow worker`: run a worker for the servers that the environment or `agentflow up` names."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import click
 from agentflow.settings import settings
 
 _DEFAULTS = ("--loglevel", "INFO", "--without-gossip", "--without-mingle")
-"""As in the Procfile. Gossip and mingle let workers tell each other of revoked tasks, which AgentFlow does not use."""
+"""As in the Procfile. Gossip and mingle share revoked tasks between workers, and AgentFlow does not use those."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
@@ -16,7 +16,7 @@ _DEFAULTS = ("--loglevel", "INFO", "--without-gossip", "--without-mingle")
 def worker(arguments: tuple[str, ...]) -> None:
     """Run a worker: `celery -A agentflow worker` with AgentFlow's defaults, then your ARGUMENTS (see --help)."""
     if "--help" not in arguments:
-        # Say in one line what is missing, before Celery says it in fifty.
+        # Report missing addresses in one line; Celery would print fifty.
         settings().broker()
         settings().database()
     command = [sys.executable, "-m", "celery", "-A", "agentflow", "worker", *_DEFAULTS, *arguments]
