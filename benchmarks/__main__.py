@@ -1,4 +1,4 @@
-"""The command line of the benchmark: which parts, how thorough, and where the results go."""
+"""Runs the benchmark from the command line: selects the parts and rounds, and writes the results."""
 
 import argparse
 import json

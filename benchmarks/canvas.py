@@ -1,8 +1,8 @@
-"""What would a user of plain Celery do? The same shapes with stock canvas, and bare no-op tasks as a reference.
+"""Runs the same shapes with stock Celery canvas, and bare no-op tasks as a reference.
 
-Settings are Celery's own but for a larger prefetch, which suits short tasks. `celery -A benchmarks.canvas worker` reads
-where its broker and result backend are from the environment, and so does who submits (`canvas_client.py`). Nothing of
-AgentFlow is imported here.
+Settings are Celery's defaults, except a larger prefetch, which suits short tasks. `celery -A benchmarks.canvas worker`
+and the submitting process (`canvas_client.py`) read the addresses of broker and result backend from the environment.
+This module must not import AgentFlow.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from celery import Celery, chain, chord
 
-TIMEOUT = 300.0  # seconds until a result that does not come ends the benchmark
+TIMEOUT = 300.0  # seconds to wait for a result before the benchmark fails
 
 app = Celery("canvas", broker=os.environ.get("BENCH_BROKER"), backend=os.environ.get("BENCH_BACKEND"))
 app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True)
@@ -22,7 +22,7 @@ app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startu
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]
 def noop(_number: int) -> None:
-    """Do nothing, and count that it was done."""
+    """Do nothing but count the call."""
     _counter().incr("noops")
 
 
@@ -48,7 +48,7 @@ def _chain_of(length: int) -> Any:
 
 
 def run_chains(count: int, length: int) -> float:
-    """`count` chains of `length` steps at once. Returns seconds from the first call until the last result is here."""
+    """Run `count` chains of `length` steps at once. Returns seconds from the first call until the last result."""
     return _timed(
         lambda: [result.get(timeout=TIMEOUT) for result in [_chain_of(length).delay() for _ in range(count)]],
         [length] * count,
@@ -56,7 +56,7 @@ def run_chains(count: int, length: int) -> float:
 
 
 def run_fan(width: int) -> float:
-    """A chord of `width` steps. Returns seconds until its result is here."""
+    """Run a chord of `width` steps. Returns seconds until its result."""
     return _timed(
         lambda: chord([step.s(number) for number in range(width)], gather.s()).delay().get(timeout=TIMEOUT),
         list(range(1, width + 1)),
@@ -73,7 +73,7 @@ def _timed(work: Callable[[], Any], expected: Any) -> float:
 
 
 def run_noops(count: int) -> float:
-    """Publish and run `count` tasks that do nothing and keep no state. Returns seconds."""
+    """Publish and run `count` no-op tasks without state. Returns seconds."""
     _counter().delete("noops")
     started = time.perf_counter()
     for number in range(count):

@@ -1,8 +1,8 @@
-"""Who submits to plain Celery? A process of its own, told what to do line by line.
+"""Submits work to plain Celery from a separate process, which is controlled line by line.
 
-Not the benchmark's own process: that one submits to AgentFlow, which puts its own Redis transport in kombu's place, and
-plain Celery shall be measured as it comes. `python -m benchmarks.canvas_client` is the other end of `CanvasClient`; it
-imports nothing of AgentFlow, and ends when its input does.
+The benchmark's own process cannot do this: it imports AgentFlow, which replaces kombu's Redis transport, and plain
+Celery should be measured unmodified. `CanvasClient` starts `python -m benchmarks.canvas_client`, which must not import
+AgentFlow, and which ends when its input does.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ _FAILED: Final = "failed: "
 
 
 class CanvasClient:
-    """The submitting process, from outside. Each method returns the seconds that the work took."""
+    """Controls the submitting process. Each method returns the seconds that the work took."""
 
     def __init__(self, process: "subprocess.Popen[str]", requests: IO[str], replies: IO[str]) -> None:
         self.pid = process.pid
@@ -23,15 +23,15 @@ class CanvasClient:
         self._replies = replies
 
     def run_chains(self, count: int, length: int) -> float:
-        """`count` chains of `length` steps at once."""
+        """Run `count` chains of `length` steps at once."""
         return self._ask("chains", count, length)
 
     def run_fan(self, width: int) -> float:
-        """A chord of `width` steps."""
+        """Run a chord of `width` steps."""
         return self._ask("fan", width)
 
     def run_noops(self, count: int) -> float:
-        """`count` tasks that do nothing and keep no state."""
+        """Run `count` no-op tasks."""
         return self._ask("noops", count)
 
     def _ask(self, *request: str | int) -> float:
@@ -44,10 +44,10 @@ class CanvasClient:
 
 @contextmanager
 def canvas_client(environment: Mapping[str, str]) -> Iterator[CanvasClient]:
-    """Start it, and end it. `environment` says where broker and result backend are."""
+    """Start the process, and stop it. `environment` has the addresses of broker and result backend."""
     command = [sys.executable, "-m", "benchmarks.canvas_client"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(  # in a session of its own: Ctrl-C is for us, who end it
+    with subprocess.Popen(  # in its own session: Ctrl-C must reach only us
         command, stdin=pipe, stdout=pipe, text=True, env=dict(environment), start_new_session=True
     ) as process:
         assert process.stdin is not None
@@ -56,7 +56,7 @@ def canvas_client(environment: Mapping[str, str]) -> Iterator[CanvasClient]:
 
 
 def main() -> None:
-    """Carry out what the lines of the input ask for, and answer each with the seconds that it took."""
+    """Execute each line of the input, and answer with the seconds that it took."""
     from benchmarks import canvas
 
     work: dict[str, Callable[..., float]] = {
@@ -68,7 +68,7 @@ def main() -> None:
         name, *numbers = line.split()
         try:
             reply = str(work[name](*map(int, numbers)))
-        except Exception as error:  # whatever Celery raises: the benchmark shall say it and end
+        except Exception as error:  # any error of Celery: the benchmark reports it and ends
             reply = f"{_FAILED}{error!r}".replace("\n", " ")
         print(reply, flush=True)
 

@@ -1,7 +1,7 @@
-"""Where does the time go? CPU time of each process that takes part, for one step of each shape and side.
+"""Measures the CPU time of a step in each process, by shape and side.
 
-On a machine where everything shares few cores this is what throughput is made of, and unlike wall-clock time it hardly
-depends on what else the machine does. Linux only: it is read from /proc.
+On a machine with few cores CPU time determines throughput, and unlike wall-clock time it hardly depends on other load.
+Linux only: it reads /proc.
 """
 
 import math
@@ -20,7 +20,7 @@ _COLUMNS: Final = ("submitter", "worker main", "worker children", "PostgreSQL", 
 
 
 def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
-    """CPU milliseconds of a step, by process."""
+    """Measure the CPU milliseconds of a step, by process."""
     part = Part("cpu")
     if not _PROC.joinpath("self/stat").is_file():
         say("no /proc here: CPU time is not measured")
@@ -44,7 +44,7 @@ def measure(ground: Ground, shapes: Sequence[Shape], *, quick: bool) -> Part:
 
 
 def of_tree(root: int) -> float:
-    """CPU milliseconds so far of a process and of all that descend from it; NaN without /proc."""
+    """CPU milliseconds so far of a process and all its descendants; NaN without /proc."""
     if not _PROC.joinpath("self/stat").is_file():
         return math.nan
     parents, own, reaped = _table()
@@ -82,13 +82,13 @@ def _used(ground: Ground, side: Side, workers: Sequence[int]) -> dict[str, float
 
 
 def _table() -> tuple[dict[int, int], dict[int, float], dict[int, float]]:
-    """Of every process: its parent; its own CPU milliseconds; those of its children that have ended."""
+    """For every process: its parent; its own CPU milliseconds; those of its ended children."""
     parents, own, reaped = {}, {}, {}
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            # The second field is the name in brackets, which may hold anything.
+            # The second field is the name in parentheses, which may contain anything.
             fields = entry.joinpath("stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended
             continue

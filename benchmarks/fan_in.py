@@ -1,7 +1,7 @@
-"""Does a delivery cost the same whether its sink has 100 linked pins or 10,000? And a value that goes to as many sinks?
+"""Measures whether the cost of a delivery depends on the width of a fan-in or fan-out, from 100 to 10,000.
 
-First in the database alone: one settle that fans out, then as many settles that each deliver one value to the same
-sink, then the claim of that sink, which loads them all. Then over the full stack, with workers.
+First in the database alone: one settle that fans out; then as many settles, each of which delivers one value to the
+same sink; then the claim of that sink, which loads them all. Then on the full stack, with workers.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from benchmarks.shapes import USUAL, Side
 
 _WIDTHS: Final = (100, 1_000, 10_000)
 _DELIVERIES: Final = 1_000
-"""At least so many deliveries are measured at each width: narrow graphs run several times."""
+"""The least number of deliveries to measure at each width: narrow graphs run several times."""
 
 _HEADER: Final = (
     "pins",
@@ -31,13 +31,13 @@ _HEADER: Final = (
 
 
 def measure(ground: Ground, *, quick: bool) -> Part:
-    """Costs at each width."""
+    """Measure the costs at each width."""
     part = Part("fan-in")
     widths = _WIDTHS[:2] if quick else _WIDTHS
     url = ground.fresh_database("bench_fan_in")
     path = HotPath(url, new_owner(url))
     try:
-        _at_width(path, 100)  # connections, plans and caches get warm
+        _at_width(path, 100)  # warm up connections, plans and caches
         part.data["database"] = {}
         for width in widths:
             found = part.data["database"][str(width)] = _at_width(path, width)

@@ -1,8 +1,7 @@
-"""How are the worker processes of one side run? As an operator would: `celery -A … worker`, so many, of so many
-children each.
+"""Runs the worker processes of one side, as an operator would: `celery -A … worker`.
 
-They run in a folder without a celeryconfig.py, so AgentFlow's is the shipped one; both sides log errors only. They end
-with this process.
+They run in a folder without a celeryconfig.py, so AgentFlow uses the shipped one. Both sides log only errors. The
+workers end with this process.
 """
 
 import signal
@@ -27,7 +26,7 @@ _OPTIONS = ("-P", "prefork", "-l", "ERROR", "--without-gossip", "--without-mingl
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many worker processes, and how many children in each."""
+    """The number of worker processes, and of child processes in each."""
 
     workers: int
     children: int
@@ -38,10 +37,10 @@ class Layout:
 
 @contextmanager
 def fleet(ground: Ground, app: str, broker_url: str, layout: Layout) -> Iterator[list[int]]:
-    """Worker processes of the Celery app `app` (as `-A` takes it), ready to work, stopped at the end. Gives their ids.
+    """Run workers of the Celery app `app` (as `-A` takes it). Yields their pids once they are ready.
 
     Raises:
-        RuntimeError: one does not start; the message has the end of its log.
+        RuntimeError: one does not start; the message quotes the end of its log.
     """
     children: list[tuple[Child, Path]] = []
     try:
@@ -62,7 +61,7 @@ def fleet(ground: Ground, app: str, broker_url: str, layout: Layout) -> Iterator
 
 
 def _await_answers(broker_url: str, app: str, children: list[tuple[Child, Path]]) -> None:
-    """Until every worker answers a ping."""
+    """Wait until every worker answers a ping."""
     asking = Celery("bench", broker=broker_url, set_as_current=False)
     names = [f"{app}-{number}@bench" for number in range(len(children))]
     deadline = time.monotonic() + _START_SECONDS

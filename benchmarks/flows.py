@@ -1,8 +1,8 @@
-"""How are graphs run on AgentFlow, from submission to checked result?
+"""Runs graphs on AgentFlow, from submission to the checked result.
 
-A graph is stored once, before anything is timed, as a user does; each run of it is submitted by the service that the
-API calls, in this process. A run has ended when its row says so: this process asks for it every few milliseconds and
-takes the time when it hears of it, so its durations are a little too long rather than too short.
+A graph is stored once, before timing starts, as users do. Each run is submitted in this process, by the service that
+the API calls. This process polls the run's row every few milliseconds, and stops the clock when it sees the end; so
+durations are slightly too long, never too short.
 """
 
 import time
@@ -17,11 +17,11 @@ from agentflow.services.transaction import transaction
 from agentflow.storage.prepared import PreparedConnection
 from benchmarks.graphs import OUTPUT, Document
 
-_ASK_EVERY: Final = 0.01  # seconds; costs under 1 % of one core
-_TIMEOUT: Final = 300.0  # seconds until a run that does not end ends the benchmark
+_POLL: Final = 0.01  # seconds; costs less than 1 % of one core
+_TIMEOUT: Final = 300.0  # seconds to wait for a run before the benchmark fails
 
 
-class _Asking(PreparedConnection):
+class _Polling(PreparedConnection):
     statements: ClassVar = {"ended": ("uuid", "SELECT ended_at IS NOT NULL FROM runs WHERE id = $1")}
 
     def has_ended(self, run_id: UUID) -> bool:
@@ -29,23 +29,23 @@ class _Asking(PreparedConnection):
 
 
 class Flows:
-    """Stores graphs, runs them, waits for them."""
+    """Stores graphs, runs them, and waits for the runs."""
 
     def __init__(self, owner_id: UUID, database_url: str) -> None:
         self._owner_id = owner_id
-        self._asking = _Asking(database_url)
+        self._polling = _Polling(database_url)
 
     def close(self) -> None:
-        """Give the connection back."""
-        self._asking.close()
+        """Close the connection."""
+        self._polling.close()
 
     def store(self, document: Document) -> UUID:
-        """Store a graph; its id."""
+        """Store a graph. Returns its id."""
         with transaction() as session:
             return graphs.create(session, self._owner_id, document).id
 
     def submit(self, graph_id: UUID) -> UUID:
-        """Run a stored graph; the run's id."""
+        """Run a stored graph. Returns the run's id."""
         with transaction() as session:
             return submissions.submit(session, self._owner_id, graph_id, None, submissions.Wanted()).run_id
 
@@ -53,7 +53,7 @@ class Flows:
         """Run a graph `count` times at once. Returns seconds from the first submission until all have ended.
 
         Raises:
-            RuntimeError: a run did not complete, or gave something else than `expected`.
+            RuntimeError: a run did not complete, or its output is not `expected`.
         """
         started = time.perf_counter()
         run_ids = [self.submit(graph_id) for _ in range(count)]
@@ -64,16 +64,16 @@ class Flows:
         return seconds
 
     def wait(self, run_ids: Sequence[UUID]) -> None:
-        """Until all of them have ended."""
+        """Wait until all runs have ended."""
         deadline = time.monotonic() + _TIMEOUT
         for run_id in run_ids:
-            while not self._asking.has_ended(run_id):
+            while not self._polling.has_ended(run_id):
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"run {run_id} did not end within {_TIMEOUT:.0f} s")
-                time.sleep(_ASK_EVERY)
+                time.sleep(_POLL)
 
     def check(self, run_id: UUID, expected: Any) -> None:
-        """Hold the run's end against what it must be."""
+        """Check that the run completed with the expected output."""
         with transaction() as session:
             run = runs.find(session, self._owner_id, run_id)
             found = runs.outputs(session, self._owner_id, run_id, None, None, 10).items

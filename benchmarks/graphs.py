@@ -1,7 +1,7 @@
-"""What are the benchmark's shapes as graphs? Trivial blocks, so that what is measured is the engine.
+"""Builds the benchmark's shapes as graphs of trivial blocks, so that the engine is measured.
 
-A step is a Calculator that adds 1, as canvas' step does. The last node of each graph is an output, where the run's
-result is read: a chain of 300 has 300 nodes with it, as canvas' chain has 300 tasks.
+A step is a Calculator that adds 1, like the step of canvas. The last node of each graph is an output node with the
+run's result. It counts as a node: a chain of 300 has 300 nodes, as canvas' chain has 300 tasks.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def _step(node_id: str, *, b: int = 1, **defaults: Any) -> dict[str, Any]:
 
 
 def chain(length: int) -> Document:
-    """`length` nodes in a row, the output being the last; its value is `length` - 1."""
+    """`length` nodes in a row, of which the last is the output; its value is `length` - 1."""
     steps = length - 1
     nodes = [_step("s0", a=0), *(_step(f"s{number}") for number in range(1, steps))]
     links = [_link(f"s{number - 1}", "result", f"s{number}", "a") for number in range(1, steps)]
@@ -42,7 +42,7 @@ def chain(length: int) -> Document:
 
 
 def fan(width: int) -> Document:
-    """One source, `width` steps on it, one list of their results: [1, 2, … width]."""
+    """One source, `width` steps that it feeds, and a list of their results: [1, 2, … width]."""
     nodes = [_step("source", a=-1), *(_step(f"s{number}", b=number + 1) for number in range(width))]
     links = [_link("source", "result", f"s{number}", "a") for number in range(width)]
     nodes += [_node("gather", "CreateList"), _node("out", "AgentOutput", name=OUTPUT)]
@@ -52,7 +52,7 @@ def fan(width: int) -> Document:
 
 
 def pairs(count: int) -> Document:
-    """`count` times a step that feeds another: claims and settles that have nothing to do with each other."""
+    """`count` independent pairs of a step that feeds another: their claims and settles do not interact."""
     nodes = [_step(f"s{number}", a=0) for number in range(count)] + [_step(f"t{number}") for number in range(count)]
     links = [_link(f"s{number}", "result", f"t{number}", "a") for number in range(count)]
     return {"name": f"{count} pairs", "nodes": nodes, "links": links}

@@ -1,7 +1,7 @@
-"""Where does the benchmark run? On a PostgreSQL and a Valkey of its own, in a temporary directory, durable as shipped.
+"""Starts a PostgreSQL and a Valkey for the benchmark, in a temporary directory, durable as shipped.
 
-Both sides share the Valkey: AgentFlow's messages are in database 0, plain Celery's broker in 1 and its result backend
-in 2. Whatever AGENTFLOW_ variables the shell has are left out, so that AgentFlow runs with its defaults.
+Both sides share the Valkey: AgentFlow's messages use database 0, plain Celery's broker 1 and its result backend 2. The
+shell's AGENTFLOW_ variables are removed, so that AgentFlow runs with its defaults.
 """
 
 import os
@@ -31,10 +31,10 @@ class Ground:
     """The running servers.
 
     Attributes:
-        folder: for logs and for worker processes to run in; no configuration lies there.
+        folder: for logs, and the working directory of worker processes; it contains no configuration.
         stack: the servers.
-        environment: what every worker process gets.
-        owner_id: the user whose graphs and runs these are.
+        environment: the environment of every worker process.
+        owner_id: the owner of graphs and runs.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Ground:
         return _in_database(1, self.stack.broker_url)
 
     def fresh_database(self, name: str) -> str:
-        """A further, migrated database without any rows; its address."""
+        """Create another migrated, empty database. Returns its address."""
         postgres = self.stack.postgres
         assert postgres is not None
         with closing(psycopg.connect(postgres.superuser_url)) as connection:
@@ -67,7 +67,7 @@ class Ground:
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    """Start everything, and stop it at the end."""
+    """Start the servers, and stop them at the end."""
     with tempfile.TemporaryDirectory(prefix="agentflow-bench-") as folder:
         path = Path(folder)
         with Stack(path / "data") as stack:
@@ -97,6 +97,6 @@ def _in_database(number: int, valkey_url: str) -> str:
 
 
 def new_owner(database_url: str) -> UUID:
-    """A user in that database."""
+    """Create a user in that database."""
     with Session(engine(database_url)) as session, session.begin():
         return add_user(session, "bench")

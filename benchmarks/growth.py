@@ -1,7 +1,7 @@
-"""Do claim and settle cost more when a million node executions are stored, or when the graph has 10,000 nodes?
+"""Measures whether claim and settle cost more with a million stored node executions, or in a graph of 10,000 nodes.
 
-In the database alone, on one connection. Beside the milliseconds stands what does not depend on the machine: rows
-fetched and index entries read for each call, and sequential scans, as PostgreSQL counts them.
+It uses the database alone, on one connection. Besides milliseconds it reports what does not depend on the machine: rows
+fetched and index entries read per call, and sequential scans, as counted by PostgreSQL.
 """
 
 import time
@@ -20,12 +20,12 @@ _SMALL: Final = 1_000
 _LARGE: Final = 1_000_000
 _LARGE_QUICK: Final = 100_000
 _CALLS: Final = 500
-_WARM_UP: Final = 50  # calls before, for PostgreSQL's caches
+_WARM_UP: Final = 50  # calls that warm PostgreSQL's caches first
 _NODES: Final = 100  # of each stored run
 _BIG_GRAPH: Final = 10_000
 
-# Runs that have ended, with a value, a delivery and two events for each node execution. Their ids lie in the past, as
-# those of real ones do. `%(from)s` and `%(to)s` count runs.
+# Ended runs, with a value, a delivery and two events for each node execution. Their ids are in the past, like those of
+# real ended runs. `%(from)s` and `%(to)s` count runs.
 _FILL = """
 CREATE TEMPORARY TABLE filled ON COMMIT DROP AS
 SELECT n, (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - 10000000 + n), 12, '0')
@@ -53,7 +53,7 @@ FROM filled, generate_series(0, %(nodes)s - 1) AS node, (VALUES ('claimed'), ('s
 
 
 def measure(ground: Ground, *, quick: bool) -> Part:
-    """The same calls with little stored, with much, and in a large graph."""
+    """Measure the same calls with few rows, with many, and in a large graph."""
     large = _LARGE_QUICK if quick else _LARGE
     url = ground.fresh_database("bench_growth")
     path = HotPath(url, new_owner(url))
@@ -91,23 +91,23 @@ def measure(ground: Ground, *, quick: bool) -> Part:
 
 
 def _fill(path: HotPath, plan: Plan, from_run: int, executions: int) -> int:
-    """Store ended runs until there are so many node executions of them; returns the number of runs."""
+    """Store ended runs until they have that many node executions. Returns the number of runs."""
     runs = executions // _NODES
-    # The cursor that binds by itself: _FILL is several statements, which the server does not bind.
+    # A client-side cursor, because _FILL has several statements, for which the server cannot bind parameters.
     with closing(psycopg.connect(path.url, cursor_factory=psycopg.ClientCursor)) as connection:
         with connection.cursor() as cursor:
             cursor.execute("SELECT owner_id FROM graphs WHERE id = %s", [str(plan.graph_id)])
             values = {"owner": cursor.fetchone()[0], "graph": str(plan.graph_id), "nodes": _NODES}
             cursor.execute(_FILL, {**values, "from": from_run, "to": runs - 1})
         connection.commit()
-        connection.autocommit = True  # what autovacuum would do in its time, so that it does not do it meanwhile
+        connection.autocommit = True  # vacuum now, so that autovacuum does not interfere later
         with connection.cursor() as cursor:
             cursor.execute("VACUUM (ANALYZE)")
     return runs
 
 
 def _costs(path: HotPath, plan: Plan) -> dict[str, Any]:
-    """All settles of the first sources of a run, then all claims of their sinks; a run before warms the caches."""
+    """Time all settles of the first sources of a run, then all claims of their sinks, after a warm-up run."""
     _warm_up(path, plan)
     run_id, ready = path.start(plan)
     for source in ready[:_CALLS]:

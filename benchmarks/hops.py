@@ -1,7 +1,7 @@
-"""What does one step of a chain cost on the idle machine, from being claimed to its successor's being claimed?
+"""Measures one step of a chain on an idle machine, from its claim to the claim of its successor.
 
-The times are those that PostgreSQL wrote into the rows: of the claim (`started_at`) and of the settle (`ended_at`).
-Between a settle and the next claim lie the commit, the message and Celery on both of its ends.
+The times are those that PostgreSQL stored: of the claim (`started_at`) and of the settle (`ended_at`). Between a settle
+and the next claim lie the commit, the message, and Celery on both ends.
 """
 
 from contextlib import closing
@@ -31,7 +31,7 @@ WHERE this.run_id = %s AND this.node > 0 ORDER BY this.node
 
 
 def measure(ground: Ground) -> Part:
-    """Percentiles over the hops of some chains, one after the other."""
+    """Measure percentiles over the hops of a few chains, run one after the other."""
     hops: list[tuple[float, float, float]] = []
     with (
         closing(Flows(ground.owner_id, ground.database_url)) as flows,

@@ -1,6 +1,6 @@
-"""What do claim and settle cost by themselves? They are called here as a worker calls them, with nothing around them.
+"""Times claim and settle by themselves, called as a worker calls them.
 
-No worker and no broker takes part, and no block runs: each node execution yields the value that it must.
+No worker and no broker takes part, and no block runs: each node execution yields a given value.
 """
 
 import time
@@ -43,7 +43,7 @@ _COUNTED_AFTER: Final = 1.1  # seconds
 
 @dataclass(slots=True)
 class Costs:
-    """Milliseconds of each call, as its caller sees them."""
+    """Milliseconds of each call, as the caller sees them."""
 
     claims: list[float] = field(default_factory=list)
     settles: list[float] = field(default_factory=list)
@@ -81,13 +81,13 @@ class HotPath:
         self._hot.close()
 
     def store(self, document: Document) -> Plan:
-        """Store a graph; its plan."""
+        """Store a graph. Returns its plan."""
         with Session(engine(self.url)) as session, session.begin():
             saved = graphs.create(session, self._owner_id, document)
         return compile_plan(Graph.model_validate({**document, "id": saved.id, "version": saved.version}), catalogue)
 
     def start(self, plan: Plan) -> tuple[UUID, list[Ready]]:
-        """Create a run of a stored graph: its id, and what is QUEUED in it."""
+        """Create a run of a stored graph. Returns its id, and its QUEUED node executions."""
         run_id = new_id()
         with Session(engine(self.url)) as session, session.begin():
             return run_id, runs.create(session, runs.NewRun(run_id, self._owner_id, plan))
@@ -96,7 +96,7 @@ class HotPath:
         """Claim a node execution, timed.
 
         Raises:
-            RuntimeError: it was not there to be claimed.
+            RuntimeError: it could not be claimed.
         """
         key, lease = ExecutionKey(run_id, *ready), Lease(new_token(), _HOLDER, _LEASE)
         pins = list(plan.nodes[ready.node].pins)
@@ -124,15 +124,15 @@ class HotPath:
         return settled.ready
 
     def take_costs(self) -> Costs:
-        """What was measured since the last time."""
+        """The measurements since the last call."""
         costs, self.costs = self.costs, Costs()
         return costs
 
     def counters(self) -> Counters:
         """What PostgreSQL has counted so far, this connection included.
 
-        The connection stays open, as a worker's does: its statements keep the plans that they were given at first. It
-        hands in its counts at the end of a transaction, but not twice within a second; hence the pause.
+        The connection stays open, like a worker's, so its statements keep their first plans. PostgreSQL publishes a
+        connection's counts at the end of a transaction, but at most once per second; hence the pause.
         """
         time.sleep(_COUNTED_AFTER)
         self._hot.quiescent(UUID(int=0))

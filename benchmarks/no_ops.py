@@ -1,4 +1,4 @@
-"""How many bare tasks does plain Celery publish and run, with no state at all? The reference below which nothing is."""
+"""Measures how many no-op tasks without state plain Celery publishes and runs: the upper limit of throughput."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _LAYOUTS: Final = (Layout(1, 2), Layout(2, 1))
 
 
 def measure(ground: Ground, *, quick: bool) -> Part:
-    """Tasks a second, the better of two worker layouts."""
+    """Measure tasks per second with each worker layout."""
     part = Part("no-ops")
     rows = []
     for layout in _LAYOUTS[:1] if quick else _LAYOUTS:

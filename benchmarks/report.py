@@ -1,4 +1,4 @@
-"""How are measurements summed up and shown? As percentiles, and as tables for a terminal that are Markdown as well."""
+"""Summarises measurements as percentiles, and prints tables that are also valid Markdown."""
 
 import math
 import os
@@ -13,7 +13,7 @@ _STARTED = time.monotonic()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a header; the first column is set left, the others right."""
+    """Rows of text under a header. The first column is left-aligned, the others right-aligned."""
 
     title: str
     header: Sequence[str]
@@ -39,7 +39,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 @dataclass(slots=True)
 class Part:
-    """What one part of the benchmark found: tables for people, plain data for machines."""
+    """The results of one part of the benchmark: tables for people, data for programs."""
 
     name: str
     tables: list[Table] = field(default_factory=list)
@@ -47,13 +47,13 @@ class Part:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
+    """The smallest of `values` such that at least `share` (0 to 1) of them do not exceed it."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one; of an even number, the mean of the two in the middle."""
+    """The median; of an even number of values, the mean of the middle two."""
     ranked = sorted(values)
     middle = len(ranked) // 2
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
@@ -65,12 +65,12 @@ def spread(values: Sequence[float]) -> str:
 
 
 def say(message: str) -> None:
-    """One line of progress, with the seconds since the start."""
+    """Print a line of progress, with the seconds since the start."""
     print(f"[{time.monotonic() - _STARTED:6.1f} s] {message}", flush=True)
 
 
 def machine() -> dict[str, Any]:
-    """Where this was measured."""
+    """A description of this machine."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,7 +1,7 @@
-"""How does AgentFlow compare with plain Celery canvas? Paired rounds of the same shape, in turns on the same machine.
+"""Compares AgentFlow with plain Celery canvas, in paired rounds of the same shape on the same machine.
 
-Each side runs with the worker layout that suited it best on that shape in a calibration round. Both sides' workers are
-up during a shape's rounds, and only one side has work at a time; who goes first alternates.
+Each side runs with its fastest worker layout for the shape, found in a calibration round. During a shape's rounds the
+workers of both sides run, but only one side has work at a time; the side that goes first alternates.
 """
 
 import os
@@ -24,17 +24,17 @@ FAN: Final = "fan"
 
 LAYOUTS: Final = (Layout(1, 1), Layout(1, 2), Layout(1, 4), Layout(2, 1))
 USUAL: Final = Layout(1, 2)
-"""Without a calibration round."""
+"""The layout without a calibration round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape of work. `steps` is what a duration is divided by; a fan's source, gather and output are not in it."""
+    """One shape of work. Durations are divided by `steps`, which excludes a fan's source, gather and output."""
 
     name: str
     title: str
     steps: int
-    goal: float  # the ratio wanted
+    goal: float  # the wanted ratio
     document: Callable[[], graphs.Document]
     runs: int
     expected: Any
@@ -60,10 +60,10 @@ SHAPES: Final = (
 
 
 class Side:
-    """One of the two that are compared: how its workers are started, and how long it takes for a shape."""
+    """One of the two sides: starts its workers, and measures a shape."""
 
     def __init__(self, name: str, app: str, broker_url: str, submitter: int, measure: Callable[[Shape], float]) -> None:
-        """`submitter`: the id of the process that submits."""
+        """`submitter`: the pid of the submitting process."""
         self.name = name
         self.app = app
         self.submitter = submitter
@@ -72,7 +72,7 @@ class Side:
 
     @classmethod
     def agentflow(cls, ground: Ground, flows: Flows, stored: Mapping[str, UUID]) -> "Side":
-        """AgentFlow; `stored` are the graphs of the shapes by name."""
+        """AgentFlow. `stored`: shape name → id of its graph."""
 
         def measure(shape: Shape) -> float:
             return flows.time(stored[shape.name], shape.runs, shape.expected)
@@ -90,7 +90,7 @@ class Side:
 
     @contextmanager
     def workers(self, ground: Ground, layout: Layout, shapes: Sequence[Shape]) -> Iterator[list[int]]:
-        """Its workers, warm: each of `shapes` was run once already. Gives their process ids."""
+        """Run its workers, warmed up with one run of each of `shapes`. Yields their pids."""
         with fleet(ground, self.app, self._broker_url, layout) as pids:
             for shape in shapes:
                 self.measure(shape)
@@ -106,7 +106,7 @@ def both_sides(ground: Ground, shapes: Sequence[Shape]) -> Iterator[tuple[Side, 
 
 
 def calibrate(ground: Ground, side: Side, shapes: Sequence[Shape]) -> dict[str, Layout]:
-    """The layout with which `side` is fastest on each shape; two runs each."""
+    """Find the fastest layout of `side` for each shape, with two runs each."""
     best: dict[str, tuple[float, Layout]] = {}
     for layout in LAYOUTS:
         with side.workers(ground, layout, shapes):
@@ -120,7 +120,7 @@ def calibrate(ground: Ground, side: Side, shapes: Sequence[Shape]) -> dict[str, 
 
 
 def measure(ground: Ground, names: Sequence[str], rounds: int, *, quick: bool) -> Part:
-    """The ratio on each of the named shapes: median of `rounds` paired rounds."""
+    """Measure the ratio on each of the named shapes: the median of `rounds` paired rounds."""
     shapes = [shape for shape in SHAPES if shape.name in names]
     part = Part("shapes")
     with both_sides(ground, shapes) as sides:
@@ -156,7 +156,7 @@ def measure(ground: Ground, names: Sequence[str], rounds: int, *, quick: bool) -
 def _by_layouts(
     shapes: Sequence[Shape], layouts: Sequence[Mapping[str, Layout]]
 ) -> Iterator[tuple[tuple[Layout, ...], list[Shape]]]:
-    """The shapes that run with the same workers on both sides, together."""
+    """Group the shapes that use the same layouts on both sides."""
     found: dict[tuple[Layout, ...], list[Shape]] = {}
     for shape in shapes:
         found.setdefault(tuple(layout[shape.name] for layout in layouts), []).append(shape)
@@ -164,7 +164,7 @@ def _by_layouts(
 
 
 def _paired(sides: Sequence[Side], shape: Shape, rounds: int) -> list[tuple[float, float]]:
-    """Seconds of both sides in each round."""
+    """Measure both sides in each round, in seconds."""
     found = []
     for number in range(rounds):
         seconds = [0.0, 0.0]

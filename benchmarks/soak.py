@@ -1,13 +1,12 @@
-"""Does the memory of any process grow with what it has done? Very many node executions, and what each process holds.
+"""Measures whether the memory of any process grows over very many node executions.
 
     python -m benchmarks.soak --executions 500000 --timeouts 500 --cancelled 500
 
-The API server and the workers run as an operator runs them; graphs are submitted over HTTP, a few at a time, some of
-which time out or are cancelled while they run. A process's memory is its proportional share (PSS), in which pages that
-forked children share count once; beside it stands what is private to it, and all that is mapped (RSS), in which they
-count for each. What grows in all three was taken; what grows in private memory and not in RSS was shared before, and
-copied when it was written to. Looked at when a twentieth is done (everything is warm by then), in the middle, and at
-the end. Linux only: it is read from /proc.
+The API server and the workers run as in production. Graphs are submitted over HTTP, a few at a time; some of them time
+out or are cancelled. The main figure is PSS, the proportional share, in which pages shared by forked children count
+once. Private memory and RSS, in which shared pages count for each process, are listed beside it. Growth in all three
+means allocation; growth in private memory but not in RSS means that shared pages were copied on write. Memory is
+measured after 5 % (by then everything is warm), after 50 % and at the end. Linux only: it reads /proc.
 """
 
 import argparse
@@ -33,20 +32,20 @@ from benchmarks.ground import Ground, ground
 from benchmarks.report import Table, say
 
 _KINDS: Final = {"PSS": ("Pss",), "private": ("Private_Clean", "Private_Dirty"), "RSS": ("Rss",)}
-"""What is looked at, and the fields of /proc/…/smaps_rollup that make it up."""
+"""Kind of memory → its fields in /proc/…/smaps_rollup."""
 
-_AT_ONCE: Final = 20  # runs under way; fewer than one user may have
+_AT_ONCE: Final = 20  # concurrent runs; fewer than the limit of one user
 _SLEEPING: Final = Path(__file__).resolve().parent.parent / "tests/scenarios/blocks"  # has a block that only sleeps
 _SLEEP_BLOCK: Final = "5ce0a001-0000-4000-8000-000000000001"
 _START_SECONDS: Final = 60.0
-_PATIENCE: Final = 300.0  # seconds in which a run must end
+_PATIENCE: Final = 300.0  # timeout of a run, in seconds
 _STEPS: Final = ((15, 15.0), (9, 5.0))
 _KIB_A_MIB: Final = 1024
 
 
 @dataclass
 class _Load:
-    """What is to be run, and how far that is."""
+    """The runs to make, and their progress."""
 
     client: Client
     chain: UUID
@@ -57,7 +56,7 @@ class _Load:
     under_way: deque[tuple[UUID, str]] = field(default_factory=deque)
 
     def run(self) -> Iterator[float]:
-        """Run it all; gives the share that is done, again and again."""
+        """Make all runs. Yields the share that is done, repeatedly."""
         kinds = _mixed({"COMPLETED": self.chains, "FAILED": self.slow, "CANCELLED": self.stopped})
         total = self.chains + self.slow + self.stopped
         for kind in kinds:
@@ -90,7 +89,7 @@ class _Load:
 
 
 def _mixed(counts: Mapping[str, int]) -> Iterator[str]:
-    """Each kind so many times, spread evenly."""
+    """Each kind as often as `counts` says, spread evenly."""
     total = sum(counts.values())
     given = dict.fromkeys(counts, 0)
     for number in range(1, total + 1):
@@ -108,7 +107,7 @@ def _until(condition: Any) -> None:
 
 
 def _memory(roots: Mapping[str, Sequence[int]]) -> dict[tuple[str, str], float]:
-    """MiB by (kind of process, kind of memory); of its descendants, where it has any, under its name and "children"."""
+    """MiB by (kind of process, kind of memory). Child processes are summed up separately, as "<name>: children"."""
     parents = _parents()
     groups = {}
     for name, pids in roots.items():
@@ -135,7 +134,7 @@ def _parents() -> dict[int, int]:
 
 
 def _mapped(pid: int) -> dict[str, int]:
-    """What the process maps, in KiB, by field of /proc/…/smaps_rollup."""
+    """The memory of the process in KiB, by field of /proc/…/smaps_rollup."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:  # it has ended

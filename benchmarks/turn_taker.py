@@ -1,8 +1,8 @@
-"""One side of `versus.py`: runs the shapes of the checkout that it is started in, whenever it is told to.
+"""Measures one checkout for `versus.py`: runs shapes on request.
 
-Started by its path, with the other checkout's Python: what it imports is that checkout's. It reads names of shapes from
-stdin, line by line, and answers each with the seconds that the shape took. The first line that it writes says that its
-workers are ready. It leans on little of the checkout's benchmark, so that old ones can be measured too.
+It is started by its path with the other checkout's Python, so it imports that checkout's code. Its first output line
+says that its workers are ready. Then it reads names of shapes from stdin, line by line, and answers each with the
+seconds that the shape took. It uses little of the checkout's benchmark, so that old checkouts can be measured, too.
 """
 
 import sys
@@ -17,7 +17,7 @@ from benchmarks.shapes import SHAPES, Side
 
 
 def serve(asked: Iterable[str], answers: TextIO, layout: Layout) -> None:
-    """Answer until nobody asks any more."""
+    """Answer requests until the input ends."""
     with ground() as there, closing(Flows(there.owner_id, there.database_url)) as flows:
         shapes = {shape.name: shape for shape in SHAPES}
         side = Side.agentflow(there, flows, {shape.name: flows.store(shape.document()) for shape in SHAPES})

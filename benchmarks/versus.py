@@ -1,9 +1,9 @@
-"""Is this checkout faster than another one? Rounds of the same shape in turns, with the servers and workers of both up.
+"""Compares the speed of this checkout with another one, in alternating rounds with the servers and workers of both up.
 
     python -m benchmarks.versus ../other --rounds 20
 
-The other checkout (an older commit, say) needs a virtual environment `.venv` of its own, as `.ci/venv dev` makes it. A
-ratio to canvas differs by a tenth from one run to the next; rounds side by side show a difference of two in a hundred.
+The other checkout (such as an older commit) needs its own virtual environment `.venv`, made by `.ci/venv dev`. Ratios
+to canvas vary by 10 % between runs; alternating rounds reveal a difference of 2 %.
 """
 
 import argparse
@@ -30,14 +30,14 @@ class _Measured(NamedTuple):
 
 
 class _Taker:
-    """The process that measures one checkout."""
+    """Controls the process that measures one checkout."""
 
     def __init__(self, process: "subprocess.Popen[str]", checkout: Path) -> None:
         self._process = process
         self._checkout = checkout
 
-    def hear(self) -> str:
-        """Its next line.
+    def read_line(self) -> str:
+        """The next line of its output.
 
         Raises:
             RuntimeError: it has ended.
@@ -54,7 +54,7 @@ class _Taker:
         before = of_tree(self._process.pid)
         self._process.stdin.write(f"{shape}\n")
         self._process.stdin.flush()
-        seconds = float(self.hear())
+        seconds = float(self.read_line())
         return _Measured(seconds, of_tree(self._process.pid) - before)
 
 
@@ -66,7 +66,7 @@ def _taker(checkout: Path, children: int) -> Iterator[_Taker]:
         command, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         taker = _Taker(process, checkout)
-        taker.hear()
+        taker.read_line()
         yield taker
 
 
