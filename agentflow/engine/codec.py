@@ -52,6 +52,11 @@ def loads(text: str) -> Any:
     return _decode(text)
 
 
+def members(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, as they are. (`asdict` copies them, and cannot go as deep as a value may be.)"""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
 def storable_text(text: str) -> str:
     """`text` for a column of type text: NUL and lone surrogates, which PostgreSQL has no form for, as U+FFFD."""
     return _UNSTORABLE.sub("\ufffd", text)

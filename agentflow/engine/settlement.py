@@ -6,10 +6,10 @@ Whoever closes, parks or flushes a node execution makes a `Settlement` with `set
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from agentflow.engine.codec import dumps
+from agentflow.engine.codec import dumps, members
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Routes, routes_of
 from agentflow.engine.statuses import FailureReason, NodeStatus
@@ -118,7 +118,10 @@ class Consequences:
         """As `agentflow_consequences` takes them; None: there are none."""
         if self is _NONE:
             return None
-        return dumps({name: value for name, value in asdict(self).items() if value})
+        found = members(self)
+        if self.wait is not None:
+            found["wait"] = members(self.wait)
+        return dumps({name: value for name, value in found.items() if value})
 
 
 _NONE: Final = Consequences()

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
-from agentflow.engine.codec import loads
+from agentflow.engine.codec import loads, members
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLarge
 from agentflow.graph.catalogue import BlockKind
@@ -124,21 +124,53 @@ def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> N
         raise GraphInvalid("it lacks credentials", problems)
 
 
-def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a child run of a graph gave since `cursor`, and how it stands: `Resumed.value` of a `ChildRun`."""
+@dataclass(frozen=True, slots=True)
+class GraphOutcome:
+    """What a child run of a graph gave, and how it stands.
+
+    Attributes:
+        outputs: [name, value] each, since the last look.
+        cursor: where the next look goes on.
+        status: as what it ended; None: there is more to come, or it has not ended.
+        error: why it failed or was stopped.
+        missing: its run was deleted.
+    """
+
+    outputs: list[list[Any]]
+    cursor: Mapping[str, Any] | None
+    status: RunStatus | None
+    error: str | None = None
+    missing: bool = False
+
+    def value(self) -> dict[str, Any]:
+        """As `Resumed.value` of a `ChildRun` has it."""
+        return {**members(self), "status": self.status or RunStatus.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOutcome:
+    """What a child run of one node gave: `outputs` by pin, as what it ended, and why it failed or was stopped."""
+
+    outputs: dict[str, list[Any]]
+    status: RunStatus
+    error: str | None
+
+    def value(self) -> dict[str, Any]:
+        """As `Resumed.value` of a `NodeCall` has it."""
+        return members(self)
+
+
+def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, Any] | None) -> GraphOutcome:
+    """What the child run of a node execution gave since `cursor`, and how it stands."""
     child = children.find(session, parent)
     if child is None:
-        return {"outputs": [], "cursor": cursor, "status": "FAILED", "error": "its run was deleted", "missing": True}
+        return GraphOutcome([], cursor, RunStatus.FAILED, "its run was deleted", missing=True)
     plan = plan_of(session, child.graph_id, child.graph_version)
     found = _outputs(session, child, plan, _taken(cursor))
-    ended = child.ended and not found.more
-    return {
-        "outputs": [[output_name(plan.nodes[line.node], line.name), loads(line.value)] for line in found.lines],
-        "cursor": _cursor(found),
-        "status": child.status if ended else RunStatus.RUNNING,
-        "error": child.error or child.stop_reason if ended else None,
-        "missing": False,
-    }
+    outputs = [[output_name(plan.nodes[line.node], line.name), loads(line.value)] for line in found.lines]
+    if not child.ended or found.more:
+        return GraphOutcome(outputs, _cursor(found), None)
+    return GraphOutcome(outputs, _cursor(found), RunStatus(child.status), child.error or child.stop_reason)
 
 
 def _outputs(session: Session, child: Child, plan: Plan, taken: Mapping[int, Taken]) -> Found:
@@ -171,14 +203,14 @@ def has_more(cursor: Mapping[str, Any] | None) -> bool:
     return bool((cursor or {}).get("more"))
 
 
-def node_outcome(session: Session, parent: Parent) -> dict[str, Any] | None:
-    """What a child run of one node gave: `Resumed.value` of a `NodeCall`; None: it has not ended."""
+def node_outcome(session: Session, parent: Parent) -> NodeOutcome | None:
+    """What a child run of one node gave; None: it has not ended."""
     child = children.find(session, parent)
     if child is None:
-        return {"outputs": {}, "status": "FAILED", "error": "its run was deleted"}
+        return NodeOutcome({}, RunStatus.FAILED, "its run was deleted")
     if not child.ended:
         return None
-    return {"outputs": lone_outputs(session, child), "status": child.status, "error": child.error or child.stop_reason}
+    return NodeOutcome(lone_outputs(session, child), RunStatus(child.status), child.error or child.stop_reason)
 
 
 def lone_outputs(session: Session, child: Child) -> dict[str, list[Any]]:

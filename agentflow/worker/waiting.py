@@ -6,17 +6,18 @@ child run is started just before: if the worker dies in between, the next attemp
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from agentflow.engine.codec import dumps, loads, storable_text
+from agentflow.engine.codec import dumps, loads, members, storable_text
 from agentflow.engine.settlement import WaitFor
-from agentflow.engine.statuses import RUN_RETRIABLE
+from agentflow.engine.statuses import RUN_RETRIABLE, RunStatus
 from agentflow.engine.waits import Asleep, ChildRun, Event, NodeCall, Resumed, Review, Timer, Wait, Waited
 from agentflow.errors import BadInput, BlockBug
 from agentflow.graph.names import MAX_NAME, checked_event
 from agentflow.ids import new_id
 from agentflow.services import child_runs, steering
-from agentflow.services.child_runs import Caller
+from agentflow.services.child_runs import Caller, GraphOutcome, NodeOutcome
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.runs import Parent
@@ -26,6 +27,25 @@ _Any = TypeVar("_Any")
 
 _LONGEST: Final = 10 * 366 * 86_400.0
 """Seconds that a wait may be given: ten years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a worker keeps over a wait.
+
+    Attributes:
+        state: the block's own.
+        node: it waits for one node, not for a graph.
+        cursor: how far the child run's outputs were taken.
+        failures: how often the node execution had failed when it began to wait for this child.
+        refused: why the node could not be called.
+    """
+
+    state: Any = None
+    node: bool = False
+    cursor: Mapping[str, Any] | None = None
+    failures: int = 0
+    refused: str | None = None
 
 
 def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
@@ -40,7 +60,7 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
         return _begin_child(attempt, wait)
     if isinstance(wait, Asleep):
         return WaitFor("child", wait.key, None, wait.state)
-    state = _bounded({"state": wait.state})
+    state = _kept(Kept(wait.state))
     match wait:
         case Timer():
             return WaitFor("timer", "", _seconds(wait.seconds), state)
@@ -61,25 +81,23 @@ def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
 
 def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
     caller = _caller(attempt, wait.key)
-    content: dict[str, Any] = {"state": wait.state, "node": isinstance(wait, NodeCall)}
     if isinstance(wait, ChildRun):
-        content |= {"cursor": wait.cursor, "failures": attempt.claim.failures}
         if attempt.claim.wait is None or wait.cursor is None:
             with transaction() as session:
                 child_runs.start_graph(session, caller, wait.graph_id, wait.graph_version, wait.inputs)
-    else:
-        try:
-            node = attempt.run.plan.node(wait.node_id)
-        except KeyError:
-            raise BlockBug(f"the block called the node {wait.node_id!r}, which the graph does not have") from None
-        try:
-            with transaction() as session:
-                child_runs.start_node(session, caller, node, wait.inputs)
-        except BadInput as error:  # who called the node is told, as if the call had failed
-            return WaitFor("child", wait.key, 0, _bounded({**content, "refused": error.message}))
-    # What the child has given already is fetched page by page: it may be long until it does something again.
-    at_once = isinstance(wait, ChildRun) and child_runs.has_more(wait.cursor)
-    return WaitFor("child", wait.key, 0 if at_once else None, _bounded(content))
+        kept = _kept(Kept(wait.state, cursor=wait.cursor, failures=attempt.claim.failures))
+        # What the child has given already is fetched page by page: it may be long until it does something again.
+        return WaitFor("child", wait.key, 0 if child_runs.has_more(wait.cursor) else None, kept)
+    try:
+        node = attempt.run.plan.node(wait.node_id)
+    except KeyError:
+        raise BlockBug(f"the block called the node {wait.node_id!r}, which the graph does not have") from None
+    try:
+        with transaction() as session:
+            child_runs.start_node(session, caller, node, wait.inputs)
+    except BadInput as error:  # who called the node is told, as if the call had failed
+        return WaitFor("child", wait.key, 0, _kept(Kept(wait.state, node=True, refused=error.message)))
+    return WaitFor("child", wait.key, None, _kept(Kept(wait.state, node=True)))
 
 
 def _caller(attempt: Attempt, call: str) -> Caller:
@@ -98,30 +116,29 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
     if attempt.claim.wait is None:
         return None
     waited = Waited(**loads(attempt.claim.wait))
-    content = waited.state or {}
+    kept = Kept(**(waited.state or {}))
     if waited.kind != "child":
-        return Resumed(waited.kind, waited.result, content.get("state"), waited.timed_out)
-    if (refused := content.get("refused")) is not None:
-        return Resumed("child", {"outputs": {}, "status": "FAILED", "error": refused}, content.get("state"))
+        return Resumed(waited.kind, waited.result, kept.state, waited.timed_out)
+    if kept.refused is not None:
+        refused = NodeOutcome({}, RunStatus.FAILED, kept.refused)
+        return Resumed("child", refused.value(), kept.state)
     parent = Parent(*attempt.key, waited.key)
     with transaction() as session:
-        if content.get("node"):
+        if kept.node:
             called = child_runs.node_outcome(session, parent)
-            if called is None:
-                return Asleep(waited.key, content)
-            return Resumed("child", called, content.get("state"))
-        outcome = child_runs.graph_outcome(session, parent, content.get("cursor"))
-    if outcome["status"] == "RUNNING" and not outcome["outputs"]:
-        return Asleep(waited.key, _bounded({**content, "cursor": outcome["cursor"]}))
-    if _failed_before(attempt, content, outcome) and steering.retry_child(parent):
-        return Asleep(waited.key, _bounded({**content, "failures": attempt.claim.failures}))
-    return Resumed("child", outcome, content.get("state"))
+            return Asleep(waited.key, _kept(kept)) if called is None else Resumed("child", called.value(), kept.state)
+        outcome = child_runs.graph_outcome(session, parent, kept.cursor)
+    if outcome.status is None and not outcome.outputs:
+        return Asleep(waited.key, _kept(replace(kept, cursor=outcome.cursor)))
+    if _failed_before(attempt, kept, outcome) and steering.retry_child(parent):
+        return Asleep(waited.key, _kept(replace(kept, failures=attempt.claim.failures)))
+    return Resumed("child", outcome.value(), kept.state)
 
 
-def _failed_before(attempt: Attempt, content: Mapping[str, Any], outcome: Mapping[str, Any]) -> bool:
+def _failed_before(attempt: Attempt, kept: Kept, outcome: GraphOutcome) -> bool:
     """Whether the node execution has failed since it waited for this child and is tried again: then so is the child."""
-    again = attempt.claim.failures > content.get("failures", 0)
-    return again and outcome["status"] in RUN_RETRIABLE and not outcome["outputs"] and not outcome["missing"]
+    again = attempt.claim.failures > kept.failures
+    return again and outcome.status in RUN_RETRIABLE and not outcome.outputs and not outcome.missing
 
 
 def _seconds(seconds: float) -> float:
@@ -141,12 +158,17 @@ def _name(name: str) -> str:
         raise BlockBug(f"the block waits for an event that cannot be sent: {error}") from None
 
 
+def _kept(kept: Kept) -> dict[str, Any]:
+    return _bounded({name: value for name, value in members(kept).items() if value is not None})
+
+
 def _bounded(value: _Any) -> _Any:
     """`value`, which is stored as JSON.
 
     Raises:
         BlockBug: it is not JSON, or too large.
     """
-    if len(dumps(value).encode()) > settings().max_value_bytes:
+    text = dumps([[value]])  # as deep in other values as it goes to the database
+    if len(text.encode()) > settings().max_value_bytes:
         raise BlockBug(f"what the block keeps while it waits is larger than {settings().max_value_bytes} bytes")
     return value
