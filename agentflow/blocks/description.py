@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, PinSpec
 
-_SAY_NOTHING_OF_ERRORS: Final = frozenset({BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT})
+_SHOWN_WITHOUT_ERROR: Final = frozenset({BlockKind.INPUT, BlockKind.OUTPUT, BlockKind.AGENT})
 """The kinds that editors describe without the pin `error`; links may leave from it nevertheless."""
 
 
@@ -39,7 +39,7 @@ def block_info(spec: BlockSpec, input_model: type[BaseModel], output_model: type
     """
     outputs = output_model.model_json_schema(mode="serialization")
     properties = outputs.setdefault("properties", {})
-    if spec.kind not in _SAY_NOTHING_OF_ERRORS:
+    if spec.kind not in _SHOWN_WITHOUT_ERROR:
         properties.setdefault(ERROR_PIN, dict(spec.outputs[ERROR_PIN].schema))
     return {
         "id": spec.id,

@@ -45,7 +45,7 @@ def answering(replies: Sequence[HttpReply]) -> Iterator[None]:
     """
     web = _Web(replies)
     with ExitStack() as patches:
-        for target, name, made in _ways(web):
+        for target, name, made in _replacements(web):
             patches.enter_context(patch.object(target, name, made))
         yield
     assert not web.unexpected, f"no reply is given for {', '.join(web.unexpected)}"
@@ -53,20 +53,20 @@ def answering(replies: Sequence[HttpReply]) -> Iterator[None]:
     assert not left, f"not asked for: {left}"
 
 
-def _ways(web: _Web) -> Iterator[tuple[Any, str, Any]]:
+def _replacements(web: _Web) -> Iterator[tuple[Any, str, Any]]:
     """The methods through which requests leave: (owner, name, replacement)."""
     for library, guarded in _libraries():
 
-        def at_once(transport: Any, request: Any, library: Any = library) -> Any:
-            return _made(library, request, web.take(request.method, str(request.url)))
+        def synchronous(transport: Any, request: Any, library: Any = library) -> Any:
+            return _response(library, request, web.take(request.method, str(request.url)))
 
-        async def soon(transport: Any, request: Any, library: Any = library) -> Any:
-            return _made(library, request, web.take(request.method, str(request.url)))
+        async def asynchronous(transport: Any, request: Any, library: Any = library) -> Any:
+            return _response(library, request, web.take(request.method, str(request.url)))
 
-        yield library.HTTPTransport, "handle_request", at_once
-        yield library.AsyncHTTPTransport, "handle_async_request", soon
+        yield library.HTTPTransport, "handle_request", synchronous
+        yield library.AsyncHTTPTransport, "handle_async_request", asynchronous
         for transport in guarded:
-            yield transport, "handle_async_request", soon
+            yield transport, "handle_async_request", asynchronous
 
 
 def _libraries() -> Iterator[tuple[Any, list[type]]]:
@@ -81,7 +81,7 @@ def _libraries() -> Iterator[tuple[Any, list[type]]]:
     yield httpx2, [model_transport.GuardedTransport]
 
 
-def _made(library: Any, request: Any, reply: HttpReply) -> Any:
+def _response(library: Any, request: Any, reply: HttpReply) -> Any:
     body = reply.body if isinstance(reply.body, bytes | str) else json.dumps(reply.body)
     content = body.encode() if isinstance(body, str) else body
     headers = dict(reply.headers)

@@ -1,4 +1,4 @@
-"""Converts a value to the type that a pin declares. Conversion is lossy on purpose and never an error.
+"""Converts a value to the type that a pin declares; lossy on purpose, and never an error.
 
 `coerce` does what users of visual graphs expect: a number at a text pin becomes text, a scalar at a list pin becomes a
 list of one. The block's schema check comes after it. `coercible` tells whether `coerce` would invent a value or leave

@@ -49,7 +49,7 @@ def _cycles(sinks: Mapping[_Id, Sequence[_Id]]) -> Mapping[_Id, _Id]:
         for sink in reached:
             sources[sink].append(source)
     component: dict[_Id, _Id] = {}
-    for root in reversed(list(_by_end(sinks))):
+    for root in reversed(list(_post_order(sinks))):
         waiting = [root]
         while waiting:
             node = waiting.pop()
@@ -59,7 +59,7 @@ def _cycles(sinks: Mapping[_Id, Sequence[_Id]]) -> Mapping[_Id, _Id]:
     return component
 
 
-def _by_end(sinks: Mapping[_Id, Sequence[_Id]]) -> Iterator[_Id]:
+def _post_order(sinks: Mapping[_Id, Sequence[_Id]]) -> Iterator[_Id]:
     """All nodes in post-order of a depth-first search."""
     seen: set[_Id] = set()
     for root in sinks:

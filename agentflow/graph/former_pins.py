@@ -23,8 +23,8 @@ def with_present_pins(graph: Graph, catalogue: Catalogue) -> tuple[Graph, list[P
 
 def _renamed(graph: Graph, catalogue: Catalogue, prefix: str, problems: list[Problem]) -> Graph:
     def tell(node: str, block: str, former: str, present: str) -> None:
-        told = f"{prefix}the pin '{former}' of {block} is called '{present}' today, and was renamed"
-        if (problem := Problem(told, node, former, "warning")) not in problems:
+        message = f"{prefix}the pin '{former}' of {block} is called '{present}' today, and was renamed"
+        if (problem := Problem(message, node, former, "warning")) not in problems:
             problems.append(problem)
 
     parts = [_renamed(part, catalogue, f"sub-graph '{part.name or part.id}': ", problems) for part in graph.sub_graphs]

@@ -66,8 +66,8 @@ def _check_required(node: Node, spec: BlockSpec, wiring: Wiring) -> Iterator[Pro
         brought = _brought_names(node, wiring) | _agent_inputs(node)
         for pin in input_pins(node, spec).values():
             if pin.required and pin.name not in brought:
-                told = f"the sub-graph needs '{pin.name}': link it or give a value"
-                yield Problem(told, node.id, pin.name, missing=True)
+                message = f"the sub-graph needs '{pin.name}': link it or give a value"
+                yield Problem(message, node.id, pin.name, missing=True)
 
 
 def _check_graph_id(node: Node) -> Iterator[Problem]:
@@ -76,8 +76,8 @@ def _check_graph_id(node: Node) -> Iterator[Problem]:
         try:
             UUID(graph_id)
         except ValueError:
-            told = f"'{graph_id[:100]}' is neither the id of a graph nor that of a sub-graph of this document"
-            yield Problem(told, node.id, "graph_id")
+            message = f"'{graph_id[:100]}' is neither the id of a graph nor that of a sub-graph of this document"
+            yield Problem(message, node.id, "graph_id")
 
 
 def _given_names(node: Node, spec: BlockSpec, wiring: Wiring) -> set[str]:

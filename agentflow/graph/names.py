@@ -17,8 +17,8 @@ LANE: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 """Pattern of a lane's name. It is part of a queue's name, and workers list their lanes separated by commas."""
 
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_NOT_IN_AN_ADDRESS: Final = frozenset({"", ".", ".."})
+_NEVER_IN_A_NAME: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NOT_IN_A_URL: Final = frozenset({"", ".", ".."})
 
 
 def checked(name: str) -> str:
@@ -29,7 +29,7 @@ def checked(name: str) -> str:
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise ValueError(f"a name is a text of 1 to {MAX_NAME} characters")
-    if _UNFIT.search(name):
+    if _NEVER_IN_A_NAME.search(name):
         raise ValueError("a name has no control characters, and no half of a surrogate pair")
     return name
 
@@ -40,7 +40,7 @@ def checked_event(name: str) -> str:
     Raises:
         ValueError: it is not. The message gives the reason and does not repeat the name.
     """
-    if not _NOT_IN_AN_ADDRESS.isdisjoint(checked(name).split("/")):
+    if not _NOT_IN_A_URL.isdisjoint(checked(name).split("/")):
         raise ValueError("the name of an event can stand in an address: no part between its '/' is empty, '.' or '..'")
     return name
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-_ALIKE: Final = 0.75
+_MIN_SIMILARITY: Final = 0.75
 """Minimum similarity of two names, from 0 to 1: about one wrong letter in four, two in eight."""
 
-_LONGEST: Final = 100  # characters of a name that are compared
+_MAX_COMPARED: Final = 100  # characters of a name that are compared
 
 MAX_HINTS: Final = 100
 """Suggestions per document."""
@@ -15,7 +15,7 @@ MAX_HINTS: Final = 100
 
 def meant(name: str, known: Iterable[str]) -> str | None:
     """The known name most similar to `name`, or None if none is similar enough."""
-    found = get_close_matches(name[:_LONGEST], [one for one in known if one != name], n=1, cutoff=_ALIKE)
+    found = get_close_matches(name[:_MAX_COMPARED], [one for one in known if one != name], n=1, cutoff=_MIN_SIMILARITY)
     return found[0] if found else None
 
 

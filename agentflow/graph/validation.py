@@ -128,12 +128,12 @@ def _check_keys(graph: Graph, hints: Hints) -> Iterator[Problem]:
         yield Problem(f"a graph has no key '{key}', it is ignored; did you mean '{known}'?", severity="warning")
     for node in graph.nodes:
         for key, known in _misspelt(node, hints):
-            told = f"a node has no key '{key}', it is ignored; did you mean '{known}'?"
-            yield Problem(told, node.id, severity="warning")
+            message = f"a node has no key '{key}', it is ignored; did you mean '{known}'?"
+            yield Problem(message, node.id, severity="warning")
     for link in graph.links:
         for key, known in _misspelt(link, hints):
-            told = f"link {link.id}: a link has no key '{key}', it is ignored; did you mean '{known}'?"
-            yield Problem(told, severity="warning")
+            message = f"link {link.id}: a link has no key '{key}', it is ignored; did you mean '{known}'?"
+            yield Problem(message, severity="warning")
 
 
 def _misspelt(part: Graph | Node | Link, hints: Hints) -> Iterator[tuple[str, str]]:
@@ -185,20 +185,20 @@ def _check_names(wiring: Wiring, imported: bool) -> Iterator[Problem]:
         elif not _is_storable(name):
             yield Problem("a name cannot contain NUL or half a surrogate pair", id, "name")
         elif len(name.encode()) > MAX_PIN or not is_pin_name(name):
-            told = f"links cannot lead to '{name[:50]}': a name has up to {MAX_PIN} bytes and no control characters"
-            yield Problem(told, id, "name", severity="warning" if imported else "error")
+            message = f"links cannot lead to '{name[:50]}': a name has up to {MAX_PIN} bytes and no control characters"
+            yield Problem(message, id, "name", severity="warning" if imported else "error")
         elif (first := first_of[kind][name][0]) != id:
-            told = "both get the run's input of that name" if kind is BlockKind.INPUT else "their values are one list"
-            told = f"the {kind.value.lower()} node '{first}' has the name '{name}' too: {told}"
-            yield Problem(told, id, "name", severity="warning")
+            effect = "both get the run's input of that name" if kind is BlockKind.INPUT else "their values are one list"
+            message = f"the {kind.value.lower()} node '{first}' has the name '{name}' too: {effect}"
+            yield Problem(message, id, "name", severity="warning")
 
 
 def _check_shared_pins(wiring: Wiring) -> Iterator[Problem]:
     """Warns about a sub-graph's output named `error`: it shares the pin that reports failures."""
     for id, node in wiring.nodes.items():
         if wiring.kind(id) is BlockKind.AGENT and ERROR_PIN in schema_properties(node.input_default, "output_schema"):
-            told = "the sub-graph has an output 'error': it goes out on the pin that says why the node failed, too"
-            yield Problem(told, id, ERROR_PIN, severity="warning")
+            message = "the sub-graph has an output 'error': it goes out on the pin that says why the node failed, too"
+            yield Problem(message, id, ERROR_PIN, severity="warning")
 
 
 def _is_storable(name: str) -> bool:
@@ -255,8 +255,8 @@ def _check_error_selector(link: Link) -> Iterator[Problem]:
     """Warns about selectors that can find nothing: links from `error` select only facts of the failure."""
     steps = split(link.source_name)[1]
     if steps and (steps[0].kind == "$" or steps[0].part not in ERROR_FACTS):
-        told = f"link {link.id}: nothing of that name can be selected from 'error': {', '.join(ERROR_FACTS)}"
-        yield Problem(told, link.source_id, link.source_name, "warning")
+        message = f"link {link.id}: nothing of that name can be selected from 'error': {', '.join(ERROR_FACTS)}"
+        yield Problem(message, link.source_id, link.source_name, "warning")
 
 
 def _check_sink(link: Link, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
@@ -296,8 +296,8 @@ def _check_settings(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Prob
     for id, node in wiring.nodes.items():
         yield from _check_settings_of(node.settings, id, hints)
         if (spec := wiring.specs.get(id)) is not None and node.settings.model_fields_set:
-            for told in idle_settings(spec, node.settings, graph.settings, out[id]):
-                yield Problem(told, id, severity="warning")
+            for message in idle_settings(spec, node.settings, graph.settings, out[id]):
+                yield Problem(message, id, severity="warning")
         undo = node.settings.compensate_with
         if undo is not None and (undo not in wiring.nodes or undo == id):
             yield Problem(f"compensate_with must name another node of the graph, not '{undo}'", id)
@@ -306,14 +306,16 @@ def _check_settings(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Prob
 def _check_settings_of_the_root(part: Graph) -> Iterator[Problem]:
     for key in OF_THE_ROOT:
         if getattr(part.settings, key) is not None:
-            told = f"the setting '{key}' has no effect here: that of the graph at the root holds for all runs below it"
-            yield Problem(told, severity="warning")
+            message = (
+                f"the setting '{key}' has no effect here: that of the graph at the root holds for all runs below it"
+            )
+            yield Problem(message, severity="warning")
 
 
 def _check_settings_of(settings: GraphSettings | NodeSettings, node_id: str | None, hints: Hints) -> Iterator[Problem]:
     for key in unknown_settings(settings):
-        told = f"there is no setting '{key}'{hints.hint(key, known_settings(type(settings)))}"
-        yield Problem(told, node_id, severity="warning")
+        message = f"there is no setting '{key}'{hints.hint(key, known_settings(type(settings)))}"
+        yield Problem(message, node_id, severity="warning")
     for key in WITHOUT_EFFECT:
         # None switches it off, which it is anyway.
         if key in type(settings).model_fields and getattr(settings, key) is not None:

@@ -47,10 +47,10 @@ HIDDEN: Final = "**********"
 
 _NAMES: Final = re.compile(r'"([^"\\]{1,200})"\s*:')
 
-_NAMING: Final = frozenset({"provider", "type", "id", "title"})
+_IDENTIFYING_KEYS: Final = frozenset({"provider", "type", "id", "title"})
 """Fields of a credential that only identify it."""
 
-_SHORTEST: Final = 4
+_MIN_SEARCHED: Final = 4
 """Minimum length of a secret that is searched for in a message. Shorter ones occur in ordinary words."""
 
 
@@ -210,13 +210,13 @@ def _collect(value: Any, shown: Any, found: set[str]) -> None:
             waiting += [
                 (entry, HIDDEN if whole else shown[key])
                 for key, entry in value.items()
-                if not (whole and key in _NAMING)
+                if not (whole and key in _IDENTIFYING_KEYS)
             ]
         elif isinstance(value, list | tuple):
             waiting += [(entry, HIDDEN if whole else shown[place]) for place, entry in enumerate(value)]
         elif whole and value != HIDDEN and not isinstance(value, bool) and value is not None:
             text = str(value)
-            if len(text) >= _SHORTEST:
+            if len(text) >= _MIN_SEARCHED:
                 found.add(text)
 
 

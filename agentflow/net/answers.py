@@ -15,7 +15,7 @@ from agentflow.errors import BadInput, Transient
 from agentflow.net.fetching import Body, Limits, Reply, fetch
 from agentflow.texts import json_value
 
-_MAY_PASS: Final = frozenset({408, 425, 429})
+_WORTH_A_RETRY: Final = frozenset({408, 425, 429})
 """Statuses below 500 after which the same request may work later."""
 
 
@@ -42,7 +42,7 @@ async def ask(service: str, url: str, headers: dict[str, str] | None = None, *, 
 
 def refusal(service: str, reply: Reply) -> BadInput | Transient:
     """The error for a reply with a failed status: Transient if the same request may work later, else BadInput."""
-    if reply.status in _MAY_PASS or reply.status >= 500:
+    if reply.status in _WORTH_A_RETRY or reply.status >= 500:
         return Transient(f"{service} cannot answer now (status {reply.status})", after=retry_after(reply.headers))
     if reply.status in (401, 402, 403):
         return BadInput(f"{service} does not let this request in (status {reply.status})")

@@ -33,7 +33,7 @@ _OWN_HEADERS: Final = frozenset(
 )
 """Headers that follow from the request itself. A user's values would contradict it."""
 
-_TO_ANYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
+_CROSS_SITE_HEADERS: Final = frozenset({"accept", "accept-language", "user-agent"})
 """The headers that are also sent to another site. Any other may hold a key."""
 
 
@@ -208,14 +208,14 @@ def redirected(
     to_get = (status == 303 and request.method != "HEAD") or (status in (301, 302) and request.method == "POST")
     keeps_body = stays and not to_get
 
-    def goes_along(name: str) -> bool:
+    def is_sent(name: str) -> bool:
         if name == "cookie":
             return stays and own_cookie
         if name in _OWN_HEADERS or (name.startswith("content-") and not keeps_body):
             return False
-        return stays or name in _TO_ANYBODY
+        return stays or name in _CROSS_SITE_HEADERS
 
-    headers = {name: value for name, value in request.headers.items() if goes_along(name)}
+    headers = {name: value for name, value in request.headers.items() if is_sent(name)}
     method = "GET" if to_get else request.method
     return client.build_request(method, url, headers=headers, content=request.read() if keeps_body else None)
 

@@ -16,7 +16,7 @@ from agentflow.errors import BadInput
 from agentflow.net.ssrf import checked_addresses
 from agentflow.settings import settings
 
-_GO_ALONG: Final = frozenset(
+_SENT_HEADERS: Final = frozenset(
     {"accept", "connection", "content-length", "content-type", "host", "transfer-encoding", "user-agent"}
 )
 """The headers that a user's endpoint gets. Any other may hold a key or identify the operator's account."""
@@ -97,7 +97,7 @@ class _Measured(httpx2.AsyncByteStream):
 
 
 def _pinned(request: httpx2.Request, address: str) -> httpx2.Request:
-    headers = {name: value for name, value in request.headers.items() if name in _GO_ALONG}
+    headers = {name: value for name, value in request.headers.items() if name in _SENT_HEADERS}
     return httpx2.Request(
         method=request.method,
         url=request.url.copy_with(host=address),

@@ -60,7 +60,7 @@ def live(request: Mapping[str, Any], launcher: int) -> None:
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
     kernel.die_with_parent()
-    if _hung_up(launcher):
+    if _is_closed(launcher):
         os._exit(1)
     _build(request, sources)
     code = os.fork()
@@ -189,7 +189,7 @@ def _memory() -> int:
     return total
 
 
-def _hung_up(pipe: int) -> bool:
+def _is_closed(pipe: int) -> bool:
     poll = select.poll()
     poll.register(pipe, 0)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Makes the Linux calls that Python's library lacks. Each raises OSError with a message that says what was tried.
+"""Makes the Linux calls that Python's library lacks; each raises OSError with a message that says what was tried.
 
 Runs in the launcher: it must import Python's library only.
 """

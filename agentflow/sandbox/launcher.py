@@ -41,9 +41,9 @@ def main() -> NoReturn:
 
 
 def _launch(request: Mapping[str, Any]) -> None:
-    _be_mortal(request)
+    _end_with_the_worker(request)
     os.umask(0o022)
-    _move(request["users"][1])
+    _enter_namespaces(request["users"][1])
     launcher, held = os.pipe()
     first = os.fork()
     if first == 0:
@@ -57,7 +57,7 @@ def _launch(request: Mapping[str, Any]) -> None:
     os.waitpid(first, 0)
 
 
-def _be_mortal(request: Mapping[str, Any]) -> None:
+def _end_with_the_worker(request: Mapping[str, Any]) -> None:
     """End with the worker, and at a time that nothing in the sandbox can delay.
 
     Raises:
@@ -73,7 +73,7 @@ def _be_mortal(request: Mapping[str, Any]) -> None:
         raise OSError("there is no clock to end the code")
 
 
-def _move(outer: int) -> None:
+def _enter_namespaces(outer: int) -> None:
     """Move into new namespaces in which `USER` is the outside user `outer`.
 
     Only a process outside them that may become any user can write this mapping: a child that stays behind.

@@ -152,11 +152,11 @@ async def _model(endpoint: Endpoint, name: str) -> AsyncIterator[Model]:
 def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
     if endpoint.guarded:
         transport = GuardedTransport(settings().http_allow, settings().http_max_bytes, _tls())
-        return httpx2.AsyncClient(transport=transport, timeout=_patience(), trust_env=False)
-    return httpx2.AsyncClient(verify=_tls(), timeout=_patience(), event_hooks={"response": [measure]})
+        return httpx2.AsyncClient(transport=transport, timeout=_timeouts(), trust_env=False)
+    return httpx2.AsyncClient(verify=_tls(), timeout=_timeouts(), event_hooks={"response": [measure]})
 
 
-def _patience() -> httpx2.Timeout:
+def _timeouts() -> httpx2.Timeout:
     return httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 
 
@@ -173,7 +173,7 @@ def _openai(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
         base_url=endpoint.address,
         default_headers=dict(credential.headers) if credential else None,
         http_client=http,
-        timeout=_patience(),
+        timeout=_timeouts(),
         max_retries=0,
     )
     # Otherwise a stream that ends in mid-sentence would count as complete.
@@ -192,7 +192,7 @@ def _anthropic(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model
         base_url=endpoint.address,
         default_headers=dict(endpoint.credential.headers),
         http_client=http,
-        timeout=_patience(),
+        timeout=_timeouts(),
         max_retries=0,
     )
     return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))

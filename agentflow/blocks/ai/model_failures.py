@@ -27,7 +27,7 @@ from agentflow.net.answers import retry_after
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 """Statuses below 500 that are worth a retry: request timeout, conflict, too early, too many requests."""
 
-_OF_ITS_SHAPE: Final = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
+_SHAPE_ERRORS: Final = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
 """Errors that a reply of the wrong shape causes inside the libraries. Their messages are about Python, so not shown."""
 
 _LONGEST: Final = 500
@@ -50,14 +50,14 @@ def failure_of(error: Exception, endpoint: Endpoint, model: str) -> NodeFailure:
         return Transient(f"{who} did not answer in time")
     if isinstance(error, ModelHTTPError):
         text = f"{who} answered with status {error.status_code}: {_message(error, endpoint)}"
-        return Transient(text, after=_after(error)) if _passes(error) else BadInput(text)
+        return Transient(text, after=_after(error)) if _is_transient(error) else BadInput(text)
     if isinstance(error, ModelQuotaExceededError | ModelRequestRejectedError):
         return BadInput(f"{who} refuses the request: {_message(error, endpoint)}")
     if any(300 <= getattr(cause, "status_code", 0) < 400 for cause in _causes(error)):
         return BadInput(f"{who} redirects elsewhere, which is not followed: {_message(error, endpoint)}")
     if isinstance(error, UserError):
         return BadInput(f"{who} cannot be asked like this: {_clean(str(error), endpoint)}")
-    if isinstance(error, _OF_ITS_SHAPE) or any(isinstance(cause, ValidationError) for cause in _causes(error)):
+    if isinstance(error, _SHAPE_ERRORS) or any(isinstance(cause, ValidationError) for cause in _causes(error)):
         return Transient(f"{who} did not answer as it should: its reply has not the shape of one")
     return Transient(f"{who} did not answer as it should: {_message(error, endpoint)}")
 
@@ -67,7 +67,7 @@ def broken_off(endpoint: Endpoint) -> Transient:
     return Transient(f"{endpoint.provider} broke off in the middle of its answer")
 
 
-def _passes(error: ModelHTTPError) -> bool:
+def _is_transient(error: ModelHTTPError) -> bool:
     if isinstance(error, ModelQuotaExceededError):
         return False  # also a 429, but it stays until somebody pays
     return error.status_code in _TRANSIENT or error.status_code >= 500

@@ -137,7 +137,7 @@ class Orchestrator(ModelBlock):
         if context.resumed is not None:
             state = context.resumed.state if context.resumed.kind == "timer" else _with_result(context.resumed)
         else:
-            messages = _begun(inputs)
+            messages = _conversation(inputs)
             if unanswered(messages):
                 yield "conversations", messages
                 return
@@ -153,7 +153,7 @@ class Orchestrator(ModelBlock):
                 yield output
 
 
-def _begun(inputs: Orchestrator.Input) -> list[Message]:
+def _conversation(inputs: Orchestrator.Input) -> list[Message]:
     """The conversation to continue: the history, the output of its last call, and the prompts if it lacks them.
 
     Raises:

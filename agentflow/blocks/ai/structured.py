@@ -1,4 +1,4 @@
-"""Blocks with which a language model answers in a given form: dictionaries with certain keys, or a list of texts."""
+"""Has a language model answer in a given form: dictionaries with certain keys, or a list of texts."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any

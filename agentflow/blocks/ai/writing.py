@@ -1,4 +1,4 @@
-"""Blocks with which a language model writes (from a prompt, or in a conversation) or decides a question."""
+"""Has a language model write (from a prompt, or in a conversation) or decide a question."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""Blocks that work on values: numbers, lists, dictionaries, dates, databases, code."""
+"""Holds the blocks that work on values: numbers, lists, dictionaries, dates, databases, code."""

@@ -1,4 +1,4 @@
-"""Blocks that store, note or print a value, or convert it to another type."""
+"""Stores, notes or prints a value, or converts it to another type."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _TYPES: dict[str, Any] = {
     "dictionary": dict[str, Any],
 }
 
-_FIRST_LEFT_OUT: Final = 2.0**53
+_FIRST_INEXACT: Final = 2.0**53
 """From here on, some whole numbers have no exact float."""
 
 
@@ -135,12 +135,12 @@ class UniversalTypeConverter(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         value = coerce(inputs.value, _TYPES[inputs.type])
-        yield "value", _to_the_last_digit(inputs.value, value) if isinstance(value, float) else value
+        yield "value", _exact(inputs.value, value) if isinstance(value, float) else value
 
 
-def _to_the_last_digit(given: Any, number: float) -> float:
+def _exact(given: Any, number: float) -> float:
     """`number`, or the whole number given, if a float would change it: such numbers are often ids."""
-    if not math.isfinite(number) or abs(number) < _FIRST_LEFT_OUT:
+    if not math.isfinite(number) or abs(number) < _FIRST_INEXACT:
         return number
     whole: int = coerce(given, int)
     return number if whole == number else whole

@@ -1,4 +1,4 @@
-"""The block that runs code: in a sandbox on the worker, and only if the operator has enabled it.
+"""Runs a user's code, in a sandbox on the worker, and only if the operator has enabled it.
 
 `sandbox` says what the sandbox prevents, and when it refuses to run code.
 """
@@ -87,7 +87,7 @@ class ExecuteCode(Block):
         for pin, output in (("stdout_logs", ending.stdout), ("stderr_logs", ending.stderr)):
             if output:
                 yield pin, output.decode("utf-8", "replace")
-        _judge(ending, limits)
+        _check_ending(ending, limits)
 
 
 def _job(inputs: ExecuteCode.Input) -> Job:
@@ -100,18 +100,21 @@ def _job(inputs: ExecuteCode.Input) -> Job:
         command = [os.path.realpath(sys.executable), "-I", "/code/driver.py"]
         files = {"driver.py": _own("driver.py"), "main.py": inputs.code}
     elif inputs.language in ("js", "javascript"):
-        command, files = [_found("node"), "/code/driver.js"], {"driver.js": _own("driver.js"), "main.js": inputs.code}
+        command, files = (
+            [_interpreter("node"), "/code/driver.js"],
+            {"driver.js": _own("driver.js"), "main.js": inputs.code},
+        )
     elif inputs.language == "bash":
-        command, files = [_found("bash"), "/code/main.sh"], {"main.sh": inputs.code}
+        command, files = [_interpreter("bash"), "/code/main.sh"], {"main.sh": inputs.code}
     else:
         raise BadInput(f"code in {inputs.language} is not run here")
     if inputs.setup_commands:
         files["setup.sh"] = "\n".join(inputs.setup_commands)
-        command = [_found("bash"), "-c", _SETUP, "bash", *command]
+        command = [_interpreter("bash"), "-c", _SETUP, "bash", *command]
     return Job(command, files, _folders())
 
 
-def _found(program: str) -> str:
+def _interpreter(program: str) -> str:
     """The path of an interpreter, among the programs that the sandbox shows.
 
     Raises:
@@ -143,7 +146,7 @@ def _result(told: bytes) -> dict[str, Any] | None:
     return {name: result[name] for name in ("text", "json") if name in result}
 
 
-def _judge(ending: Ending, limits: Limits) -> None:
+def _check_ending(ending: Ending, limits: Limits) -> None:
     """Raises an error unless the code ended well.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Blocks that create, change and read dictionaries. Changes are made to a copy, never to the given dictionary."""
+"""Creates, changes and reads dictionaries; changes are made to a copy, never to the given dictionary."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Blocks that make one list of several, or of a nested one. The given lists are never changed.
+"""Makes one list of several, or of a nested one, without changing the given lists.
 
 Items are compared as in JSON (`json_values.same`): 1 equals 1.0, but True does not equal 1. A null in place of a list
 is ignored, because a branch of a graph may have given nothing.

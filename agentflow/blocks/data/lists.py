@@ -1,4 +1,4 @@
-"""Blocks that create, change and read lists. Changes are made to a copy, never to the given list."""
+"""Creates, changes and reads lists; changes are made to a copy, never to the given list."""
 
 from collections.abc import Iterator
 from typing import Any

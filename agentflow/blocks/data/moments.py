@@ -1,4 +1,4 @@
-"""Blocks that tell the time, from the engine's clock. Time zones come from the system's table or from `tzdata`.
+"""Tells the time, from the engine's clock; time zones come from the system's table or from `tzdata`.
 
 Runs do not know their user's time zone, so `use_user_timezone` has no effect: `timezone` applies.
 """

@@ -1,4 +1,4 @@
-"""Blocks that calculate and count."""
+"""Calculates with numbers, and counts items."""
 
 import math
 import operator

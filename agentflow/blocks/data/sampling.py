@@ -1,4 +1,4 @@
-"""The block that draws a sample from a list, by one of several methods.
+"""Draws a sample from a list, by one of several methods.
 
 Without a given seed, the node execution's idempotency key is the seed, so a second attempt draws the same sample.
 """

@@ -1,4 +1,4 @@
-"""The block that queries a PostgreSQL database and can change nothing in it.
+"""Queries a PostgreSQL database, and can change nothing in it.
 
 What makes it read-only is the role, not an inspection of the query. A role is refused if it, or any role that it may
 become, has one of the privileges that `sql_role` checks. Some things cannot be checked, such as functions that run with
@@ -121,7 +121,7 @@ def _ask(
     except psycopg.errors.QueryCanceled:
         raise Transient(f"the query took longer than {inputs.timeout:g} s") from None
     except psycopg.OperationalError as error:
-        raise _away(error, inputs) from None
+        raise _connection_error(error, inputs) from None
     except psycopg.Error as error:
         raise BadInput(f"query: {error.diag.message_primary or str(error).strip()}") from None
 
@@ -185,7 +185,7 @@ def _bound(parameters: list[Any] | dict[str, Any] | None) -> list[Any] | dict[st
     return [bound(value) for value in parameters or []] or None
 
 
-def _away(error: Any, inputs: SQLQuery.Input) -> BadInput | Transient:
+def _connection_error(error: Any, inputs: SQLQuery.Input) -> BadInput | Transient:
     code = error.sqlstate or ""
     told = str(error)
     if "certificate" in told:

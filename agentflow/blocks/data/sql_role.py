@@ -18,7 +18,7 @@ from agentflow.settings import settings
 
 _PORT: Final = 5432
 
-_OURS: Final = """
+_IS_OURS: Final = """
 SELECT count(DISTINCT relname) = 2 FROM pg_class
 WHERE relkind IN ('r', 'p', 'f', 'v', 'm') AND relname IN ('engine_functions', 'node_executions')
 """
@@ -63,7 +63,7 @@ def refuse_more_than_reading(connection: Any, database: str) -> None:
     Raises:
         BadInput: it is AgentFlow's own database, or the role may change something.
     """
-    if connection.execute(_OURS).fetchone()[0]:
+    if connection.execute(_IS_OURS).fetchone()[0]:
         raise BadInput(f"database: {database} is AgentFlow's own, which nobody asks but AgentFlow")
     found = connection.execute(_MAY_WRITE).fetchone()
     if found is not None:

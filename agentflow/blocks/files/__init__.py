@@ -1,1 +1,1 @@
-"""Blocks that read files and tables."""
+"""Holds the blocks that read files and tables."""

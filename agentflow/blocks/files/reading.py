@@ -1,4 +1,4 @@
-"""Blocks that load files and read them. `contents` defines what a file is."""
+"""Loads files and reads their text; `contents` defines what a file is."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Final

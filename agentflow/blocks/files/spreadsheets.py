@@ -1,4 +1,4 @@
-"""The block that reads tables from comma-separated text or an Excel workbook. Every cell becomes a text.
+"""Reads tables from comma-separated text or an Excel workbook, each cell as text.
 
 A row becomes a dictionary, column → cell. No cell is lost: the second column with the same name gets the suffix `_2`,
 the third `_3`; a column without a name, and a cell beyond the header, is named by its number, from 0.

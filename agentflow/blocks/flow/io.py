@@ -1,4 +1,4 @@
-"""Blocks through which values enter and leave a graph.
+"""Lets values enter and leave a graph, through input and output nodes.
 
 The run sets an input node's `value`, or it is the graph's default; typed inputs differ from AgentInput only in the type
 of that pin. An output node's value becomes an output of the run, under the node's `name`.

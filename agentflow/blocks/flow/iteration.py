@@ -1,4 +1,4 @@
-"""Blocks that turn a collection into a stream of items, and gather a stream into lists."""
+"""Turns a collection into a stream of items, and gathers a stream into lists."""
 
 from collections.abc import Iterator
 from typing import Any, Final

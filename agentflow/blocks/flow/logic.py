@@ -1,6 +1,6 @@
-"""Blocks that choose between two branches.
+"""Chooses between two branches.
 
-Each yields its verdict first, then one of `yes_output` and `no_output`. Links from the other do not fire.
+Each block yields its verdict first, then one of `yes_output` and `no_output`. Links from the other do not fire.
 """
 
 import operator

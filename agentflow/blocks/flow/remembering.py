@@ -1,4 +1,4 @@
-"""Blocks that keep values between runs, for one graph or for all graphs of a user."""
+"""Keeps values between runs, for one graph or for all graphs of a user."""
 
 from collections.abc import Iterator
 from enum import StrEnum

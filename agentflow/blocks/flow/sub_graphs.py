@@ -1,6 +1,6 @@
-"""The block that runs another graph as a child run and waits for it without holding a worker.
+"""Runs another graph as a child run, and waits for it without holding a worker.
 
-It is called again whenever the child has new outputs, and when the child has ended (`engine/waits.ChildRun`).
+The block is called again whenever the child has new outputs, and when the child has ended (`engine/waits.ChildRun`).
 """
 
 from collections.abc import Iterator

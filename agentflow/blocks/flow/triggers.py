@@ -1,4 +1,4 @@
-"""Blocks that start a run when something happens elsewhere."""
+"""Starts a run when something happens elsewhere, with what a webhook received."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Inputs of a graph that are a date, a time of day, a file or a table; `io` has the plain ones."""
+"""Takes inputs of a graph that are a date, a time of day, a file or a table; `io` has the plain ones."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import date, time

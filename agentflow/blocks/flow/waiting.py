@@ -1,7 +1,7 @@
-"""Blocks that wait for a time, a person or an event, without holding a worker.
+"""Waits for a time, a person or an event, without holding a worker.
 
-Each yields a wait as its last item and is called again with `context.resumed` (`engine/waits`). Values yielded before a
-wait stay given out; they must not be yielded again.
+Each block yields a wait as its last item and is called again with `context.resumed` (`engine/waits`). Values yielded
+before a wait stay given out; they must not be yielded again.
 """
 
 import math

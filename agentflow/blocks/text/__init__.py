@@ -1,1 +1,1 @@
-"""Blocks that work on texts: editing, patterns, templates, escapes, markup."""
+"""Holds the blocks that work on texts: editing, patterns, templates, escapes, markup."""

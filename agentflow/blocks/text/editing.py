@@ -1,4 +1,4 @@
-"""Blocks that create, split and edit texts. No regular expressions here, because they can hold a worker forever."""
+"""Creates, splits and edits texts; without regular expressions, because these can hold a worker forever."""
 
 from collections.abc import Collection, Iterator
 from typing import Any

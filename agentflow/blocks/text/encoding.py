@@ -1,4 +1,4 @@
-r"""Blocks that write the characters of a text as escape sequences (`\n`, `\xe9`, `\u20ac`), and decode them again.
+r"""Writes the characters of a text as escape sequences (`\n`, `\xe9`, `\u20ac`), and decodes them again.
 
 When decoding, everything that is no escape sequence is kept, characters beyond ASCII too.
 """

@@ -1,4 +1,4 @@
-"""The block that extracts code from a text in which a language model wrote it, in fences of three backticks."""
+"""Extracts code from a text in which a language model wrote it, in fences of three backticks."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Estimates the size of a template step's result before the step runs. Estimates are never much too low.
+"""Estimates the size of a template step's result before the step runs, never much too low.
 
 Steps whose result can be larger than their inputs have their own estimate; any other step that creates something is
 estimated at the size of its inputs. Sizes are characters, items, or digits. This module creates nothing: `templates`

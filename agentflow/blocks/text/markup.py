@@ -1,4 +1,4 @@
-"""The block that parses tags written by language models: XML without its dangerous parts.
+"""Parses tags written by language models: XML without its dangerous parts.
 
 Document types, entities (`&amp;` is kept as it is) and namespaces are not supported, so a text cannot grow when it is
 parsed, and cannot refer to files. Tag names are converted to lower case, with `_` for spaces; attributes are dropped.

@@ -1,4 +1,4 @@
-"""Blocks that search texts with regular expressions written by their users.
+"""Searches texts with regular expressions that users write.
 
 The expressions are Python's `re`, as in existing graphs. A pattern can backtrack practically forever, so these blocks
 have a short timeout. `re` checks for signals every few thousand steps, so the worker's alarm can end it; if single

@@ -1,1 +1,1 @@
-"""Blocks that use services on the web: requests, search, feeds, mail."""
+"""Holds the blocks that use services on the web: requests, search, feeds, mail."""

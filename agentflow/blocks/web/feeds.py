@@ -1,4 +1,4 @@
-"""The block that reads news feeds (RSS, Atom), once or repeatedly, without holding a worker.
+"""Reads news feeds (RSS, Atom), once or repeatedly, without holding a worker.
 
 An entry is identified by its id, else its link, else its text. An entry that was there at the last look is not given
 out again; one that appears late with an old date is, unless it is older than the first look wanted. Between two looks

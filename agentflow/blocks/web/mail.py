@@ -1,4 +1,4 @@
-"""The block that sends mail.
+"""Sends mail through an SMTP server.
 
 The password is sent only to the server that the credential names in its `base_url`, and only over TLS that verifies the
 server's name. The Message-ID is derived from the node execution, so that a second attempt sends the same message and
@@ -35,10 +35,10 @@ _EXAMPLE: Final = "smtp://mail.example.com:587"
 _TLS_PORT: Final = 465
 """The port on which servers speak TLS from the first byte."""
 
-_WHOLE: Final = 4
+_ALL_ANSWERS: Final = 4
 """All answers together may take this many times the timeout of one."""
 
-_DEEPEST: Final = 5
+_MAX_NESTED_WORDS: Final = 5
 """Levels of nested encoded words that are decoded."""
 
 _LONGEST_ADDRESS: Final = 998
@@ -159,7 +159,7 @@ def _refuse_lines(pin: str, text: str) -> None:
 
     A line end may hide in encoded words (`=?utf-8?q?…?=`), which the mail library decodes.
     """
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_NESTED_WORDS):
         if len(text.splitlines()) > 1 or text != text.rstrip(_LINE_ENDS) or "\0" in text:
             raise BadInput(f"{pin}: more than one line")
         try:
@@ -198,7 +198,7 @@ def _send(server: MailServer, credential: Credential, message: EmailMessage, sen
         raise BadInput("config.security: a password is not sent without TLS")
     client = _Client(server, over_tls, sender.domain.encode("idna").decode("ascii"))
     # Each answer has its timeout. This limits a server that sends its answers drop by drop.
-    watch = Timer(settings().http_timeout * _WHOLE, client.cut)
+    watch = Timer(settings().http_timeout * _ALL_ANSWERS, client.cut)
     watch.daemon = True
     watch.start()
     try:

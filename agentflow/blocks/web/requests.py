@@ -1,4 +1,4 @@
-"""The blocks that send HTTP requests. `ssrf` and `fetching` define what they may reach, and their limits.
+"""Sends HTTP requests for graphs; `ssrf` and `fetching` define what they may reach, and their limits.
 
 A host-scoped credential is a set of headers for one site only. The operator names it after its host,
 `host_scoped:api.example.com`, or names its site in `base_url`:

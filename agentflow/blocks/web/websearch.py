@@ -1,4 +1,4 @@
-"""The blocks that search the web and read pages, through services that the operator chooses.
+"""Searches the web and reads pages, through services that the operator chooses.
 
 The services (settings `search_url` and `reader_url`) answer a GET with text that language models can read. A key for
 them (credential `jina`) is optional and is sent only to them: a redirect to another site loses it.

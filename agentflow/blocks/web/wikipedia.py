@@ -1,4 +1,4 @@
-"""The block that looks up a topic in Wikipedia.
+"""Looks up a topic in Wikipedia.
 
 The operator chooses which Wikipedia (language, mirror), with the setting `wikipedia_url`.
 """
