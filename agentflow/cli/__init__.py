@@ -1,1 +1,1 @@
-"""The command line, with one module per command. Commands reach a running AgentFlow only through `agentflow.client`."""
+"""Implements the command line, one module per command. Commands call a running AgentFlow by `agentflow.client` only."""

@@ -38,7 +38,7 @@ blocks.add_command(test)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one block a line.")
 def list_blocks(remote: bool, category: str | None, search: str | None, ids: bool | None, as_json: bool) -> None:
     """List all blocks, by name; those too that are known and not here."""
-    from agentflow.cli.blocks_local import BlockLine, line_of_info, lines, tell_left_out  # imports all blocks
+    from agentflow.cli.blocks_local import BlockLine, line_of_info, lines, report_left_out  # imports all blocks
 
     found: list[BlockInfo] | list[BlockLine]
     if remote:
@@ -48,18 +48,18 @@ def list_blocks(remote: bool, category: str | None, search: str | None, ids: boo
     else:
         found = list(lines())
         known = {id(one): one for one in found}
-        tell_left_out()
+        report_left_out()
     wanted = (category or "").upper()
     asked = (search or "").casefold().split()
     shown = [
-        one for one in found if (not wanted or wanted in known[id(one)].categories) and known[id(one)].speaks_of(asked)
+        one for one in found if (not wanted or wanted in known[id(one)].categories) and known[id(one)].matches(asked)
     ]
     if as_json:
         echo_json_lines(shown)
         return
     picked = [known[id(one)] for one in shown]
     columns = ["NAME", "WHAT IT DOES"]
-    rows = [[one.name, one.description if one.status == "available" else one.told] for one in picked]
+    rows = [[one.name, one.description if one.status == "available" else one.status_text] for one in picked]
     if ids or (ids is None and room() >= _ROOM_FOR_ALL):
         columns += ["STATUS", "KIND", "CATEGORIES", "LANE", "ID"]
         more = ([one.status, one.kind, ", ".join(one.categories), one.lane, one.id] for one in picked)
@@ -90,7 +90,7 @@ def show(block: str, remote: bool, as_json: bool) -> None:
     if found is None:
         _unknown(block)
     elif isinstance(found, blocks_local.BlockLine):
-        complain(f"{found.name} ({found.id}) is {found.told}")
+        complain(f"{found.name} ({found.id}) is {found.status_text}")
         sys.exit(Exit.REFUSED)
     elif as_json:
         echo_json(blocks_local.described(found))
@@ -99,9 +99,9 @@ def show(block: str, remote: bool, as_json: bool) -> None:
 
 
 def _unknown(block: str, option: str = "") -> None:
-    from agentflow.cli.blocks_local import tell_left_out
+    from agentflow.cli.blocks_local import report_left_out
 
     if not option:
-        tell_left_out()
+        report_left_out()
     complain(f"there is no block {block!r}: see `agentflow blocks list{option}`")
     sys.exit(Exit.REFUSED)

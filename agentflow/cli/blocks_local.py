@@ -37,11 +37,11 @@ class BlockLine(BaseModel):
     description: str = ""
 
     @property
-    def told(self) -> str:
+    def status_text(self) -> str:
         """Status and reason."""
         return f"{self.status}: {self.reason}" if self.reason else self.status
 
-    def speaks_of(self, words: Iterable[str]) -> bool:
+    def matches(self, words: Iterable[str]) -> bool:
         """Whether name, description or categories contain all of these casefolded words."""
         said = " ".join((self.name, self.description, *self.categories)).casefold()
         return all(word in said for word in words)
@@ -56,7 +56,7 @@ def lines() -> Iterator[BlockLine]:
     yield from sorted(found, key=lambda line: line.name)
 
 
-def tell_left_out() -> None:
+def report_left_out() -> None:
     """Report on standard error which packages' blocks could not be loaded, and why."""
     for one in registry.left_out():
         complain(f"the blocks of {one.package} (entry point {one.entry_point!r}) are left out: {one.reason}")

@@ -25,7 +25,7 @@ def show_block(block: type[Block]) -> None:
     _show_pins(info.inputSchema, info.outputSchema)
     click.echo()
     facts = {
-        "status": line_of(block).told,
+        "status": line_of(block).status_text,
         "kind": spec.kind.value,
         "categories": ", ".join(spec.categories),
         "lane": spec.lane,

@@ -117,11 +117,11 @@ def _trace(error: BaseException) -> str:
 def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
     """The named blocks, each once; all blocks if none is named."""
     from agentflow.blocks import registry
-    from agentflow.cli.blocks_local import tell_left_out
+    from agentflow.cli.blocks_local import report_left_out
 
     names = list(dict.fromkeys(wanted))
     if not names:
-        tell_left_out()
+        report_left_out()
         return registry.every()
     found: dict[type[Block], None] = {}
     for name in names:
@@ -131,7 +131,7 @@ def _chosen(wanted: Iterable[str]) -> list["type[Block]"]:
 
 def _named(name: str) -> list["type[Block]"]:
     """The block of that name or id, or the blocks that the module or file defines. None: ends the command."""
-    from agentflow.cli.blocks_local import BlockLine, find, tell_left_out
+    from agentflow.cli.blocks_local import BlockLine, find, report_left_out
 
     module = None
     if name.endswith(".py"):
@@ -139,12 +139,12 @@ def _named(name: str) -> list["type[Block]"]:
     elif (block := find(name)) is not None:
         if not isinstance(block, BlockLine):
             return [block]
-        complain(f"{block.name} ({block.id}) is {block.told}")
+        complain(f"{block.name} ({block.id}) is {block.status_text}")
         sys.exit(Exit.REFUSED)
     elif all(part.isidentifier() for part in name.split(".")):
         module = _imported(name, None)
     if module is None:
-        tell_left_out()
+        report_left_out()
         complain(f"{name!r} is no block's name or id, and no module: see `agentflow blocks list`")
         sys.exit(Exit.REFUSED)
     blocks = _blocks_of(module)

@@ -68,10 +68,10 @@ def failures_reported() -> Iterator[None]:
 def complain(message: str, places: list[ProblemPlace] | None = None) -> None:
     """Report on standard error what is wrong, and where."""
     click.echo(f"Error: {message}", err=True)
-    tell_places(places or [])
+    print_places(places or [])
 
 
-def tell_places(places: list[ProblemPlace]) -> None:
+def print_places(places: list[ProblemPlace]) -> None:
     """Report on standard error what is wrong at each place."""
     for place in places:
         where = ", ".join(f"{name} {value}" for name, value in (("node", place.node), ("pin", place.pin)) if value)

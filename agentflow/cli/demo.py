@@ -20,7 +20,7 @@ import click
 from agentflow.cli.connect import Exit
 from agentflow.cli.demo_exhibits import Exhibit, exhibits
 from agentflow.cli.demo_site import DemoSite
-from agentflow.cli.demo_watch import Asked, await_workers, watched
+from agentflow.cli.demo_watch import StopRequested, await_workers, watched
 from agentflow.cli.progress import Progress
 from agentflow.cli.tables import brief, console, echo_json, room
 from agentflow.client import Client
@@ -69,9 +69,9 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
         shown = _show(Launch(wanted, halt), halt, workers, exhibits(site.url), as_json=as_json)
     fine = all(_is_fine(exhibit, run) for exhibit, run, _ in shown)
     if as_json:
-        _tell_json(shown, fine, monotonic() - began)
+        _print_json(shown, fine, monotonic() - began)
     else:
-        _tell_end(shown, fine, monotonic() - began)
+        _print_end(shown, fine, monotonic() - began)
     sys.exit(Exit.OK if fine else Exit.FAILED)
 
 
@@ -100,12 +100,12 @@ def _show(launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], *
         click.echo(f"Starting PostgreSQL, Valkey, the API and {workers} workers …")
     try:
         if not launch.start():
-            raise Asked
+            raise StopRequested
         names = watched(launch, halt, lambda: await_workers(launch.stack.broker_url, workers))
         if not as_json:
             click.echo(f"All answer after {monotonic() - began:.1f} s: {launch.addresses.url}, {', '.join(names)}")
         return watched(launch, halt, lambda: _run_all(launch, runs, as_json=as_json))
-    except Asked:
+    except StopRequested:
         click.echo("Stopping …", err=True)
         sys.exit(Exit.INTERRUPTED)
     finally:
@@ -136,7 +136,7 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
     run = client.wait(accepted.id)
     shown = (exhibit, run, Counter(_worker(node.worker) for node in client.nodes(accepted.id) if node.worker))
     if not as_json:
-        _tell_run(exhibit, run, told=live)
+        _print_run(exhibit, run, progress_shown=live)
     return shown
 
 
@@ -149,9 +149,9 @@ def _is_fine(exhibit: Exhibit, run: RunView) -> bool:
     return run.status == "COMPLETED" and exhibit.accepts(run.outputs)
 
 
-def _tell_run(exhibit: Exhibit, run: RunView, *, told: bool) -> None:
-    """Print the outputs of a run, and whether they are wrong. `told`: its progress was shown already."""
-    if not told:
+def _print_run(exhibit: Exhibit, run: RunView, *, progress_shown: bool) -> None:
+    """Print the outputs of a run, and whether they are wrong. `progress_shown`: its live progress was."""
+    if not progress_shown:
         nodes = f"{run.stats.get('node_count', 0)} node executions, {run.stats.get('node_error_count', 0)} failed"
         click.echo(f"   {run.status} in {run.stats.get('duration', 0.0):.2f} s: {nodes}")
     for name, values in run.outputs.items():
@@ -162,7 +162,7 @@ def _tell_run(exhibit: Exhibit, run: RunView, *, told: bool) -> None:
         click.echo(f"   This is not what should come out. {run.error or run.reason or ''}", err=True)
 
 
-def _tell_end(shown: list[Shown], fine: bool, seconds: float) -> None:
+def _print_end(shown: list[Shown], fine: bool, seconds: float) -> None:
     workers = sum((counts for _, _, counts in shown), Counter())
     click.echo("\nWho did it:")
     for name, count in sorted(workers.items()):
@@ -194,7 +194,7 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _tell_json(shown: list[Shown], fine: bool, seconds: float) -> None:
+def _print_json(shown: list[Shown], fine: bool, seconds: float) -> None:
     rows = [
         {
             "graph": exhibit.file,

@@ -22,7 +22,7 @@ _WORKERS_SECONDS: Final = 60.0
 _Result = TypeVar("_Result")
 
 
-class Asked(Exception):
+class StopRequested(Exception):
     """A stop was requested, by Ctrl-C or a signal."""
 
 
@@ -30,7 +30,7 @@ def watched(launch: Launch, halt: Halt, work: Callable[[], _Result]) -> _Result:
     """Do `work` in a thread; return its result, or raise its error.
 
     Raises:
-        Asked: a stop was requested meanwhile.
+        StopRequested: a stop was requested meanwhile.
         Unavailable: a process ended by itself, or the work takes too long.
     """
     results: list[_Result] = []
@@ -48,7 +48,7 @@ def watched(launch: Launch, halt: Halt, work: Callable[[], _Result]) -> _Result:
     deadline = monotonic() + LONGEST
     while thread.is_alive():
         if halt.requested:
-            raise Asked
+            raise StopRequested
         if failure := launch.failure():
             raise Unavailable(failure)
         if monotonic() > deadline:

@@ -49,7 +49,7 @@ class Shown:
     last: int | None = None
     asked_at: datetime = field(default_factory=clock.now)
 
-    def judged(self, events: Iterable[RunEvent | None]) -> Iterator[tuple[RunEvent | None, bool]]:
+    def marked(self, events: Iterable[RunEvent | None]) -> Iterator[tuple[RunEvent | None, bool]]:
         """Every event with whether to show it, and the pauses. Events that are not shown are needed for counts.
 
         Events that may be among the last ones are held back until a pause or a new event comes.
@@ -71,7 +71,7 @@ class Shown:
 
     def wanted(self, events: Iterable[RunEvent]) -> Iterator[RunEvent]:
         """Only the events to show."""
-        for event, shown in self.judged(with_pauses(events)):
+        for event, shown in self.marked(with_pauses(events)):
             if event is not None and shown:
                 yield event
 

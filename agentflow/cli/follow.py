@@ -49,16 +49,16 @@ def follow(
         events = with_pauses(client.events(run_id))
         if as_json or quiet:
             for event in events:
-                for words in stillness.told(event):
+                for words in stillness.messages(event):
                     click.echo(words, err=True)
         else:
             with Progress() as progress:
-                for event, wanted in (shown or Shown()).judged(events):
+                for event, wanted in (shown or Shown()).marked(events):
                     if event is None:
                         progress.tick()
                     else:
                         progress.see(event, show=wanted)
-                    for words in stillness.told(event):
+                    for words in stillness.messages(event):
                         progress.warn(words)
         run = client.get_run(run_id)
     except KeyboardInterrupt:
@@ -88,9 +88,9 @@ class Stillness:
         self._run_id = run_id
         self._now = now
         self._since = now()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def told(self, event: RunEvent | None) -> list[str]:
+    def messages(self, event: RunEvent | None) -> list[str]:
         """Process an event, or a pause (None). Returns new messages for the user, each only once."""
         if event is not None:
             self._since = self._now()
@@ -104,8 +104,8 @@ class Stillness:
         words = [unserved_words(queue) for queue in run.unserved_queues]
         if run.status == "WAITING":
             words.append(f"It waits for the outside. For what: agentflow runs explain {run.id}")
-        new = [one for one in words if one not in self._told]
-        self._told.update(new)
+        new = [one for one in words if one not in self._reported]
+        self._reported.update(new)
         return new
 
 

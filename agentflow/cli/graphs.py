@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from agentflow.cli.connect import Exit, connected, tell_places
+from agentflow.cli.connect import Exit, connected, print_places
 from agentflow.cli.finding import find_graph
 from agentflow.cli.inputs import at, type_words
 from agentflow.cli.run import find_document, read_document
@@ -33,12 +33,12 @@ def push(file: Path, graph: str | None, as_json: bool) -> None:
     document = read_document(file)
     with connected() as client:
         saved = client.graphs.replace(find_graph(client, graph), document) if graph else client.graphs.create(document)
-    tell_places(saved.warnings)
+    print_places(saved.warnings)
     if as_json:
         echo_json(saved)
         return
     click.echo(saved.id)
-    _tell(saved)
+    _print_saved(saved)
 
 
 @graphs.command("list")
@@ -104,12 +104,12 @@ def import_graph(file: Path, as_json: bool) -> None:
     document = read_document(file)
     with connected() as client:
         saved = client.graphs.create(document, imported=True)
-    tell_places(saved.warnings)
+    print_places(saved.warnings)
     if as_json:
         echo_json(saved)
         return
     click.echo(saved.id)
-    _tell(saved)
+    _print_saved(saved)
 
 
 @graphs.command(short_help="Print a graph's document for others, without secrets.")
@@ -131,7 +131,7 @@ def validate(file: Path, as_json: bool) -> None:
     if as_json:
         echo_json(report)
     else:
-        tell_places(report.problems)
+        print_places(report.problems)
         click.echo("valid" if report.valid else "not valid")
     sys.exit(Exit.OK if report.valid else Exit.FAILED)
 
@@ -146,8 +146,8 @@ def delete(graph: str) -> None:
     click.echo(f"Deleted {graph_id}.", err=True)
 
 
-def _tell(saved: GraphSaved) -> None:
-    told = "" if saved.created else " says the same: nothing stored"
+def _print_saved(saved: GraphSaved) -> None:
+    remark = "" if saved.created else " says the same: nothing stored"
     if not saved.valid:
-        told += f"{':' if saved.created else ';'} it cannot run, because blocks of it are missing here"
-    click.echo(f"{saved.name or 'graph'}, version {saved.version}{told}", err=True)
+        remark += f"{':' if saved.created else ';'} it cannot run, because blocks of it are missing here"
+    click.echo(f"{saved.name or 'graph'}, version {saved.version}{remark}", err=True)

@@ -62,8 +62,8 @@ class Progress:
         self._took: float | None = None
         self._totals: dict[str, Counter[str]] = {}
         self._titles: dict[str, str] = {}
-        self._untold: list[Text] = []
-        self._told_at = -LINE_SECONDS
+        self._pending: list[Text] = []
+        self._printed_at = -LINE_SECONDS
         self._shows = True
         self._running: OrderedDict[tuple[str, int], _Running] = OrderedDict()
         self._spinner = Spinner("dots")
@@ -84,8 +84,8 @@ class Progress:
     ) -> None:
         if self._live:
             self._live.stop()
-        if self._untold:
-            self._tell()
+        if self._pending:
+            self._print_pending()
         for line in self.totals():
             self._console.print(line)
         self._console.print(self.summary())
@@ -122,8 +122,8 @@ class Progress:
 
     def tick(self) -> None:
         """Handle a pause: print waiting items, if it is time."""
-        if self._untold and self._now() - self._told_at >= LINE_SECONDS:
-            self._tell()
+        if self._pending and self._now() - self._printed_at >= LINE_SECONDS:
+            self._print_pending()
 
     def warn(self, words: str) -> None:
         """Print a message at once that is not an event of the run."""
@@ -160,19 +160,19 @@ class Progress:
         if self._live is not None:
             self._console.print(what)
             return
-        self._untold.insert(0, what) if word == "failed" else self._untold.append(what)
+        self._pending.insert(0, what) if word == "failed" else self._pending.append(what)
         self.tick()
 
-    def _tell(self) -> None:
+    def _print_pending(self) -> None:
         """Print one line with everything since the last one."""
-        line = Text(" · ").join(self._untold[:MAX_ITEMS])
-        if len(self._untold) > MAX_ITEMS:
+        line = Text(" · ").join(self._pending[:MAX_ITEMS])
+        if len(self._pending) > MAX_ITEMS:
             line = Text.assemble(
-                line, f" · and {len(self._untold) - MAX_ITEMS} more  ", self.summary(len(self._running))
+                line, f" · and {len(self._pending) - MAX_ITEMS} more  ", self.summary(len(self._running))
             )
         self._console.print(line)
-        self._untold.clear()
-        self._told_at = self._now()
+        self._pending.clear()
+        self._printed_at = self._now()
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""

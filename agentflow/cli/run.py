@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agentflow.cli.connect import EXIT_CODES, Exit, connected, tell_places
+from agentflow.cli.connect import EXIT_CODES, Exit, connected, print_places
 from agentflow.cli.finding import find_graph
 from agentflow.cli.follow import follow
 from agentflow.cli.inputs import at, from_object, of_type, parse_inputs, parse_pair, type_words, typed
@@ -107,7 +107,7 @@ def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _after(client: Client, accepted: RunAccepted, *, following: bool, as_json: bool, quiet: bool, local: bool) -> Exit:
-    tell_places(accepted.warnings)
+    print_places(accepted.warnings)
     if following:
         return follow(client, accepted.id, as_json=as_json, quiet=quiet, local=local)
     if as_json:

@@ -21,7 +21,7 @@ from agentflow.cli.tables import (
     echo_json_lines,
     echo_table,
     moment,
-    tell_of_more,
+    report_more,
     to_ask,
 )
 from agentflow.client import Client
@@ -159,7 +159,7 @@ def outputs(run: str, name: str | None, limit: int, everything: bool, as_json: b
             if most is None or number <= most:
                 click.echo(f"{output.name}: {output.value if isinstance(output.value, str) else brief(output.value)}")
             else:
-                tell_of_more(number, most)
+                report_more(number, most)
 
 
 @runs.command(short_help="List a run's node executions.")

@@ -40,7 +40,7 @@ def to_ask(limit: int | None, *, as_json: bool) -> int | None:
     return limit if limit is None or as_json else limit + 1
 
 
-def tell_of_more(found: int, limit: int | None) -> None:
+def report_more(found: int, limit: int | None) -> None:
     """Report on standard error if more items were found than are shown."""
     if limit is not None and found > limit:
         click.echo(f"There are more than these {limit}: a higher --limit shows them.", err=True)
@@ -59,7 +59,7 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     for line in lines:
         table.add_row(*map(Text, line))
     Console(width=max(room(), _least(columns, lines))).print(table)
-    tell_of_more(len(found), limit)
+    report_more(len(found), limit)
 
 
 def console(*, stderr: bool = False) -> Console:

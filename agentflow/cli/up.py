@@ -71,11 +71,11 @@ def _run(launch: Launch, halt: Halt) -> int:
     if not launch.start():
         return 0
     try:
-        _tell(launch)
+        _print_addresses(launch)
         while not halt.wait(0.2):
             try:
-                for told in launch.supervise():
-                    click.echo(told, err=True)
+                for message in launch.supervise():
+                    click.echo(message, err=True)
             except Unavailable as failure:
                 click.echo(f"{failure.message}\nStopping the rest …", err=True)
                 return 1
@@ -86,7 +86,7 @@ def _run(launch: Launch, halt: Halt) -> int:
         click.echo("Stopped.")
 
 
-def _tell(launch: Launch) -> None:
+def _print_addresses(launch: Launch) -> None:
     """Print the addresses."""
     where = launch.addresses
     if launch.stack.crashed:

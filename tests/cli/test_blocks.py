@@ -97,7 +97,7 @@ def test_blocks_that_are_known_and_not_here_are_listed_as_such(monkeypatch: pyte
 def test_a_block_whose_extra_is_missing_says_which(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(blocks_local, "find_spec", lambda name: None)
     found = {line.name: line for line in blocks_local.lines()}
-    ai, web = found["AITextGenerator"].told, found["ReadRSSFeed"].reason
+    ai, web = found["AITextGenerator"].status_text, found["ReadRSSFeed"].reason
     assert ai.startswith("unavailable: the extra ai is missing: ")
     assert "-m pip install 'pydantic-ai-slim" in ai
     assert web.startswith("the extra web is missing: ")

@@ -134,7 +134,7 @@ def test_the_last_things_and_those_from_a_time_on_are_shown_and_the_others_count
     late = event("settled", "COMPLETED", "late")
 
     def shown(asked: Shown, *given: RunEvent | None) -> list[str | None]:
-        judged = list(asked.judged(iter(given)))
+        judged = list(asked.marked(iter(given)))
         assert [one for one, _ in judged if one] == [one for one in given if one], "none is lost, all in order"
         return [one.title for one, wanted in judged if wanted and one]
 
