@@ -10,6 +10,7 @@ from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Busy, TooMany
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult, ExecuteBlock
 from agentflow.services import block_runs, blocks
+from agentflow.services.transaction import carry_out, transaction
 
 api = blueprint("blocks", "The blocks that graphs are made of.")
 
@@ -40,15 +41,18 @@ def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
     wait for blocks already: then `Location` is the run to ask for.
     """
     places: Places = current_app.extensions["block_waits"]
-    run_id = block_runs.start(owner_id(), path.block_id, body.inputs)
+    with transaction() as session:
+        run_id = block_runs.start(session, owner_id(), path.block_id, body.inputs)
     try:
         places.take(owner_id())
     except (Busy, TooMany):
-        result = block_runs.look(run_id)
+        with transaction() as session:
+            result = block_runs.look(session, run_id)
     else:
         gone = client_gone()
         try:
-            result = block_runs.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
+            waiting = block_runs.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
+            result = carry_out(waiting)
         finally:
             places.release(owner_id())
     response = reply(result, 200 if result.status in RUN_TERMINAL else 202)

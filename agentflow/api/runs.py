@@ -36,7 +36,7 @@ from agentflow.services import run_views as runs
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.run_views import RunFilter
 from agentflow.services.submissions import Accepted, Wanted
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 REPLAYED = "Idempotent-Replay"
@@ -147,31 +147,32 @@ def cancel_runs(body: BulkCancel) -> Response:
     )
     if wanted == RunFilter(labels={}) and not body.all:
         raise Malformed("no filter is given: to cancel every open run, say `all`")
-    return reply(cancellation.cancel_all(owner_id(), wanted, body.reason), 202)
+    return reply(carry_out(cancellation.cancel_all(owner_id(), wanted, body.reason)), 202)
 
 
 @api.post("/runs/<uuid:run_id>/pause", responses={200: RunSummary})
 def pause_run(path: RunPath) -> Response:
     """Pause a run: nothing new starts, what runs finishes."""
-    return reply(steering.pause(owner_id(), path.run_id))
+    return reply(carry_out(steering.pause(owner_id(), path.run_id)))
 
 
 @api.post("/runs/<uuid:run_id>/resume", responses={200: RunSummary})
 def resume_run(path: RunPath) -> Response:
     """Let a paused run go on."""
-    return reply(steering.resume(owner_id(), path.run_id))
+    return reply(carry_out(steering.resume(owner_id(), path.run_id)))
 
 
 @api.post("/runs/<uuid:run_id>/retry", responses={202: RunSummary})
 def retry_run(path: RunPath) -> Response:
     """Run again what failed with nobody to handle it, and what was cancelled; what completed stays."""
-    return reply(steering.retry(owner_id(), path.run_id), 202)
+    return reply(carry_out(steering.retry(owner_id(), path.run_id)), 202)
 
 
 @api.post("/runs/<uuid:run_id>/fork", responses={202: RunSummary})
 def fork_run(path: RunPath, body: ForkRun) -> Response:
     """A new run that takes over all that lies upstream of a node, and begins there."""
-    forked = steering.fork(owner_id(), path.run_id, body.from_node, body.inputs)
+    with transaction(steering.STATEMENT_SECONDS) as session:
+        forked = steering.fork(session, owner_id(), path.run_id, body.from_node, body.inputs)
     response = reply(forked, 202)
     response.headers["Location"] = url_for("runs.get_run", run_id=forked.id)
     return response

@@ -9,7 +9,7 @@ from uuid import UUID
 from agentflow.dispatch import PublishedRun, publish, ring_finaliser
 from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import Step, Steps
 from agentflow.settings import settings
 from agentflow.storage import admission
 from agentflow.storage.runs import Ready
@@ -17,14 +17,12 @@ from agentflow.storage.runs import Ready
 logger = logging.getLogger(__name__)
 
 
-def admit(owner_id: UUID) -> int:
+def admit(owner_id: UUID) -> Steps[int]:
     """Admit as many of the owner's runs as have a place now, the most urgent and then the oldest first; how many."""
-    with transaction() as session:
-        admitted = admission.admit(session, owner_id, settings().max_active_runs, settings().ready_window)
+    admitted = yield Step(admission.admit, owner_id, settings().max_active_runs, settings().ready_window)
     for run in admitted:
         try:
-            with transaction() as session:
-                plan = plan_of_run(session, run)
+            plan = yield Step(plan_of_run, run)
         except Unavailable:
             raise
         except Exception:  # recovery rings, and counts that it cannot: it must not keep the others in line

@@ -1,8 +1,10 @@
-"""What does one block give for these inputs? It runs on a worker, as the only node of a run of its own."""
+"""Runs one block on a worker, as the only node of a run of its own, and tells what it gives."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from agentflow import clock
 from agentflow.blocks import registry
@@ -12,7 +14,7 @@ from agentflow.schemas.blocks import BlockResult
 from agentflow.services import child_runs, submissions
 from agentflow.services.child_runs import LONE_NODE, lone_node
 from agentflow.services.submissions import Wanted
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import Step, Steps
 from agentflow.storage import children
 
 _SHAPING: Final = {
@@ -26,7 +28,7 @@ _ASKED_EVERY: Final = 0.05
 """Seconds between looks at the run; longer and longer, up to half a second."""
 
 
-def start(owner_id: UUID, block_id: str, inputs: Mapping[str, Any]) -> UUID:
+def start(session: Session, owner_id: UUID, block_id: str, inputs: Mapping[str, Any]) -> UUID:
     """Run a block; the id of its run.
 
     Raises:
@@ -36,13 +38,12 @@ def start(owner_id: UUID, block_id: str, inputs: Mapping[str, Any]) -> UUID:
     block = registry.get(block_id)
     # What shapes the node is part of its graph. All else is not: one stored graph serves all runs of a block.
     literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
-    with transaction() as session:
-        masks = {LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}}
-        wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node that is given nothing gives nothing
-        return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
+    masks = {LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}}
+    wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node that is given nothing gives nothing
+    return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
 
 
-def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> BlockResult:
+def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Steps[BlockResult]:
     """What a block's run came to, or how it stands after `patience` seconds.
 
     Args:
@@ -50,17 +51,16 @@ def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Block
     """
     give_up_at = clock.monotonic() + patience
     seconds = _ASKED_EVERY
-    while (result := look(run_id)).status not in RUN_TERMINAL and clock.monotonic() < give_up_at:
-        if pause(seconds):
-            break
+    while True:
+        result: BlockResult = yield Step(look, run_id)
+        if result.status in RUN_TERMINAL or clock.monotonic() >= give_up_at or pause(seconds):
+            return result
         seconds = min(seconds * 1.5, 0.5)
-    return result
 
 
-def look(run_id: UUID) -> BlockResult:
+def look(session: Session, run_id: UUID) -> BlockResult:
     """How a block's run stands."""
-    with transaction() as session:
-        run = children.get(session, run_id)
-        assert run is not None
-        outputs = child_runs.lone_outputs(session, run) if run.ended else {}
+    run = children.get(session, run_id)
+    assert run is not None
+    outputs = child_runs.lone_outputs(session, run) if run.ended else {}
     return BlockResult(run_id=run_id, status=run.status, outputs=outputs, error=run.error or run.stop_reason)

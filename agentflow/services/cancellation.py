@@ -1,9 +1,10 @@
-"""How does someone stop a run? The durable flag first; the workers learn of it at their next look.
+"""Stops runs: the durable flag first; the workers learn of it at their next look.
 
 Child runs are stopped with it, each in a transaction of its own: a run's gate is never waited for while another's is
 held. What this process does not live to stop, recovery does (`agentflow_orphans`).
 """
 
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from agentflow.dispatch import ring_finaliser
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.schemas.runs import BulkCancelled, CancelAccepted
-from agentflow.services.transaction import after_commit, transaction
+from agentflow.services.transaction import Step, Steps, after_commit, carry_out
 from agentflow.storage import run_views, runs
 from agentflow.storage.run_views import RunFilter
 from agentflow.storage.runs import StopOutcome
@@ -37,62 +38,53 @@ def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> Cance
     outcome = runs.stop(session, run_id, RunStatus.CANCELLED, reason)
     if outcome.running == 0:
         after_commit(session, lambda: ring_finaliser(run_id))
-    after_commit(session, lambda: stop_children(run_id))
+    after_commit(session, lambda: carry_out(stop_children(run_id)))
     run = run_views.find(session, owner_id, run_id)
     assert run is not None
     return CancelAccepted(id=run_id, status=run.status, cancel_requested_at=run.cancel_requested_at)
 
 
-def cancel_all(owner_id: UUID, wanted: RunFilter, reason: str) -> BulkCancelled:
+def cancel_all(owner_id: UUID, wanted: RunFilter, reason: str) -> Steps[BulkCancelled]:
     """Cancel the owner's open runs that `wanted` describes, the newest first, up to `MOST_AT_ONCE` of them.
 
     Each is cancelled in a transaction of its own; one that ends meanwhile is passed over.
     """
-    with transaction() as session:
-        found = run_views.open_ids(session, owner_id, wanted, MOST_AT_ONCE + 1)
+    found = yield Step(run_views.open_ids, owner_id, wanted, MOST_AT_ONCE + 1)
     cancelled = []
     for run_id in found[:MOST_AT_ONCE]:
-        try:
-            with transaction(STATEMENT_SECONDS) as session:
-                cancel(session, owner_id, run_id, reason)
-        except (AlreadyEnded, NotFound):
-            continue
-        cancelled.append(run_id)
+        with suppress(AlreadyEnded, NotFound):
+            yield Step(cancel, owner_id, run_id, reason, statement_seconds=STATEMENT_SECONDS)
+            cancelled.append(run_id)
     return BulkCancelled(cancelled=cancelled, count=len(cancelled), more=len(found) > MOST_AT_ONCE)
 
 
-def stop_tree(run_id: UUID, stop_as: RunStatus, reason: str) -> None:
+def stop_tree(run_id: UUID, stop_as: RunStatus, reason: str) -> Steps[None]:
     """Stop a run and its child runs.
 
     Raises:
         NotFound: there is no such run.
         AlreadyEnded: it has ended.
     """
-    with transaction(STATEMENT_SECONDS) as session:
-        stopped = runs.stop(session, run_id, stop_as, reason)
-    _follow(run_id, stopped)
+    stopped = yield Step(runs.stop, run_id, stop_as, reason, statement_seconds=STATEMENT_SECONDS)
+    yield from _follow(run_id, stopped)
 
 
-def stop_orphan(run_id: UUID) -> None:
+def stop_orphan(run_id: UUID) -> Steps[None]:
     """Stop a child run and its own, unless somebody waits for it (again)."""
-    with transaction(STATEMENT_SECONDS) as session:
-        stopped = runs.stop_orphan(session, run_id, "nothing waits for this child run any more")
+    why = "nothing waits for this child run any more"
+    stopped = yield Step(runs.stop_orphan, run_id, why, statement_seconds=STATEMENT_SECONDS)
     if stopped is not None:
-        _follow(run_id, stopped)
+        yield from _follow(run_id, stopped)
 
 
-def _follow(run_id: UUID, stopped: StopOutcome) -> None:
+def _follow(run_id: UUID, stopped: StopOutcome) -> Steps[None]:
     if stopped.running == 0:
         ring_finaliser(run_id)
-    stop_children(run_id)
+    yield from stop_children(run_id)
 
 
-def stop_children(run_id: UUID) -> None:
+def stop_children(run_id: UUID) -> Steps[None]:
     """Stop the child runs of a run that was stopped."""
-    with transaction() as session:
-        children = runs.open_children(session, run_id)
-    for child in children:
-        try:
-            stop_tree(child, RunStatus.CANCELLED, "the run that it belongs to was stopped")
-        except AlreadyEnded:
-            continue
+    for child in (yield Step(runs.open_children, run_id)):
+        with suppress(AlreadyEnded):
+            yield from stop_tree(child, RunStatus.CANCELLED, "the run that it belongs to was stopped")

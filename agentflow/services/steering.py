@@ -1,9 +1,10 @@
-"""How does someone pause a run, let it go on, run again what failed in it, or try it again from one node?
+"""Pauses and resumes runs, runs again what failed in them, and forks them at a node.
 
 Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from agentflow.services import run_views as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.runs import Fork, Start
-from agentflow.services.transaction import after_commit, transaction
+from agentflow.services.transaction import Step, Steps, after_commit
 from agentflow.storage import children, run_views, steering
 from agentflow.storage import runs as stored_runs
 from agentflow.storage.run_views import AnyRow
@@ -35,70 +36,77 @@ STATEMENT_SECONDS = 120.0
 """For a transaction that looks at all node executions of a run."""
 
 
-def pause(owner_id: UUID, run_id: UUID) -> RunSummary:
+def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
     """Nothing new of the run and its child runs starts; what runs finishes. Pausing twice is fine.
 
     Raises:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    _pause(owner_id, run_id)
-    for child in _descendants(run_id):
-        _or_ended(lambda child=child: _pause(owner_id, child))
-    return _summary(owner_id, run_id)
+    yield Step(_pause, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    for child in (yield Step(_descendants, run_id)):
+        with suppress(AlreadyEnded, NotFound):
+            yield Step(_pause, owner_id, child, statement_seconds=STATEMENT_SECONDS)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
 
 
-def resume(owner_id: UUID, run_id: UUID) -> RunSummary:
+def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
     """A paused run and its child runs go on. Resuming one that is not paused is fine.
 
     Raises:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    for one in (run_id, *_descendants(run_id)):
-        if one == run_id:
-            _resume(owner_id, one)
-        else:
-            _or_ended(lambda child=one: _resume(owner_id, child))
-    return _summary(owner_id, run_id)
+    children = yield Step(_descendants, run_id)
+    yield Step(_resume, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    for child in children:
+        with suppress(AlreadyEnded, NotFound):
+            yield Step(_resume, owner_id, child, statement_seconds=STATEMENT_SECONDS)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
 
 
-def retry(owner_id: UUID, run_id: UUID) -> RunSummary:
+def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
     """Run again what failed with nobody to handle it, and what was cancelled, with what they had.
 
     Raises:
         NotFound: the owner has no such run.
         Conflict: it has not ended, has completed, is a child run, or has nothing to run again.
     """
-    with transaction() as session:
-        run = views.find(session, owner_id, run_id)
-        if run.parent_run_id is not None:
-            raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
-        if run.status not in RUN_TERMINAL:  # before its children run again for nothing
-            raise _not_retried(run_id, "open")
-    verdict = _retry_tree(run)
+    run = yield Step(views.find, owner_id, run_id)
+    if run.parent_run_id is not None:
+        raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
+    if run.status not in RUN_TERMINAL:  # before its children run again for nothing
+        raise _not_retried(run_id, "open")
+    verdict = yield from _retry_tree(run)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
-    admission.admit(owner_id)
-    return _summary(owner_id, run_id)
+    yield from admission.admit(owner_id)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
 
 
-def retry_child(parent: Parent) -> bool:
+def retry_child(parent: Parent) -> Steps[bool]:
     """A child run that ended FAILED or CANCELLED goes on, as the node execution that waits for it is tried again.
 
     Returns:
-        whether there was anything in it to run again.
+        whether it does.
     """
-    with transaction() as session:
-        child = children.find(session, parent)
-        run = run_views.find_any(session, child.id) if child is not None else None
-    return run is not None and _retry_tree(run) == "retried"
+    run = yield Step(_child_of, parent)
+    return run is not None and (yield from _retry_tree(run)) == "retried"
 
 
-def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
+def _child_of(session: Session, parent: Parent) -> AnyRow | None:
+    child = children.find(session, parent)
+    return run_views.find_any(session, child.id) if child is not None else None
+
+
+def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
     """A new run that takes over all that an ended one did, but for `from_node` and what is downstream of it.
 
     Args:
+        session: the caller's; give its statements `STATEMENT_SECONDS`.
         owner_id: whose run it is.
         run_id: the run.
         from_node: the id of the node at which the new run begins.
@@ -111,35 +119,34 @@ def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]
         TooLarge: an input is larger than a value may be.
     """
     refuse_unstorable({}, {from_node: inputs or {}})
-    with transaction(STATEMENT_SECONDS) as session:
-        run = views.find(session, owner_id, run_id)
-        if run.status not in RUN_TERMINAL:
-            raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
-        plan = plan_of(session, run.graph_id, run.graph_version)
-        anew = _anew(plan, from_node)
-        masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
-        if inputs:
-            masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
-        given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
-        graph = document_of(session, run.graph_id, run.graph_version)
-        problems = [
-            replace(problem, severity="error") if problem.node == from_node and problem.pin in inputs else problem
-            for problem in documents.problems_of_run(graph, given, masks)
-        ]  # the reply has no place for a warning
-        problems += unknown_names([graph], catalogue, {from_node: inputs})
-        if any(problem.severity == "error" for problem in problems):
-            raise GraphInvalid("the graph cannot run with these inputs", problems)
-        wanted = Start(
-            owner_id,
-            plan,
-            inputs=given,
-            masks=masks,
-            labels=run.labels,
-            priority=run.priority,
-            fork=Fork(run_id, anew),
-        )
-        fork_id = runs.start(session, wanted)
-    return _summary(owner_id, fork_id)
+    run = views.find(session, owner_id, run_id)
+    if run.status not in RUN_TERMINAL:
+        raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    anew = _anew(plan, from_node)
+    masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
+    if inputs:
+        masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
+    given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
+    graph = document_of(session, run.graph_id, run.graph_version)
+    problems = [
+        replace(problem, severity="error") if problem.node == from_node and problem.pin in inputs else problem
+        for problem in documents.problems_of_run(graph, given, masks)
+    ]  # the reply has no place for a warning
+    problems += unknown_names([graph], catalogue, {from_node: inputs})
+    if any(problem.severity == "error" for problem in problems):
+        raise GraphInvalid("the graph cannot run with these inputs", problems)
+    wanted = Start(
+        owner_id,
+        plan,
+        inputs=given,
+        masks=masks,
+        labels=run.labels,
+        priority=run.priority,
+        fork=Fork(run_id, anew),
+    )
+    fork_id = runs.start(session, wanted)
+    return _summary(session, owner_id, fork_id)
 
 
 def _anew(plan: Plan, from_node: str) -> set[int]:
@@ -152,43 +159,39 @@ def _anew(plan: Plan, from_node: str) -> set[int]:
     return plan.downstream(node.number)
 
 
-def _pause(owner_id: UUID, run_id: UUID) -> None:
-    with transaction(STATEMENT_SECONDS) as session:
-        views.find(session, owner_id, run_id)
-        if steering.pause(session, run_id) == "ended":
-            raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+def _pause(session: Session, owner_id: UUID, run_id: UUID) -> None:
+    views.find(session, owner_id, run_id)
+    if steering.pause(session, run_id) == "ended":
+        raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
 
 
-def _resume(owner_id: UUID, run_id: UUID) -> None:
-    with transaction(STATEMENT_SECONDS) as session:
-        run = views.find(session, owner_id, run_id)
-        outcome = steering.resume(session, run_id)
-        if outcome.verdict == "ended":
-            raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
-        _publish_after(session, run, outcome)
+def _resume(session: Session, owner_id: UUID, run_id: UUID) -> None:
+    run = views.find(session, owner_id, run_id)
+    outcome = steering.resume(session, run_id)
+    if outcome.verdict == "ended":
+        raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+    _publish_after(session, run, outcome)
 
 
-def _retry_tree(run: AnyRow) -> str:
+def _retry_tree(run: AnyRow) -> Steps[str]:
     """Retry a run and its child runs, the deepest first: a parent looks at its child when it runs again.
 
     Returns:
         the verdict on the run itself.
     """
+    verdict = "nothing"
     with steering.tree_held(run.root_id):
-        with transaction() as session:
-            tree = _to_retry(session, run)
-        for run_id, unhandled in reversed(tree):
-            verdict = _retry(run_id, unhandled)
+        for tree_run in reversed((yield Step(_to_retry, run))):
+            verdict = yield Step(_retry, *tree_run, statement_seconds=STATEMENT_SECONDS)
     return verdict
 
 
-def _retry(run_id: UUID, unhandled: list[int]) -> str:
-    with transaction(STATEMENT_SECONDS) as session:
-        outcome = steering.retry(session, run_id, unhandled)
-        if outcome.verdict == "retried":
-            run = run_views.find_any(session, run_id)
-            assert run is not None
-            _publish_after(session, run, outcome)
+def _retry(session: Session, run_id: UUID, unhandled: list[int]) -> str:
+    outcome = steering.retry(session, run_id, unhandled)
+    if outcome.verdict == "retried":
+        run = run_views.find_any(session, run_id)
+        assert run is not None
+        _publish_after(session, run, outcome)
     return outcome.verdict
 
 
@@ -222,24 +225,15 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
     return tree
 
 
-def _descendants(run_id: UUID) -> list[UUID]:
+def _descendants(session: Session, run_id: UUID) -> list[UUID]:
     """The open child runs of a run, of all levels, parents first."""
     found: list[UUID] = []
-    with transaction() as session:
-        level = list(stored_runs.open_children(session, run_id))
-        while level:
-            found += level
-            level = [below for child in level for below in stored_runs.open_children(session, child)]
+    level = list(stored_runs.open_children(session, run_id))
+    while level:
+        found += level
+        level = [below for child in level for below in stored_runs.open_children(session, child)]
     return found
 
 
-def _or_ended(act: Any) -> None:
-    try:
-        act()
-    except (AlreadyEnded, NotFound):
-        return
-
-
-def _summary(owner_id: UUID, run_id: UUID) -> RunSummary:
-    with transaction() as session:
-        return views.summary(session, views.find(session, owner_id, run_id))
+def _summary(session: Session, owner_id: UUID, run_id: UUID) -> RunSummary:
+    return views.summary(session, views.find(session, owner_id, run_id))

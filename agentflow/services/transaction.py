@@ -1,11 +1,15 @@
-"""In which database transaction does a use case run, and what follows once it is committed?
+"""Opens and commits database transactions, and does what follows once one is committed.
+
+A use case takes a session and leaves the transaction to its caller. One that needs several transactions returns
+`Steps`, which its caller carries out.
 
 Work is published only after the commit that made it: a worker must not hear of what it cannot see yet. What the
 process does not live to publish is found by recovery, because the rows are their own outbox.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -48,3 +52,47 @@ def after_commit(session: Session, act: Callable[[], object]) -> None:
     if following is None:
         raise EngineError("what follows a commit needs a session from services.transaction")
     following.append(act)
+
+
+class Step:
+    """One transaction of a use case that needs several: `act(session, *values)`.
+
+    Args:
+        act: what is done in it.
+        values: what it is given beside the session.
+        statement_seconds: see `transaction`.
+    """
+
+    def __init__(self, act: Callable[..., Any], *values: Any, statement_seconds: float | None = None) -> None:
+        self._act, self._values, self._statement_seconds = act, values, statement_seconds
+
+    def carry_out(self) -> Any:
+        """Do it in a transaction of its own; what came of it."""
+        with transaction(self._statement_seconds) as session:
+            return self._act(session, *self._values)
+
+
+_Result = TypeVar("_Result")
+
+Steps = Generator[Step, Any, _Result]
+"""A use case of several transactions: yields each, is given what came of it, and returns its result."""
+
+
+def carry_out(steps: Steps[_Result]) -> _Result:
+    """Carry out a use case of several transactions, one after the other; what is committed stays, whatever follows.
+
+    Raises:
+        Exception: what a step raises, unless the use case goes on over it.
+    """
+    try:
+        step = next(steps)
+        while True:
+            try:
+                came = step.carry_out()
+            except Exception as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(came)
+    except StopIteration as end:
+        result: _Result = end.value
+        return result

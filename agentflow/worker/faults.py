@@ -23,6 +23,7 @@ from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.logs import log_outage
 from agentflow.services.cancellation import stop_children
+from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
 from agentflow.worker.endings import postgres_away
 from agentflow.worker.error_facts import error_facts, stored_inputs
@@ -182,7 +183,7 @@ def _count_run(state: Process, message: str, run_id: UUID, bearable: int) -> str
         state.forget(run_id)
         if fault.woken is not None:
             publish_others(state, [fault.woken])
-        stop_children(run_id)
+        carry_out(stop_children(run_id))
     return fault.verdict
 
 

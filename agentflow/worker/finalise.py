@@ -12,6 +12,7 @@ from agentflow.dispatch import publish, ring_finaliser
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import judge
 from agentflow.services import admission
+from agentflow.services.transaction import carry_out
 from agentflow.storage import gathering, runs
 from agentflow.storage.connect import session
 from agentflow.storage.runs import Census
@@ -80,4 +81,4 @@ def _make_room(state: Process, run: RunContext) -> None:
     with state.lock:
         in_line = state.hot.in_line(run.owner_id)
     if in_line:
-        admission.admit(run.owner_id)
+        carry_out(admission.admit(run.owner_id))

@@ -14,6 +14,7 @@ from agentflow.engine.settlement import Settlement
 from agentflow.engine.statuses import FailureReason, RunStatus
 from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.services.cancellation import stop_tree
+from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
 from agentflow.storage.node_executions import HotConnection, Settled
 from agentflow.storage.runs import Ready
@@ -105,6 +106,6 @@ def stop_run(run: RunContext, reason: FailureReason) -> None:
     What the whole tree of a root run has used up stops the tree. (A child's deadline is never later than its parent's.)
     """
     try:
-        stop_tree(run.root_id if reason in _OF_THE_TREE else run.run_id, RunStatus.FAILED, reason)
+        carry_out(stop_tree(run.root_id if reason in _OF_THE_TREE else run.run_id, RunStatus.FAILED, reason))
     except AlreadyEnded:
         return

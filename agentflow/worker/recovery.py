@@ -18,6 +18,7 @@ from agentflow.errors import Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
 from agentflow.services.cancellation import stop_orphan
+from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
 from agentflow.storage.node_executions import Overdue, Standing
 from agentflow.storage.runs import Ready
@@ -97,7 +98,7 @@ class Recovery:
         admitted = 0
         for owner_id in self._process.hot.owners_in_line(MOST_EXECUTIONS):
             with self.others_go_on():
-                admitted += admission.admit(owner_id)
+                admitted += carry_out(admission.admit(owner_id))
         return admitted
 
     def _mend(self, item: Overdue) -> None:
@@ -141,7 +142,7 @@ class Recovery:
         found = self._process.hot.orphans(MOST_EXECUTIONS)
         for run_id in found:
             with self.others_go_on(run_id):
-                stop_orphan(run_id)
+                carry_out(stop_orphan(run_id))
         return len(found)
 
     def end_forgotten_runs(self) -> int:

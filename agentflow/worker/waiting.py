@@ -18,7 +18,7 @@ from agentflow.graph.names import MAX_NAME, checked_event
 from agentflow.ids import new_id
 from agentflow.services import child_runs, steering
 from agentflow.services.child_runs import Caller, GraphOutcome, NodeOutcome
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.runs import Parent
 from agentflow.worker.attempt import Attempt
@@ -130,7 +130,7 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
         outcome = child_runs.graph_outcome(session, parent, kept.cursor)
     if outcome.status is None and not outcome.outputs:
         return Asleep(waited.key, _kept(replace(kept, cursor=outcome.cursor)))
-    if _failed_before(attempt, kept, outcome) and steering.retry_child(parent):
+    if _failed_before(attempt, kept, outcome) and carry_out(steering.retry_child(parent)):
         return Asleep(waited.key, _kept(replace(kept, failures=attempt.claim.failures)))
     return Resumed("child", outcome.value(), kept.state)
 

@@ -18,7 +18,7 @@ from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import AlreadyEnded, BadInput
 from agentflow.services import admission, graphs, steering, submissions
 from agentflow.services.submissions import Wanted
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.tables import ACTIVE
 from agentflow.worker.finalise import finalise
@@ -60,7 +60,7 @@ def test_a_run_that_is_retried_waits_for_its_place(
     first, second = failed(), failed()
     now = chain(probe(passes))
     owner = owner_of(rows, first)
-    assert [steering.retry(owner, one).status for one in (first, second)] == ["QUEUED", "QUEUED"]
+    assert [carry_out(steering.retry(owner, one)).status for one in (first, second)] == ["QUEUED", "QUEUED"]
     for one in (first, second):
         execute(one, 0, 1)
         assert statuses(one) == {"0/1": "QUEUED"}
@@ -74,7 +74,7 @@ def test_a_run_that_is_retried_waits_for_its_place(
 
 def test_a_retry_that_finds_a_place_goes_on_at_once(failed: Callable[[], UUID], statuses: Statuses, rows: Rows) -> None:
     run_id = failed()
-    assert steering.retry(owner_of(rows, run_id), run_id).status == "RUNNING"
+    assert carry_out(steering.retry(owner_of(rows, run_id), run_id)).status == "RUNNING"
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "FAILED user"}
 
@@ -93,7 +93,7 @@ def test_a_timer_of_a_run_that_waits_for_its_place_starts_nothing(
         execute(stopped, node, 1)
     assert finalise(stopped)
     now = chain(probe(passes))
-    steering.retry(owner_of(rows, stopped), stopped)
+    carry_out(steering.retry(owner_of(rows, stopped), stopped))
     assert statuses(stopped) == {"0/1": "WAITING", "1/1": "QUEUED"}
     rows("UPDATE waits SET until = agentflow_now() RETURNING 1")
     assert wake_due(stopped, 0, 1)
@@ -128,7 +128,7 @@ def test_child_runs_are_retried_with_the_run_that_they_belong_to(
     execute(root, 0, 1)
     assert finalise(root)
     now = chain(probe(passes))
-    assert steering.retry(owner, root).status == "QUEUED"
+    assert carry_out(steering.retry(owner, root)).status == "QUEUED"
     Upkeep(process()).run_pass()
     execute(child, 0, 1)
     assert statuses(child) == {"0/1": "QUEUED"}, "its root has no place"
@@ -184,7 +184,7 @@ def test_retries_and_submissions_at_the_same_moment_take_one_place(
             submissions.submit_inline(session, owner, echo, Wanted(inputs={"word": "hi"}))
 
     doing: list[Callable[[], object]] = [send] * 5
-    doing += [lambda run_id=run_id: steering.retry(owner, run_id) for run_id in runs]
+    doing += [lambda run_id=run_id: carry_out(steering.retry(owner, run_id)) for run_id in runs]
     threads = [threading.Thread(target=go, args=(one,)) for one in doing]
     for thread in threads:
         thread.start()
@@ -222,14 +222,14 @@ def test_whatever_is_paused_and_resumed_no_more_are_active_than_may_be(
                 made.append(chain(block, block))
             case "pause":
                 with suppress(AlreadyEnded):
-                    steering.pause(owner, run_id)
+                    carry_out(steering.pause(owner, run_id))
             case "resume":
                 with suppress(AlreadyEnded):
-                    steering.resume(owner, run_id)
+                    carry_out(steering.resume(owner, run_id))
             case "work":
                 execute(run_id, 0, 1)
             case "look":
-                admission.admit(owner)
+                carry_out(admission.admit(owner))
 
     for what, which in done:
         do(what, made[which % len(made)])
@@ -237,7 +237,7 @@ def test_whatever_is_paused_and_resumed_no_more_are_active_than_may_be(
     for run_id in made:
         do("resume", run_id)
     for _ in made:
-        admission.admit(owner)
+        carry_out(admission.admit(owner))
         assert rows(f"SELECT count(*) FROM runs WHERE {ACTIVE}")[0] <= most
         for run_id in made:
             work(run_id)

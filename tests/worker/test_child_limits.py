@@ -16,7 +16,7 @@ from agentflow.engine.codec import loads
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import graphs, steering
 from agentflow.services.cancellation import cancel
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.upkeep import Upkeep
@@ -158,7 +158,7 @@ def test_a_sub_graph_node_keeps_its_place_while_its_run_is_paused_and_gives_it_b
         execute(run_id, 1, 1)
     assert rows(held) == [1], "the second waits for the child run of the first"
     owner = owner_of(rows, first)
-    steering.pause(owner, first)
+    carry_out(steering.pause(owner, first))
     rows("UPDATE limit_slots SET since = since - interval '1 minute' RETURNING 1")
     Upkeep(process()).run_pass()
     assert rows(held) == [1], "its child run is there, and goes on with it"

@@ -18,7 +18,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import child_runs, graphs, steering
 from agentflow.services import run_views as runs
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.finalise import finalise
 
 pytestmark = pytest.mark.timeout(240, method="thread")
@@ -235,7 +235,7 @@ def test_what_failed_in_a_child_and_is_retried_by_hand_reaches_its_parent_late_b
     trees.drive(run_id, chance, late)
     retries = 0
     while trees.status(run_id) == "FAILED":
-        steering.retry(owner_of(trees.rows, run_id), run_id)
+        carry_out(steering.retry(owner_of(trees.rows, run_id), run_id))
         retries += 1
         assert retries <= 6, "a value fails up to three times on its way, and three at its end"
         trees.drive(run_id, chance, late)

@@ -16,7 +16,7 @@ from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Unavailable
 from agentflow.services import cancellation, plans
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import Settings, settings
 from agentflow.storage.connect import after_fork
 from agentflow.storage.node_executions import HotConnection
@@ -274,7 +274,7 @@ def test_a_finaliser_that_comes_again_and_lives_is_not_counted(
     monkeypatch.setattr(settings(), "max_losses", 0)
     fresh()
     cancelled = chain(probe(passes))
-    cancellation.stop_tree(cancelled, "CANCELLED", "enough")  # type: ignore[arg-type]
+    carry_out(cancellation.stop_tree(cancelled, "CANCELLED", "enough"))  # type: ignore[arg-type]
     deliver_finaliser(cancelled, redelivered=True)
     assert ended(cancelled)[0] == "CANCELLED"
 
@@ -283,7 +283,7 @@ def test_a_cancelled_run_ends_cancelled_whatever_cannot_be_read_of_it(
     probe: Probe, chain: Chain, ended: Any, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = chain(probe(passes))
-    cancellation.stop_tree(run_id, "CANCELLED", "enough")  # type: ignore[arg-type]
+    carry_out(cancellation.stop_tree(run_id, "CANCELLED", "enough"))  # type: ignore[arg-type]
     fresh()
     monkeypatch.setattr("agentflow.worker.process.plan_of", breaks)
     assert tried(lambda: execute(str(run_id), 0, 1)) == 0
@@ -296,7 +296,7 @@ def test_what_was_put_back_after_the_stop_ends_without_its_plan(
     probe: Probe, chain: Chain, rows: Rows, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = chain(probe(passes))
-    cancellation.stop_tree(run_id, "CANCELLED", "enough")  # type: ignore[arg-type]
+    carry_out(cancellation.stop_tree(run_id, "CANCELLED", "enough"))  # type: ignore[arg-type]
     with transaction() as session:
         session.connection().exec_driver_sql(
             "ALTER TABLE node_executions DISABLE TRIGGER USER;"
@@ -383,7 +383,7 @@ def test_one_run_that_cannot_be_read_keeps_nobody_else_in_line(
     monkeypatch.setattr(settings(), "max_active_runs", 1)
     first, second, third = (chain(probe(passes)) for _ in range(3))
     monkeypatch.setattr("agentflow.services.admission.plan_of_run", breaks)
-    cancellation.stop_tree(first, "CANCELLED", "enough")  # type: ignore[arg-type]
+    carry_out(cancellation.stop_tree(first, "CANCELLED", "enough"))  # type: ignore[arg-type]
     finalise_run(str(first))
     recovery.admit_runs()
     admitted = rows("SELECT id FROM runs WHERE admitted_at IS NOT NULL AND ended_at IS NULL")

@@ -13,7 +13,7 @@ from agentflow.engine.waits import Timer
 from agentflow.errors import Transient
 from agentflow.services import steering
 from agentflow.services.cancellation import cancel
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
@@ -127,13 +127,13 @@ def test_a_paused_run_keeps_no_slot_from_the_others(fan: Callable[..., UUID], ro
     first = begin(paused, 1)
     assert [begin(paused, 2), begin(other, 1)] == [None, None]
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=paused)
-    steering.pause(owner, paused)
+    carry_out(steering.pause(owner, paused))
     end(first)
     assert held(rows, paused) == [(2, "paused")]
     second = begin(other, 1)
     assert second is not None, "the slot was handed on to the run that goes on"
     end(second)
-    steering.resume(owner, paused)
+    carry_out(steering.resume(owner, paused))
     end(begin(paused, 2))
     assert rows("SELECT count(*) FROM limit_slots") == [0]
 
@@ -163,12 +163,12 @@ def test_a_place_in_a_rate_that_comes_during_a_pause_passes(fan: Callable[..., U
     assert begin(run_id, 2) is None
     assert held(rows, run_id) == [(2, "rate")]
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
-    steering.pause(owner, run_id)
+    carry_out(steering.pause(owner, run_id))
     rows("UPDATE node_executions SET due_at = agentflow_now() WHERE node = 1 AND idx = 2 RETURNING 1")
     rows("UPDATE limits SET next_at = agentflow_now() RETURNING 1")
     assert begin(run_id, 2) is None
     assert held(rows, run_id) == [(2, "paused")]
-    steering.resume(owner, run_id)
+    carry_out(steering.resume(owner, run_id))
     attempt = begin(run_id, 2)
     assert attempt is not None
     end(attempt)
@@ -238,7 +238,7 @@ def test_who_leaves_a_rate_moves_those_behind_up(leaves: str, fan: Callable[...,
     assert [begin(run_id, idx) for run_id, idx in ((one, 2), (one, 3), (other, 1), (one, 4), (other, 2))] == [None] * 5
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=one)
     if leaves == "paused":
-        steering.pause(owner, one)
+        carry_out(steering.pause(owner, one))
         assert [hold for _, hold in held(rows, one)] == ["paused"] * 3
     else:
         with transaction() as session:
@@ -349,9 +349,9 @@ def test_a_paused_run_makes_room(
     monkeypatch.setattr(settings(), "max_active_runs", 1)
     first, second, third = (chain(probe(passes)) for _ in range(3))
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=first)
-    steering.pause(owner, first)
+    carry_out(steering.pause(owner, first))
     Upkeep(process()).run_pass()
-    steering.resume(owner, first)
+    carry_out(steering.resume(owner, first))
     execute(first, 0, 1)
     assert statuses(first) == {"0/1": "QUEUED"}, "another has its place: it is in line"
     execute(second, 0, 1)

@@ -14,13 +14,18 @@ from agentflow.errors import AlreadyEnded, BadInput, Conflict, GraphInvalid, Not
 from agentflow.ids import new_id
 from agentflow.services import cancellation, graphs, steering
 from agentflow.services.cancellation import cancel
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.storage.run_views import RunFilter
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.timeout(60, method="thread")
+
+
+def fork(owner_id: UUID, run_id: UUID, from_node: str, inputs: dict[str, Any]) -> Any:
+    with transaction() as session:
+        return steering.fork(session, owner_id, run_id, from_node, inputs)
 
 
 def status_of(rows: Rows, run_id: UUID) -> str:
@@ -49,43 +54,43 @@ def test_nothing_of_a_paused_run_starts_and_resume_goes_on(
 ) -> None:
     run_id = chain(probe(passes), probe(passes), value=1)
     owner = owner_of(rows, run_id)
-    assert steering.pause(owner, run_id).paused_at is not None
-    steering.pause(owner, run_id)
+    assert carry_out(steering.pause(owner, run_id)).paused_at is not None
+    carry_out(steering.pause(owner, run_id))
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "QUEUED"}
     assert not finalise(run_id), "it has something left to do"
-    assert steering.resume(owner, run_id).paused_at is None
-    steering.resume(owner, run_id)
+    assert carry_out(steering.resume(owner, run_id)).paused_at is None
+    carry_out(steering.resume(owner, run_id))
     work(rows, run_id)
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "COMPLETED"}
     assert status_of(rows, run_id) == "COMPLETED"
     with pytest.raises(AlreadyEnded):
-        steering.pause(owner, run_id)
+        carry_out(steering.pause(owner, run_id))
     with pytest.raises(AlreadyEnded):
-        steering.resume(owner, run_id)
+        carry_out(steering.resume(owner, run_id))
     with pytest.raises(NotFound):
-        steering.pause(new_id(), run_id)
+        carry_out(steering.pause(new_id(), run_id))
 
 
 def test_what_runs_when_its_run_is_paused_finishes_and_is_stored(
     probe: Probe, chain: Chain, statuses: Statuses, rows: Rows
 ) -> None:
     def pauses(inputs: Any, context: Context) -> Yields:
-        steering.pause(owner_of(rows, context.run_id), context.run_id)
+        carry_out(steering.pause(owner_of(rows, context.run_id), context.run_id))
         yield "value", 1
 
     run_id = chain(probe(pauses), probe(passes))
     execute(run_id, 0, 1)
     execute(run_id, 1, 1)
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "QUEUED"}
-    steering.resume(owner_of(rows, run_id), run_id)
+    carry_out(steering.resume(owner_of(rows, run_id), run_id))
     work(rows, run_id)
     assert statuses(run_id)["1/1"] == "COMPLETED"
 
 
 def test_a_paused_run_with_nothing_left_to_do_ends(probe: Probe, chain: Chain, rows: Rows) -> None:
     def pauses(inputs: Any, context: Context) -> Yields:
-        steering.pause(owner_of(rows, context.run_id), context.run_id)
+        carry_out(steering.pause(owner_of(rows, context.run_id), context.run_id))
         yield "value", 1
 
     run_id = chain(probe(pauses))
@@ -120,11 +125,11 @@ def test_a_retry_runs_again_what_failed_and_what_follows_but_nothing_that_comple
     run_id = chain(probe(counts), probe(once(calls)), probe(passes))
     owner = owner_of(rows, run_id)
     with pytest.raises(Conflict, match="has not ended"):
-        steering.retry(owner, run_id)
+        carry_out(steering.retry(owner, run_id))
     work(rows, run_id)
     assert status_of(rows, run_id) == "FAILED"
     assert outputs(run_id, 1) == [("number", 7), ("error", "not yet")]
-    again = steering.retry(owner, run_id)
+    again = carry_out(steering.retry(owner, run_id))
     assert (again.status, again.retries, again.error, again.ended_at) == ("RUNNING", 1, None, None)
     work(rows, run_id)
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "COMPLETED", "2/1": "COMPLETED"}
@@ -132,7 +137,7 @@ def test_a_retry_runs_again_what_failed_and_what_follows_but_nothing_that_comple
     assert (first, calls) == ([1], ["in", "in"])
     assert outputs(run_id, 1) == [("number", 7), ("value", "in"), ("error", "not yet")], "the number came once"
     with pytest.raises(Conflict, match="has completed"):
-        steering.retry(owner, run_id)
+        carry_out(steering.retry(owner, run_id))
 
 
 def test_a_failure_that_was_handled_stays(probe: Probe, submit: Submit, statuses: Statuses, rows: Rows) -> None:
@@ -146,7 +151,7 @@ def test_a_failure_that_was_handled_stays(probe: Probe, submit: Submit, statuses
     links = [{"source_id": "handled", "source_name": "error", "sink_id": "handler", "sink_name": "value"}]
     run_id = submit({"name": "handled", "nodes": nodes, "links": links})
     work(rows, run_id)
-    steering.retry(owner_of(rows, run_id), run_id)
+    carry_out(steering.retry(owner_of(rows, run_id), run_id))
     work(rows, run_id)
     assert statuses(run_id) == {"0/1": "FAILED user", "1/1": "COMPLETED", "2/1": "COMPLETED"}
     assert (len(calls), len(other)) == (1, 2)
@@ -176,7 +181,7 @@ def test_a_cancelled_run_goes_on_where_it_was(
         cancel(session, owner_of(rows, run_id), run_id, "enough")
     assert finalise(run_id)
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "CANCELLED", "1/2": "COMPLETED", "1/3": "CANCELLED"}
-    steering.retry(owner_of(rows, run_id), run_id)
+    carry_out(steering.retry(owner_of(rows, run_id), run_id))
     work(rows, run_id)
     assert status_of(rows, run_id) == "COMPLETED"
     assert outputs(run_id, 2) == [("value", 0), ("value", 1), ("value", 2)], "in order, each once"
@@ -210,8 +215,8 @@ def test_a_child_run_is_retried_through_its_root(
     work(rows, run_id)
     assert (status_of(rows, child), status_of(rows, run_id)) == ("FAILED", "FAILED")
     with pytest.raises(Conflict, match=str(run_id)):
-        steering.retry(owner, child)
-    steering.retry(owner, run_id)
+        carry_out(steering.retry(owner, child))
+    carry_out(steering.retry(owner, run_id))
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "WAITING"}
     work(rows, child)
@@ -228,7 +233,7 @@ def test_a_run_with_nothing_to_retry_is_left_alone(probe: Probe, chain: Chain, r
         cancel(session, owner, run_id, "late")
     assert finalise(run_id)
     with pytest.raises(Conflict, match="nothing of it failed"):
-        steering.retry(owner, run_id)
+        carry_out(steering.retry(owner, run_id))
     assert status_of(rows, run_id) == "CANCELLED"
 
 
@@ -269,25 +274,25 @@ def test_a_fork_takes_over_what_lies_upstream_and_runs_the_rest(
     run_id = submit(diamond(lambda run: probe(run, Input=Two), ran))
     owner = owner_of(rows, run_id)
     with pytest.raises(Conflict, match="has not ended"):
-        steering.fork(owner, run_id, "b", {})
+        fork(owner, run_id, "b", {})
     work(rows, run_id)
     assert sorted(ran) == ["a", "b", "c", "d"]
     ran.clear()
-    forked = steering.fork(owner, run_id, "b", {})
+    forked = fork(owner, run_id, "b", {})
     assert forked.forked_from == run_id
     work(rows, forked.id)
     assert ran == ["b", "d"]
     assert [outputs(forked.id, number) for number in range(4)] == [outputs(run_id, number) for number in range(4)]
     assert status_of(rows, forked.id) == "COMPLETED"
     ran.clear()
-    other = steering.fork(owner, run_id, "b", {"value": "!"})
+    other = fork(owner, run_id, "b", {"value": "!"})
     work(rows, other.id)
     assert outputs(other.id, 1) == [("value", "!b")]
     assert ran == ["b", "d"]
     with pytest.raises(GraphInvalid):
-        steering.fork(owner, run_id, "nowhere", {})
+        fork(owner, run_id, "nowhere", {})
     with pytest.raises(NotFound):
-        steering.fork(new_id(), run_id, "b", {})
+        fork(new_id(), run_id, "b", {})
 
 
 def test_a_fork_pairs_executions_as_they_were(probe: Probe, submit: Submit, rows: Rows, outputs: Outputs) -> None:
@@ -302,7 +307,7 @@ def test_a_fork_pairs_executions_as_they_were(probe: Probe, submit: Submit, rows
     links = [{"source_id": "each", "source_name": "value", "sink_id": "map", "sink_name": "value"}]
     run_id = submit({"name": "map", "nodes": nodes, "links": links})
     work(rows, run_id)
-    forked = steering.fork(owner_of(rows, run_id), run_id, "map", {})
+    forked = fork(owner_of(rows, run_id), run_id, "map", {})
     work(rows, forked.id)
     assert outputs(forked.id, 1) == [("value", number) for number in range(5)]
 
@@ -315,10 +320,10 @@ def test_a_retry_that_is_put_off_by_a_pause_is_rung_when_it_is_due(probe: Probe,
     run_id = chain(probe(fails), settings={"retry": {"max_failures": 1, "base": 100, "jitter": False}})
     execute(run_id, 0, 1)
     owner = owner_of(rows, run_id)
-    steering.pause(owner, run_id)
+    carry_out(steering.pause(owner, run_id))
     execute(run_id, 0, 1)  # a message that came twice
     assert rows("SELECT hold FROM node_executions WHERE run_id = :run", run=run_id) == ["paused"]
-    steering.resume(owner, run_id)
+    carry_out(steering.resume(owner, run_id))
     assert rows("SELECT check_at = due_at FROM node_executions WHERE run_id = :run", run=run_id) == [True]
 
 
@@ -341,7 +346,7 @@ def test_a_fork_gets_what_a_stop_had_kept_from_being_delivered(
     with transaction() as session:
         cancel(session, owner, run_id, "user")
     finalise(run_id)
-    forked = steering.fork(owner, run_id, "last", {})
+    forked = fork(owner, run_id, "last", {})
     work(rows, forked.id)
     assert outputs(forked.id, 2) == [("value", number) for number in (0, 2, 3)]
 
@@ -362,15 +367,15 @@ def test_a_node_of_a_cycle_is_no_place_to_fork(probe: Probe, submit: Submit, row
     run_id = submit({"name": "loop", "nodes": nodes, "links": links})
     work(rows, run_id)
     with pytest.raises(Conflict, match="part of a cycle"):
-        steering.fork(owner_of(rows, run_id), run_id, "loop", {})
+        fork(owner_of(rows, run_id), run_id, "loop", {})
 
 
 def test_runs_are_cancelled_by_what_they_have_in_common(probe: Probe, chain: Chain, rows: Rows) -> None:
     run_ids = [chain(probe(passes)) for _ in range(3)]
     owner = owner_of(rows, run_ids[0])
     rows('UPDATE runs SET labels = \'{"a": "b"}\' WHERE id = ANY (:some) RETURNING 1', some=run_ids[:2])
-    cancelled = cancellation.cancel_all(owner, RunFilter(labels={"a": "b"}), "all of them")
+    cancelled = carry_out(cancellation.cancel_all(owner, RunFilter(labels={"a": "b"}), "all of them"))
     assert set(cancelled.cancelled) == set(run_ids[:2])
     assert (cancelled.count, cancelled.more) == (2, False)
     assert rows("SELECT count(*) FROM runs WHERE stop_as = 'CANCELLED'") == [2]
-    assert cancellation.cancel_all(new_id(), RunFilter(), "not mine").count == 0
+    assert carry_out(cancellation.cancel_all(new_id(), RunFilter(), "not mine")).count == 0

@@ -15,7 +15,7 @@ from agentflow.engine.waits import Timer
 from agentflow.errors import Interrupted
 from agentflow.services import steering
 from agentflow.services.cancellation import cancel
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -131,7 +131,7 @@ def test_what_has_not_started_ends_at_once_and_a_retry_goes_on_with_what_it_had(
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "CANCELLED", "2/1": "CANCELLED"}
     assert finalise(run_id)
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
-    steering.retry(owner, run_id)
+    carry_out(steering.retry(owner, run_id))
     assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "QUEUED", "2/1": "INCOMPLETE"}
     execute(run_id, 1, 1)
     execute(run_id, 2, 1)

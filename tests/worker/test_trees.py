@@ -17,7 +17,7 @@ from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import Conflict
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import cancellation, child_runs, graphs, steering
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.runs import Parent
 from agentflow.worker.finalise import finalise
@@ -196,7 +196,7 @@ def test_a_child_that_is_made_while_its_parent_is_paused_is_paused(
     run_id = submit({"name": "root", "nodes": nodes, "links": []})
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    pausing = threading.Thread(target=steering.pause, args=(owner, run_id))
+    pausing = threading.Thread(target=lambda: carry_out(steering.pause(owner, run_id)))
     with transaction() as session:
         caller = child_runs.Caller(Parent(run_id, 0, 1), owner, 5, 0)
         child_runs.start_graph(session, caller, graph_id, None, {})
@@ -210,11 +210,11 @@ def test_a_pause_and_a_resume_pass_down(probe: Probe, tree: Callable[..., tuple[
     run_id, child_id = tree(one_node(probe(passes)))
     (owner,) = rows("SELECT owner_id FROM runs WHERE id = :run", run=run_id)
     paused = "SELECT count(*) FROM runs WHERE root_id = :run AND paused_at IS NOT NULL"
-    steering.pause(owner, run_id)
+    carry_out(steering.pause(owner, run_id))
     assert rows(paused, run=run_id) == [2]
     execute(child_id, 0, 1)
     assert rows("SELECT status, hold FROM node_executions WHERE run_id = :run", run=child_id) == [("QUEUED", "paused")]
-    steering.resume(owner, run_id)
+    carry_out(steering.resume(owner, run_id))
     assert rows(paused, run=run_id) == [0]
     execute(child_id, 0, 1)
     assert finalise(child_id)
@@ -243,7 +243,7 @@ def test_a_child_that_was_done_when_its_tree_was_stopped_is_done_when_that_is_re
     assert finalise(run_id)
     both = "SELECT status FROM runs WHERE root_id = :run ORDER BY depth"
     assert rows(both, run=run_id) == ["CANCELLED", "CANCELLED"]
-    steering.retry(owner, run_id)
+    carry_out(steering.retry(owner, run_id))
     assert finalise(child_id)
     execute(run_id, 0, 1)
     assert finalise(run_id)
@@ -288,14 +288,15 @@ def test_nobody_is_an_orphan_while_its_tree_is_retried(
     between: list[list[UUID]] = []
     real = steering._retry
 
-    def retried_and_looked_at(run_id: UUID, unhandled: list[int]) -> str:
-        verdict = real(run_id, unhandled)
-        between.append(recovery._process.hot.orphans(10))
-        recovery.stop_orphans()
-        return verdict
+    def looked_at_and_retried(session: Any, one: UUID, unhandled: list[int]) -> str:
+        if one == run_id:  # the child is through
+            between.append(recovery._process.hot.orphans(10))
+            recovery.stop_orphans()
+        return real(session, one, unhandled)
 
-    monkeypatch.setattr(steering, "_retry", retried_and_looked_at)
-    steering.retry(owner_of(rows, run_id), run_id)
+    monkeypatch.setattr(steering, "_retry", looked_at_and_retried)
+    carry_out(steering.retry(owner_of(rows, run_id), run_id))
+    between.append(recovery._process.hot.orphans(10))
     assert between == [[child_id], []], "it looked in the midst of it"
     execute(child_id, 0, 1)
     assert finalise(child_id)
@@ -309,7 +310,7 @@ def test_who_was_an_orphan_when_recovery_looked_and_is_none_any_more_goes_on(
 ) -> None:
     """Recovery looks, and before it acts the retry is through."""
     run_id, child_id = failed_tree()
-    steering.retry(owner_of(rows, run_id), run_id)
+    carry_out(steering.retry(owner_of(rows, run_id), run_id))
     monkeypatch.setattr(recovery._process.hot, "orphans", lambda limit: [child_id])
     recovery.stop_orphans()
     assert rows("SELECT stop_as FROM runs WHERE root_id = :run", run=run_id) == [None, None]
@@ -323,18 +324,18 @@ def test_what_a_retry_did_not_live_to_finish_is_stopped_and_can_be_retried_anew(
     with monkeypatch.context() as patch:
         real = steering._retry
 
-        def dies(one: UUID, unhandled: list[int]) -> str:
+        def dies(session: Any, one: UUID, unhandled: list[int]) -> str:
             if one == run_id:
                 raise KeyboardInterrupt
-            return real(one, unhandled)
+            return real(session, one, unhandled)
 
         patch.setattr(steering, "_retry", dies)
         with pytest.raises(KeyboardInterrupt):
-            steering.retry(owner, run_id)
+            carry_out(steering.retry(owner, run_id))
     recovery.stop_orphans()
     assert finalise(child_id)
     assert rows("SELECT status FROM runs WHERE id = :run", run=child_id) == ["CANCELLED"]
-    steering.retry(owner, run_id)
+    carry_out(steering.retry(owner, run_id))
     execute(child_id, 0, 1)
     assert finalise(child_id)
     execute(run_id, 0, 1)
@@ -502,7 +503,7 @@ def test_a_retry_that_is_refused_because_its_run_goes_on_leaves_the_children_alo
     assert finalise(child_id)
     execute(run_id, 0, 1)
     with pytest.raises(Conflict, match="has not ended"):
-        steering.retry(owner, run_id)
+        carry_out(steering.retry(owner, run_id))
     assert rows("SELECT status, retry_no FROM runs WHERE id = :run", run=child_id) == [("FAILED", 0)]
 
 
@@ -578,9 +579,9 @@ def test_what_is_done_to_a_run_and_set_for_it_reaches_all_levels_below(
     inherited = "SELECT DISTINCT owner_id, priority, masks FROM runs WHERE root_id = :run"
     assert len(rows(inherited, run=run_id)) == 1
     paused = "SELECT count(*) FILTER (WHERE paused_at IS NOT NULL) FROM runs WHERE root_id = :run"
-    steering.pause(owner, run_id)
+    carry_out(steering.pause(owner, run_id))
     assert rows(paused, run=run_id) == [3]
-    steering.resume(owner, run_id)
+    carry_out(steering.resume(owner, run_id))
     assert rows(paused, run=run_id) == [0]
     with transaction() as session:
         cancellation.cancel(session, owner, run_id, "enough")

@@ -17,7 +17,7 @@ from agentflow.engine.waits import ChildRun, Event, NodeCall, Resumed, Review, T
 from agentflow.errors import AlreadyEnded, Conflict, NotFound, TooMany, Transient
 from agentflow.ids import new_id, new_token
 from agentflow.services import graphs, reviews, steering
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import Settings, settings
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -312,7 +312,7 @@ def test_a_stop_ends_what_waits_and_its_reviews(probe: Probe, chain: Chain, stat
         reviews.approve(session, owner, review.id, "", None, False)
     assert finalise(run_id)
     assert run_status(rows, run_id) == "CANCELLED enough"
-    steering.retry(owner, run_id)
+    carry_out(steering.retry(owner, run_id))
     assert statuses(run_id) == {"0/1": "WAITING"}
     assert [one.id for one in waiting_reviews(owner)] == [review.id], "a retry asks again"
     with transaction() as session:
