@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     url: str = Field("http://127.0.0.1:8080", description="The API's address, for the client and the command line.")
     api_key: str | None = Field(None, description="The API key that the command line uses; unset: the local stack's.")
     stack_secret: str | None = Field(
-        None, description="Set by the local stack: by it, its API proves whose it is.", repr=False
+        None, description="Set by the local stack: its API proves its identity with it.", repr=False
     )
 
     # The API
@@ -71,30 +71,32 @@ class Settings(BaseSettings):
     max_nodes: int = Field(20_000, gt=0, description="A graph with more nodes is refused.")
     header_seconds: float = Field(10.0, gt=0, description="Seconds in which a request's headers must come; else 408.")
     body_seconds: float = Field(60.0, gt=0, description="Seconds in which a request's headers and body must come.")
-    web_threads: int = Field(16, gt=0, description="Threads that serve requests in an API process; none of them waits.")
-    max_event_streams: int = Field(8, gt=0, description="Event streams of an API process; an owner gets half of them.")
-    max_block_waits: int = Field(8, ge=0, description="Requests that wait for a block, likewise; further ones get 202.")
+    web_threads: int = Field(16, gt=0, description="Threads per API process for requests that do not wait.")
+    max_event_streams: int = Field(8, gt=0, description="Event streams per API process; one owner gets at most half.")
+    max_block_waits: int = Field(
+        8, ge=0, description="Block calls that wait, per API process; one owner gets at most half; else 202."
+    )
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
 
     # Node executions
-    node_timeout: float = Field(3600.0, gt=0, description="Seconds an attempt may run, where nothing else is set.")
-    lease_seconds: float = Field(15.0, ge=1, description="A worker that is silent for so long has lost its work.")
-    max_losses: int = Field(
-        3, ge=0, description="Lost leases, or faults of the engine, that one thing bears; then FAILED."
+    node_timeout: float = Field(3600.0, gt=0, description="Seconds an attempt may run, unless set otherwise.")
+    lease_seconds: float = Field(
+        15.0, ge=1, description="Seconds without a sign of life after which a worker loses its work."
     )
+    max_losses: int = Field(3, ge=0, description="Lost leases or engine faults tolerated; one more: FAILED.")
     unserved_seconds: float = Field(
         86_400.0,
         gt=0,
         description="Seconds that work waits in a lane that no worker serves; then FAILED. inf: for ever.",
     )
-    flush_seconds: float = Field(0.05, gt=0, description="A yielded value is stored and routed at the latest then.")
+    flush_seconds: float = Field(0.05, gt=0, description="Seconds within which a yielded value is stored and routed.")
     max_value_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger output value fails its node execution.")
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
     ready_window: int = Field(1000, gt=0, description="Node executions of a run that are ready or run; others wait.")
     max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; others start as these end.")
     max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
     max_stored_bytes: int = Field(
-        1024 * _MEBIBYTE, gt=0, description="Bytes of graphs and of what blocks remember that a user may store."
+        1024 * _MEBIBYTE, gt=0, description="Bytes that a user may store: graphs, and what blocks remember."
     )
     lanes: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None, description="Lanes (comma-separated) that graphs may name beside default, io and cpu; unset: any."
