@@ -194,7 +194,7 @@ class TestVector:
         safe_mode: as in `Context`.
         credentials: provider → the fields of its `Credential`: `{"weather": {"api_key": "k"}}`.
         memory: the content of `context.memory` before the run, by key.
-        remembers: its content afterwards; None: as before.
+        remembers: its content afterwards; None: not checked.
         http: the replies of the web: all of them must be requested, and nothing else can be. None: requests go out.
     """
 

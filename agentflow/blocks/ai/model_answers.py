@@ -35,7 +35,7 @@ async def ask_for(
         inputs: the model and its credential.
         messages: the conversation.
         context: the block's context.
-        attempts: how many answers to accept before giving up; at least one.
+        attempts: how many answers to try before giving up; at least one.
         json_object: see `model_requests.Question`.
         shorten: see `language_models.ask`.
 

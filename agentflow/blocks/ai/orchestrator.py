@@ -52,7 +52,7 @@ class Orchestrator(ModelBlock):
         retry: int = Field(3, description="How many answers to look at before giving up on a wrong call.")
         prompt_values: dict[str, Any] = Field({}, description="The values, by the names that the prompts use.")
         agent_mode_max_iterations: int = Field(
-            0, ge=-1, description="0: decide once. Above: call tools itself, in so many turns at most. -1: in many."
+            0, ge=-1, description="0: decide once. n: call tools itself, in at most n turns. -1: in at most 100."
         )
 
     class Output(BlockOutput):

@@ -29,7 +29,7 @@ class AIStructuredResponseGenerator(ModelBlock):
         expected_format: dict[str, str] = Field(description="The keys of the answer, each with what it means.")
         list_result: bool = Field(False, description="Whether the answer is a list of such dictionaries.")
         force_json_output: bool = Field(False, description="Hold the model to JSON, where its endpoint can do that.")
-        sys_prompt: str = Field("", description="Who the model is to be, and by which rules; may name values too.")
+        sys_prompt: str = Field("", description="The model's role and rules; may name values too.")
         conversation_history: list[Any] | None = Field([], description="The conversation that the prompt goes on.")
         retry: int = Field(3, description="How many answers to look at before giving up.")
         prompt_values: dict[str, Any] = Field({}, description="The values, by the names that the prompts use.")

@@ -71,7 +71,7 @@ async def decide(
         inputs: the model and its credential.
         messages: the conversation.
         context: the block's context; its tools are offered.
-        attempts: how many answers to accept before giving up; at least one.
+        attempts: how many answers to try before giving up; at least one.
         several: whether the model may call several tools at once; if not, only its first call counts.
 
     Raises:

@@ -34,7 +34,7 @@ class AITextGenerator(ModelBlock):
 
     class Input(ModelInput):
         prompt: str = Field(description="What to ask for; {{name}} stands for a value of prompt_values.")
-        sys_prompt: str = Field("", description="Who the model is to be, and by which rules; may name values too.")
+        sys_prompt: str = Field("", description="The model's role and rules; may name values too.")
         retry: int = Field(3, description="Accepted but ignored: the node's retry settings apply.")
         prompt_values: dict[str, Any] = Field({}, description="The values, by the names that the prompts use.")
 

@@ -31,7 +31,7 @@ class ConcatenateLists(Block):
 
     class Output(BlockOutput):
         concatenated_list: Items = Field(description="All items.")
-        length: int = Field(description="How many they are.")
+        length: int = Field(description="How many items it has.")
 
     vectors = (
         TestVector({"lists": [[1, 2], [3], []]}, [("concatenated_list", [1, 2, 3]), ("length", 3)]),
@@ -97,7 +97,7 @@ class FlattenList(Block):
 class ZipLists(Block):
     id = "0d0e684f-5cb9-4c4b-b8d1-47a0860e0c07"
     name = "ZipLists"
-    description = "Puts the items that stand at the same place of several lists together, in a list for each place."
+    description = "Groups the items at the same position of several lists, in one list per position."
 
     class Input(BlockInput):
         lists: list[Items | None] = Field(description="The lists.")
@@ -105,8 +105,8 @@ class ZipLists(Block):
         fill_value: Any = Field(None, description="What stands for the missing items of shorter lists.")
 
     class Output(BlockOutput):
-        zipped_list: list[Items] = Field(description="One list a place.")
-        length: int = Field(description="How many they are.")
+        zipped_list: list[Items] = Field(description="One list per position.")
+        length: int = Field(description="How many items it has.")
 
     vectors = (
         TestVector({"lists": [[1, 2, 3], ["a", "b"]]}, [("zipped_list", [[1, "a"], [2, "b"]]), ("length", 2)]),
@@ -139,7 +139,7 @@ class InterleaveLists(Block):
 
     class Output(BlockOutput):
         interleaved_list: Items = Field(description="All items.")
-        length: int = Field(description="How many they are.")
+        length: int = Field(description="How many items it has.")
 
     vectors = (
         TestVector(
@@ -199,7 +199,7 @@ class ListIntersection(Block):
 
     class Output(BlockOutput):
         intersection: Items = Field(description="The common items.")
-        length: int = Field(description="How many they are.")
+        length: int = Field(description="How many items it has.")
 
     vectors = (
         TestVector({"list_a": [3, 1, 2, 3], "list_b": [2, 3, 4]}, [("intersection", [3, 2]), ("length", 2)]),

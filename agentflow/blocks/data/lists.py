@@ -256,7 +256,7 @@ class ListIsEmpty(Block):
 class ReverseListOrder(Block):
     id = "422cb708-3109-4277-bfe3-bc2ae5812777"
     name = "ReverseListOrder"
-    description = "Turns the order of a list round."
+    description = "Reverses the order of a list."
 
     class Input(BlockInput):
         input_list: Items = Field(description="The list.")

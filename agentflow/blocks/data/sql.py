@@ -63,7 +63,7 @@ class SQLQuery(Block):
         host: str = Field(min_length=1, max_length=255, description="The server.")
         port: int | None = Field(None, ge=1, le=65_535, description="Its port; left out: 5432.")
         database: str = Field(min_length=1, max_length=63, description="The database.")
-        read_only: bool = Field(True, description="Only true is taken.")
+        read_only: bool = Field(True, description="Must be true.")
         timeout: float = Field(30, gt=0, le=300, description="Seconds that the query may take.")
         max_rows: int = Field(1000, ge=1, le=_MOST_ROWS, description="Rows that are given, at most.")
         credentials: _Credentials = Field(None, description="Whose user name and password to use.")

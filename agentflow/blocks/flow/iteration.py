@@ -70,7 +70,7 @@ class Gather(Block):
     class Input(BlockInput):
         item: Any = Field(None, description="The values, one by one.")
         size: int | None = Field(None, ge=1, le=LARGEST_GROUP, description="Values in a list; left out: all that come.")
-        items: list[Any] = Field([], description="Filled in with the values that were gathered; leave it alone.")
+        items: list[Any] = Field([], description="Filled in with the gathered values; leave it empty.")
 
     class Output(BlockOutput):
         items: list[Any] = Field(description="The values, in the order in which they came.")

@@ -176,7 +176,7 @@ class WaitForEvent(Block):
     class Input(BlockInput):
         name: EventName = Field(description="The event's name.")
         timeout_seconds: Timeout = Field(None, description="How long to wait; left out: until it comes.")
-        value: Any = Field(None, description="Anything: link it to begin to wait when it has come; it is passed on.")
+        value: Any = Field(None, description="Any value: the wait begins when it arrives; it is passed on.")
 
     class Output(BlockOutput):
         value: Any = Field(description="The value that came in, if any, once the wait is over.")

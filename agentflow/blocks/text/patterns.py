@@ -84,7 +84,7 @@ class ExtractTextInformation(Block):
         positive: str = Field(description="What was taken; once a match.")
         negative: str = Field(description="The text, if nothing was found.")
         matched_results: list[str] = Field(description="All that was taken.")
-        matched_count: int = Field(description="How often.")
+        matched_count: int = Field(description="Number of matches.")
 
     vectors = (
         TestVector(

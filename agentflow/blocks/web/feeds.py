@@ -58,7 +58,9 @@ class ReadRSSFeed(Block):
 
     class Input(BlockInput):
         rss_url: str = Field(description="The feed's address, http or https.")
-        time_period: int = Field(1440, ge=0, le=_LONGEST_MINUTES, description="Entries of the last so many minutes.")
+        time_period: int = Field(
+            1440, ge=0, le=_LONGEST_MINUTES, description="How old entries may be at the first look, in minutes."
+        )
         polling_rate: int = Field(300, ge=1, le=_LONGEST_SECONDS, description="Seconds between two looks.")
         run_continuously: bool = Field(True, description="Look again and again, until the run is stopped.")
 

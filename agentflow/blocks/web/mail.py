@@ -59,7 +59,7 @@ else:
 
 
 class MailServer(BaseModel):
-    """Where mail is handed in."""
+    """The mail server to send through."""
 
     smtp_server: str = Field(min_length=1, description="The server's name.")
     smtp_port: int = Field(25, ge=1, le=65_535, description="Its port.")
@@ -86,7 +86,7 @@ class SendEmail(Block):
         credentials: _Credentials = Field(None, description="Whose user name and password to use.")
 
     class Output(BlockOutput):
-        status: str = Field(description="That it was sent: the server has taken it.")
+        status: str = Field(description="Confirms that the server accepted the mail.")
 
     # Examples that need a server are in the tests; these need none.
     vectors = (
