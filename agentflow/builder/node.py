@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from agentflow.builder.faults import fault, no_such_pin
 from agentflow.graph import model
@@ -17,8 +17,16 @@ from agentflow.graph.pins import Step, base_name, split
 from agentflow.graph.settings import NodeSettings
 from agentflow.graph.wiring import input_pins, output_pins
 
-if TYPE_CHECKING:
-    from agentflow.builder.draft import Draft
+
+class Holder(Protocol):
+    """What handles need of the graph that they belong to; `Draft` has it."""
+
+    def link(self, source: Pin, sink: Pin, *, static: bool | None = None) -> None: ...
+    def _spec(self, block_id: str) -> BlockSpec | None: ...
+    def _node(self, node_id: str) -> model.Node: ...
+    def _replace(self, node_id: str, **changes: Any) -> None: ...
+    def _give(self, node: Node, given: Mapping[str, Any]) -> None: ...
+    def _node_settings(self, node_id: str, settings: Mapping[str, Any]) -> NodeSettings: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class Node:
 
     __slots__ = ("_graph", "node_id")
 
-    def __init__(self, graph: Draft, node_id: str) -> None:
+    def __init__(self, graph: Holder, node_id: str) -> None:
         self._graph = graph
         self.node_id = node_id
 
