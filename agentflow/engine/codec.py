@@ -1,4 +1,4 @@
-"""How is a value written as text? The one codec of values (outputs, inputs), on top of the standard library's.
+"""Writes values as text and reads them: the one codec of outputs and inputs, on top of the standard library's.
 
 It preserves the order of keys, large integers (to the 4,300 digits that Python reads) and NUL characters. NaN and the
 infinities, which JSON does not have, become the texts "NaN", "Infinity" and "-Infinity"; coercion turns them back into

@@ -1,4 +1,4 @@
-"""What does a block get? Defaults, overlaid with what was delivered, masks on top; dynamic pins merged; then coerced.
+"""Collects what a block gets: defaults, then what was delivered, then masks; dynamic pins merged; all coerced.
 
 `collect` is what is recorded and shown as a node execution's inputs; `prepare` is what the block's input model gets.
 """

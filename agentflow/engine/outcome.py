@@ -1,4 +1,4 @@
-"""What did an attempt do? `perform` turns everything that a block can return or raise into one of these."""
+"""Names what an attempt did. `perform` turns everything that a block can return or raise into one of these."""
 
 import traceback
 from dataclasses import dataclass, field, replace

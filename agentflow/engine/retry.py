@@ -1,4 +1,4 @@
-"""Is a failed attempt made again, and when? A pure decision."""
+"""Decides whether and when a failed attempt is made again."""
 
 import random
 from datetime import timedelta

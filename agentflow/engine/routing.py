@@ -1,4 +1,4 @@
-"""Where does a yielded value go? Which links fire is decided here; which execution of a sink gets the value is decided
+"""Routes yielded values. Which links fire is decided here; which execution of a sink gets the value is decided
 where it is stored (`storage/sql/04_place.sql`).
 
 A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source

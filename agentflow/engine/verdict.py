@@ -1,4 +1,4 @@
-"""How does a run end? Decided from counts alone, once nothing of it is open."""
+"""Decides how a run ends, from counts alone, once nothing of it is open."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be done here? One module per use case; each function takes (session, values), never a request.
+"""The use cases, one module each; each function takes (session, values), never a request.
 
 The HTTP API is one caller; schedules, webhooks and child runs are others. A caller opens the transaction
 (`transaction.py`), so that several use cases can share one; what must follow the commit waits for it there. Every

@@ -1,4 +1,4 @@
-"""Who is calling? API keys: made once, shown once, stored as a digest.
+"""Identifies callers by API keys, which are shown once and stored as a digest.
 
 A key is `af_` and 43 characters (256 random bits), so a plain SHA-256 protects it: there is nothing to guess.
 """

@@ -1,4 +1,4 @@
-"""Which blocks can a graph use?"""
+"""Lists the blocks that a graph can use."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which credentials are there, and which block may have them? For now those that the operator has set.
+"""Finds credentials for blocks that may have them. For now those that the operator has set.
 
 A block gets only what its pins declare: credentials of the providers that they name, of the types that they name. Those
 of the type `host_scoped` have names of the operator's choice, and go to pins that take that type.

@@ -1,4 +1,4 @@
-"""Is this document a graph, and what exactly does it say?
+"""Reads graph documents: whether one is a graph, and what exactly it says.
 
 From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored here.
 """

@@ -1,4 +1,4 @@
-"""What is happening in a run? Its events in order, each once, from wherever a subscriber left off."""
+"""Reads the events of a run in order, each once, from wherever a subscriber left off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Why does a run not go on? What it waits for, in words.
+"""Explains why a run does not go on: what it waits for, in words.
 
 People, times, events, limits and who holds them, workers, its admission, other runs. Nothing is changed.
 """

@@ -1,4 +1,4 @@
-"""Can what is given to a run be stored at all? Names and values of its inputs and masks, before anything is written."""
+"""Refuses inputs and masks that cannot be stored, before anything is written."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How are graphs stored, read and deleted?
+"""Stores, reads and deletes graphs.
 
 A graph gets a new id when it is created; its nodes keep the ids that the client gave them, which must be unique
 within the graph, so that the client can name nodes in masks and find them again in events. A version never changes:

@@ -1,4 +1,4 @@
-"""Does what is ready find a worker? The lanes of a run that no worker serves."""
+"""Warns of lanes of a run that no worker serves."""
 
 from collections.abc import Iterator
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What do the blocks of a user keep: JSON values by key between runs, and outputs that are good for a while?"""
+"""Keeps what the blocks of a user remember: JSON values by key, and outputs that are good for a while."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What did the node executions of a run get, do and give?"""
+"""Shows what the node executions of a run got, did and gave."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

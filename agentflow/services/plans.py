@@ -1,4 +1,4 @@
-"""What is the plan, or the document, of a graph version? Both never change, so each process keeps the last ones.
+"""Gives the plan and the document of a graph version. They never change, so each process keeps the last ones.
 
 API and workers use the same cache, each its own copy. What is kept is bounded by nodes, not by graphs: one graph of
 10,000 nodes weighs as much as a thousand of ten.

@@ -1,4 +1,4 @@
-"""Can this installation serve requests? The database is there, its schema is right, and the broker is there."""
+"""Tells whether this installation can serve requests: database and broker are there, and the schema is right."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What has become of a run? One run with its inputs and outputs, or a page of runs, or a page of outputs."""
+"""Shows runs: one with its inputs and outputs, a page of runs, or a page of outputs."""
 
 from collections.abc import Sequence
 from typing import Any, Final

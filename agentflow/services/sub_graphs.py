@@ -1,4 +1,4 @@
-"""Which graphs does a graph run, and where are they? Those of its document are stored with it; others the owner has.
+"""Finds the graphs that a graph runs. Those of its document are stored with it; others the owner has.
 
 A graph's sub-graphs, its parts, become graphs of their own, with ids of their own, whose version 1 never changes: each
 new version of the graph makes them anew. They are not listed, and are hidden with the graph. All ids are given before

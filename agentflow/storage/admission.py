@@ -1,4 +1,4 @@
-"""Which runs of an owner may start now? See `sql/10_limits.sql`."""
+"""Admits runs of an owner that may start now. See `sql/10_limits.sql`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What has come of a child run, for the node execution that waits for it?"""
+"""Reads what has come of a child run, for the node execution that waits for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

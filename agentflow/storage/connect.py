@@ -1,4 +1,4 @@
-"""How does a process reach PostgreSQL? Through one small SQLAlchemy pool, and one hot connection.
+"""Connects a process to PostgreSQL: through one small SQLAlchemy pool, and one hot connection.
 
 The pool serves plain queries in transactions, by psycopg2, which prepares nothing: a list's plan depends on whose rows
 it lists, and a generic one would be kept for everybody. The hot connection serves claim and settle, by psycopg 3: in

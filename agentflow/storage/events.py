@@ -1,4 +1,4 @@
-"""What happened in a run after what a reader has seen?
+"""Reads what happened in a run after what a reader has seen.
 
 An event's id is given when it is written, and seen when its transaction commits, so ids become visible out of order.
 A reader therefore goes by (transaction, id), and only up to where everything is decided, so that nothing is missed

@@ -1,4 +1,4 @@
-"""What keeps a run from going on? Its open node executions, who holds the limits that they wait for, and its place.
+"""Finds what keeps a run from going on: open node executions, who holds the limits they wait for, its place.
 
 Nothing is written here, and nothing is looked at under the run's gate: what is told may have changed meanwhile.
 """

@@ -1,4 +1,4 @@
-"""Does a gathering node hold values back that it must hand on now that its run has come to rest?"""
+"""Finds values that a gathering node must hand on now that its run has come to rest."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""How are graphs and their versions written and found? Every function is scoped by owner.
+"""Writes and finds graphs and their versions. Every function is scoped by owner.
 
 A graph's head (`graphs`) says which version is the latest; versions never change. A deleted graph keeps its rows,
 because runs refer to them, and is found no more.

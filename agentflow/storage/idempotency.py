@@ -1,4 +1,4 @@
-"""Which run did an Idempotency-Key stand for?
+"""Remembers which run an Idempotency-Key stands for.
 
 The row is written first in the submission's own transaction: of two submissions with one key at the same time, the
 second waits here until the first is committed, and then finds its run; if the first fails, its row goes with it.

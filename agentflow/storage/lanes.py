@@ -1,4 +1,4 @@
-"""Which lanes do workers serve? They say so themselves, every few seconds (`sql/14_lanes.sql`)."""
+"""Reads which lanes workers serve: they say so themselves, every few seconds (`sql/14_lanes.sql`)."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What do blocks keep: between runs by key (memories), and for a while, in place of running again (cached outputs)?"""
+"""Stores what blocks keep: memories between runs, and cached outputs that replace a run of a block for a while."""
 
 from uuid import UUID
 

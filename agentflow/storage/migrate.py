@@ -1,4 +1,4 @@
-"""Is the database's schema this version's, and how does it become so?
+"""Checks that the database has this version's schema, and upgrades it.
 
 A schema is two things: the tables (migrations in `alembic/`, in order) and the engine's functions (`sql/*.sql`, the
 present ones replace the former). Both are brought up to date in one transaction under one advisory lock, so that any

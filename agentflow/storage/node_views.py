@@ -1,4 +1,4 @@
-"""How are the node executions of a run read, and the values that went in and came out?
+"""Reads the node executions of a run, and the values that went in and came out.
 
 A list must not become as large as the values in it: every reading takes a `Budget`, and a value beyond it comes as
 its size and its first characters. All look-ups are by key; the caller has made sure of the owner.

@@ -1,4 +1,4 @@
-"""How does a statement that is prepared once become one round trip, and what do the server's errors mean?
+"""Calls statements that are prepared once, in one round trip each, and maps the server's errors.
 
 One autocommit connection: see `connect.py` for why it is not SQLAlchemy's. Its statements go out by libpq's own call,
 without a cursor: a settle, which has 25 parameters, costs a third less so (ARCHITECTURE.md, "Choices"). Values go as

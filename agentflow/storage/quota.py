@@ -1,4 +1,4 @@
-"""How many bytes does a user store?"""
+"""Counts the bytes that a user stores."""
 
 from uuid import UUID
 

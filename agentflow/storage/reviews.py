@@ -1,4 +1,4 @@
-"""What are people to look at? Reviews, by owner."""
+"""Reads the reviews of an owner: what people are to look at."""
 
 from collections.abc import Sequence
 from typing import Any

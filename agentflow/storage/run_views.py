@@ -1,4 +1,4 @@
-"""How are runs read: one, or a page of them? Every function is scoped by owner; nothing is written here.
+"""Reads runs, one or a page of them. Every function is scoped by owner; nothing is written here.
 
 (What happened inside a run: `node_views.py` and `events.py`.)
 """

@@ -1,4 +1,4 @@
-"""How is a run written: created, stopped, finalised? (Its node executions: `node_executions.py`.)
+"""Creates and stops runs, and reads what finalising one needs. (Its node executions: `node_executions.py`.)
 
 Each function works in the caller's transaction.
 """

@@ -1,4 +1,4 @@
-"""How long may one statement take? What a client asks for must not keep a server busy that many share."""
+"""Limits how long one statement may take: what a client asks for must not keep a server busy that many share."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How is a run paused, resumed, retried and forked, and how does something from the outside reach what waits in it?
+"""Pauses, resumes, retries and forks runs, and brings events and decisions to what waits in them.
 
 Each function works in the caller's transaction, under the run's gate held alone (`sql/11_steering.sql`,
 `sql/09_waiting.sql`).

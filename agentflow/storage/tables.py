@@ -1,4 +1,4 @@
-"""Which tables are there, and what is each for?
+"""Defines the tables.
 
     users, api_keys          who may use this installation; a key is stored as its digest only
     graphs, graph_versions   a graph's head, and its versions: document and compiled plan, never changed once written

@@ -1,4 +1,4 @@
-"""Has this block given its outputs for these inputs before, and are they good still? `settings.cache` of a node.
+"""Keeps the outputs of a block for inputs that come again: `settings.cache` of a node.
 
 What is kept is found by all that the result depends on: the block, its inputs, its tools, the credentials that its pins
 take, and what the block names in `depends_on`. A `key` leaves out pins that links feed, and nothing else. A hit runs

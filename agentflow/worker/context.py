@@ -1,4 +1,4 @@
-"""What may a block ask of the engine, and who answers? The `Context` of one attempt, made of what the worker has."""
+"""Makes the `Context` of an attempt: what a block may ask of the engine."""
 
 import logging
 import math

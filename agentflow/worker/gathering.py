@@ -1,4 +1,4 @@
-"""What does a gathering node hand on at this execution: a list of the values that arrived, or nothing yet?
+"""Finds what a gathering node hands on at an execution: a list of the values that arrived, or nothing yet.
 
 Each value that arrives makes an execution of the node. One that completes a group hands the group on; the others give
 nothing. What remains when the run comes to rest is handed on by an execution that no value made

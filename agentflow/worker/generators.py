@@ -1,4 +1,4 @@
-"""How are the values of a block taken one by one, be its `run` a plain or an async generator?
+"""Takes the values of a block one by one, from a plain or an async generator.
 
 An async one gets an event loop of its own, for as long as it yields; between two values nothing of it runs.
 """

@@ -1,4 +1,4 @@
-"""How is a block that runs in this process stopped, and how is what it yielded stored while it is busy?
+"""Stops a block that runs in this process, and has what it yielded stored while it is busy.
 
 Blocks run in the main thread, so signals reach them out of a sleep or a loop:
 

@@ -1,4 +1,4 @@
-"""How soon does a worker notice that a child is gone? At once: Celery's prefork pool would take up to five seconds.
+"""Notices at once that a child is gone, where Celery's prefork pool would take up to five seconds.
 
 The end of a child closes a pipe, and Celery then looks which child has ended. The pipe is closed a moment before the
 child can be waited for, so that look often finds nobody, and the next one is five seconds later.

@@ -1,4 +1,4 @@
-"""What does one process keep between node executions? Its name, one hot connection, and the plans of recent runs."""
+"""Keeps what a process needs between node executions: its name, a hot connection, and the plans of recent runs."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Was this child process told to end because its worker stops, or by somebody else: by the block that it runs?
+"""Tells a child process whether its worker stops, or somebody else (the block that it runs) told it to end.
 
 Both reach the child as the same signal. Work that a stopping worker gives back is no loss and may be given back any
 number of times; a block that ends its own process would run for ever if that were no loss either, one fork after the

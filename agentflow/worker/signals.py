@@ -1,4 +1,4 @@
-"""What happens when a worker starts, forks a child, and stops?"""
+"""Handles Celery's signals: a worker starts, forks a child, and stops."""
 
 import gc
 import logging
