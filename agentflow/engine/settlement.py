@@ -7,7 +7,7 @@ Whoever closes, parks or flushes a node execution makes a `Settlement` with `set
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from agentflow.engine.codec import dumps, members
 from agentflow.engine.execution import ExecutionKey, Lease
@@ -127,8 +127,7 @@ class Consequences:
 _NONE: Final = Consequences()
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What one transaction records of an attempt.
 
     Attributes:

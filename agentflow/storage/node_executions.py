@@ -252,10 +252,6 @@ def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
     return [Ready(node, idx) for node, idx in zip(nodes or (), indexes or (), strict=True)]
 
 
-def _keys(runs: list[UUID] | None, nodes: list[int] | None, indexes: list[int] | None) -> list[ExecutionKey]:
-    return [ExecutionKey(*key) for key in zip(runs or (), nodes or (), indexes or (), strict=True)]
-
-
 class HotConnection(PreparedConnection):
     """One connection for these statements; opened at the first call, and again after it broke.
 
@@ -288,9 +284,15 @@ class HotConnection(PreparedConnection):
 
     def settle(self, settlement: Settlement) -> Settled:
         """Record what an attempt did since its last settlement. Calling it again with the same one is harmless."""
-        row = self._call("settle", *_settle_values(settlement), self._window, settlement.consequences.as_json())[0]
-        verdict, nodes, indexes, go_on, crowded, *others, cost = row
-        return Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded), _keys(*others), cost)
+        values = _settle_values(settlement)
+        verdict, nodes, indexes, go_on, crowded, also = self._call(
+            "settle", *values, self._window, settlement.consequences.as_json()
+        )[0]
+        settled = Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
+        if also is None:
+            return settled
+        others = [ExecutionKey(UUID(run_id), node, idx) for run_id, node, idx in also["others"] or ()]
+        return settled._replace(others=others, total_cost=also.get("total_cost"))
 
     def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:
         """Let out what waited for `key`, which is routed: what became QUEUED, and at which index to go on, if any."""

@@ -18,8 +18,7 @@
 --          ready ones must not fill the queues before everybody else's. Each that ends lets one out, or gives its place to
 --          what it made ready; of one node the executions are let through in the order of their indices
 -- p_more   what else happens in the transaction, as JSON; null, which is usual: nothing. See agentflow_consequences
--- x_*      node executions of other runs (or of this one) that became QUEUED besides q_* and must be published
--- total_cost  what the tree of runs has cost by now, where this cost something
+-- also     what came of that, as JSON; null, which is usual: nothing. One column, as each costs every settle
 -- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
 -- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
 
@@ -29,8 +28,7 @@ CREATE OR REPLACE FUNCTION agentflow_settle(
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
     p_window int, p_more json,
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean,
-    OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean, OUT also json
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -54,8 +52,7 @@ BEGIN
                 INSERT INTO events (run_id, kind, status, node, idx, attempt)
                 VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, v_attempt);
                 IF p_more IS NOT NULL THEN
-                    SELECT c.x_run, c.x_node, c.x_idx INTO x_run, x_node, x_idx
-                    FROM agentflow_consequences(p_run, p_node, p_idx, p_more, false) c;
+                    SELECT c.also INTO also FROM agentflow_consequences(p_run, p_node, p_idx, p_more, false) c;
                 END IF;
             END IF;
         END IF;
@@ -169,13 +166,12 @@ BEGIN
 
     -- 7. What else follows.
     IF p_more IS NOT NULL THEN
-        SELECT c.wakes, c.x_run, c.x_node, c.x_idx, c.total_cost INTO v_held
-        FROM agentflow_consequences(p_run, p_node, p_idx, p_more, true) c;
+        SELECT c.wakes, c.also INTO v_held FROM agentflow_consequences(p_run, p_node, p_idx, p_more, true) c;
+        also := v_held.also;
         IF v_held.wakes THEN
             q_node := q_node || p_node;
             q_idx := q_idx || p_idx;
         END IF;
-        x_run := v_held.x_run; x_node := v_held.x_node; x_idx := v_held.x_idx; total_cost := v_held.total_cost;
     END IF;
 END $$;
 

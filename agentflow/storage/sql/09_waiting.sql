@@ -101,22 +101,25 @@ $$;
 --
 -- p_landed  false: its run was stopped, and only its slot is freed
 -- wakes     what it waits for is there already: it is QUEUED again
+-- also      {others: node executions of other runs (or of this one) that became QUEUED, as [run, node, index];
+--           total_cost: what the tree of runs has cost by now, where this cost something}
 CREATE OR REPLACE FUNCTION agentflow_consequences(
     p_run uuid, p_node int, p_idx int, p_more json, p_landed boolean,
-    OUT wakes boolean, OUT x_run uuid[], OUT x_node int[], OUT x_idx int[], OUT total_cost bigint
+    OUT wakes boolean, OUT also json
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_stats jsonb := p_more -> 'stats';
     v_wait record;
-    v_other record;
+    v_freed json;
+    v_woken json;
+    v_cost bigint;
 BEGIN
     IF p_more -> 'frees_slot' IS NOT NULL THEN
-        FOR v_other IN SELECT f.* FROM agentflow_free_slot(p_run, p_node, p_idx) f LOOP
-            x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
-        END LOOP;
+        SELECT json_agg(json_build_array(f.run_id, f.node, f.idx)) INTO v_freed FROM agentflow_free_slot(p_run, p_node, p_idx) f;
     END IF;
     IF NOT p_landed THEN
+        also := json_build_object('others', v_freed);
         RETURN;
     END IF;
     IF p_more -> 'stops_run' IS NOT NULL THEN
@@ -133,14 +136,13 @@ BEGIN
                                 v_wait.name, coalesce(v_wait.data::text, 'null'), v_wait.editable);
     END IF;
     IF p_more -> 'wakes_parent' IS NOT NULL THEN
-        FOR v_other IN SELECT w.* FROM agentflow_wake_parent(p_run) w LOOP
-            x_run := x_run || v_other.run_id; x_node := x_node || v_other.node; x_idx := x_idx || v_other.idx;
-        END LOOP;
+        SELECT json_agg(json_build_array(w.run_id, w.node, w.idx)) INTO v_woken FROM agentflow_wake_parent(p_run) w;
     END IF;
     IF (v_stats ->> 'cost')::numeric > 0 THEN
         INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (v_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
-        ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO total_cost;
+        ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO v_cost;
     END IF;
+    also := json_build_object('others', coalesce(v_freed::jsonb, '[]') || coalesce(v_woken::jsonb, '[]'), 'total_cost', v_cost);
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_wake_due(p_run uuid, p_node int, p_idx int) RETURNS boolean LANGUAGE plpgsql AS $$
