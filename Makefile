@@ -48,7 +48,7 @@ check: .venv/ready-to-develop ## Check format, style, types, imports, house rule
 	@.venv/bin/ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m pytest -q tests/test_house.py tests/storage/test_moves.py
+	@$(PY) -m pytest -q tests/test_house.py tests/storage/hot/test_moves.py
 	@$(PY) -m agentflow.api | .venv/bin/openapi-spec-validator --schema 3.1 -
 	@$(PY) -m agentflow.cli.main db drift
 

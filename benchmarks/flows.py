@@ -14,7 +14,7 @@ from agentflow.engine.statuses import RunStatus
 from agentflow.services import graphs, submissions
 from agentflow.services import run_views as runs
 from agentflow.services.transaction import transaction
-from agentflow.storage.prepared import PreparedConnection
+from agentflow.storage.hot.prepared import PreparedConnection
 from benchmarks.graphs import OUTPUT, Document
 
 _POLL: Final = 0.01  # seconds; costs less than 1 % of one core

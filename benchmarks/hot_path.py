@@ -23,7 +23,7 @@ from agentflow.ids import new_id, new_token
 from agentflow.services import graphs
 from agentflow.storage import runs
 from agentflow.storage.connect import engine
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 from benchmarks.graphs import Document
 

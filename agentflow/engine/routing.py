@@ -1,5 +1,5 @@
 """Routes yielded values. Which links fire is decided here; which execution of a sink gets the value is decided
-where it is stored (`storage/sql/04_place.sql`).
+where it is stored (`storage/hot/sql/04_place.sql`).
 
 A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source
 pin is dynamic (`result_#_url`) takes a part of the value: the part is stored as one more output of the same ordinal,
@@ -114,7 +114,7 @@ class Routes(NamedTuple):
         ordinals, parts: which output.
         sinks, pins: to which node and pin.
         statics: the pin keeps its value.
-        needs, bases, sticky_sinks: what placing must know of the sink (`storage/sql/04_place.sql`).
+        needs, bases, sticky_sinks: what placing must know of the sink (`storage/hot/sql/04_place.sql`).
     """
 
     ordinals: list[int]

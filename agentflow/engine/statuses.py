@@ -90,7 +90,7 @@ class Move(NamedTuple):
         source: the status before; None: the row is created.
         target: the status after.
         reason: why it changes.
-        by: the functions of `storage/sql/` that make the move, without their prefix `agentflow_`.
+        by: the functions of `storage/hot/sql/` that make the move, without their prefix `agentflow_`.
     """
 
     source: NodeStatus | None

@@ -15,7 +15,7 @@ from agentflow.services import child_runs, submissions
 from agentflow.services.child_runs import LONE_NODE, lone_node
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import Step, Steps
-from agentflow.storage import children
+from agentflow.storage.views import children
 
 _SHAPING: Final = {
     BlockKind.INPUT: ("name",),

@@ -15,9 +15,10 @@ from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.schemas.runs import BulkCancelled, CancelAccepted
 from agentflow.services.transaction import Step, Steps, after_commit, carry_out
-from agentflow.storage import run_views, runs
-from agentflow.storage.run_views import RunFilter
+from agentflow.storage import runs
 from agentflow.storage.runs import StopOutcome
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.runs import RunFilter
 
 STATEMENT_SECONDS: Final = 120.0
 """For a transaction that stops a run: it closes all node executions that wait, and they may be a million."""

@@ -26,10 +26,10 @@ from agentflow.services.plans import document_of, needed_inputs_of, plan_of
 from agentflow.services.run_views import output_name
 from agentflow.services.runs import Start
 from agentflow.settings import settings
-from agentflow.storage import children
 from agentflow.storage import graphs as stored_graphs
-from agentflow.storage.children import Child, Found, Taken
 from agentflow.storage.runs import Parent
+from agentflow.storage.views import children
+from agentflow.storage.views.children import Child, Found, Taken
 
 MOST_OUTPUTS: Final = 1_000
 """Outputs of a child that its parent takes at once; it is called again for the rest."""

@@ -16,9 +16,9 @@ from agentflow.schemas.events import EventOutput, RunEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
 from agentflow.services.run_views import find
-from agentflow.storage import events as stored
-from agentflow.storage.events import EventValue, Position, Span
-from agentflow.storage.run_views import AnyRow
+from agentflow.storage.views import events as stored
+from agentflow.storage.views.events import EventValue, Position, Span
+from agentflow.storage.views.runs import AnyRow
 
 BATCH: Final = 250
 """Events that are read at once, at most."""

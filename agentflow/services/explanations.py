@@ -18,10 +18,13 @@ from agentflow.schemas.runs import Reason, RunExplanation
 from agentflow.services import run_views as runs
 from agentflow.services.plans import plan_of
 from agentflow.settings import settings
-from agentflow.storage import explaining, lanes, node_views, run_views
-from agentflow.storage.explaining import Group
-from agentflow.storage.node_views import Key
-from agentflow.storage.run_views import AnyRow
+from agentflow.storage import lanes
+from agentflow.storage.views import explaining
+from agentflow.storage.views import node_executions as node_views
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.explaining import Group
+from agentflow.storage.views.node_executions import Key
+from agentflow.storage.views.runs import AnyRow
 
 MOST_GROUPS: Final = 50
 """Sorts of open node executions (by node and how they stand) that are told."""

@@ -18,10 +18,11 @@ from agentflow.services import cursors, secrecy, values
 from agentflow.services.plans import plan_of
 from agentflow.services.run_views import find
 from agentflow.settings import settings
-from agentflow.storage import lanes, node_views
-from agentflow.storage.node_views import Budget, Key, Source, Value
-from agentflow.storage.run_views import AnyRow
+from agentflow.storage import lanes
 from agentflow.storage.runs import static_values
+from agentflow.storage.views import node_executions as node_views
+from agentflow.storage.views.node_executions import Budget, Key, Source, Value
+from agentflow.storage.views.runs import AnyRow
 
 _Delivered = dict[str, tuple[Source, Value]]
 

@@ -20,7 +20,7 @@ from agentflow.graph.run_inputs import NeededInput, needed_inputs
 from agentflow.services import documents
 from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
-from agentflow.storage.run_views import AnyRow
+from agentflow.storage.views.runs import AnyRow
 
 MAX_NODES_KEPT: Final = 100_000
 """Nodes in one cache; about 2 kB each."""

@@ -16,9 +16,11 @@ from agentflow.services import run_views as views
 from agentflow.services.plans import plan_of, plan_of_run
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
-from agentflow.storage import reviews, run_views, steering
-from agentflow.storage.reviews import AnyRow
+from agentflow.storage import steering
 from agentflow.storage.runs import Ready
+from agentflow.storage.views import reviews
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.reviews import AnyRow
 
 
 def page(

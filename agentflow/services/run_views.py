@@ -14,10 +14,11 @@ from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
 from agentflow.services import cursors, lanes, secrecy, values
 from agentflow.services.plans import plan_of
-from agentflow.storage import node_views, run_views
-from agentflow.storage.node_views import OutputLine
-from agentflow.storage.run_views import AnyRow
-from agentflow.storage.run_views import RunFilter as RunFilter  # callers of `page` make one
+from agentflow.storage.views import node_executions as node_views
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.node_executions import OutputLine
+from agentflow.storage.views.runs import AnyRow
+from agentflow.storage.views.runs import RunFilter as RunFilter  # callers of `page` make one
 
 MAX_OUTPUTS_SHOWN: Final = 1000
 """Outputs in the view of a run; all of them are in the pages of `outputs`."""

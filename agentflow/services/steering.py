@@ -26,11 +26,13 @@ from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.runs import Fork, Start
 from agentflow.services.transaction import Step, Steps, after_commit
-from agentflow.storage import children, run_views, steering
 from agentflow.storage import runs as stored_runs
-from agentflow.storage.run_views import AnyRow
+from agentflow.storage import steering
 from agentflow.storage.runs import Parent
 from agentflow.storage.steering import Resumption
+from agentflow.storage.views import children
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.runs import AnyRow
 
 STATEMENT_SECONDS = 120.0
 """For a transaction that looks at all node executions of a run."""

@@ -29,7 +29,8 @@ from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
 from agentflow.services.runs import Start
 from agentflow.storage import graphs as stored_graphs
-from agentflow.storage import idempotency, run_views
+from agentflow.storage import idempotency
+from agentflow.storage.views import runs as run_views
 
 MAX_KEY: Final = 255
 """Characters of an Idempotency-Key, at most."""

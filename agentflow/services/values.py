@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from agentflow.engine.codec import loads
 from agentflow.graph.withholding import hidden_preview
-from agentflow.storage.node_views import Budget, Value
+from agentflow.storage.views.node_executions import Budget, Value
 
 _KIB = 1024
 

@@ -35,7 +35,7 @@ _FULL: Final = re.compile("too many|connection slots|slots are reserved")
 
 def _functions() -> str:
     """All of `sql/*.sql`, in the order of their names."""
-    folder = files("agentflow.storage").joinpath("sql")
+    folder = files("agentflow.storage.hot").joinpath("sql")
     return "\n".join(
         entry.read_text()
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)

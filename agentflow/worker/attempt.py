@@ -23,7 +23,7 @@ from agentflow.forking import lazy
 from agentflow.logs import log_outage
 from agentflow.services import secrecy
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Claim, Settled
+from agentflow.storage.hot.node_executions import Claim, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.error_facts import error_facts
 from agentflow.worker.follow import follow

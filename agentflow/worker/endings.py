@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Retry
 
 from agentflow.engine.settlement import Transition
 from agentflow.engine.statuses import NodeStatus
-from agentflow.storage.node_executions import Settled, Standing
+from agentflow.storage.hot.node_executions import Settled, Standing
 
 _LIMIT: Final = 500  # characters
 

@@ -12,7 +12,7 @@ from agentflow.engine.inputs import collect_shown
 from agentflow.services import secrecy
 from agentflow.settings import settings
 from agentflow.storage.connect import session
-from agentflow.storage.node_views import Budget, Key, delivered
+from agentflow.storage.views.node_executions import Budget, Key, delivered
 from agentflow.worker.process import RunContext
 
 

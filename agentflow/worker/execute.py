@@ -29,7 +29,7 @@ from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
 from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Limits
+from agentflow.storage.hot.node_executions import Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context

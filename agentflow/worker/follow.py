@@ -16,7 +16,7 @@ from agentflow.errors import AlreadyEnded, Unavailable
 from agentflow.services.cancellation import stop_tree
 from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
-from agentflow.storage.node_executions import HotConnection, Settled
+from agentflow.storage.hot.node_executions import HotConnection, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.process import Process, RunContext
 

@@ -2,7 +2,7 @@
 
 Each value that arrives makes an execution of the node. One that completes a group hands the group on; the others give
 nothing. What remains when the run comes to rest is handed on by an execution that no value made
-(`storage/sql/12_gather.sql`). The values are read where they are stored, once.
+(`storage/hot/sql/12_gather.sql`). The values are read where they are stored, once.
 """
 
 from typing import Any

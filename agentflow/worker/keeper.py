@@ -30,7 +30,7 @@ from agentflow.engine.execution import ExecutionKey
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Held, HotConnection, Standing
+from agentflow.storage.hot.node_executions import Held, HotConnection, Standing
 from agentflow.worker.process import Process, holder
 from agentflow.worker.upkeep import Upkeep
 

@@ -14,7 +14,7 @@ from agentflow.forking import lazy
 from agentflow.graph.plan import Plan
 from agentflow.services.plans import plan_of
 from agentflow.storage.connect import session
-from agentflow.storage.node_executions import HotConnection, RunHeader
+from agentflow.storage.hot.node_executions import HotConnection, RunHeader
 
 RUNS_KEPT: Final = 2_000
 """Runs whose header and plan a process remembers; an entry is small, as plans are shared."""

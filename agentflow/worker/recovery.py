@@ -20,7 +20,7 @@ from agentflow.services import admission
 from agentflow.services.cancellation import stop_orphan
 from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
-from agentflow.storage.node_executions import Overdue, Standing
+from agentflow.storage.hot.node_executions import Overdue, Standing
 from agentflow.storage.runs import Ready
 from agentflow.worker import faults
 from agentflow.worker.finalise import finalise

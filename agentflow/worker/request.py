@@ -15,7 +15,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from agentflow.dispatch.publish import KILL_AFTER
-from agentflow.storage.node_executions import Standing
+from agentflow.storage.hot.node_executions import Standing
 from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, PostgresAway, lost
 from agentflow.worker.keeper import keeper
 from agentflow.worker.shutdown import say_stopping, stopping_was_said

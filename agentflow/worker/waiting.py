@@ -1,6 +1,6 @@
 """Puts node executions to sleep, and tells them what they find when they are woken.
 
-A block's wait becomes a row (`storage/sql/09_waiting.sql`) with the settle that makes the node execution WAITING. A
+A block's wait becomes a row (`storage/hot/sql/09_waiting.sql`) with the settle that makes the node execution WAITING. A
 child run is started just before: if the worker dies in between, the next attempt finds it running.
 """
 

@@ -9,7 +9,7 @@ from agentflow.services import events
 from agentflow.services.events import Batch, Subject
 from agentflow.services.plans import plan_of
 from agentflow.services.transaction import transaction
-from agentflow.storage.events import Position
+from agentflow.storage.views.events import Position
 
 
 @pytest.fixture

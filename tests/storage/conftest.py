@@ -12,7 +12,7 @@ from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.storage import runs
 from agentflow.storage.connect import engine
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import NewRun, Ready
 from agentflow.storage.tables import GraphHead, GraphVersion, User
 

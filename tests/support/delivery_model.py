@@ -16,7 +16,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id, new_token
-from agentflow.storage.node_executions import HotConnection, Loss
+from agentflow.storage.hot.node_executions import HotConnection, Loss
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import Delivery, NodeExecution
 

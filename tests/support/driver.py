@@ -13,7 +13,7 @@ from agentflow.engine.routing import Batch, Router
 from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition, settlement
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
-from agentflow.storage.node_executions import Claim, HotConnection, Loss, Settled
+from agentflow.storage.hot.node_executions import Claim, HotConnection, Loss, Settled
 from agentflow.storage.tables import Delivery, NodeExecution, Output
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.ids import new_token
-from agentflow.storage.node_executions import Claim
+from agentflow.storage.hot.node_executions import Claim
 from agentflow.worker import execute as worker
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.endings import NodeExecutionStopped

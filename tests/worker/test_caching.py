@@ -23,7 +23,7 @@ from agentflow.graph.catalogue import Dependence
 from agentflow.ids import new_token
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
-from agentflow.storage.node_executions import HotConnection, Limits
+from agentflow.storage.hot.node_executions import HotConnection, Limits
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.process import process
 

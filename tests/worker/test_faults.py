@@ -19,7 +19,7 @@ from agentflow.services import cancellation, plans
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import Settings, settings
 from agentflow.storage.connect import after_fork
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.worker import finalise
 from agentflow.worker.execute import execute as _execute
 from agentflow.worker.faults import count_death, counted
@@ -107,7 +107,7 @@ def ended(rows: Rows) -> Callable[[UUID], tuple[str, str | None, str | None]]:
 @pytest.mark.parametrize(
     "where",
     [
-        "agentflow.storage.node_executions.HotConnection.claim",
+        "agentflow.storage.hot.node_executions.HotConnection.claim",
         "agentflow.worker.execute.Attempt",
         "agentflow.worker.execute.settle",
     ],
@@ -175,7 +175,7 @@ def test_what_recovery_cannot_mend_ends_too(
 
 
 def _overdue(action: Any, run_id: UUID) -> Any:
-    from agentflow.storage.node_executions import Overdue
+    from agentflow.storage.hot.node_executions import Overdue
 
     return Overdue(action, ExecutionKey(run_id, 0, 1), None)
 

@@ -19,7 +19,7 @@ from agentflow.engine.routing import Batch
 from agentflow.engine.settlement import Transition, settlement
 from agentflow.services import plans
 from agentflow.settings import Settings
-from agentflow.storage.node_executions import Held
+from agentflow.storage.hot.node_executions import Held
 from agentflow.worker import recovery as module
 from agentflow.worker import upkeep as upkeep_module
 from agentflow.worker.finalise import finalise

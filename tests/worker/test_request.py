@@ -13,7 +13,7 @@ from celery.worker.request import Request
 
 from agentflow.engine.settlement import COMPLETED, Transition, WaitFor
 from agentflow.engine.statuses import NodeStatus
-from agentflow.storage.node_executions import Settled, Standing
+from agentflow.storage.hot.node_executions import Settled, Standing
 from agentflow.worker import request
 from agentflow.worker.endings import NodeExecutionFailed, NodeExecutionStopped, ending, lost, postgres_away
 from agentflow.worker.request import NodeRequest

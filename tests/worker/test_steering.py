@@ -15,7 +15,7 @@ from agentflow.ids import new_id
 from agentflow.services import cancellation, graphs, steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import carry_out, transaction
-from agentflow.storage.run_views import RunFilter
+from agentflow.storage.views.runs import RunFilter
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
 from agentflow.worker.upkeep import Upkeep

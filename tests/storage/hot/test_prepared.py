@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import EngineError, Unavailable
 from agentflow.ids import new_id
-from agentflow.storage.prepared import PreparedConnection
+from agentflow.storage.hot.prepared import PreparedConnection
 
 KINDS = ("text", "int", "bigint", "float8", "boolean", "uuid", "text[]", "int[]", "boolean[]", "uuid[]")
 

@@ -20,7 +20,7 @@ from agentflow.graph.plan import Plan, PlanLink, PlanNode
 from agentflow.graph.settings import GraphSettings, NodeSettings
 from agentflow.ids import new_id, new_token
 from agentflow.storage import runs
-from agentflow.storage.node_executions import Held, HotConnection
+from agentflow.storage.hot.node_executions import Held, HotConnection
 from agentflow.storage.runs import Ready
 from agentflow.storage.tables import Delivery, Event, NodeExecution, Output, Run
 

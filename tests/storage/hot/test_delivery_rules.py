@@ -17,7 +17,7 @@ from delivery_model import Claimed, Model, claim, lose, random_plan, settle, sto
 from sqlalchemy.orm import Session
 
 from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 MAX_EXECUTIONS = 60  # of a run: cycles stop yielding then

@@ -14,7 +14,7 @@ from agentflow.engine.settlement import Settlement
 from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
 from agentflow.engine.verdict import NodeCount, Verdict
 from agentflow.settings import settings
-from agentflow.storage.prepared import PreparedConnection, function
+from agentflow.storage.hot.prepared import PreparedConnection, function
 from agentflow.storage.runs import Census, Ready, Rest
 
 _SETTLE: Final = (

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.settlement import COMPLETED, FLUSHED, Transition, WaitFor
 from agentflow.graph.plan import Plan
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 pytestmark = pytest.mark.timeout(300, method="thread")

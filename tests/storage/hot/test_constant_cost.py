@@ -20,7 +20,7 @@ from agentflow.engine.routing import Batch, Router
 from agentflow.engine.settlement import COMPLETED, settlement
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
-from agentflow.storage.node_executions import HotConnection
+from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import Ready
 
 Start = Callable[..., tuple[UUID, list[Ready]]]

@@ -10,7 +10,7 @@ from agentflow.engine.settlement import Transition, WaitFor
 from agentflow.engine.statuses import MOVES, RUN_MOVES, RUN_TERMINAL, Move, RunMove
 
 PACKAGE = Path(agentflow.__file__).parent
-SQL = PACKAGE / "storage" / "sql"
+SQL = PACKAGE / "storage" / "hot" / "sql"
 
 TRANSITIONS = (
     Transition.completed(),
