@@ -1,7 +1,7 @@
 """Calls statements that are prepared once, in one round trip each, and maps the server's errors.
 
 One autocommit connection: see `connect.py` for why it is not SQLAlchemy's. Its statements go out by libpq's own call,
-without a cursor: a settle, which has 25 parameters, costs a third less so (ARCHITECTURE.md, "Choices"). Values go as
+without a cursor: a settle, which has 25 parameters, costs a third less so (ARCHITECTURE.md, "Decisions"). Values go as
 PostgreSQL's text, which is written here, and come back by psycopg's own conversion.
 """
 
