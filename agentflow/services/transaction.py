@@ -96,3 +96,5 @@ def carry_out(steps: Steps[_Result]) -> _Result:
     except StopIteration as end:
         result: _Result = end.value
         return result
+    finally:
+        steps.close()  # what it holds over its steps is released, also when this process is told to end

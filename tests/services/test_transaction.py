@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from agentflow.errors import EngineError, Unavailable
-from agentflow.services.transaction import after_commit, transaction
+from agentflow.services.transaction import Step, after_commit, carry_out, transaction
 from agentflow.storage import connect, statement_limits
 
 
@@ -80,3 +80,46 @@ def test_a_server_that_is_away_is_unavailable(environment, monkeypatch):
     monkeypatch.undo()
     connect.engine.cache_clear()
     connect._sessions.cache_clear()
+
+
+def steps_of(held: list[str], *, fails: BaseException | None = None, goes_on: bool = False):
+    """Adds a user, looks, and fails where it is told to; holds something until it is through."""
+    held.append("held")
+    try:
+        yield Step(lambda session: session.execute(INSERT))
+        seen = yield Step(lambda session, what: session.scalar(text(what)), "SELECT count(*) FROM users")
+        if fails is not None:
+            try:
+                yield Step(broken, fails)
+            except ValueError:
+                if not goes_on:
+                    raise
+        return seen
+    finally:
+        held.clear()
+
+
+def broken(session, error):
+    session.execute(INSERT)
+    raise error
+
+
+def test_each_step_is_a_transaction_and_sees_those_before_it(environment):
+    held = []
+    assert carry_out(steps_of(held)) == 1
+    assert held == []
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1)], ids=lambda error: type(error).__name__)
+def test_a_step_that_fails_undoes_itself_alone_and_nothing_stays_held(environment, error):
+    held = []
+    steps = steps_of(held, fails=error)
+    with pytest.raises(type(error)):
+        carry_out(steps)
+    assert count() == 1
+    assert held == [], "although the steps are referred to still"
+
+
+def test_a_use_case_may_go_on_over_a_step_that_failed(environment):
+    assert carry_out(steps_of([], fails=ValueError("no"), goes_on=True)) == 1
+    assert count() == 1
