@@ -3,7 +3,7 @@
 Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -46,9 +46,7 @@ def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         AlreadyEnded: it has ended, or is being stopped.
     """
     yield Step(_pause, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    for child in (yield Step(_descendants, run_id)):
-        with suppress(AlreadyEnded, NotFound):
-            yield Step(_pause, owner_id, child, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(_pause, owner_id, run_id)
     summary: RunSummary = yield Step(_summary, owner_id, run_id)
     return summary
 
@@ -60,11 +58,8 @@ def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    children = yield Step(_descendants, run_id)
     yield Step(_resume, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    for child in children:
-        with suppress(AlreadyEnded, NotFound):
-            yield Step(_resume, owner_id, child, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(_resume, owner_id, run_id)
     summary: RunSummary = yield Step(_summary, owner_id, run_id)
     return summary
 
@@ -227,14 +222,15 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
     return tree
 
 
-def _descendants(session: Session, run_id: UUID) -> list[UUID]:
-    """The open child runs of a run, of all levels, parents first."""
-    found: list[UUID] = []
-    level = list(stored_runs.open_children(session, run_id))
-    while level:
-        found += level
-        level = [below for child in level for below in stored_runs.open_children(session, child)]
-    return found
+def _pass_down(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[None]:
+    """Do to the open child runs of a run what was done to it, and so on down.
+
+    A child that is made takes after its parent as that is then. So each run's children are looked up once it is done.
+    """
+    for child in (yield Step(stored_runs.open_children, run_id)):
+        with suppress(AlreadyEnded, NotFound):
+            yield Step(act, owner_id, child, statement_seconds=STATEMENT_SECONDS)
+            yield from _pass_down(act, owner_id, child)
 
 
 def _summary(session: Session, owner_id: UUID, run_id: UUID) -> RunSummary:

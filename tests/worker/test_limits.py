@@ -1,11 +1,13 @@
 """Limits over all workers park what is over them; caches and budgets do what a graph's author set."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, passes
+from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
 from steps import claim, execute
 
 from agentflow.blocks.base import Context
@@ -15,6 +17,7 @@ from agentflow.services import steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
+from agentflow.storage import steering as stored_steering
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -154,6 +157,31 @@ def test_a_retry_that_waits_keeps_no_slot_from_the_others(fan: Callable[..., UUI
     second = begin(run_id, 2)
     assert second is not None
     end(second)
+
+
+def test_a_slot_that_comes_while_its_run_is_being_resumed_is_taken(fan: Callable[..., UUID], rows: Rows) -> None:
+    one_slot = {"concurrency": {"key": "api", "limit": 1}}
+    resumed, other = fan(1, own=one_slot), fan(1, own=one_slot)
+    for run_id in (resumed, other):
+        execute(run_id, 0, 1)
+    first = begin(other, 1)
+    assert begin(resumed, 1) is None
+    carry_out(steering.pause(owner_of(rows, resumed), resumed))
+    assert held(rows, resumed) == [(1, "limit")]
+    ending = threading.Thread(target=end, args=(first,))
+    with transaction() as session:
+        stored_steering.resume(session, resumed)
+        ending.start()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        deadline = time.monotonic() + 20
+        while rows(waiting) == [0]:
+            assert time.monotonic() < deadline, "the slot is handed on by somebody who does not wait for the resume"
+            time.sleep(0.01)
+    ending.join()
+    assert held(rows, resumed) == []
+    end(begin(resumed, 1))
 
 
 def test_a_place_in_a_rate_that_comes_during_a_pause_passes(fan: Callable[..., UUID], rows: Rows) -> None:

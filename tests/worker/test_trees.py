@@ -17,7 +17,7 @@ from agentflow.engine.waits import ChildRun, Timer
 from agentflow.errors import Conflict
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import cancellation, child_runs, graphs, steering
-from agentflow.services.transaction import carry_out, transaction
+from agentflow.services.transaction import Step, carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.runs import Parent
 from agentflow.worker.finalise import finalise
@@ -220,6 +220,40 @@ def test_a_pause_and_a_resume_pass_down(probe: Probe, tree: Callable[..., tuple[
     assert finalise(child_id)
     execute(run_id, 0, 1)
     assert finalise(run_id)
+
+
+@pytest.mark.parametrize(("act", "paused"), [(steering.pause, 3), (steering.resume, 0)])
+def test_a_child_that_is_made_while_its_tree_is_steered_takes_after_its_parent(
+    probe: Probe,
+    stored: Callable[..., str],
+    tree: Callable[..., tuple[UUID, UUID]],
+    rows: Rows,
+    act: Any,
+    paused: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is made after its parent's turn has come near, and before that was taken."""
+    below = stored(one_node(probe(passes)))
+    run_id, child_id = tree(one_node(probe(passes)))
+    owner = owner_of(rows, run_id)
+    if act is steering.resume:
+        carry_out(steering.pause(owner, run_id))
+    made: list[UUID] = []
+    real = Step.carry_out
+
+    def carried_out(step: Step) -> Any:
+        came = real(step)
+        if came == [child_id] and not made:  # its turn is next
+            made.append(child_id)
+            with transaction() as session:
+                child_runs.start_graph(session, child_runs.Caller(Parent(child_id, 0, 1), owner, 5, 1), below, None, {})
+        return came
+
+    monkeypatch.setattr(Step, "carry_out", carried_out)
+    carry_out(act(owner, run_id))
+    assert made
+    assert rows("SELECT count(*) FROM runs WHERE root_id = :run", run=run_id) == [3]
+    assert rows("SELECT count(*) FROM runs WHERE root_id = :run AND paused_at IS NOT NULL", run=run_id) == [paused]
 
 
 def test_children_of_a_run_that_ended_without_them_are_stopped(

@@ -126,6 +126,7 @@ CREATE OR REPLACE FUNCTION agentflow_hand_on(
 #variable_conflict use_column
 DECLARE
     v record;
+    v_paused boolean;
     v_ready boolean;
     v_now timestamptz := agentflow_now();
 BEGIN
@@ -136,11 +137,13 @@ BEGIN
             ORDER BY n.priority DESC, n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
-        UPDATE node_executions e SET hold = CASE WHEN r.paused_at IS NOT NULL THEN 'paused' END, queued_at = v_now, rings = 0,
-            check_at = CASE WHEN r.paused_at IS NULL THEN v_now + agentflow_ring_grace() ELSE 'infinity' END
-        FROM runs r
-        WHERE r.id = v.run_id AND e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx
-          AND e.status = 'QUEUED' AND e.hold = 'limit'
+        -- Nobody holds that run's gate here. A resume that is under way lets out only what is held as paused by then: this
+        -- waits for it, and looks again. (Of a pause that is under way the claim hears.)
+        PERFORM FROM runs r WHERE r.id = v.run_id AND r.paused_at IS NOT NULL FOR SHARE;
+        v_paused := FOUND;
+        UPDATE node_executions e SET hold = CASE WHEN v_paused THEN 'paused' END, queued_at = v_now, rings = 0,
+            check_at = CASE WHEN v_paused THEN 'infinity' ELSE v_now + agentflow_ring_grace() END
+        WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit'
         RETURNING e.hold IS NULL INTO v_ready;
         IF v_ready THEN
             INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key);
