@@ -220,13 +220,3 @@ def static_values(session: Session, run_id: UUID, nodes: Sequence[int]) -> Mappi
 def open_children(session: Session, run_id: UUID) -> Sequence[UUID]:
     """Its child runs that have not ended."""
     return session.scalars(select(Run.id).where(Run.parent_run_id == run_id, Run.ended_at.is_(None))).all()
-
-
-def children_of(session: Session, run_id: UUID, node: int, idx: int) -> Mapping[str, UUID]:
-    """The child runs of a node execution, by call."""
-    rows = session.execute(
-        select(Run.parent_call, Run.id).where(
-            Run.parent_run_id == run_id, Run.parent_node == node, Run.parent_idx == idx
-        )
-    )
-    return {row.parent_call: row.id for row in rows}
