@@ -16,12 +16,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.store import add_user
 from agentflow.embedded.postgres import DATABASE
 from agentflow.embedded.stack import Stack
 from agentflow.settings import settings
 from agentflow.storage.connect import engine
 from agentflow.storage.migrate import upgrade
-from agentflow.storage.users import add_user
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 

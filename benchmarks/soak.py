@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from agentflow.accounts.keys import create as create_key
 from agentflow.client.client import Client
 from agentflow.embedded.child import Child, start
 from agentflow.embedded.private import free_port
 from agentflow.errors import AgentFlowError
-from agentflow.services.api_keys import create as create_key
 from agentflow.services.transaction import transaction
 from benchmarks import graphs
 from benchmarks.fleet import Layout, fleet

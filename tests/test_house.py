@@ -134,7 +134,9 @@ def test_the_layers_name_every_folder_of_the_package_and_nothing_else():
     ]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     named = {name.strip() for layer in layers for name in layer.split("|")}
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    features = {name.partition(".")[0] for name in named if "." in name}
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert folders - named == set(), "folders that no layer names"
-    assert named - folders - modules == set(), "layers that do not exist"
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - features
+    floors = {f"{feature}.{path.stem}" for feature in features for path in (PACKAGE / feature).glob("[!_]*.py")}
+    assert (folders | floors) - named == set(), "folders, or modules of a feature, that no layer names"
+    assert named - folders - floors - modules == set(), "layers that do not exist"

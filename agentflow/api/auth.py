@@ -10,8 +10,8 @@ from cachetools import TTLCache
 from flask import Request
 
 from agentflow import clock
+from agentflow.accounts import keys
 from agentflow.errors import Unauthenticated
-from agentflow.services import api_keys
 from agentflow.services.transaction import transaction
 
 CACHE_SECONDS = 30.0
@@ -33,13 +33,13 @@ class Authenticator:
         Raises:
             Unauthenticated: it is nobody's.
         """
-        digest = api_keys.digest(key)
+        digest = keys.digest(key)
         with self._lock:
             cached = self._cached.get(digest)
         if cached is not None:
             return cached
         with transaction() as session:
-            owner = api_keys.verify(session, key)
+            owner = keys.verify(session, key)
         with self._lock:
             self._cached[digest] = owner
         return owner

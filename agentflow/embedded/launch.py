@@ -17,6 +17,7 @@ from typing import Self, TextIO
 
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.keys import ensure_first_key
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.private import free_port, is_free, write_private
 from agentflow.embedded.process_log import rotate
@@ -24,7 +25,6 @@ from agentflow.embedded.processes import Processes, read_procfile
 from agentflow.embedded.stack import Stack
 from agentflow.errors import Unavailable
 from agentflow.proof import answers, is_own, new_secret
-from agentflow.services.api_keys import ensure_first_key
 from agentflow.shipped import shipped
 from agentflow.storage.connect import engine
 from agentflow.storage.migrate import upgrade

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow.accounts import quota
 from agentflow.blocks.registry import catalogue
 from agentflow.errors import Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph import exchange
@@ -22,7 +23,7 @@ from agentflow.graph.plan import compile_plan
 from agentflow.graph.schemas import credentials_input_schema, describe, input_schema
 from agentflow.graph.wiring import Masks
 from agentflow.ids import new_id
-from agentflow.services import cursors, documents, plans, quota, sub_graphs
+from agentflow.services import cursors, documents, plans, sub_graphs
 from agentflow.services.plans import document_of
 from agentflow.services.sub_graphs import Placed
 from agentflow.storage import graphs as stored

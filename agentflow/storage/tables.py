@@ -1,6 +1,5 @@
-"""Defines the tables.
+"""Defines the tables of graphs and runs; imports those of the features, so that all are known where one is.
 
-    users, api_keys          who may use this installation; a key is stored as its digest only
     graphs, graph_versions   a graph's head, and its versions: document and compiled plan, never changed once written
     runs                     one graph run: what was asked, where it stands, how it ended
     idempotency_keys         which submission a client's Idempotency-Key stood for
@@ -14,8 +13,6 @@
     reviews, review_policies what people are to look at; and where the rest of a node's is approved already
     limits, limit_slots, limit_queue   limits over all workers: the rate's next place, who runs, who waits for a slot
     rate_places              who waits for which place in a rate
-    cached_outputs           outputs that are good for a while in the place of running the block again
-    memories                 what blocks keep between runs
     run_costs                what a tree of runs has cost so far
     lanes                    which queues workers serve, and which are wanted though none does
     events                   what happened in a run, for those who watch it
@@ -33,24 +30,23 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    DateTime,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
-    MetaData,
     SmallInteger,
     Text,
     UniqueConstraint,
-    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
 
+import agentflow.accounts.tables
+import agentflow.memories.tables  # noqa: F401
 from agentflow.engine.statuses import (
     NODE_OPEN,
     NODE_TERMINAL,
@@ -61,6 +57,7 @@ from agentflow.engine.statuses import (
     ReviewStatus,
     RunStatus,
 )
+from agentflow.table import Table
 
 RUN_INPUTS_NODE = -1
 """The node number under which the inputs of a run are stored as outputs, so that a claim needs no special case."""
@@ -75,51 +72,6 @@ _BUSY = {
 
 def _in(column: str, values: Any) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
-
-
-class Table(DeclarativeBase):
-    """The base of all tables; constraints and indexes get predictable names."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "%(table_name)s_pk",
-            "fk": "%(table_name)s_%(column_0_N_name)s_fk",
-            "uq": "%(table_name)s_%(column_0_N_name)s_key",
-            "ck": "%(table_name)s_%(constraint_name)s",
-            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        }
-    )
-    type_annotation_map = {
-        UUID: Uuid(),
-        datetime: DateTime(timezone=True),
-        str: Text(),
-        dict[str, Any]: JSONB(),
-    }
-
-
-class User(Table):
-    """Someone who owns graphs and runs."""
-
-    __tablename__ = "users"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class ApiKey(Table):
-    """A key to the API. The key itself is shown once and not kept."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str]
-    prefix: Mapped[str]  # the first characters of the key, by which a person recognises it
-    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 in hex; keys are 256 random bits, so no salt is needed
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    last_used_at: Mapped[datetime | None]  # to the minute
-    revoked_at: Mapped[datetime | None]
 
 
 class GraphHead(Table):
@@ -539,29 +491,6 @@ class RatePlace(Table):
     owner_id: Mapped[UUID]
     key: Mapped[str]
     at: Mapped[datetime]
-
-
-class CachedOutputs(Table):
-    """What a block gave for some inputs; good until `expires_at`."""
-
-    __tablename__ = "cached_outputs"
-    __table_args__ = (Index("cached_outputs_expires_idx", "expires_at"),)
-
-    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(primary_key=True)  # SHA-256 of block and inputs, in hex
-    outputs: Mapped[str]  # [[pin, value], …] as JSON text
-    expires_at: Mapped[datetime]
-
-
-class Memory(Table):
-    """What the blocks of a user keep between runs."""
-
-    __tablename__ = "memories"
-
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str]  # JSON text
-    updated_at: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
 
 
 class RunCost(Table):

@@ -20,7 +20,7 @@ from agentflow.engine.inputs import collect, prepare
 from agentflow.graph.cache_settings import overlap
 from agentflow.graph.catalogue import BlockSpec, Dependence
 from agentflow.graph.plan import PlanNode
-from agentflow.services import memories
+from agentflow.memories import service as memories
 from agentflow.services.credentials import credentials_mark
 from agentflow.services.transaction import transaction
 from agentflow.worker.attempt import Attempt

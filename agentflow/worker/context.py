@@ -17,7 +17,7 @@ from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.pins import TOOLS, base_name
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.logs import TRACE
-from agentflow.services import memories
+from agentflow.memories import service as memories
 from agentflow.services.child_runs import is_lone
 from agentflow.services.credentials import credential_for
 from agentflow.services.transaction import transaction

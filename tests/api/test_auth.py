@@ -4,7 +4,6 @@ import pytest
 from sqlalchemy import text
 
 from agentflow.api import auth
-from agentflow.services import api_keys
 from agentflow.services.transaction import transaction
 
 
@@ -36,25 +35,6 @@ def test_a_key_works_in_either_header(app, api):
     key = api.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     assert app.test_client().get("/api/v1/graphs", headers={"X-API-Key": key}).status_code == 200
     assert app.test_client().get("/api/v1/graphs", headers={"Authorization": f"bearer {key}"}).status_code == 200
-
-
-def test_the_first_key_is_made_once(environment):
-    with transaction() as session:
-        key = api_keys.ensure_first_key(session)
-    assert key is not None
-    assert (len(key), key[:3]) == (46, "af_")
-    with transaction() as session:
-        assert api_keys.ensure_first_key(session) is None
-        assert api_keys.verify(session, key)
-
-
-def test_keys_are_not_stored(environment):
-    with transaction() as session:
-        key = api_keys.ensure_first_key(session)
-        row = session.execute(text("SELECT * FROM api_keys")).one()
-    assert key not in str(row)
-    assert key.startswith(row.prefix)
-    assert row.digest == api_keys.digest(key)
 
 
 def test_the_use_of_a_key_is_noted_to_the_minute(api):

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from agentflow.accounts import quota
 from agentflow.errors import BadInput
-from agentflow.services import memories, quota
+from agentflow.memories import service as memories
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings
 
@@ -48,7 +49,7 @@ def test_two_requests_do_not_both_take_the_last_place(
     api.post("/api/v1/graphs", json=described(echo, 0))
     with transaction() as session:
         owner = session.connection().exec_driver_sql("SELECT owner_id FROM graphs").scalar_one()
-        one = quota.quota.stored_bytes(session, owner)
+        one = quota.store.stored_bytes(session, owner)
     monkeypatch.setattr(environment, "max_stored_bytes", int(one * 2.5))
     statuses: list[int] = []
 

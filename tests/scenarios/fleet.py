@@ -14,11 +14,11 @@ from uuid import UUID, uuid4
 import httpx
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.keys import ensure_first_key
 from agentflow.blocks import registry
 from agentflow.client.client import Client
 from agentflow.embedded.private import free_port
 from agentflow.schemas.runs import RunView
-from agentflow.services.api_keys import ensure_first_key
 from agentflow.storage.connect import engine
 
 BLOCKS = Path(__file__).parent / "blocks"

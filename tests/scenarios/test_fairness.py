@@ -9,9 +9,8 @@ from fleet import Fleet, graph, link, node, noted, until
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from agentflow.accounts import keys, store
 from agentflow.client.client import Client
-from agentflow.services import api_keys
-from agentflow.storage import users
 
 pytestmark = pytest.mark.scenario
 
@@ -21,7 +20,7 @@ def other(fleet: Fleet) -> Iterator[Client]:
     """Another user of the installation."""
     engine = create_engine(fleet.database_url)
     with Session(engine) as session, session.begin():
-        key = api_keys.create(session, users.add_user(session, "other"), "key")
+        key = keys.create(session, store.add_user(session, "other"), "key")
     engine.dispose()
     with Client(fleet.url, key) as client:
         yield client

@@ -5,12 +5,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from agentflow.accounts import store
 from agentflow.errors import NotFound
 from agentflow.graph.plan import Plan
 from agentflow.services import graphs
 from agentflow.services.plans import VersionCache, plan_of
 from agentflow.services.transaction import transaction
-from agentflow.storage import users
 
 
 def test_the_versions_not_used_for_longest_go_first():
@@ -36,7 +36,7 @@ def test_one_graph_that_is_larger_than_all_is_kept_alone():
 @pytest.fixture
 def stored(environment, echo):
     with transaction() as session:
-        return graphs.create(session, users.add_user(session, "owner"), echo).id
+        return graphs.create(session, store.add_user(session, "owner"), echo).id
 
 
 def test_a_plan_is_read_once(stored, monkeypatch):

@@ -8,13 +8,14 @@ import pytest
 from driver import Driver
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.tables import User
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.storage import runs
 from agentflow.storage.connect import engine
 from agentflow.storage.hot.node_executions import HotConnection
 from agentflow.storage.runs import NewRun, Ready
-from agentflow.storage.tables import GraphHead, GraphVersion, User
+from agentflow.storage.tables import GraphHead, GraphVersion
 
 NewRunOf = Callable[..., tuple[UUID, list[Ready]]]
 

@@ -20,13 +20,13 @@ from sqlalchemy import delete, text
 from steps import execute
 from werkzeug.serving import make_server
 
+from agentflow.accounts import keys, store
 from agentflow.api.app import create_app
 from agentflow.dispatch.publish import publisher
 from agentflow.embedded.postgres import DATABASE, Postgres
-from agentflow.services import api_keys
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
-from agentflow.storage import connect, users
+from agentflow.storage import connect
 from agentflow.storage.tables import Table
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -101,7 +101,7 @@ def app(environment: Settings) -> Flask:
 
 def _key(name: str) -> str:
     with transaction() as session:
-        return api_keys.create(session, users.add_user(session, name), name)
+        return keys.create(session, store.add_user(session, name), name)
 
 
 def _caller(app: Flask, key: str) -> FlaskClient:

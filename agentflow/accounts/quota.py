@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import forking
+from agentflow.accounts import store
 from agentflow.errors import TooLarge
 from agentflow.settings import settings
-from agentflow.storage import quota
 
 _COUNTED_EVERY: Final = 1_000
 
@@ -31,7 +31,7 @@ def refuse_beyond(session: Session, owner_id: UUID, more: int = 0) -> None:
         TooLarge: then they would store more than they may.
     """
     limit = settings().max_stored_bytes
-    stored = quota.stored_bytes(session, owner_id)
+    stored = store.stored_bytes(session, owner_id)
     if stored + more > limit:
         raise TooLarge(
             f"this would be more than the {limit} bytes that one user may store ({stored} are stored): "

@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from agentflow.storage.tables import CachedOutputs, Memory
+from agentflow.memories.tables import CachedOutputs, Memory
 
 
 def get(session: Session, owner_id: UUID, key: str) -> str | None:

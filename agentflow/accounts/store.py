@@ -1,4 +1,4 @@
-"""Who may use this installation: users and their API keys, by digest. Keys themselves never come here."""
+"""Stores users and their API keys, by digest (a key itself never comes here), and counts what each user stores."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -6,9 +6,16 @@ from uuid import UUID
 from sqlalchemy import func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.tables import ApiKey, User
 from agentflow.ids import new_id
-from agentflow.storage.tables import ApiKey, User
 
+_STORED = text(
+    "SELECT (SELECT coalesce(sum(pg_column_size(v.document) + coalesce(pg_column_size(v.plan), 0)), 0) "
+    "FROM graph_versions v JOIN graphs g ON g.id = v.graph_id "
+    "WHERE g.owner_id = :owner AND g.deleted_at IS NULL AND NOT g.inline) "
+    "+ (SELECT coalesce(sum(pg_column_size(m.value)), 0) FROM memories m WHERE m.owner_id = :owner)"
+)
+_QUOTA_LOCK = text("SELECT pg_advisory_xact_lock(uuid_hash(:owner), -3)")
 _USE_RESOLUTION = timedelta(minutes=1)  # so that a busy key does not write at every request
 
 
@@ -51,3 +58,9 @@ def owner_of_key(session: Session, digest: str) -> UUID | None:
             .values(last_used_at=func.date_trunc("minute", func.now()))
         )
     return owner
+
+
+def stored_bytes(session: Session, owner_id: UUID) -> int:
+    """Bytes of the owner's graphs and memories, as they are kept. Nobody adds to them before the caller commits."""
+    session.execute(_QUOTA_LOCK, {"owner": owner_id})
+    return int(session.scalar(_STORED, {"owner": owner_id}) or 0)

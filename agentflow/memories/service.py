@@ -7,11 +7,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow.accounts import quota
 from agentflow.engine.codec import dumps, loads, storable_text
 from agentflow.errors import BadInput, TooLarge
-from agentflow.services import quota
+from agentflow.memories import store
 from agentflow.settings import settings
-from agentflow.storage import memories
 
 _LONGEST_KEY: Final = 1_000
 """Characters of a key: it is part of an index."""
@@ -19,7 +19,7 @@ _LONGEST_KEY: Final = 1_000
 
 def get(session: Session, owner_id: UUID, key: str) -> Any:
     """What was kept under `key`; None where there is nothing."""
-    text = memories.get(session, owner_id, _checked(key))
+    text = store.get(session, owner_id, _checked(key))
     return None if text is None else loads(text)
 
 
@@ -31,7 +31,7 @@ def put(session: Session, owner_id: UUID, key: str, value: Any) -> None:
         BlockBug: the value is not JSON.
     """
     if value is None:
-        memories.remove(session, owner_id, _checked(key))
+        store.remove(session, owner_id, _checked(key))
         return
     text = dumps(value)
     if len(text.encode()) > settings().max_value_bytes:
@@ -40,7 +40,7 @@ def put(session: Session, owner_id: UUID, key: str, value: Any) -> None:
         quota.refuse_to_remember(session, owner_id, len(text))
     except TooLarge as error:
         raise BadInput(error.message) from None
-    memories.put(session, owner_id, _checked(key), text)
+    store.put(session, owner_id, _checked(key), text)
 
 
 def digest(block_id: str, inputs: Mapping[str, Any], pins: Sequence[str] | None) -> str:
@@ -51,7 +51,7 @@ def digest(block_id: str, inputs: Mapping[str, Any], pins: Sequence[str] | None)
 
 def cached(session: Session, owner_id: UUID, key: str) -> list[tuple[str, Any]] | None:
     """The outputs that are kept under the digest `key`: (pin, value) in order; None where there are none."""
-    text = memories.cached(session, owner_id, key)
+    text = store.cached(session, owner_id, key)
     return None if text is None else [(pin, value) for pin, value in loads(text)]
 
 
@@ -59,7 +59,7 @@ def cache(session: Session, owner_id: UUID, key: str, outputs: Sequence[tuple[st
     """Keep outputs for `seconds`, unless they are larger than one value may be."""
     text = dumps([list(output) for output in outputs])
     if len(text.encode()) <= settings().max_value_bytes:
-        memories.cache(session, owner_id, key, text, seconds)
+        store.cache(session, owner_id, key, text, seconds)
 
 
 def _checked(key: str) -> str:

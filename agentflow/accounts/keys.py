@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow.accounts import store
 from agentflow.errors import Unauthenticated
-from agentflow.storage import users
 
 PREFIX = "af_"
 LENGTH = len(PREFIX) + 43
@@ -25,16 +25,16 @@ def digest(key: str) -> str:
 def create(session: Session, owner_id: UUID, name: str) -> str:
     """Make a key of the user `owner_id`. Returns the key itself, which nobody can see again."""
     key = PREFIX + secrets.token_urlsafe(32)
-    users.add_key(session, owner_id, name, key[:_SHOWN], digest(key))
+    store.add_key(session, owner_id, name, key[:_SHOWN], digest(key))
     return key
 
 
 def ensure_first_key(session: Session) -> str | None:
     """Make the user "owner" and a key, where there is no key at all. Returns the key, or None where there was one."""
-    users.lock_keys(session)
-    if users.any_key(session):
+    store.lock_keys(session)
+    if store.any_key(session):
         return None
-    return create(session, users.add_user(session, "owner"), "first key")
+    return create(session, store.add_user(session, "owner"), "first key")
 
 
 def verify(session: Session, key: str) -> UUID:
@@ -43,7 +43,7 @@ def verify(session: Session, key: str) -> UUID:
     Raises:
         Unauthenticated: it is nobody's, or was revoked.
     """
-    owner = users.owner_of_key(session, digest(key)) if len(key) == LENGTH and key.startswith(PREFIX) else None
+    owner = store.owner_of_key(session, digest(key)) if len(key) == LENGTH and key.startswith(PREFIX) else None
     if owner is None:
         raise Unauthenticated("this API key is not known here, or was revoked")
     return owner

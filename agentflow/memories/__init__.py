@@ -1,0 +1,1 @@
+"""Values and outputs that blocks keep from one run to the next."""
