@@ -236,7 +236,7 @@ def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
     return publisher().send(messages)
 
 
-def ring_finaliser(run_id: UUID, *, again: bool = False) -> bool:
+def publish_finaliser(run_id: UUID, *, again: bool = False) -> bool:
     """Enqueue the finaliser of a run; duplicates are harmless. `again`: an earlier try may have killed its process."""
     args = [str(run_id), True] if again else [str(run_id)]
     return publisher().send([TaskMessage(FINALISE, "default", args, FINALISE, MOST_URGENT, None)])

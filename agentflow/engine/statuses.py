@@ -118,9 +118,9 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(_N.QUEUED, _N.RUNNING, "claimed", ("claim", "fault")),
     Move(_N.RUNNING, _N.COMPLETED, "settled", ("settle",)),
     Move(_N.RUNNING, _N.FAILED, "the block failed, or its lease was lost too often", ("settle",)),
-    Move(_N.RUNNING, _N.QUEUED, "a retry is due, or its lease was lost", ("settle", "lose", "fault")),
+    Move(_N.RUNNING, _N.QUEUED, "a retry is due, or its lease was lost", ("settle", "return_lease", "fault")),
     Move(_N.RUNNING, _N.WAITING, "the block waits for the outside", ("settle",)),
-    Move(_N.WAITING, _N.QUEUED, "what it waited for has come", ("go_on",)),
+    Move(_N.WAITING, _N.QUEUED, "what it waited for has come", ("wake",)),
     Move(_N.INCOMPLETE, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run")),
     Move(_N.QUEUED, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run", "claim", "close_stopped")),
     Move(_N.RUNNING, _N.CANCELLED, "the run was stopped", ("settle", "fault_of_run")),
@@ -138,7 +138,9 @@ MOVES: Final[tuple[Move, ...]] = (
 
 RUN_MOVES: Final[tuple[RunMove, ...]] = (
     RunMove(None, _R.QUEUED, "submitted", ("create_run",)),
-    RunMove(_R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "let_in")),
+    RunMove(
+        _R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "admit_run")
+    ),
     RunMove(_R.RUNNING, _R.WAITING, "only the outside can go on", ("rest",)),
     RunMove(_R.WAITING, _R.RUNNING, "the outside has gone on, or it is being stopped", ("claim", "stop")),
     *(RunMove(source, _R.COMPLETED, "it is over", ("finish",)) for source in sorted(RUN_OPEN)),

@@ -6,7 +6,7 @@ Submissions look for a place under the same lock (`sql/02_create.sql`); what is 
 import logging
 from uuid import UUID
 
-from agentflow.dispatch import PublishedRun, publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_finaliser
 from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
 from agentflow.services.transaction import Step, Steps
@@ -29,7 +29,7 @@ def admit(owner_id: UUID) -> Steps[int]:
             logger.exception("admitted_not_published", extra={"run": str(run.id)})
             continue
         if not run.nodes:
-            ring_finaliser(run.id)  # one that was retried may only wait
+            publish_finaliser(run.id)  # one that was retried may only wait
         ready = [Ready(*key) for key in zip(run.nodes, run.indexes, strict=True)]
         publish(PublishedRun(run.id, plan, run.priority), ready)
     return len(admitted)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import ring_finaliser
+from agentflow.dispatch import publish_finaliser
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.schemas.runs import BulkCancelled, CancelAccepted
@@ -38,7 +38,7 @@ def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> Cance
         raise NotFound(f"there is no run {run_id}")
     outcome = runs.stop(session, run_id, RunStatus.CANCELLED, reason)
     if outcome.running == 0:
-        after_commit(session, lambda: ring_finaliser(run_id))
+        after_commit(session, lambda: publish_finaliser(run_id))
     after_commit(session, lambda: carry_out(stop_children(run_id)))
     run = run_views.find(session, owner_id, run_id)
     assert run is not None
@@ -80,7 +80,7 @@ def stop_orphan(run_id: UUID) -> Steps[None]:
 
 def _follow(run_id: UUID, stopped: StopOutcome) -> Steps[None]:
     if stopped.running == 0:
-        ring_finaliser(run_id)
+        publish_finaliser(run_id)
     yield from stop_children(run_id)
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow import clock
-from agentflow.dispatch import PublishedRun, publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_finaliser
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.services.transaction import after_commit
@@ -81,5 +81,5 @@ def start(session: Session, wanted: Start) -> UUID:
     else:
         ready = steering.fork(session, wanted.fork.source, new, wanted.fork.anew)
         # What it took over may be all there is.
-        after_commit(session, lambda: publish(published, ready) if ready else ring_finaliser(new.id))
+        after_commit(session, lambda: publish(published, ready) if ready else publish_finaliser(new.id))
     return new.id

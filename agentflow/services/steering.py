@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import PublishedRun, publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_finaliser
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
@@ -195,7 +195,7 @@ def _retry(session: Session, run_id: UUID, unhandled: list[int]) -> str:
 def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
     plan = plan_of_run(session, run)
     after_commit(session, lambda: publish(PublishedRun(run.id, plan, run.priority), outcome.ready))
-    after_commit(session, lambda: ring_finaliser(run.id))  # there may be nothing to publish
+    after_commit(session, lambda: publish_finaliser(run.id))  # there may be nothing to publish
 
 
 def _not_retried(run_id: UUID, verdict: str) -> Conflict:

@@ -178,7 +178,7 @@ def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Re
     if not admitted:
         return []
     row = session.execute(
-        text("SELECT * FROM agentflow_let_out(:run, 'window', :window)"),
+        text("SELECT * FROM agentflow_unhold(:run, 'window', :window)"),
         {"run": new.id, "window": settings().ready_window},
     ).one()
     return _ready(row)

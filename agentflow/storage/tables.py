@@ -286,7 +286,7 @@ class NodeExecution(Table):
     holder: Mapped[str | None]  # the worker process that holds, or held, the lease
     lease_until: Mapped[datetime | None]  # null again while it waits
     check_at: Mapped[datetime]  # when recovery shall look at it, while it is open
-    rings: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times that recovery published it again
+    republished: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times that recovery published it again
     due_at: Mapped[datetime | None]  # a QUEUED one is not claimed before (retries)
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]  # of the first attempt

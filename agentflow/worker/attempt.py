@@ -185,7 +185,7 @@ class Attempt:
             if not self._closed:
                 self._closed = True
                 nobody = self.lease._replace(holder="", seconds=0)
-                loss = self.process.hot.lose(self.key, self.lease.token, nobody, expired=False, bearable=None)
+                loss = self.process.hot.return_lease(self.key, self.lease.token, nobody, expired=False, bearable=None)
                 if loss.verdict == "queued":
                     publish(self.run, [Ready(self.key.node, self.key.idx)])
 

@@ -8,7 +8,7 @@ import logging
 from typing import Final
 from uuid import UUID
 
-from agentflow.dispatch import publish, ring_finaliser
+from agentflow.dispatch import publish, publish_finaliser
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import judge
 from agentflow.services import admission
@@ -37,7 +37,7 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     publish(run, rest.ready)
     ended = rest.census is not None and _end(state, run, rest.census)
     if ended and run.parent_run_id is not None:
-        ring_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only
+        publish_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only
     if (ended or rest.verdict == "resting") and run.parent_run_id is None:
         _make_room(state, run)
     return ended

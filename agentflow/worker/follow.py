@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from itertools import groupby
 
-from agentflow.dispatch import publish, ring_finaliser
+from agentflow.dispatch import publish, publish_finaliser
 from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.settlement import Settlement
 from agentflow.engine.statuses import FailureReason, RunStatus
@@ -39,12 +39,12 @@ def follow(process: Process, run: RunContext, settlement: Settlement, settled: S
         return
     publish(run, settled.ready)
     any_ready = bool(settled.ready)
-    if settled.go_on is not None:
-        any_ready = release(process.hot, run, settlement.key._replace(idx=settled.go_on)) or any_ready
+    if settled.release_after is not None:
+        any_ready = release(process.hot, run, settlement.key._replace(idx=settled.release_after)) or any_ready
     if (
         (settlement.transition.ends_task or settled.verdict == "stopped")
         and not any_ready
-        and not (settled.crowded and settled.go_on is None)
+        and not (settled.crowded and settled.release_after is None)
         and settled.verdict != "lost"
     ):
         end_if_quiescent(process.hot, run)
@@ -77,9 +77,9 @@ def publish_others(process: Process, ready: Sequence[ExecutionKey]) -> None:
 def release(hot: HotConnection, run: RunContext, key: ExecutionKey) -> bool:
     """Let out what waited for `key`, which is routed, and publish what became ready; whether anything did."""
     any_ready = False
-    go_on: int | None = key.idx
-    while go_on is not None:
-        ready, go_on = hot.release(key._replace(idx=go_on))
+    release_after: int | None = key.idx
+    while release_after is not None:
+        ready, release_after = hot.release(key._replace(idx=release_after))
         publish(run, ready)
         any_ready = any_ready or bool(ready)
     return any_ready
@@ -97,7 +97,7 @@ def _is_too_large(process: Process, run: RunContext, more: int) -> bool:
 def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:
     """Enqueue the finaliser if nothing of the run is busy. Two last settles may both do so; its effect is once."""
     if hot.quiescent(run.run_id):
-        ring_finaliser(run.run_id)
+        publish_finaliser(run.run_id)
 
 
 def stop_run(run: RunContext, reason: FailureReason) -> None:

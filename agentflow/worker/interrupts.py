@@ -54,7 +54,7 @@ class Interrupts:
         signal.siginterrupt(signal.SIGUSR2, False)
         self._signals = True
 
-    def _take_back(self) -> None:
+    def _restore_handlers(self) -> None:
         """A block before this one may have blocked the signals, or put handlers of its own in the place of ours."""
         _sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR2))
         for number, handler in ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_stop)):
@@ -72,7 +72,7 @@ class Interrupts:
         """
         self._signals = self._signals and threading.current_thread() is threading.main_thread()
         if self._signals:
-            self._take_back()
+            self._restore_handlers()
         self.cause, self._flush, self._is_stopped = None, flush, is_stopped
         self._timeout_at, self._flush_at = monotonic() + timeout, None
         self._pid = os.getpid()

@@ -94,7 +94,7 @@ class Keeper:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def give_back(
+    def return_lease(
         self,
         args: Sequence[Any],
         pid: int | None,
@@ -125,7 +125,7 @@ class Keeper:
             try:
                 pending = pending or self._next_given_back()
                 if pending is not None:
-                    stands = self._upkeep.recovery.take_back(
+                    stands = self._upkeep.recovery.return_lease(
                         pending.key, pending.holder, pending.timed_out, pending.died
                     )
                     told, pending = pending.told, None

@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic
-from agentflow.dispatch import backlog, publish, ring_finaliser
+from agentflow.dispatch import backlog, publish, publish_finaliser
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.settlement import Transition
 from agentflow.errors import Unavailable
@@ -35,9 +35,9 @@ MOST_EXECUTIONS: Final = 2_000
 MOST_RUNS: Final = 1_000
 """Open runs that one turn looks at; the next turn goes on behind them."""
 
-_RECALLED: Final = 5_000  # node executions made due at once when the broker's queues have become empty
+_CHECKED_NOW: Final = 5_000  # node executions made due at once when the broker's queues have become empty
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
-_RINGS_UNSERVED: Final = 3  # how often what waits for a worker to come for its lane is published again
+_PUBLISHED_UNSERVED: Final = 3  # how often what waits for a worker to come for its lane is published again
 _FIRST = UUID(int=0)
 
 _DIED: Final = "its worker process died"
@@ -58,7 +58,7 @@ class Recovery:
         self._steady_since = monotonic()
 
     @contextmanager
-    def others_go_on(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
+    def faults_counted(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
         """What cannot be mended (its plan cannot be read, say) keeps us from nothing else; it is counted, and ends."""
         try:
             yield
@@ -73,7 +73,7 @@ class Recovery:
     def ask_broker(self) -> int:
         """Ask how much waits at the broker. If nothing does, what was put off behind its queues is due."""
         self._backlog = backlog()
-        return self._process.hot.recall(_RECALLED) if self._backlog == 0 else 0
+        return self._process.hot.check_now(_CHECKED_NOW) if self._backlog == 0 else 0
 
     def mend_overdue(self) -> int:
         """Look after node executions whose time to be looked at has come."""
@@ -83,7 +83,7 @@ class Recovery:
         steady = monotonic() - self._steady_since >= lease
         found = self._process.hot.overdue(lease, MOST_EXECUTIONS, self._backlog > 0, steady)
         for item in found:
-            with self.others_go_on(item.key):
+            with self.faults_counted(item.key):
                 self._mend(item)
         return len(found)
 
@@ -97,7 +97,7 @@ class Recovery:
         """Admit runs of owners some of whose runs wait for a place among the active ones."""
         admitted = 0
         for owner_id in self._process.hot.owners_in_line(MOST_EXECUTIONS):
-            with self.others_go_on():
+            with self.faults_counted():
                 admitted += carry_out(admission.admit(owner_id))
         return admitted
 
@@ -106,7 +106,7 @@ class Recovery:
         run = self._process.run(key.run_id)
         if run is None:
             return
-        if item.action == "ring":
+        if item.action == "publish":
             self._ring(run, key)
         elif item.action == "wake":
             if self._process.hot.wake_due(key):
@@ -125,14 +125,14 @@ class Recovery:
         seconds, rings = self._process.hot.unserved(key, lane) or (0.0, 0)
         if seconds > settings().unserved_seconds:
             faults.give_up_unserved(self._process, key, lane, seconds)
-        elif rings <= _RINGS_UNSERVED:
+        elif rings <= _PUBLISHED_UNSERVED:
             publish(run, [Ready(key.node, key.idx)])
 
     def stop_overdue_runs(self) -> int:
         """Stop runs whose deadline has passed, or that were to be stopped by a worker that died."""
         found = self._process.hot.overdue_runs(MOST_EXECUTIONS)
         for run_id, reason in found:
-            with self.others_go_on(run_id):
+            with self.faults_counted(run_id):
                 if (run := self._process.run(run_id)) is not None:
                     stop_run(run, reason)
         return len(found)
@@ -141,7 +141,7 @@ class Recovery:
         """Stop child runs that nobody waits for any more."""
         found = self._process.hot.orphans(MOST_EXECUTIONS)
         for run_id in found:
-            with self.others_go_on(run_id):
+            with self.faults_counted(run_id):
                 carry_out(stop_orphan(run_id))
         return len(found)
 
@@ -150,7 +150,7 @@ class Recovery:
         forgotten, last = self._process.hot.forgotten_runs(self._after, MOST_RUNS)
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
-            with self.others_go_on(run_id):
+            with self.faults_counted(run_id):
                 self._end_forgotten(run_id)
         return len(forgotten)
 
@@ -160,9 +160,9 @@ class Recovery:
             if times == 1:
                 finalise(run_id, self._process)
             elif times > 1:
-                ring_finaliser(run_id, again=True)
+                publish_finaliser(run_id, again=True)
 
-    def take_back(self, key: ExecutionKey, held_by: str, timed_out: bool, died: bool = True) -> Standing | None:
+    def return_lease(self, key: ExecutionKey, held_by: str, timed_out: bool, died: bool = True) -> Standing | None:
         """A process of this worker is done for with this node execution: do not wait for its lease to run out.
 
         It `died`, unless it only could not settle; where it had no lease yet, its death counts all the same.
@@ -190,7 +190,7 @@ class Recovery:
         if lost.reason == "timeout" or own.on_worker_lost == "fail":
             bearable = -1
         heir = Lease(new_token(), holder(), settings().lease_seconds)
-        loss = self._process.hot.lose(key, token, heir, expired=expired, bearable=bearable)
+        loss = self._process.hot.return_lease(key, token, heir, expired=expired, bearable=bearable)
         fields = {"run": str(key.run_id), "node": key.node, "index": key.idx}
         logger.warning("lease_lost", extra={**fields, "reason": lost.reason, "verdict": loss.verdict})
         if loss.verdict == "poisoned":

@@ -48,7 +48,7 @@ class NodeRequest(Request):  # type: ignore[misc]
         died = self.killed_for is not None or isinstance(error, WorkerLostError)
         dead = died and self.killed_for is None and not celery_state.should_terminate
         if not _is_settled(error):
-            keeper().give_back(
+            keeper().return_lease(
                 self.args,
                 self.worker_pid,
                 timed_out=self.killed_for == "overran",

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from plans import plan_of
 
-from agentflow.dispatch import PublishedRun, backlog, publish, ring_finaliser
+from agentflow.dispatch import PublishedRun, backlog, publish, publish_finaliser
 from agentflow.dispatch.lanes import LANES, queue_name, wire_priority
 from agentflow.dispatch.publish import EXECUTE, FINALISE, KILL_AFTER, KILL_GRACE, Publisher, TaskMessage
 from agentflow.dispatch.publish import publisher as publisher_of_process
@@ -86,7 +86,7 @@ def test_a_message_carries_ids_only_and_flower_shows_the_block(process: None, co
 
 def test_the_finaliser_is_rung_before_everything_else(process: None, consume: Consume) -> None:
     run_id = new_id()
-    assert ring_finaliser(run_id)
+    assert publish_finaliser(run_id)
     consuming = consume()
     consuming.until(lambda: consuming.received)
     message = consuming.received[0]

@@ -315,8 +315,8 @@ def test_the_functions_of_another_version_are_refused_and_mended_by_an_upgrade(d
     # An earlier version's: another digest, a function that is gone now, and one that had another result.
     cursor.execute("UPDATE engine_functions SET digest = 'another'")
     cursor.execute("CREATE FUNCTION agentflow_former(int) RETURNS int LANGUAGE sql AS 'SELECT $1'")
-    cursor.execute("DROP FUNCTION agentflow_ring_grace()")
-    cursor.execute("CREATE FUNCTION agentflow_ring_grace() RETURNS int LANGUAGE sql AS 'SELECT 5'")
+    cursor.execute("DROP FUNCTION agentflow_publish_grace()")
+    cursor.execute("CREATE FUNCTION agentflow_publish_grace() RETURNS int LANGUAGE sql AS 'SELECT 5'")
     cursor.connection.commit()
     with pytest.raises(
         WrongSchema, match="functions in the database are another version's: run `agentflow db upgrade`"
@@ -324,7 +324,7 @@ def test_the_functions_of_another_version_are_refused_and_mended_by_an_upgrade(d
         migrate.check(database_url)
     migrate.upgrade(database_url)
     migrate.check(database_url)
-    cursor.execute("SELECT to_regprocedure('agentflow_former(int)'), pg_typeof(agentflow_ring_grace())::text")
+    cursor.execute("SELECT to_regprocedure('agentflow_former(int)'), pg_typeof(agentflow_publish_grace())::text")
     assert cursor.fetchone() == (None, "interval")
 
 

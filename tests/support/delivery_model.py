@@ -229,7 +229,7 @@ def claim(hot: HotConnection, plan: Plan, run_id: UUID, node: int, idx: int) -> 
 
 def lose(hot: HotConnection, run_id: UUID, claimed: Claimed) -> Loss:
     key, heir = ExecutionKey(run_id, claimed.node, claimed.idx), Lease(new_token(), "test", 60)
-    return hot.lose(key, claimed.token, heir, expired=False, bearable=99)
+    return hot.return_lease(key, claimed.token, heir, expired=False, bearable=99)
 
 
 def settle(
@@ -237,9 +237,9 @@ def settle(
 ) -> tuple[str, list[Ready]]:
     key, lease = ExecutionKey(run_id, claimed.node, claimed.idx), Lease(claimed.token, "test", 60)
     reply = hot.settle(settlement(plan, key, lease, batch_of(plan, claimed, pins), change))
-    ready, go_on = list(reply.ready), reply.go_on
-    while go_on is not None:
-        more, go_on = hot.release(key._replace(idx=go_on))
+    ready, release_after = list(reply.ready), reply.release_after
+    while release_after is not None:
+        more, release_after = hot.release(key._replace(idx=release_after))
         ready += more
     if reply.verdict == "landed":
         claimed.emitted += len(pins)

@@ -46,7 +46,7 @@ class Driver:
         lease = Lease(token, "me", 60)
         return self.hot.settle(settlement(self.plan, self.key(node, idx), lease, batch, change))
 
-    def lose(
+    def return_lease(
         self,
         node: int,
         idx: int,
@@ -57,7 +57,7 @@ class Driver:
         new: UUID | None = None,
     ) -> Loss:
         heir = Lease(new or new_token(), "keeper", 60)
-        return self.hot.lose(self.key(node, idx), token, heir, expired=expired, bearable=bearable)
+        return self.hot.return_lease(self.key(node, idx), token, heir, expired=expired, bearable=bearable)
 
     def run(self, node: int, idx: int, *outputs: tuple[str, object], change: Transition = COMPLETED) -> Settled:
         """Claim a node execution and settle it with these outputs."""

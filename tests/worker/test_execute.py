@@ -400,7 +400,7 @@ def test_many_values_are_stored_in_bounded_batches_as_they_come(
 def lose(run_id: UUID, token: UUID) -> None:
     """What happens when the worker that holds this lease on 0/1 dies."""
     heir = Lease(new_token(), "test", 60)
-    loss = process().hot.lose(ExecutionKey(run_id, 0, 1), token, heir, expired=False, bearable=3)
+    loss = process().hot.return_lease(ExecutionKey(run_id, 0, 1), token, heir, expired=False, bearable=3)
     assert loss.verdict == "queued"
 
 

@@ -168,8 +168,8 @@ def test_what_recovery_cannot_mend_ends_too(
     monkeypatch.setattr("agentflow.worker.process.plan_of", plan_of)
     for _ in range(10):
         for one in (run_id, bystander):
-            with recovery.others_go_on(ExecutionKey(one, 0, 1)):
-                recovery._mend(_overdue("ring", one))
+            with recovery.faults_counted(ExecutionKey(one, 0, 1)):
+                recovery._mend(_overdue("publish", one))
     assert ended(run_id)[:2] == ("FAILED", "engine")
     assert ended(bystander)[0] == "QUEUED"
 
@@ -204,7 +204,7 @@ def test_recovery_ends_a_forgotten_run_that_cannot_be_finalised(
     execute(str(run_id), 0, 1)
     monkeypatch.setattr(finalise, "judge", breaks)
     monkeypatch.setattr(
-        "agentflow.worker.recovery.ring_finaliser",
+        "agentflow.worker.recovery.publish_finaliser",
         lambda run_id, again: tried(lambda: deliver_finaliser(run_id, redelivered=again)),
     )
     for _ in range(2):
@@ -238,7 +238,7 @@ def test_a_run_that_kills_whoever_finalises_it_kills_one_recovery_at_most(
     execute(str(run_id), 0, 1)
     rung: list[Any] = []
     monkeypatch.setattr(finalise, "judge", dies)
-    monkeypatch.setattr("agentflow.worker.recovery.ring_finaliser", lambda *args, **said: rung.append((args, said)))
+    monkeypatch.setattr("agentflow.worker.recovery.publish_finaliser", lambda *args, **said: rung.append((args, said)))
 
     def look() -> None:
         made = Recovery(Process())

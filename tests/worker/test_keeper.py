@@ -113,13 +113,13 @@ def test_what_a_dead_child_held_is_given_back(
     keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
-    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    keeper.return_lease([str(run_id), 0, 1], DEAD, timed_out=False)
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
 
 
 def test_what_a_child_overran_ends(keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually) -> None:
     hold(run_id, DEAD)
-    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=True)
+    keeper.return_lease([str(run_id), 0, 1], DEAD, timed_out=True)
     eventually(lambda: statuses(run_id) == {"0/1": "FAILED timeout"})
 
 
@@ -127,8 +127,8 @@ def test_a_message_that_no_child_took_gives_nothing_back(
     keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
-    keeper.give_back([str(run_id), 0, 1], None, timed_out=False)
-    keeper.give_back([str(run_id), 0, 1], DEAD + 1, timed_out=False)
+    keeper.return_lease([str(run_id), 0, 1], None, timed_out=False)
+    keeper.return_lease([str(run_id), 0, 1], DEAD + 1, timed_out=False)
     eventually(keeper._given_back.empty)
     assert statuses(run_id) == {"0/1": "RUNNING"}
 
@@ -138,7 +138,7 @@ def test_something_that_cannot_be_given_back_does_not_keep_the_rest(
 ) -> None:
     hold(run_id, DEAD)
     keeper._given_back.put(module.GivenBack(("no uuid", 0, 1), holder(DEAD), False))  # type: ignore[arg-type]
-    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    keeper.return_lease([str(run_id), 0, 1], DEAD, timed_out=False)
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
 
 
@@ -157,7 +157,7 @@ def test_what_is_given_back_after_connections_broke_is_taken(
     broken: None, keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
-    keeper.give_back([str(run_id), 0, 1], DEAD, timed_out=False)
+    keeper.return_lease([str(run_id), 0, 1], DEAD, timed_out=False)
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
 
 

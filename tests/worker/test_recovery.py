@@ -121,7 +121,7 @@ def test_a_lease_whose_process_died_is_taken_back_at_once(
 ) -> None:
     run_id = run()
     hold(run_id)
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "QUEUED"}
     assert rows("SELECT losses, failures, token FROM node_executions WHERE node = 0") == [(1, 0, None)]
     assert messages() == 1
@@ -134,9 +134,9 @@ def test_a_lease_of_another_process_stays(
 ) -> None:
     run_id = run()
     hold(run_id)
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD + 1), timed_out=False)
-    recovery.take_back(ExecutionKey(run_id, 0, 2), holder(DEAD), timed_out=False)
-    recovery.take_back(ExecutionKey(run_id, 1, 1), holder(DEAD), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD + 1), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 2), holder(DEAD), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 1, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "RUNNING"}
     assert messages() == 0
 
@@ -147,7 +147,7 @@ def test_what_was_settled_before_its_process_died_stays(
     run_id = run()
     execute(run_id, 0, 1)
     messages()
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(), timed_out=False)
     assert statuses(run_id) == {"0/1": "COMPLETED"}
     assert messages() == 0
 
@@ -157,7 +157,7 @@ def test_a_process_that_was_killed_for_its_timeout_ends_the_node_execution(
 ) -> None:
     run_id = run(retry={"max_failures": 5})
     hold(run_id)
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
     assert statuses(run_id) == {"0/1": "FAILED timeout", "1/1": "QUEUED"}
     (error,) = rows("SELECT error FROM node_executions WHERE node = 0")
     assert "longer than its timeout" in error
@@ -178,10 +178,10 @@ def test_a_node_execution_that_loses_its_worker_too_often_fails(
     run_id = run(**settings)
     for _ in range(losses):
         hold(run_id)
-        recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+        recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
         assert statuses(run_id) == {"0/1": "QUEUED"}
     hold(run_id)
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "FAILED worker_lost", "1/1": "QUEUED"}
     assert outputs(run_id) == [("error", "its worker process died")]
 
@@ -192,7 +192,7 @@ def test_a_node_that_was_lost_for_good_ends_its_run(
     run_id = chain(probe(takes), settings={"on_worker_lost": "fail"})
     messages()
     hold(run_id)
-    recovery.take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert messages() == 1, "the finaliser's"
     assert finalise(run_id)
     assert rows("SELECT status, reason, error FROM runs") == [
@@ -279,7 +279,7 @@ def test_nobody_rings_at_a_broker_that_is_away(
     for _ in range(20):
         clock.forward(60)
         upkeep.run_pass()
-    assert rows("SELECT rings FROM node_executions") == [0]
+    assert rows("SELECT republished FROM node_executions") == [0]
     publisher()._away_until = 0.0
     clock.forward(3)
     upkeep.run_pass()

@@ -32,11 +32,11 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
     def end(error: BaseException, killed_for: Any = None) -> SimpleNamespace:
         seen = SimpleNamespace(given_back=[], events=[], done=[], told=None)
 
-        def give_back(*args: Any, timed_out: bool, died: bool, told: Any) -> None:
+        def return_lease(*args: Any, timed_out: bool, died: bool, told: Any) -> None:
             seen.given_back.append((*args, timed_out, died))
             seen.told = told
 
-        monkeypatch.setattr(request, "keeper", lambda: SimpleNamespace(give_back=give_back))
+        monkeypatch.setattr(request, "keeper", lambda: SimpleNamespace(return_lease=return_lease))
         monkeypatch.setattr(NodeRequest, "send_event", lambda _, kind, **fields: seen.events.append((kind, fields)))
         monkeypatch.setattr(NodeRequest, "acknowledge", lambda _: seen.done.append("acknowledged"))
         monkeypatch.setattr(NodeRequest, "reject", lambda _, requeue: seen.done.append(f"rejected {requeue}"))

@@ -92,7 +92,7 @@ def test_on_worker_lost_and_max_losses(
 ) -> None:
     run_id = alone(graph, own)
     steps.hold(run_id, holder(DEAD))
-    Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    Recovery(process()).return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": status}
 
 
@@ -101,10 +101,10 @@ def test_three_lost_workers_are_borne_and_they_are_no_failures(alone: Alone, sta
     counted = "SELECT losses, failures FROM node_executions WHERE run_id = :run"
     for losses in (1, 2, 3):
         steps.hold(run_id, holder(DEAD))
-        Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+        Recovery(process()).return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
         assert (statuses(run_id), rows(counted, run=run_id)) == ({"0/1": "QUEUED"}, [(losses, 0)])
     steps.hold(run_id, holder(DEAD))
-    Recovery(process()).take_back(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    Recovery(process()).return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
     assert statuses(run_id) == {"0/1": "FAILED worker_lost"}
 
 

@@ -664,7 +664,7 @@ def test_attempts_count_tries_and_not_waits(probe: Probe, chain: Chain, api: Any
     lease = Lease(new_token(), "somebody", 15.0)
     assert claimed(run_id, lease).attempt == 2
     heir = Lease(new_token(), "test", 60)
-    process().hot.lose(ExecutionKey(run_id, 0, 1), lease.token, heir, expired=False, bearable=3)
+    process().hot.return_lease(ExecutionKey(run_id, 0, 1), lease.token, heir, expired=False, bearable=3)
     execute(run_id, 0, 1)
     assert (shown()["status"], shown()["attempt"], attempts) == ("WAITING", 3, [1, 1, 2, 3])
     assert finalise(run_id) is False

@@ -87,7 +87,7 @@ _STATEMENTS = {
         "SELECT (SELECT count(*) FROM node_executions WHERE run_id = $1) + (SELECT count(*) FROM runs r "
         "JOIN node_executions e ON e.run_id = r.id WHERE r.root_id = $1 AND r.parent_run_id IS NOT NULL)",
     ),
-    "lose": function("lose", f"{_KEY}, uuid, boolean, int, {_LEASE}"),
+    "return_lease": function("return_lease", f"{_KEY}, uuid, boolean, int, {_LEASE}"),
     "renew": function("renew", "text[], uuid[], int[], int[], float8"),
     "fault": function("fault", f"{_KEY}, text, boolean, int, uuid, float8"),
     "fault_of_run": function("fault_of_run", "uuid, int, text"),
@@ -112,7 +112,7 @@ _STATEMENTS = {
         "WHERE run_id = $1 AND node = $2 AND idx = $3 AND attempt = $4 AND status = 'FAILED'",
     ),
     "overdue": function("overdue", "float8, int, boolean, boolean"),
-    "recall": function("recall", "int"),
+    "check_now": function("check_now", "int"),
     "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
     "rest": function("rest", "uuid, int"),
@@ -172,7 +172,7 @@ class Settled(NamedTuple):
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
-    go_on: int | None
+    release_after: int | None
     crowded: bool
     others: list[ExecutionKey] = []
     total_cost: int | None = None
@@ -220,7 +220,7 @@ class Standing(NamedTuple):
 class Overdue(NamedTuple):
     """A node execution that recovery must do something about."""
 
-    action: Literal["ring", "lose", "release", "wake"]
+    action: Literal["publish", "return", "release", "wake"]
     key: ExecutionKey
     token: UUID | None
 
@@ -285,10 +285,10 @@ class HotConnection(PreparedConnection):
     def settle(self, settlement: Settlement) -> Settled:
         """Record what an attempt did since its last settlement. Calling it again with the same one is harmless."""
         values = _settle_values(settlement)
-        verdict, nodes, indexes, go_on, crowded, also = self._call(
+        verdict, nodes, indexes, release_after, crowded, also = self._call(
             "settle", *values, self._window, settlement.consequences.as_json()
         )[0]
-        settled = Settled(verdict, _ready(nodes, indexes), go_on, bool(crowded))
+        settled = Settled(verdict, _ready(nodes, indexes), release_after, bool(crowded))
         if also is None:
             return settled
         others = [ExecutionKey(UUID(run_id), node, idx) for run_id, node, idx in also["others"] or ()]
@@ -296,8 +296,8 @@ class HotConnection(PreparedConnection):
 
     def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:
         """Let out what waited for `key`, which is routed: what became QUEUED, and at which index to go on, if any."""
-        nodes, indexes, go_on = self._call("release", *key, self._window)[0]
-        return _ready(nodes, indexes), go_on
+        nodes, indexes, release_after = self._call("release", *key, self._window)[0]
+        return _ready(nodes, indexes), release_after
 
     def wake_due(self, key: ExecutionKey) -> bool:
         """Its wait's time has come: whether it is QUEUED now."""
@@ -346,7 +346,7 @@ class HotConnection(PreparedConnection):
         """How many node executions a tree of runs has; reads them all."""
         return int(self._call("execution_count", root_id)[0][0])
 
-    def lose(self, key: ExecutionKey, token: UUID, heir: Lease, *, expired: bool, bearable: int | None) -> Loss:
+    def return_lease(self, key: ExecutionKey, token: UUID, heir: Lease, *, expired: bool, bearable: int | None) -> Loss:
         """Take a lease away, so that the node execution runs again.
 
         Args:
@@ -357,7 +357,7 @@ class HotConnection(PreparedConnection):
             bearable: losses that are borne; beyond, the verdict is `poisoned`, and the lease is the caller's. None: the
                 lease is returned by its owner, which is no loss.
         """
-        return Loss(*self._call("lose", *key, token, expired, bearable, *heir)[0])
+        return Loss(*self._call("return_lease", *key, token, expired, bearable, *heir)[0])
 
     def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Fault:
         """The process `heir.holder` failed at a node execution; `died`: it cannot say so itself.
@@ -412,9 +412,9 @@ class HotConnection(PreparedConnection):
         rows = self._call("overdue", lease, limit, backlog, steady)
         return [Overdue(action, ExecutionKey(*key), token) for action, *key, token in rows]
 
-    def recall(self, limit: int) -> int:
+    def check_now(self, limit: int) -> int:
         """The broker's queues are empty: make what was put off behind them due, at most `limit`; how many that were."""
-        return int(self._call("recall", limit)[0][0])
+        return int(self._call("check_now", limit)[0][0])
 
     def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason]]:
         """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason."""
@@ -444,8 +444,8 @@ class HotConnection(PreparedConnection):
     def unserved(self, key: ExecutionKey, lane: str) -> tuple[float, int] | None:
         """Seconds for which a node execution has been ready while nobody served its lane, and how often recovery has
         published it in these; None: somebody does."""
-        seconds, rings = self._call("unserved", *key, lane)[0]
-        return None if seconds is None else (seconds, rings)
+        seconds, republished = self._call("unserved", *key, lane)[0]
+        return None if seconds is None else (seconds, republished)
 
     def keep_trace(self, key: ExecutionKey, attempt: int, trace: str) -> None:
         """Keep the traceback of the attempt with which a node execution ended FAILED."""

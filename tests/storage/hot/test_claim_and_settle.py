@@ -104,7 +104,7 @@ def test_a_value_reaches_its_sink_unaltered(drive: Callable[[Plan], Driver]) -> 
 def test_a_late_worker_cannot_settle(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(PAIR)
     late, _ = driver.claim(0, 1)
-    driver.lose(0, 1, late, bearable=3)
+    driver.return_lease(0, 1, late, bearable=3)
     current, _ = driver.claim(0, 1)
     assert driver.settle(0, 1, late, ("x", "late")).verdict == "lost"
     assert driver.settle(0, 1, current, ("x", "current")).verdict == "landed"
@@ -133,7 +133,7 @@ def test_an_attempt_goes_on_behind_what_an_earlier_one_had_stored(drive: Callabl
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
     driver.settle(0, 1, token, ("x", 1), ("x", 2), change=FLUSHED)
-    driver.lose(0, 1, token, bearable=3)
+    driver.return_lease(0, 1, token, bearable=3)
     token, claimed = driver.claim(0, 1)
     assert (claimed.emitted, claimed.attempt, claimed.losses) == (2, 2, 1)
     assert driver.settle(0, 1, token, ("x", 3), first=2).ready == [Ready(1, 3)]
@@ -160,9 +160,9 @@ def test_a_long_queue_behind_one_execution_is_released_in_bounded_steps(drive: C
     for idx in range(2, count + 1):
         assert driver.run(1, idx, ("x", idx)).ready == []
     settled = driver.settle(1, 1, first, ("x", 1))
-    released, go_on, calls = list(settled.ready), settled.go_on, 0
-    while go_on is not None:
-        more, go_on = driver.hot.release(driver.key(1, go_on))
+    released, release_after, calls = list(settled.ready), settled.release_after, 0
+    while release_after is not None:
+        more, release_after = driver.hot.release(driver.key(1, release_after))
         released += more
         calls += 1
     assert released == [Ready(2, idx) for idx in range(1, count + 1)]
@@ -237,7 +237,7 @@ def test_what_was_put_back_after_a_stop_is_closed_by_the_next_claim(
     token, _ = driver.claim(0, 1)
     with session_of() as session, session.begin():
         runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
-    assert driver.lose(0, 1, token, bearable=3)[0] == "queued"
+    assert driver.return_lease(0, 1, token, bearable=3)[0] == "queued"
     claimed = driver.claim(0, 1)[1]
     assert (claimed.verdict, claimed.last) == ("stopped", True)
 
@@ -276,10 +276,10 @@ def test_a_lease_lost_too_often_goes_to_who_took_it_away(drive: Callable[[Plan],
     driver = drive(PAIR)
     for _ in range(2):
         token, _ = driver.claim(0, 1)
-        assert driver.lose(0, 1, token, bearable=2)[0] == "queued"
+        assert driver.return_lease(0, 1, token, bearable=2)[0] == "queued"
     token, _ = driver.claim(0, 1)
     taken = new_token()
-    assert driver.lose(0, 1, token, bearable=2, new=taken) == ("poisoned", 0, 3)
+    assert driver.return_lease(0, 1, token, bearable=2, new=taken) == ("poisoned", 0, 3)
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "lost"
     assert driver.settle(0, 1, taken, change=Transition.failed("worker_lost", "lost")).verdict == "landed"
 
@@ -291,7 +291,7 @@ def test_recovery_sees_what_is_overdue_and_only_that(drive: Callable[[Plan], Dri
     assert hot.overdue(15, 100, False, True) == []
     hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     found = {(item.action, item.key.node) for item in hot.overdue(15, 100, False, True)}
-    assert found == {("lose", 0), ("ring", 2)}
+    assert found == {("return", 0), ("publish", 2)}
     assert hot.overdue(15, 100, False, True) == [], "what was found is put off"
 
 
@@ -303,11 +303,11 @@ def test_what_waits_behind_others_at_the_broker_is_not_rung_before_long(
     hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     assert hot.overdue(15, 100, True, True) == []
     assert hot.overdue(15, 100, False, True) == [], "it is put off"
-    assert hot.recall(100) == 1
-    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["ring"], "the broker's queues are empty"
-    assert hot.recall(100) == 0, "it was rung"
+    assert hot.check_now(100) == 1
+    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["publish"], "the broker's queues are empty"
+    assert hot.check_now(100) == 0, "it was rung"
     hot._connection.execute("SET agentflow.clock_offset = '200 seconds'")
-    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["ring"], "it has waited for long"
+    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["publish"], "it has waited for long"
 
 
 def test_leases_are_renewed_for_their_holder_only(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
@@ -360,7 +360,7 @@ def test_parts_selected_by_dynamic_pins_arrive_at_their_sinks(drive: Callable[[P
 def test_a_lease_that_was_renewed_since_it_was_seen_is_not_taken_away(drive: Callable[[Plan], Driver]) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1, lease=60)
-    assert driver.lose(0, 1, token, expired=True) == ("gone", None, None)
+    assert driver.return_lease(0, 1, token, expired=True) == ("gone", None, None)
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "landed"
 
 
@@ -369,7 +369,7 @@ def test_a_lease_that_is_given_back_in_order_is_no_loss(drive: Callable[[Plan], 
     for _ in range(5):
         token, claimed = driver.claim(0, 1)
         assert claimed.losses == 0
-        assert driver.lose(0, 1, token, bearable=None)[0] == "queued"
+        assert driver.return_lease(0, 1, token, bearable=None)[0] == "queued"
 
 
 def test_no_lease_counts_as_lost_while_nobody_could_renew(drive: Callable[[Plan], Driver], hot: HotConnection) -> None:
@@ -378,7 +378,7 @@ def test_no_lease_counts_as_lost_while_nobody_could_renew(drive: Callable[[Plan]
     hot._connection.execute("SET agentflow.clock_offset = '10 seconds'")
     assert hot.overdue(15, 100, False, False) == []
     hot._connection.execute("SET agentflow.clock_offset = '12 seconds'")
-    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["lose"], "it was put off for a second only"
+    assert [item.action for item in hot.overdue(15, 100, False, True)] == ["return"], "it was put off for a second only"
 
 
 def test_what_was_put_off_is_looked_at_when_its_lease_has_run_out(
@@ -390,7 +390,7 @@ def test_what_was_put_off_is_looked_at_when_its_lease_has_run_out(
     assert hot.overdue(15, 100, True, True) == [], "put off for a minute or two, behind a queue"
     driver.claim(0, 1, lease=5)
     hot._connection.execute("SET agentflow.clock_offset = '12 seconds'")
-    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["lose"]
+    assert [item.action for item in hot.overdue(15, 100, True, True)] == ["return"]
 
 
 def test_held_back_outputs_are_no_work_for_recovery_while_their_turn_has_not_come(

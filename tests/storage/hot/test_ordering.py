@@ -89,7 +89,7 @@ def test_a_retry_a_wait_and_a_lost_worker_hold_back_what_lies_behind(drive: Driv
     token, _ = driver.claim(1, 1)
     driver.settle(1, 1, token, ("x", "first"), change=FLUSHED)
     if kept == "lost lease":
-        driver.lose(1, 1, token)
+        driver.return_lease(1, 1, token)
     else:
         driver.settle(1, 1, token, first=1, change=RETRY if kept == "retry" else WAIT)
     assert driver.run(1, 2, ("x", "second")).ready == []

@@ -233,9 +233,9 @@ def test_while_outputs_are_released_the_run_neither_rests_nor_ends(begun: Callab
     for idx in range(600, 1, -1):
         driver.run(1, idx)
     settled = driver.settle(1, 1, token)
-    assert settled.go_on == 257
+    assert settled.release_after == 257
     assert driver.hot.rest(driver.run_id).verdict == "busy", "the rest of them is still to be released"
-    go_on = settled.go_on
-    while go_on is not None:
-        _, go_on = driver.hot.release(driver.key(1, go_on))
+    release_after = settled.release_after
+    while release_after is not None:
+        _, release_after = driver.hot.release(driver.key(1, release_after))
     assert driver.hot.rest(driver.run_id).verdict == "over"

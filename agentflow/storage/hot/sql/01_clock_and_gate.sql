@@ -50,6 +50,6 @@ BEGIN
 END $$;
 
 -- How long a QUEUED node execution may lie unclaimed before recovery asks whether its message was lost.
-CREATE OR REPLACE FUNCTION agentflow_ring_grace() RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION agentflow_publish_grace() RETURNS interval LANGUAGE sql IMMUTABLE AS $$
     SELECT interval '5 seconds'
 $$;

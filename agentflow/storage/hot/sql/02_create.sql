@@ -46,7 +46,7 @@ BEGIN
     END IF;
     INSERT INTO node_executions (run_id, node, idx, status, open, hold, have, need, queued_at, check_at)
     SELECT p_run, s.node, 1, 'QUEUED', true, coalesce(v_hold, CASE WHEN s.n > p_window THEN 'window' END), s.need, s.need, v_now,
-           CASE WHEN v_hold IS NULL AND s.n <= p_window THEN v_now + agentflow_ring_grace() ELSE 'infinity' END
+           CASE WHEN v_hold IS NULL AND s.n <= p_window THEN v_now + agentflow_publish_grace() ELSE 'infinity' END
     FROM unnest(s_node, s_need) WITH ORDINALITY AS s(node, need, n);
     q_node := CASE WHEN v_hold IS NULL THEN s_node[:p_window] END;
     IF f_node <> '{}' THEN

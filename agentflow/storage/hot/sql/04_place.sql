@@ -1,12 +1,12 @@
--- Values arrive at their sinks: which execution of the sink gets which, and which of them become QUEUED.
+-- Places arriving values: decides which execution of a sink gets each value, and which of them become QUEUED.
 --
 -- The rule: a value goes to the oldest INCOMPLETE execution of the sink that has none on that pin; if
 -- there is none, a new one is made. The executions that have pin p are always a prefix, and the INCOMPLETE ones always
--- a suffix, so that execution is simply one above the last that a value of this pin was delivered to: one backward
--- look-up in the key of `deliveries`, with no counter to keep.
+-- a suffix. So that execution is one above the last that got a value on this pin: one backward look-up in the key of
+-- `deliveries`, and no counter.
 --
--- A static pin (one fed by a static link) keeps its last value: from the first one on, it counts for every execution,
--- and what becomes QUEUED takes it over as a delivery of its own (`filled`), so that a claim knows no special case.
+-- A static pin (one fed by a static link) keeps its last value, which counts for every execution. What becomes QUEUED
+-- gets it as a delivery of its own (`filled`), so that a claim needs no special case.
 --
 -- In all functions the arrays run in parallel, a place for each arriving value, in the order of arrival:
 --   src (index of the source's execution), ord, part (which output), sink, pin, static (came over a static link),
@@ -52,7 +52,7 @@ BEGIN
     END IF;
 END $$;
 
--- One value that came over a plain link: the commonest case, at half the price of the general one below.
+-- One value over a plain link: the most frequent case, at half the cost of the general one below.
 CREATE OR REPLACE FUNCTION agentflow_place_one(
     p_run uuid, p_node int, p_src int, p_ord int, p_part int, p_sink int, p_pin text, p_need int, p_base int,
     OUT q_node int[], OUT q_idx int[]
@@ -68,7 +68,7 @@ BEGIN
     VALUES (p_run, p_sink, p_pin, v_idx, p_node, p_src, p_ord, p_part, false);
     INSERT INTO node_executions AS e (run_id, node, idx, have, need, open, status, queued_at, check_at)
     VALUES (p_run, p_sink, v_idx, 1, p_need, p_need = 1, CASE WHEN p_need = 1 THEN 'QUEUED' ELSE 'INCOMPLETE' END,
-            CASE WHEN p_need = 1 THEN v_now END, v_now + agentflow_ring_grace())
+            CASE WHEN p_need = 1 THEN v_now END, v_now + agentflow_publish_grace())
     ON CONFLICT (run_id, node, idx) DO UPDATE SET
         have = e.have + 1, open = e.have + 1 = e.need,
         status = CASE WHEN e.have + 1 = e.need THEN 'QUEUED' ELSE 'INCOMPLETE' END,
@@ -81,8 +81,8 @@ BEGIN
     END IF;
 END $$;
 
--- Values that came over plain links, to any number of sinks, in one statement. Places where a_skip is true are left
--- out. p_known: the static pins (of the one sink in question) that have a value already, and so count for everybody.
+-- Values over plain links, to any number of sinks, in one statement. It skips places where a_skip is true.
+-- p_known: the static pins of the one sink in question that have a value, which counts for every execution.
 -- The windows compute each value's index without a join: under a generic plan a join of sets becomes a nested loop.
 CREATE OR REPLACE FUNCTION agentflow_place_set(
     p_run uuid, p_node int,
@@ -115,7 +115,7 @@ BEGIN
         INSERT INTO node_executions AS e (run_id, node, idx, have, need, open, status, queued_at, check_at)
         SELECT p_run, g.sink, g.idx, g.have, g.need, g.have = g.need,
                CASE WHEN g.have = g.need THEN 'QUEUED' ELSE 'INCOMPLETE' END,
-               CASE WHEN g.have = g.need THEN v_now END, v_now + agentflow_ring_grace()
+               CASE WHEN g.have = g.need THEN v_now END, v_now + agentflow_publish_grace()
         FROM grown g ORDER BY g.sink, g.idx
         ON CONFLICT (run_id, node, idx) DO UPDATE SET
             have = e.have + excluded.have - v_known,
@@ -130,7 +130,7 @@ BEGIN
     FROM counted c WHERE c.open;
 END $$;
 
--- Values for one sink that has static pins: runs of plain values in sets, each static value by itself.
+-- Values for one sink with static pins: consecutive plain values as a set, each static value by itself.
 CREATE OR REPLACE FUNCTION agentflow_place_sticky(
     p_run uuid, p_node int, p_sink int,
     a_src int[], a_ord int[], a_part int[], a_pin text[], a_static boolean[], p_need int, a_base int[]
@@ -175,8 +175,8 @@ BEGIN
     RETURN v_all;
 END $$;
 
--- One value that came over a static link. It is placed like any other, and becomes the pin's value from now on; the
--- first one counts for all executions that are INCOMPLETE, and may complete them, oldest first.
+-- One value over a static link. It is placed like any other, and becomes the pin's value. The first one counts for all
+-- INCOMPLETE executions and may complete them, oldest first.
 CREATE OR REPLACE FUNCTION agentflow_place_static(
     p_run uuid, p_node int, p_sink int, p_src int, p_ord int, p_part int, p_pin text,
     p_need int, p_base int, p_known text[]
@@ -196,17 +196,17 @@ BEGIN
     ON CONFLICT (run_id, node, pin) DO UPDATE SET source_node = excluded.source_node,
         source_idx = excluded.source_idx, source_ordinal = excluded.source_ordinal, source_part = excluded.source_part;
     IF p_pin = ANY (p_known) THEN
-        -- It counted already wherever an execution is waiting, so only a new execution can come of it.
+        -- All INCOMPLETE executions have the earlier value, so only a new execution can get this one.
         INSERT INTO node_executions (run_id, node, idx, have, need, open, status, queued_at, check_at)
         VALUES (p_run, p_sink, v_idx, v_known, p_need, v_known = p_need,
                 CASE WHEN v_known = p_need THEN 'QUEUED' ELSE 'INCOMPLETE' END,
-                CASE WHEN v_known = p_need THEN v_now END, v_now + agentflow_ring_grace())
+                CASE WHEN v_known = p_need THEN v_now END, v_now + agentflow_publish_grace())
         ON CONFLICT DO NOTHING;
         RETURN CASE WHEN FOUND AND v_known = p_need THEN ARRAY[v_idx] ELSE '{}'::int[] END;
     END IF;
     IF v_known + 1 = p_need THEN
         INSERT INTO node_executions (run_id, node, idx, have, need, open, status, queued_at, check_at)
-        VALUES (p_run, p_sink, v_idx, v_known + 1, p_need, true, 'QUEUED', v_now, v_now + agentflow_ring_grace())
+        VALUES (p_run, p_sink, v_idx, v_known + 1, p_need, true, 'QUEUED', v_now, v_now + agentflow_publish_grace())
         ON CONFLICT DO NOTHING;
     ELSE
         INSERT INTO node_executions (run_id, node, idx, have, need, open, status, check_at)
@@ -221,7 +221,7 @@ BEGIN
         UPDATE node_executions e SET
             have = e.have + 1, open = e.have + 1 = e.need,
             status = CASE WHEN e.have + 1 = e.need THEN 'QUEUED' ELSE e.status END,
-            queued_at = CASE WHEN e.have + 1 = e.need THEN v_now END, check_at = v_now + agentflow_ring_grace()
+            queued_at = CASE WHEN e.have + 1 = e.need THEN v_now END, check_at = v_now + agentflow_publish_grace()
         WHERE e.run_id = p_run AND e.node = p_sink AND e.idx >= v_idx AND e.status = 'INCOMPLETE'
         RETURNING e.idx, e.open
     )

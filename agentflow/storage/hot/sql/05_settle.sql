@@ -1,26 +1,26 @@
--- What an attempt did is recorded, and what follows from it is done: outputs, deliveries, newly QUEUED executions.
--- One round trip, durable. Everything that a lost worker could do after this is fenced off by the token.
+-- Records what an attempt did, and does what follows: outputs, deliveries, newly QUEUED executions.
+-- One round trip, durable. The token fences off whatever a lost worker tries later.
 --
 -- agentflow_settle   RUNNING → COMPLETED | FAILED | QUEUED (a retry) | WAITING (p_more says for what); p_status NULL: a
 --                    flush, it stays RUNNING
--- agentflow_release  outputs that waited for this execution's turn go out
+-- agentflow_release  routes the outputs that waited for this execution
 --
 -- p_first, p_count   the ordinals stored here are p_first … p_first + p_count − 1; `emitted` must be p_first (fence)
 -- p_ordered          the outputs of execution k go out before those of k + 1
 -- o_*                outputs: ordinal, part, pin, value (JSON text)
--- r_*                routes: which output goes to which sink and pin (see 4_place.sql)
+-- r_*                routes: which output goes to which sink and pin (see 04_place.sql)
 --
 -- verdict: landed    recorded, now or by an earlier call with the same token whose reply was lost
 --          lost      the lease is another's, or the node execution is closed: nothing was recorded
 --          stopped   the run was stopped: only CANCELLED was recorded (nothing, for a flush)
 -- q_*:     what became QUEUED and must be published
--- p_window how many node executions of a run may be busy before those that become ready are held: one run of 100,000
---          ready ones must not fill the queues before everybody else's. Each that ends lets one out, or gives its place to
---          what it made ready; of one node the executions are let through in the order of their indices
--- p_more   what else happens in the transaction, as JSON; null, which is usual: nothing. See agentflow_consequences
--- also     what came of that, as JSON; null, which is usual: nothing. One column, as each costs every settle
--- crowded: more of the run is open than there can be settles under way, so this one cannot be its last: no need to look
--- go_on:   not null: outputs of later executions still wait; call agentflow_release with this index
+-- p_window busy node executions of a run at most; those that become ready beyond are held, so that a run of 100,000 does
+--          not fill the queues before everybody else's. Each that ends unholds one, or gives its place to what it made
+--          ready. The executions of one node pass in the order of their indices
+-- p_more   what else happens in the transaction, as JSON; usually null: nothing. See agentflow_consequences
+-- also     the result of that, as JSON; usually null. One column, because each column costs every settle
+-- crowded: more of the run is busy than there can be settles under way: this one cannot be its last, so nobody has to look
+-- release_after: not null: outputs of later executions still wait; call agentflow_release with this index
 
 CREATE OR REPLACE FUNCTION agentflow_settle(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_first int, p_count int,
@@ -28,7 +28,7 @@ CREATE OR REPLACE FUNCTION agentflow_settle(
     o_ord int[], o_part int[], o_pin text[], o_value text[],
     r_ord int[], r_part int[], r_sink int[], r_pin text[], r_static boolean[], r_need int[], r_base int[], r_sticky boolean[],
     p_window int, p_more json,
-    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT go_on int, OUT crowded boolean, OUT also json
+    OUT verdict text, OUT q_node int[], OUT q_idx int[], OUT release_after int, OUT crowded boolean, OUT also json
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -60,7 +60,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- 1. Is it our turn? Routed is final, so nothing is locked when the predecessor is.
+    -- 1. Whether it is our turn. Routed is final: if the predecessor is, no lock is needed.
     IF p_ordered AND p_idx > 1 THEN
         SELECT NOT e.open INTO v_turn FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx - 1;
         IF NOT v_turn THEN
@@ -69,7 +69,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- 2. The fence. (Four times: each column that is set costs every settle, and few wait or go on.)
+    -- 2. The fence. (Four statements, because each column that is set costs every settle, and few wait or retry.)
     IF p_status = 'WAITING' THEN
         UPDATE node_executions e SET
             status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'waiting',
@@ -85,7 +85,7 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
           AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
         RETURNING e.attempt INTO v_attempt;
-    ELSIF v_closes THEN  -- nobody works on it any more: it is open because its outputs wait for their turn
+    ELSIF v_closes THEN  -- it is done, and stays open because its outputs wait for their turn
         UPDATE node_executions e SET
             status = p_status, reason = p_reason, error = p_error, emitted = p_first + p_count, hold = 'turn',
             ended_at = v_now, failures = e.failures + CASE p_status WHEN 'FAILED' THEN 1 ELSE 0 END
@@ -100,13 +100,13 @@ BEGIN
             due_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) END,
             queued_at = CASE WHEN p_status = 'QUEUED' THEN v_now ELSE e.queued_at END,
             check_at = CASE WHEN p_status = 'QUEUED' THEN v_now + make_interval(secs => p_delay) ELSE e.check_at END,
-            rings = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.rings END
+            republished = CASE WHEN p_status = 'QUEUED' THEN 0 ELSE e.republished END
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
           AND e.status = 'RUNNING' AND e.token = p_token AND e.emitted = p_first
         RETURNING e.attempt INTO v_attempt;
     END IF;
     IF NOT FOUND THEN
-        -- The same call again, its reply having been lost: it landed, and what it made QUEUED is found by recovery.
+        -- The same call again, because its reply was lost: it landed, and recovery finds what it made QUEUED.
         verdict := CASE WHEN EXISTS (
             SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx
             AND e.token = p_token AND e.emitted = p_first + p_count AND e.status = coalesce(p_status, 'RUNNING')
@@ -125,14 +125,14 @@ BEGIN
     VALUES (p_run, CASE WHEN p_status IS NULL THEN 'flushed' ELSE 'settled' END, coalesce(p_status, 'RUNNING'),
             p_reason, p_node, p_idx, v_attempt, p_first, p_count);
 
-    -- 4. Not our turn: keep the routes until whoever closes the gap releases them.
+    -- 4. Not our turn: park the routes. Whoever closes the gap releases them.
     IF NOT v_turn THEN
         IF r_ord <> '{}' THEN
             INSERT INTO parked_routes (run_id, node, idx, first, ordinals, parts, sinks, pins, statics, needs, bases, sticky_sinks)
             VALUES (p_run, p_node, p_idx, p_first, r_ord, r_part, r_sink, r_pin, r_static, r_need, r_base, r_sticky);
         END IF;
 
-    -- 5. Our turn: our values go to their sinks, and those of the successors that waited for us behind them.
+    -- 5. Our turn: place our values, and then those of the successors that waited for us.
     ELSIF r_ord <> '{}' THEN
         PERFORM agentflow_sink_locks(p_run, r_sink);
         SELECT p.q_node, p.q_idx INTO q_node, q_idx
@@ -142,13 +142,13 @@ BEGIN
     IF v_closes AND v_turn AND p_ordered AND EXISTS (
         SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx + 1
     ) THEN
-        SELECT l.q_node, l.q_idx, l.go_on INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
+        SELECT l.q_node, l.q_idx, l.release_after INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
         q_node := q_node || v_held.q_node;
         q_idx := q_idx || v_held.q_idx;
-        go_on := v_held.go_on;
+        release_after := v_held.release_after;
     END IF;
 
-    -- 6. The window. The commonest case costs one look-up: we close, and what we made ready takes our place.
+    -- 6. The window. The most frequent case costs one look-up: we close, and what we made ready takes our place.
     IF v_closes AND cardinality(q_node) = 1 THEN
         IF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window' AND e.node = q_node[1]) THEN
             SELECT s.q_node, s.q_idx INTO q_node, q_idx FROM agentflow_swap(p_run, q_node[1], q_idx[1]) s;
@@ -157,7 +157,7 @@ BEGIN
         SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
     ELSIF (v_closes OR p_status = 'WAITING')
           AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
-        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
     END IF;
     IF v_closes AND q_node IS NULL THEN
         crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL
@@ -175,9 +175,8 @@ BEGIN
     END IF;
 END $$;
 
--- Of what just became QUEUED, and what was held before, as much is ready as the window has room for; the rest is held.
--- Behind one that is held no later execution of its node passes: those would wait for its turn when they are done, one
--- after the other, until the window is full of nothing else.
+-- Fills the window from what just became QUEUED and what was held before, and holds the rest. No execution passes an
+-- earlier one of its node that is held: once done it would wait for its turn, until the window held nothing else.
 CREATE OR REPLACE FUNCTION agentflow_keep_window(
     p_run uuid, p_window int, p_node int[], p_idx int[], OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -214,11 +213,11 @@ BEGIN
     v_room := v_room - coalesce(cardinality(q_node), 0);
     IF v_room > 0 AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
         SELECT v.kept_node || o.q_node, v.kept_idx || o.q_idx INTO q_node, q_idx
-        FROM agentflow_let_out(p_run, 'window', v_room) o;
+        FROM agentflow_unhold(p_run, 'window', v_room) o;
     END IF;
 END $$;
 
--- One became QUEUED behind others of its node that are held: it is held, and the first of them goes in its stead.
+-- One became QUEUED behind others of its node that are held: holds it, and unholds the first of them instead.
 CREATE OR REPLACE FUNCTION agentflow_swap(
     p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -228,7 +227,7 @@ DECLARE
 BEGIN
     UPDATE node_executions e SET hold = 'window', check_at = 'infinity'
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
-    UPDATE node_executions e SET hold = NULL, check_at = v_now + agentflow_ring_grace(), rings = 0, queued_at = v_now
+    UPDATE node_executions e SET hold = NULL, check_at = v_now + agentflow_publish_grace(), republished = 0, queued_at = v_now
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = (
         SELECT h.idx FROM node_executions h WHERE h.run_id = p_run AND h.hold = 'window' AND h.node = p_node
         ORDER BY h.idx LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
@@ -239,20 +238,20 @@ BEGIN
     END IF;
 END $$;
 
--- Goes on where a settle, or an earlier release, stopped: p_idx is closed and routed.
+-- Continues where a settle or an earlier release stopped: p_idx is closed and routed.
 CREATE OR REPLACE FUNCTION agentflow_release(
-    p_run uuid, p_node int, p_idx int, p_window int, OUT q_node int[], OUT q_idx int[], OUT go_on int
+    p_run uuid, p_node int, p_idx int, p_window int, OUT q_node int[], OUT q_idx int[], OUT release_after int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
-    -- Whoever holds this row is releasing from it; a stopped run delivers nothing.
+    -- Who holds this row is releasing from it. A stopped run delivers nothing.
     PERFORM FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND NOT e.open
     FOR NO KEY UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.stop_as IS NOT NULL) THEN
         RETURN;
     END IF;
-    SELECT l.q_node, l.q_idx, l.go_on INTO q_node, q_idx, go_on FROM agentflow_release_after(p_run, p_node, p_idx) l;
+    SELECT l.q_node, l.q_idx, l.release_after INTO q_node, q_idx, release_after FROM agentflow_release_after(p_run, p_node, p_idx) l;
     IF q_node IS NOT NULL THEN
         SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
     END IF;
@@ -260,7 +259,7 @@ END $$;
 
 -- At most 256 executions a call: releasing 8,000 in one transaction would hold its locks for a third of a second.
 CREATE OR REPLACE FUNCTION agentflow_release_after(
-    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT go_on int
+    p_run uuid, p_node int, p_idx int, OUT q_node int[], OUT q_idx int[], OUT release_after int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -269,8 +268,8 @@ DECLARE
 BEGIN
     LOOP
         IF v_last - p_idx >= 256 THEN
-            go_on := v_last;
-            UPDATE node_executions e SET check_at = agentflow_now() + agentflow_ring_grace()  -- should our caller die
+            release_after := v_last;
+            UPDATE node_executions e SET check_at = agentflow_now() + agentflow_publish_grace()  -- in case our caller dies
             WHERE e.run_id = p_run AND e.node = p_node AND e.idx = v_last + 1 AND e.hold = 'turn';
             EXIT;
         END IF;
@@ -281,7 +280,7 @@ BEGIN
         EXIT WHEN NOT FOUND;
         v_last := v_last + 1;
     END LOOP;
-    -- The one after the last may still run: what it has flushed goes out too, it is its turn now.
+    -- The one after the last may still run: it is its turn now, so what it has flushed is placed, too.
     WITH held AS (
         DELETE FROM parked_routes p
         WHERE p.run_id = p_run AND p.node = p_node AND p.idx BETWEEN p_idx + 1 AND v_last + 1 RETURNING p.*

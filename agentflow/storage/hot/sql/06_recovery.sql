@@ -1,12 +1,12 @@
--- What recovery does to one node execution, each under its run's gate and right whatever happened since it was seen.
+-- Finds and repairs what a crash left. Each repair runs under the run's gate and is right whatever happened since the look.
 --
--- agentflow_lose    a lease has run out (p_expired: look again whether it has), or its worker says that it is gone:
---                   RUNNING → QUEUED, to be run again. Beyond p_bearable losses the caller gets the lease itself (verdict
---                   `poisoned`) and settles it FAILED. p_bearable null: given back in order, which is no loss.
--- agentflow_renew   the leases of what a worker process is executing are extended; says which of it must stop
--- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   what there is to look after
+-- agentflow_return_lease  ends a lease: it has run out (p_expired: checks that it has), or its worker reports that it is gone.
+--                         RUNNING → QUEUED, for a new attempt. Beyond p_bearable losses the caller gets the lease (verdict
+--                         `poisoned`) and settles it FAILED. p_bearable null: returned in order, which is no loss
+-- agentflow_renew         extends the leases of what a worker process is executing; says which of it must stop
+-- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   list what needs a repair
 
-CREATE OR REPLACE FUNCTION agentflow_lose(
+CREATE OR REPLACE FUNCTION agentflow_return_lease(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_expired boolean, p_bearable int,
     p_new_token uuid, p_holder text, p_lease float8, OUT verdict text, OUT emitted int, OUT attempt int
 ) LANGUAGE plpgsql AS $$
@@ -26,9 +26,9 @@ BEGIN
         RETURN;
     END IF;
     IF p_bearable IS NULL OR v_losses < p_bearable THEN
-        UPDATE node_executions e SET status = 'QUEUED', token = NULL, queued_at = v_now, rings = 0,
+        UPDATE node_executions e SET status = 'QUEUED', token = NULL, queued_at = v_now, republished = 0,
             losses = e.losses + CASE WHEN p_bearable IS NULL THEN 0 ELSE 1 END,
-            check_at = v_now + agentflow_ring_grace()
+            check_at = v_now + agentflow_publish_grace()
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'queued';
     ELSE
@@ -42,7 +42,7 @@ BEGIN
         CASE WHEN p_bearable IS NULL THEN 'worker_stopped' ELSE 'worker_lost' END, p_node, p_idx, attempt);
 END $$;
 
--- Rows are locked in key order and skipped when a settle holds them: that settle extends or ends them itself.
+-- Locks rows in key order and skips those that a settle holds: that settle extends or ends the lease itself.
 CREATE OR REPLACE FUNCTION agentflow_renew(
     a_holder text[], a_run uuid[], a_node int[], a_idx int[], p_lease float8,
     OUT run_id uuid, OUT node int, OUT idx int, OUT stop boolean
@@ -60,18 +60,17 @@ BEGIN
     ), renewed AS (
         UPDATE node_executions e SET lease_until = agentflow_now() + make_interval(secs => p_lease)
         FROM mine m WHERE e.run_id = m.run_id AND e.node = m.node AND e.idx = m.idx
-          AND m.lease_until < agentflow_now() + make_interval(secs => p_lease * 2 / 3)  -- the others have time
+          AND m.lease_until < agentflow_now() + make_interval(secs => p_lease * 2 / 3)  -- the others need no renewal yet
     )
     SELECT m.run_id, m.node, m.idx, (SELECT r.stop_as IS NOT NULL FROM runs r WHERE r.id = m.run_id) FROM mine m;
 END $$;
 
--- What is due for recovery, found by the one index on check_at. Rows that need nothing are put off in passing.
---   ring     QUEUED, and a retry that is due; or unclaimed: its message was lost. The latter not while messages are
---            waiting at the broker (p_backlog): then most likely it is one of them, and only what has waited for long is
---            rung, a few at a time
---   lose     RUNNING, and its lease has run out (not while nobody could renew: p_steady)
+-- What is due for recovery, by the one index on check_at. Rows that need nothing are put off at the same time.
+--   publish  QUEUED: a retry that is due, or unclaimed because its message was lost. While messages wait at the broker
+--            (p_backlog), most likely it is one of them: then only what has waited for long, a few at a time
+--   return   RUNNING, and its lease has run out (not while nobody could renew: p_steady)
 --   wake     WAITING, and its time has come
---   release  closed, its outputs not routed although its predecessor's are (`open` as a number: see 5_settle.sql)
+--   release  closed, its outputs not routed although its predecessor's are (`open` as a number: see 05_settle.sql)
 CREATE OR REPLACE FUNCTION agentflow_overdue(
     p_lease float8, p_limit int, p_backlog boolean, p_steady boolean,
     OUT action text, OUT run_id uuid, OUT node int, OUT idx int, OUT token uuid
@@ -84,16 +83,16 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH due AS (
-        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.rings, e.queued_at, e.due_at
+        SELECT e.run_id, e.node, e.idx, e.status, e.token, e.lease_until, e.republished, e.queued_at, e.due_at
         FROM node_executions e
         WHERE e.open AND e.check_at <= v_now ORDER BY e.check_at LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     ), judged AS (
         SELECT d.*, CASE
             WHEN d.status = 'WAITING' THEN 'wake'
-            WHEN d.status = 'QUEUED' AND (NOT p_backlog OR (d.due_at IS NOT NULL AND d.rings = 0)) THEN 'ring'
+            WHEN d.status = 'QUEUED' AND (NOT p_backlog OR (d.due_at IS NOT NULL AND d.republished = 0)) THEN 'publish'
             WHEN d.status = 'QUEUED' AND d.queued_at < v_now - interval '1 minute'
-                 AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'ring'
-            WHEN d.status = 'RUNNING' AND d.lease_until <= v_now AND p_steady THEN 'lose'
+                 AND row_number() OVER (PARTITION BY d.status ORDER BY d.queued_at) <= 20 THEN 'publish'
+            WHEN d.status = 'RUNNING' AND d.lease_until <= v_now AND p_steady THEN 'return'
             WHEN d.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NOT EXISTS (
                  SELECT FROM node_executions p
                  WHERE p.run_id = d.run_id AND p.node = d.node AND p.idx = d.idx - 1 AND p.open::int = 1) THEN 'release'
@@ -101,21 +100,21 @@ BEGIN
     ), put_off AS (
         UPDATE node_executions e SET
             check_at = v_now + CASE
-                -- Ring again after 5, 10, 20 … seconds, at most 5 minutes.
-                WHEN j.action = 'ring' THEN least(agentflow_ring_grace() * 2 ^ j.rings, interval '5 minutes')
+                -- Publish again after 5, 10, 20 … seconds, at most 5 minutes.
+                WHEN j.action = 'publish' THEN least(agentflow_publish_grace() * 2 ^ j.republished, interval '5 minutes')
                 WHEN j.action IS NOT NULL THEN v_lease
-                -- Behind a long queue: a pass must not spend itself on what only waits. (A claim moves it forward.)
+                -- Behind a long queue: a pass must not spend its time on what only waits. (A claim moves it forward.)
                 WHEN j.status = 'QUEUED' THEN interval '60 seconds' * (1 + random())
                 WHEN j.status = 'RUNNING' THEN greatest(j.lease_until - v_now, interval '1 second')
-                ELSE interval '10 minutes' END,  -- who closes the gap before it sees to it
-            rings = CASE WHEN j.action = 'ring' THEN least(j.rings + 1, 10) ELSE e.rings END
+                ELSE interval '10 minutes' END,  -- who closes the gap before it releases it
+            republished = CASE WHEN j.action = 'publish' THEN least(j.republished + 1, 10) ELSE e.republished END
         FROM judged j WHERE e.run_id = j.run_id AND e.node = j.node AND e.idx = j.idx
     )
     SELECT j.action, j.run_id, j.node, j.idx, j.token FROM judged j WHERE j.action IS NOT NULL;
 END $$;
 
--- No message waits at the broker: what is QUEUED all the same and was put off behind a queue has lost its message.
-CREATE OR REPLACE FUNCTION agentflow_recall(p_limit int) RETURNS bigint LANGUAGE plpgsql AS $$
+-- The broker's queues are empty, so what is QUEUED and was put off behind them has lost its message: makes it due now.
+CREATE OR REPLACE FUNCTION agentflow_check_now(p_limit int) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
     v_count bigint;
@@ -123,8 +122,8 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     WITH lost AS (
         SELECT e.run_id, e.node, e.idx FROM node_executions e
-        WHERE e.open AND e.hold IS NULL AND e.check_at > v_now AND e.status = 'QUEUED' AND e.rings = 0 AND e.due_at IS NULL
-          AND e.queued_at < v_now - agentflow_ring_grace()
+        WHERE e.open AND e.hold IS NULL AND e.check_at > v_now AND e.status = 'QUEUED' AND e.republished = 0 AND e.due_at IS NULL
+          AND e.queued_at < v_now - agentflow_publish_grace()
         LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE node_executions e SET check_at = v_now FROM lost l
@@ -133,8 +132,9 @@ BEGIN
     RETURN v_count;
 END $$;
 
--- Runs that nobody will look after: open, and with nothing busy in them nor a reason to rest (agentflow_rest). A settle
--- that dies between its commit and its message leaves one. Looks at p_limit runs behind p_after; `last` is where the next pass goes on (null: from the beginning).
+-- Open runs with nothing busy in them and no reason to rest (agentflow_rest), which nobody will finalise: a worker died
+-- between its last settle and the finaliser's message. Looks at p_limit runs behind p_after; `last` is where the next pass
+-- continues (null: at the beginning).
 CREATE OR REPLACE FUNCTION agentflow_forgotten_runs(
     p_after uuid, p_limit int, OUT forgotten uuid[], OUT last uuid
 ) LANGUAGE plpgsql AS $$
@@ -154,7 +154,7 @@ BEGIN
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;
 
--- Runs that must be stopped and that nobody has stopped yet: their deadline has passed, or who brought it about died.
+-- Runs that must be stopped and are not yet: their deadline has passed, or who was to stop them died.
 CREATE OR REPLACE FUNCTION agentflow_overdue_runs(
     p_limit int, OUT run_id uuid, OUT reason text
 ) RETURNS SETOF record LANGUAGE sql AS $$

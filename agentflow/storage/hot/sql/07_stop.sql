@@ -1,7 +1,7 @@
--- A run is stopped: cancelled by its owner, or by a deadline, a limit or `on_node_failure: stop`. The first stop wins.
+-- Stops a run: its owner cancels it, or a deadline, a limit or `on_node_failure: stop` does. The first stop wins.
 --
--- What has not started ends at once. What runs is told by its worker (agentflow_renew says `stop`), and whatever it
--- does after this commits lands as CANCELLED only.
+-- What has not started ends at once. What runs is interrupted by its worker (agentflow_renew says `stop`); whatever it
+-- settles later is recorded as CANCELLED only.
 --
 -- verdict: stopped   the flag is set now
 --          already   it was stopped before; nothing changed
@@ -32,7 +32,7 @@ BEGIN
     ELSE
         verdict := 'stopped';
         PERFORM agentflow_leave_rates(p_run);
-        -- What waited does not any more: until all of it is closed, its child runs too, the run reads RUNNING.
+        -- Nothing waits any more: until all of it is closed, its child runs too, the run reads RUNNING.
         UPDATE runs r SET stop_as = p_stop_as, stop_reason = p_reason, cancel_requested_at = v_now,
             status = CASE r.status WHEN 'WAITING' THEN 'RUNNING' ELSE r.status END
         WHERE r.id = p_run;
@@ -41,7 +41,7 @@ BEGIN
         END IF;
         UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = v_now
         WHERE e.run_id = p_run AND e.status IN ('INCOMPLETE', 'QUEUED', 'WAITING');
-        -- Outputs that waited for their turn are not delivered any more, unless the run is retried.
+        -- Outputs that waited for their turn are no longer delivered, unless the run is retried.
         UPDATE node_executions e SET open = false, hold = 'unrouted'
         WHERE e.run_id = p_run AND e.open AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED');
         UPDATE reviews v SET status = 'CANCELLED', decided_at = v_now WHERE v.run_id = p_run AND v.status = 'WAITING';

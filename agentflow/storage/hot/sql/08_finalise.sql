@@ -1,14 +1,14 @@
--- When nothing of a run is busy: does it rest, go on or end? Each is one round trip, the gate held alone; between the two the
--- verdict on a run that is over is made (engine/verdict.py). Nothing can make it go on meanwhile but what `finish` looks for.
+-- Decides, when nothing of a run is busy, whether it rests, continues or ends. Two round trips, each under the gate held
+-- alone; between them engine/verdict.py judges a run that is over. Only what `finish` looks for can continue it meanwhile.
 --
 -- agentflow_rest     busy      something of it is worked on (or a child run of a stopped one), or outputs whose turn has come
 --                              are being delivered; or it has ended: nothing to do
---                    released  what its window held back is let out now: q_*
+--                    released  what its window held is unheld now: q_*
 --                    resting   something of it waits for the outside, for a slot, for a place, or for resume
---                    over      nothing of it is open. What it has come to: whether it was stopped, and
+--                    over      nothing of it is open. With it: whether it was stopped, and
 --                              counts: [[node, status, how many, how many of them were ever claimed], ...]
 -- agentflow_over     whether nothing of it is open, and it was not stopped; the gate stays with the caller
--- agentflow_finish   write the end down. done: false, where it has ended, was stopped since, or something of it is open again
+-- agentflow_finish   record the end. done: false if it has ended, was stopped since, or something of it is open again
 --                    (p_made: or it has more node executions by now; null: it cannot). x_*: who waits for this run
 
 CREATE OR REPLACE FUNCTION agentflow_rest(
@@ -27,7 +27,7 @@ BEGIN
     IF NOT FOUND OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL) THEN
         RETURN;
     END IF;
-    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', p_window) o;
     IF q_node IS NOT NULL THEN
         verdict := 'released';
     ELSIF agentflow_is_releasing(p_run) THEN
@@ -49,14 +49,14 @@ BEGIN
         INTO counts
         FROM (SELECT e.node, e.status, count(*) AS n, count(*) FILTER (WHERE e.attempt > 0) AS started
               FROM node_executions e
-              WHERE e.run_id = p_run AND (e.status <> 'INCOMPLETE' OR e.have > 0)  -- one that nothing has reached is no leftover
+              WHERE e.run_id = p_run AND (e.status <> 'INCOMPLETE' OR e.have > 0)  -- without any value it is no leftover
               GROUP BY e.node, e.status) c;
         reported := agentflow_reported(p_run)::text;
     END IF;
 END $$;
 
--- Whether outputs wait for nothing but the one who releases them (agentflow_release), or for recovery should it have died.
--- Routing goes in order: of each node it is enough to look at the first that waits for its turn.
+-- Whether outputs wait only for whoever releases them (agentflow_release; recovery, if that one died).
+-- Routing is in order: of each node only the first that waits for its turn has to be looked at.
 CREATE OR REPLACE FUNCTION agentflow_is_releasing(p_run uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     WITH RECURSIVE first AS (
         (SELECT e.node, e.idx FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'turn' ORDER BY e.node, e.idx LIMIT 1)
@@ -77,8 +77,8 @@ BEGIN
        AND NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open);
 END $$;
 
--- Lets out, in the order of the graph, up to p_limit of the node executions that are held for this reason.
-CREATE OR REPLACE FUNCTION agentflow_let_out(
+-- Unholds, in the order of the graph, up to p_limit of the node executions that are held for this reason.
+CREATE OR REPLACE FUNCTION agentflow_unhold(
     p_run uuid, p_hold text, p_limit int, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -89,13 +89,13 @@ BEGIN
         SELECT e.node, e.idx FROM node_executions e
         WHERE e.run_id = p_run AND e.hold = p_hold AND e.status = 'QUEUED'
         ORDER BY e.node, e.idx LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
-    ), let_out AS (
-        UPDATE node_executions e SET hold = NULL, check_at = greatest(v_now + agentflow_ring_grace(), e.due_at), rings = 0,
+    ), unheld AS (
+        UPDATE node_executions e SET hold = NULL, check_at = greatest(v_now + agentflow_publish_grace(), e.due_at), republished = 0,
             queued_at = v_now
         FROM held h WHERE e.run_id = p_run AND e.node = h.node AND e.idx = h.idx
         RETURNING e.node, e.idx
     )
-    SELECT array_agg(l.node ORDER BY l.node, l.idx), array_agg(l.idx ORDER BY l.node, l.idx) INTO q_node, q_idx FROM let_out l;
+    SELECT array_agg(l.node ORDER BY l.node, l.idx), array_agg(l.idx ORDER BY l.node, l.idx) INTO q_node, q_idx FROM unheld l;
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_finish(
@@ -125,7 +125,7 @@ BEGIN
     SELECT w.run_id, w.node, w.idx INTO x_run, x_node, x_idx FROM agentflow_wake_parent(p_run) w;
 END $$;
 
--- What the node executions of a run reported, added up, and what its child runs came to: {count: total}.
+-- The sums of what the node executions of a run and its child runs reported: {count: total}.
 CREATE OR REPLACE FUNCTION agentflow_reported(p_run uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT coalesce(jsonb_object_agg(t.key, t.total), '{}') FROM (
         SELECT b.key, sum(b.value::numeric) AS total FROM (

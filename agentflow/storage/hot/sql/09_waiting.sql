@@ -1,25 +1,25 @@
--- Waiting without a worker: a WAITING row and its row in `waits`, until what it waits for has come.
+-- Waits without a worker: a WAITING row and its row in `waits`, until what it waits for has come.
 --
--- agentflow_consequences what happens with a settlement besides: it waits, frees its slot, wakes the parent, is added up …
--- agentflow_go_on        WAITING → QUEUED, with what came
+-- agentflow_consequences what else a settlement does: wait, free a slot, wake the parent, add up …
+-- agentflow_wake         WAITING → QUEUED, with what came
 -- agentflow_wake_due     its time has come
 -- agentflow_wake_parent  a child run gave an output, or ended
 -- agentflow_signal       an external event
 -- agentflow_review       a person has decided
 --
--- Events and reviews come under the gate held alone, and waits are written under it held shared: so an event cannot slip
--- through between the look for one and the wait. A child wakes its parent while it holds its own gate: from the child to
--- the parent is the only order in which two gates are taken.
+-- Events and reviews are taken under the gate held alone, waits are written under it held shared: so no event is missed
+-- between the look for one and the wait. A child wakes its parent while it holds its own gate: two gates are only ever
+-- taken in this order, child before parent.
 
-CREATE OR REPLACE FUNCTION agentflow_go_on(
+CREATE OR REPLACE FUNCTION agentflow_wake(
     p_run uuid, p_node int, p_idx int, p_result text, p_timed_out boolean
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
     v_attempt int;
 BEGIN
-    UPDATE node_executions e SET status = 'QUEUED', hold = NULL, queued_at = v_now, rings = 0, due_at = NULL,
-        check_at = v_now + agentflow_ring_grace()
+    UPDATE node_executions e SET status = 'QUEUED', hold = NULL, queued_at = v_now, republished = 0, due_at = NULL,
+        check_at = v_now + agentflow_publish_grace()
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING'
     RETURNING e.attempt INTO v_attempt;
     IF NOT FOUND THEN
@@ -33,7 +33,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- What a person decided, as the block gets it. The data is JSON text already.
+-- What a person decided, as the block gets it. The data is JSON text.
 CREATE OR REPLACE FUNCTION agentflow_review_result(p_approved boolean, p_data text, p_message text)
 RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT '{"approved":' || p_approved || ',"data":' || p_data || ',"message":' || to_json(coalesce(p_message, ''))::text || '}'
@@ -43,8 +43,8 @@ CREATE OR REPLACE FUNCTION agentflow_wait(
     p_run uuid, p_node int, p_idx int, p_kind text, p_key text, p_seconds float8, p_state text,
     p_name text, p_data text, p_editable boolean
 ) RETURNS boolean LANGUAGE plpgsql AS $$
--- The node execution is WAITING since a moment ago: for this. Whether it goes on at once. (A wait for a child has no end;
--- seconds say that there is something to be taken already.)
+-- Records what a node execution waits for that has just become WAITING. True: it has come, and the node execution is
+-- QUEUED again. (A wait for a child has no timeout: seconds say that there is something to take already.)
 DECLARE
     v_now timestamptz := agentflow_now();
     v_until timestamptz := v_now + make_interval(secs => p_seconds);
@@ -80,7 +80,7 @@ BEGIN
             SELECT FROM runs c WHERE c.parent_run_id = p_run AND c.parent_node = p_node AND c.parent_idx = p_idx
             AND c.parent_call = p_key AND c.ended_at IS NOT NULL);
     END IF;
-    RETURN v_came AND agentflow_go_on(p_run, p_node, p_idx, v_result, false);
+    RETURN v_came AND agentflow_wake(p_run, p_node, p_idx, v_result, false);
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_add_stats(p_stats jsonb, p_more jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -90,7 +90,7 @@ CREATE OR REPLACE FUNCTION agentflow_add_stats(p_stats jsonb, p_more jsonb) RETU
         GROUP BY b.key) t
 $$;
 
--- What happens with a settlement in its transaction besides what every one does; p_more has a member for each.
+-- What a settlement does in its transaction beyond what each does; p_more has a member for each.
 --
 --   stats         counts that the block reported, added to the node execution's; `cost` to the tree of runs' as well
 --   wait          what it waits for (it is WAITING): kind, key, seconds, state; of a review also name, data, editable
@@ -99,8 +99,8 @@ $$;
 --   stops_run     the reason for which the run must be stopped. The caller does so after the commit (a gate is never
 --                 upgraded); if it dies before that, recovery does
 --
--- p_landed  false: its run was stopped, and only its slot is freed
--- wakes     what it waits for is there already: it is QUEUED again
+-- p_landed  false: its run was stopped, so only its slot is freed
+-- wakes     what it waits for has come already: it is QUEUED again
 -- also      {others: node executions of other runs (or of this one) that became QUEUED, as [run, node, index];
 --           total_cost: what the tree of runs has cost by now, where this cost something}
 CREATE OR REPLACE FUNCTION agentflow_consequences(
@@ -157,7 +157,7 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'WAITING';
         RETURN false;
     END IF;
-    IF NOT agentflow_go_on(p_run, p_node, p_idx, NULL, v.kind <> 'timer') THEN
+    IF NOT agentflow_wake(p_run, p_node, p_idx, NULL, v.kind <> 'timer') THEN
         RETURN false;
     END IF;
     IF v.kind = 'review' THEN
@@ -166,7 +166,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- One that does not wait just now is told by `nudged`, so that it does not go to sleep over this.
+-- `nudged` tells a parent that is not waiting just now, so that it does not start to wait over this.
 CREATE OR REPLACE FUNCTION agentflow_wake_parent(
     p_run uuid, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
@@ -184,7 +184,7 @@ BEGIN
     WHERE e.run_id = v.run AND e.node = v.node AND e.idx = v.idx FOR NO KEY UPDATE;
     IF v_status = 'WAITING' AND EXISTS (SELECT FROM waits w WHERE w.run_id = v.run AND w.node = v.node AND w.idx = v.idx
                                         AND w.kind = 'child') THEN
-        IF agentflow_go_on(v.run, v.node, v.idx, NULL, false) THEN
+        IF agentflow_wake(v.run, v.node, v.idx, NULL, false) THEN
             run_id := v.run; node := v.node; idx := v.idx;
             RETURN NEXT;
         END IF;
@@ -194,7 +194,7 @@ BEGIN
     END IF;
 END $$;
 
--- verdict: taken    a node execution that waited for it has it, and is QUEUED: q_*
+-- verdict: taken    a node execution that waited for it gets it, and is QUEUED: q_*
 --          kept     none waits; the next that does gets it
 --          full     too many are kept already
 --          ended    the run has ended or is being stopped
@@ -218,7 +218,7 @@ BEGIN
     END IF;
     SELECT w.node, w.idx INTO v FROM waits w
     WHERE w.run_id = p_run AND w.kind = 'event' AND w.key = p_name AND w.open ORDER BY w.since, w.node, w.idx LIMIT 1;
-    IF FOUND AND agentflow_go_on(p_run, v.node, v.idx, p_payload, false) THEN
+    IF FOUND AND agentflow_wake(p_run, v.node, v.idx, p_payload, false) THEN
         verdict := 'taken';
         q_node := ARRAY[v.node];
         q_idx := ARRAY[v.idx];
@@ -231,7 +231,7 @@ BEGIN
     END IF;
 END $$;
 
--- p_data: what the data was edited to, or null. p_rest: the others of this node in this run are approved too, and will be.
+-- p_data: the edited data, or null. p_rest: approves the others of this node in this run, too, now and later.
 -- verdict: decided, already (someone has decided before, or its run was stopped), unknown
 CREATE OR REPLACE FUNCTION agentflow_review(
     p_review uuid, p_owner uuid, p_approve boolean, p_data text, p_message text, p_rest boolean,
@@ -260,7 +260,7 @@ BEGIN
         WHERE o.run_id = agentflow_review.run_id AND o.node = v_node AND o.status = 'WAITING'
           AND (o.id = p_review OR (p_approve AND p_rest)) ORDER BY o.idx
     LOOP
-        IF agentflow_go_on(run_id, v.node, v.idx, agentflow_review_result(
+        IF agentflow_wake(run_id, v.node, v.idx, agentflow_review_result(
             p_approve, CASE WHEN v.id = p_review THEN coalesce(p_data, v.data) ELSE v.data END, p_message), false) THEN
             UPDATE reviews o SET status = CASE WHEN p_approve THEN 'APPROVED' ELSE 'REJECTED' END, message = p_message,
                 decided = CASE WHEN v.id = p_review THEN p_data END, decided_at = agentflow_now() WHERE o.id = v.id;

@@ -1,23 +1,22 @@
--- Limits over all workers, by parking: who is over a limit is held in its row, and let in by whoever makes room.
+-- Limits over all workers. Who is over a limit is held in its row, and unheld by whoever makes room.
 --
--- agentflow_claim_limited   a claim under a limit of concurrency, of rate, or of both. Verdict `held`: its turn comes later,
---                           and its place in the window is another's: q_*
--- agentflow_free_slot       a slot is given back, and handed on to the most urgent that waits for it, of these to the one that
---                           has waited longest
--- agentflow_reap_slots      slots of node executions that do not run any more
--- agentflow_leave_rates     the places in rates that a run does not need any more go to those behind it
--- agentflow_admit           runs of an owner may start, as others of theirs have ended
+-- agentflow_claim_limited   a claim under a limit of concurrency, rate or both. Verdict `held`: its turn comes later, and
+--                           another takes its place in the window: q_*
+-- agentflow_free_slot       frees a slot and gives it to the most urgent in the queue, of these to the longest there
+-- agentflow_reap_slots      frees the slots of node executions that no longer run
+-- agentflow_leave_rates     gives the places in rates that a run no longer needs to those behind it
+-- agentflow_admit           admits runs of an owner as others of theirs end
 --
--- A concurrency slot is a row: it survives a lost worker with its node execution, which finds it when it runs again. Who
--- waits, be it for a retry, gives it back; but a sub-graph node keeps it until its child run has ended, so that the limit
--- is one of child runs. It cannot wait for itself: its key names the level of nesting, so who holds a slot waits for slots
--- of deeper levels only, and levels are bounded.
--- A rate gives each start a place in time (the generic cell rate algorithm): one that comes too early is held until its
--- place, and rung then by recovery. Who leaves the queue before (its run is stopped, or paused) moves those behind it up:
--- else a run of 10,000 items that was cancelled would still keep the others waiting for as many places.
+-- A concurrency slot is a row. It survives a lost worker together with its node execution, which finds it at its next
+-- attempt. Who waits, even for a retry, frees it; but a sub-graph node keeps it until its child run has ended, so that the
+-- limit counts child runs. It cannot wait for itself: the key names the level of nesting, so who holds a slot waits for
+-- slots of deeper levels only, and levels are bounded.
+-- A rate gives each start a place in time (the generic cell rate algorithm). One that comes too early is held until its
+-- place, when recovery publishes it. Who leaves the queue before (its run is stopped or paused) moves those behind it up:
+-- else the others would wait for the places of a cancelled run of 10,000 items.
 -- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
 
--- p_spans_waits: it keeps its slot while it waits, and going on after that is no start (a sub-graph node)
+-- p_spans_waits: it keeps its slot while it waits, and is no new start after the wait (a sub-graph node)
 CREATE OR REPLACE FUNCTION agentflow_claim_limited(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
     p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean,
@@ -33,7 +32,7 @@ DECLARE
     v_took boolean := false;
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
-    -- Locked before the look: of two messages for one node execution, the second must see what the first has taken.
+    -- Locked before the look: of two messages for one node execution, the second must see what the first took.
     IF p_slot_key IS NOT NULL THEN
         INSERT INTO limits (owner_id, key) VALUES (p_owner, p_slot_key) ON CONFLICT DO NOTHING;
         PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_slot_key FOR UPDATE;
@@ -62,12 +61,12 @@ BEGIN
                     VALUES (p_owner, p_slot_key, p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
                 verdict := 'held';
-                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
+                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
             INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key)
-            ON CONFLICT DO NOTHING;  -- a second message for the same, which came while we waited for the lock
+            ON CONFLICT DO NOTHING;  -- a second message for it came while we waited for the lock
             v_took := FOUND;
         END IF;
         IF p_rate_key IS NOT NULL AND v.hold IS NULL AND NOT v.goes_on THEN
@@ -77,15 +76,15 @@ BEGIN
             UPDATE limits l SET next_at = least(v_place + make_interval(secs => least(1 / p_per_second, 1e9)), v_now + interval '100 years')
             WHERE l.owner_id = p_owner AND l.key = p_rate_key;
             IF v_place > v_now THEN
-                UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, rings = 0
+                UPDATE node_executions e SET hold = 'rate', due_at = v_place, check_at = v_place, republished = 0
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 IF FOUND THEN
                     INSERT INTO rate_places (run_id, node, idx, owner_id, key, at)
                     VALUES (p_run, p_node, p_idx, p_owner, p_rate_key, v_place)
-                    ON CONFLICT (run_id, node, idx) DO UPDATE SET key = excluded.key, at = excluded.at;  -- of a former life
+                    ON CONFLICT (run_id, node, idx) DO UPDATE SET key = excluded.key, at = excluded.at;  -- from before a retry
                 END IF;
                 verdict := 'held';
-                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', 1) o;
+                SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
@@ -114,13 +113,13 @@ BEGIN
     DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
     RETURNING s.owner_id, s.key INTO v;
     IF FOUND THEN
-        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_hand_on(v.owner_id, v.key) h;
+        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
     END IF;
 END $$;
 
--- The most urgent in the queue, and of these the first, that is still held for it gets a slot. Those whose run was stopped
--- meanwhile are passed over, and so are those whose run is paused: they queue again when it goes on.
-CREATE OR REPLACE FUNCTION agentflow_hand_on(
+-- Gives free slots to the most urgent in the queue that are still held for one, of these to the first. Passes over those
+-- whose run was stopped or paused meanwhile: the latter queue again when it is resumed.
+CREATE OR REPLACE FUNCTION agentflow_fill_slots(
     p_owner uuid, p_key text, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -137,12 +136,12 @@ BEGIN
             ORDER BY n.priority DESC, n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
-        -- Nobody holds that run's gate here. A resume that is under way lets out only what is held as paused by then: this
-        -- waits for it, and looks again. (Of a pause that is under way the claim hears.)
+        -- That run's gate is not held here. A resume that is under way unholds only what is `paused` by then: this waits
+        -- for it, and looks again. (A pause that is under way is seen by the claim.)
         PERFORM FROM runs r WHERE r.id = v.run_id AND r.paused_at IS NOT NULL FOR SHARE;
         v_paused := FOUND;
-        UPDATE node_executions e SET hold = CASE WHEN v_paused THEN 'paused' END, queued_at = v_now, rings = 0,
-            check_at = CASE WHEN v_paused THEN 'infinity' ELSE v_now + agentflow_ring_grace() END
+        UPDATE node_executions e SET hold = CASE WHEN v_paused THEN 'paused' END, queued_at = v_now, republished = 0,
+            check_at = CASE WHEN v_paused THEN 'infinity' ELSE v_now + agentflow_publish_grace() END
         WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit'
         RETURNING e.hold IS NULL INTO v_ready;
         IF v_ready THEN
@@ -154,8 +153,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- A slot is kept through a lost lease. What is left of runs that were stopped, or paused in that moment, goes; and a queue
--- that nobody is before moves on.
+-- A slot survives a lost lease. Frees what is left of runs that were stopped or paused at that moment, and moves on a queue
+-- whose slots are free.
 CREATE OR REPLACE FUNCTION agentflow_reap_slots(
     p_limit int, OUT run_id uuid, OUT node int, OUT idx int
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
@@ -167,7 +166,7 @@ BEGIN
         SELECT s.run_id, s.node, s.idx FROM limit_slots s
         WHERE s.since < agentflow_now() - interval '5 seconds' AND NOT EXISTS (
             SELECT FROM node_executions e WHERE e.run_id = s.run_id AND e.node = s.node AND e.idx = s.idx
-            AND (e.status IN ('RUNNING', 'WAITING')  -- who waits and has one keeps it
+            AND (e.status IN ('RUNNING', 'WAITING')  -- a sub-graph node that waits keeps it
                  OR (e.status = 'QUEUED' AND (e.hold IS DISTINCT FROM 'paused' OR s.key LIKE 'children:%'))))
         ORDER BY s.owner_id, s.key LIMIT p_limit
     LOOP
@@ -178,13 +177,13 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM limit_slots s WHERE s.owner_id = q.owner_id AND s.key = q.key)
         ORDER BY q.owner_id, q.key LIMIT p_limit
     LOOP
-        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_hand_on(v.owner_id, v.key) h;
+        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
     END LOOP;
 END $$;
 
--- Those who stay take the places of the queue in their order, and the first that is left is the next to be given. Under the
--- run's gate held alone, and before its own rows: who stops another run waits for the key, and holds no row meanwhile. A row
--- that somebody has is not waited for, as they may wait for the key: it keeps its place.
+-- Those who stay take the places of the queue in their order; the first place that is left is the next to be given. Under
+-- the run's gate held alone, and before its own rows: who stops another run waits for the key and holds no row meanwhile.
+-- A row that somebody else has locked keeps its place, because they may be waiting for the key.
 CREATE OR REPLACE FUNCTION agentflow_leave_rates(p_run uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v record;
@@ -218,23 +217,23 @@ BEGIN
     DELETE FROM rate_places p WHERE p.run_id = p_run;
 END $$;
 
--- An owner's runs beyond so many active ones wait: those that wait for the outside are not counted, nor are paused ones (who
--- pauses what is at work wants something else to run) and child runs.
--- Every owner has places of their own, so nobody waits behind somebody else's runs.
+-- Beyond so many active runs of an owner, further ones wait. Not counted are runs that wait for the outside, paused ones
+-- (who pauses a run wants something else to run) and child runs. Each owner has places of their own, so nobody waits
+-- behind another's runs.
 CREATE OR REPLACE FUNCTION agentflow_has_place(p_owner uuid, p_most int) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT count(*) < p_most FROM (
         SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NOT NULL
         AND r.parent_run_id IS NULL AND r.status <> 'WAITING' AND r.paused_at IS NULL LIMIT p_most) active
 $$;
 
--- Who looks whether there is a place, and takes it, holds this until the end of its transaction. (After gates.)
+-- Who looks for a place and takes it holds this until the end of its transaction. (After gates.)
 CREATE OR REPLACE FUNCTION agentflow_places_lock(p_owner uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
     SELECT pg_advisory_xact_lock(uuid_hash(p_owner), -2)
 $$;
 
--- The runs of an owner that have a place now, the most urgent and then the oldest first, each with the child runs that were
--- retried with it. Their gates come after the lock here, so they are not waited for: who holds one may wait for the lock, and
--- recovery asks again soon.
+-- Admits the runs of an owner that have a place now, the most urgent and then the oldest first, each with the child runs
+-- that were retried with it. Their gates come after the lock here, so it does not wait for them: who holds one may wait for
+-- the lock. Recovery asks again soon.
 CREATE OR REPLACE FUNCTION agentflow_admit(
     p_owner uuid, p_most int, p_window int, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
@@ -251,18 +250,18 @@ BEGIN
         AND n.parent_run_id IS NULL ORDER BY n.priority DESC, n.id
     LOOP
         EXIT WHEN NOT agentflow_has_place(p_owner, p_most);
-        RETURN QUERY SELECT l.* FROM agentflow_let_in(v_run, p_window) l;
+        RETURN QUERY SELECT l.* FROM agentflow_admit_run(v_run, p_window) l;
     END LOOP;
     FOR v_run IN
         SELECT n.id FROM runs n JOIN runs t ON t.id = n.root_id
         WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL AND n.parent_run_id IS NOT NULL
         AND t.ended_at IS NULL AND t.admitted_at IS NOT NULL ORDER BY n.id
     LOOP
-        RETURN QUERY SELECT l.* FROM agentflow_let_in(v_run, p_window) l;
+        RETURN QUERY SELECT l.* FROM agentflow_admit_run(v_run, p_window) l;
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION agentflow_let_in(
+CREATE OR REPLACE FUNCTION agentflow_admit_run(
     p_run uuid, p_window int, OUT run_id uuid, OUT q_node int[], OUT q_idx int[]
 ) RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -272,7 +271,7 @@ BEGIN
     IF NOT agentflow_gate_is_free(p_run) THEN
         RETURN;
     END IF;
-    -- One that had started before it was retried goes on.
+    -- One that had started before it was retried is RUNNING again.
     UPDATE runs r SET admitted_at = agentflow_now(),
         status = CASE WHEN r.status = 'QUEUED' AND r.started_at IS NOT NULL THEN 'RUNNING' ELSE r.status END
     WHERE r.id = p_run AND r.ended_at IS NULL AND r.admitted_at IS NULL
@@ -282,7 +281,7 @@ BEGIN
     ELSIF v_status = 'RUNNING' THEN
         INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'RUNNING');
     END IF;
-    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'admission', p_window) o;
+    SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'admission', p_window) o;
     UPDATE node_executions e SET hold = 'window' WHERE e.run_id = p_run AND e.hold = 'admission';
     RETURN NEXT;
 END $$;

@@ -1,13 +1,12 @@
--- A run is paused, goes on, and is retried. Each under its gate held alone; stopping stands in 07_stop.sql.
+-- Pauses, resumes and retries a run, each under its gate held alone. (Stopping: 07_stop.sql.)
 --
--- agentflow_pause    nothing new of it starts: what is claimed from now on is held instead (03_claim.sql), and what has a place
---                    in a rate leaves it
--- agentflow_resume   what was held is let out, if its owner has a place for it; else it is in line, as one that was submitted
--- agentflow_retry    an ended run goes on: what failed with nobody to handle it, and what was cancelled, runs again, once
---                    the run is admitted (10_limits.sql): a retry comes in by the same door as a submission
--- agentflow_orphans      child runs that nobody waits for any more
--- agentflow_stop_orphan  such a one is stopped
--- agentflow_hold_tree    a tree of runs is being retried: nobody is an orphan meanwhile
+-- agentflow_pause        lets nothing new start: a claim holds it instead (03_claim.sql); what has a place in a rate leaves it
+-- agentflow_resume       unholds what was held if its owner has a place for the run; else the run queues like a submitted one
+-- agentflow_retry        opens an ended run again: failures that nothing handled, and what was cancelled, run again once
+--                        the run is admitted (10_limits.sql), like a submitted one
+-- agentflow_orphans      lists child runs that nobody waits for any more
+-- agentflow_stop_orphan  stops one
+-- agentflow_hold_tree    marks a tree of runs as being retried: none of it is an orphan meanwhile
 
 -- verdict: paused, already, ended, unknown
 CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid) RETURNS text LANGUAGE plpgsql AS $$
@@ -48,8 +47,8 @@ BEGIN
     IF verdict <> 'resumed' THEN
         RETURN;
     END IF;
-    -- While it was paused, another may have taken its place. What waits for the outside needs none, and child runs come in
-    -- with their root.
+    -- While it was paused, another may have taken its place. What waits for the outside needs none, and child runs are
+    -- admitted with their root.
     IF v.admitted_at IS NULL THEN
         v_comes_in := false;
     ELSIF v.parent_run_id IS NOT NULL THEN
@@ -63,16 +62,16 @@ BEGIN
     UPDATE runs r SET paused_at = NULL, admitted_at = CASE WHEN v_comes_in THEN r.admitted_at END WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'resumed');
     IF v_comes_in THEN
-        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'paused', p_window) o;
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'paused', p_window) o;
     END IF;
     UPDATE node_executions e SET hold = CASE WHEN v_comes_in THEN 'window' ELSE 'admission' END
     WHERE e.run_id = p_run AND e.hold = 'paused';
 END $$;
 
 -- p_unhandled: the nodes whose failures nothing handles.
--- verdict: retried, nothing (all that it could run again has completed), open (it has not ended), completed, unknown
--- A child run may have been done when its tree was stopped, before it could end COMPLETED. It is retried all the same: it
--- runs nothing again and ends COMPLETED. Otherwise its parent would be told that it was cancelled, at every retry.
+-- verdict: retried, nothing (all that could run again has completed), open (it has not ended), completed, unknown
+-- A child run may have been done when its tree was stopped, before it could end COMPLETED. It is retried all the same, runs
+-- nothing again and ends COMPLETED. Otherwise every retry would tell its parent that it was cancelled.
 CREATE OR REPLACE FUNCTION agentflow_retry(
     p_run uuid, p_unhandled int[], p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -96,7 +95,7 @@ BEGIN
     IF verdict <> 'retried' THEN
         RETURN;
     END IF;
-    -- A child run goes on at once if its root is at work, and comes in with its root if that is retried too.
+    -- A child run is RUNNING at once if its root is at work, and is admitted with its root if that is retried, too.
     v_admitted := EXISTS (SELECT FROM runs r WHERE r.id = v_root AND r.id <> p_run AND r.ended_at IS NULL
                           AND r.admitted_at IS NOT NULL);
     v_status := CASE WHEN v_admitted THEN 'RUNNING' ELSE 'QUEUED' END;
@@ -107,9 +106,9 @@ BEGIN
     WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v_status, 'retried');
 
-    -- What was delivered late because its run was stopped has its turn now (recovery sees to it).
+    -- Outputs that the stop kept from being delivered have their turn now (recovery releases them).
     UPDATE node_executions e SET open = true, hold = 'turn', check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
-    -- What waited goes on waiting, unless for a child run: that has been retried before this, and is looked at anew.
+    -- What waited waits again, unless for a child run: that was retried before this, and is looked at anew.
     UPDATE node_executions e SET status = 'WAITING', open = true, hold = 'waiting', ended_at = NULL,
         check_at = coalesce(w.until, 'infinity')
     FROM waits w
@@ -122,15 +121,15 @@ BEGIN
     WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
     UPDATE node_executions e SET status = 'QUEUED', open = true, ended_at = NULL, reason = NULL, error = NULL, trace = NULL,
         hold = CASE WHEN v_admitted THEN 'window' ELSE 'admission' END,
-        failures = 0, losses = 0, rings = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
-        lease_until = v_now  -- a new attempt, though it may have waited
+        failures = 0, losses = 0, republished = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
+        lease_until = v_now  -- a new attempt, although it may have waited
     WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));
     IF v_admitted THEN
-        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_let_out(p_run, 'window', p_window) o;
+        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', p_window) o;
     END IF;
 END $$;
 
--- Their parent has ended or is being stopped, or the node execution that waited for them has ended.
+-- Child runs whose parent has ended or is being stopped, or whose waiting node execution has ended.
 CREATE OR REPLACE FUNCTION agentflow_orphans() RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
     SELECT c.id FROM runs c JOIN runs p ON p.id = c.parent_run_id
     LEFT JOIN node_executions e ON e.run_id = c.parent_run_id AND e.node = c.parent_node AND e.idx = c.parent_idx
@@ -138,8 +137,8 @@ CREATE OR REPLACE FUNCTION agentflow_orphans() RETURNS SETOF uuid LANGUAGE sql S
       AND (p.stop_as IS NOT NULL OR p.ended_at IS NOT NULL OR e.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
 $$;
 
--- A retry goes from the deepest runs of a tree up to its root, a transaction each: on its way those that are open again
--- have a parent that has ended. Who retries holds this until it is through, or until its connection ends with it.
+-- A retry goes from the deepest runs of a tree up to its root, a transaction each: meanwhile runs that are open again have
+-- a parent that has ended. Who retries holds this until the end of the retry, or of its connection.
 CREATE OR REPLACE FUNCTION agentflow_hold_tree(p_root uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
     SELECT pg_advisory_lock_shared(uuid_hash(p_root), -3)
 $$;
@@ -152,7 +151,7 @@ CREATE OR REPLACE FUNCTION agentflow_stop_orphan(
 #variable_conflict use_column
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
-    -- Not waited for: who retries holds it, and waits for gates. Kept until the end: a retry that begins now sees the stop.
+    -- Not waited for: who retries holds it and waits for gates. Held to the end: a retry that begins now sees the stop.
     IF NOT (SELECT pg_try_advisory_xact_lock(uuid_hash(r.root_id), -3) FROM runs r WHERE r.id = p_run)
        OR NOT EXISTS (SELECT FROM agentflow_orphans() AS o(id) WHERE o.id = p_run) THEN
         verdict := 'kept';

@@ -1,11 +1,11 @@
--- A gathering node takes the values on one pin of all its executions as lists: in groups of p_size, and what remains when
--- the run comes to rest. No list is copied from one execution to the next: a group is read where its values are stored.
+-- Gathers the values on one pin of all executions of a node into lists: groups of p_size, and the remainder when nothing of
+-- the run is open. No list is copied from one execution to the next: a group is read where its values are stored.
 --
 -- agentflow_gathered   the group that execution p_idx completes, as a JSON list; null: none
--- agentflow_flush      at rest: an execution for what remains. It takes a place on the pin as if a value had arrived
---                      (source node −2), so that later values go behind it; groups are counted from the last such place.
---                      The node's other pins take over the last values that they got. p_size null: not known, or none.
---                      p_empty: where no value came at all, it gives an empty list
+-- agentflow_flush      makes an execution for the remainder. It takes a place on the pin as if a value had arrived (source
+--                      node −2), so that later values go behind it; groups are counted from the last such place. The
+--                      node's other pins get their last values again. p_size null: unknown, or none. p_empty: gives an
+--                      empty list if no value came at all
 
 CREATE OR REPLACE FUNCTION agentflow_gathered(p_run uuid, p_node int, p_pin text, p_idx int, p_size int)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -62,7 +62,7 @@ BEGIN
           ORDER BY d.pin, d.idx DESC) l
     ON CONFLICT DO NOTHING;
     INSERT INTO node_executions AS e (run_id, node, idx, status, open, have, need, queued_at, check_at)
-    VALUES (p_run, p_node, v_last + 1, 'QUEUED', true, p_need, p_need, v_now, v_now + agentflow_ring_grace())
+    VALUES (p_run, p_node, v_last + 1, 'QUEUED', true, p_need, p_need, v_now, v_now + agentflow_publish_grace())
     ON CONFLICT (run_id, node, idx) DO UPDATE SET status = 'QUEUED', open = true, have = p_need, queued_at = v_now,
         check_at = excluded.check_at
     WHERE e.status = 'INCOMPLETE';

@@ -1,16 +1,16 @@
--- Where the engine itself fails at something, that is counted, and ends after so many times: nothing is tried for ever.
+-- Counts the failures of the engine itself, and gives up after so many: nothing is tried for ever.
 --
 -- agentflow_fault          a node execution could not be claimed, loaded or settled: it is tried again. Beyond p_bearable
---                          times the caller gets it, with a lease (verdict `poisoned`), and settles it FAILED
--- agentflow_fault_of_run   a run could not be gone on with as a whole: not ended, not released, its plan not read. Beyond
---                          p_bearable times, or where it was stopped anyway, it is given up
--- agentflow_close_stopped  a QUEUED node execution of a stopped run ends, without anybody having read its plan
+--                          times the caller gets it with a lease (verdict `poisoned`), and settles it FAILED
+-- agentflow_fault_of_run   a run as a whole could not be continued: ended, released, its plan read. Beyond p_bearable times,
+--                          or if it was stopped anyway, it is given up
+-- agentflow_close_stopped  ends a QUEUED node execution of a stopped run without reading its plan
 --
--- Neither needs a lease, a plan or a value of the run: whatever is wrong with those, this works. A fault counts as a lost
--- lease (`losses`), as for the one who waits it is the same: it was tried, and its worker did not come through.
+-- None of them needs a lease, a plan or a value of the run, so they work whatever is wrong with those. A fault counts as a
+-- lost lease (`losses`): either way an attempt was made and nothing came of it.
 
--- p_holder  the process that failed. p_died: it is gone, and could say nothing. What it holds, or held last, is counted by
---           its lease, or was counted by the process itself before it died
+-- p_holder  the process that failed. p_died: it is gone without a word. What it holds, or held last, is counted by its
+--           lease, or was counted by the process itself before it died
 CREATE OR REPLACE FUNCTION agentflow_fault(
     p_run uuid, p_node int, p_idx int, p_holder text, p_died boolean, p_bearable int, p_token uuid, p_lease float8,
     OUT verdict text, OUT emitted int, OUT attempt int, OUT losses int
@@ -38,8 +38,8 @@ BEGIN
     losses := v.losses + 1;
     IF v.losses < p_bearable THEN
         verdict := 'queued';
-        UPDATE node_executions e SET status = 'QUEUED', token = NULL, holder = p_holder, losses = e.losses + 1, rings = 0,
-            queued_at = v_now, check_at = v_now + agentflow_ring_grace()
+        UPDATE node_executions e SET status = 'QUEUED', token = NULL, holder = p_holder, losses = e.losses + 1, republished = 0,
+            queued_at = v_now, check_at = v_now + agentflow_publish_grace()
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx RETURNING e.attempt INTO attempt;
     ELSE
         verdict := 'poisoned';
@@ -53,7 +53,7 @@ BEGIN
     VALUES (p_run, 'lost', CASE verdict WHEN 'queued' THEN 'QUEUED' ELSE 'RUNNING' END, 'system', p_node, p_idx, attempt);
 END $$;
 
--- It ends as it was to end if it was stopped, else FAILED. Whoever still works on something of it finds the row closed.
+-- It ends as its stop says, else FAILED. Whoever still works on something of it finds the row closed.
 -- verdict: gone, counted, given_up. x_*: who waits for this run
 CREATE OR REPLACE FUNCTION agentflow_fault_of_run(
     p_run uuid, p_bearable int, p_error text, OUT verdict text, OUT losses int, OUT x_run uuid, OUT x_node int, OUT x_idx int

@@ -1,11 +1,11 @@
--- Which lanes do workers serve, and what waits in one that nobody serves?
+-- Records which lanes workers serve, and finds what waits in a lane that nobody serves.
 --
--- agentflow_serve          a worker serves these lanes; it says so every few seconds
+-- agentflow_serve          records that a worker serves these lanes; called every few seconds
 -- agentflow_served_lanes   the lanes that some worker serves
--- agentflow_wanted_lanes   the lanes that nobody serves though something waits in them, as recovery has found
--- agentflow_unserved       for how long a node execution has waited in a lane that nobody serves, and how often it was rung
+-- agentflow_wanted_lanes   the unserved lanes in which recovery found something waiting
+-- agentflow_unserved       how long a node execution has waited in an unserved lane, and how often it was published again
 --
--- A lane is served if a worker has said so within half a minute: one that is started again is not missed at once.
+-- A lane is served if a worker has said so within half a minute: a restart does not count as an absence.
 
 CREATE OR REPLACE FUNCTION agentflow_serve(p_lanes text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -24,10 +24,10 @@ CREATE OR REPLACE FUNCTION agentflow_wanted_lanes() RETURNS SETOF text LANGUAGE 
     AND l.lane NOT IN (SELECT agentflow_served_lanes())
 $$;
 
--- Nulls if it does not wait there. That the lane is wanted is written down, and lanes that nobody has served or
--- wanted for a week are forgotten.
+-- Nulls if it does not wait there. Records that the lane is wanted, and deletes lanes that nobody has served or wanted for
+-- a week.
 CREATE OR REPLACE FUNCTION agentflow_unserved(
-    p_run uuid, p_node int, p_idx int, p_lane text, OUT seconds float8, OUT rings int
+    p_run uuid, p_node int, p_idx int, p_lane text, OUT seconds float8, OUT republished int
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
@@ -36,7 +36,7 @@ BEGIN
     IF EXISTS (SELECT FROM agentflow_served_lanes() AS s WHERE s = p_lane) THEN
         RETURN;
     END IF;
-    SELECT greatest(e.queued_at, e.due_at, (SELECT l.served_at FROM lanes l WHERE l.lane = p_lane)), e.rings INTO v_ready, rings
+    SELECT greatest(e.queued_at, e.due_at, (SELECT l.served_at FROM lanes l WHERE l.lane = p_lane)), e.republished INTO v_ready, republished
     FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
     IF NOT FOUND THEN
         RETURN;
