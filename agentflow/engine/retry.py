@@ -1,4 +1,4 @@
-"""Decides whether and when a failed attempt is made again."""
+"""Decides whether and when a failed attempt is retried."""
 
 import random
 from datetime import timedelta
@@ -10,14 +10,14 @@ from agentflow.graph.settings import RetryPolicy
 def retry_delay(
     policy: RetryPolicy, kind: FailureKind, failures: int, chance: random.Random, after: float | None = None
 ) -> timedelta | None:
-    """How long to wait before the next attempt, or None when there is to be none.
+    """Seconds until the next attempt; None: there is none.
 
     Args:
         policy: the node's retry settings.
-        kind: what the attempt failed of.
+        kind: the kind of failure.
         failures: how many attempts failed before this one.
         chance: the source of jitter: half of the delay is fixed, half is random.
-        after: seconds that the one who failed asked for; waited for too, as far as the policy's cap lets it.
+        after: seconds that the failure asks for; respected up to the policy's cap.
     """
     if kind not in policy.on or failures >= policy.max_failures:
         return None

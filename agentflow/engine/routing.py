@@ -1,5 +1,5 @@
-"""Routes yielded values. Which links fire is decided here; which execution of a sink gets the value is decided
-where it is stored (`storage/hot/sql/04_place.sql`).
+"""Routes yielded values: decides which links fire. Which execution of a sink gets a value is decided in
+`storage/hot/sql/04_place.sql`.
 
 A `Batch` is what one settle stores: outputs by ordinal, and the routes of those that go somewhere. A link whose source
 pin is dynamic (`result_#_url`) takes a part of the value: the part is stored as one more output of the same ordinal,
@@ -47,7 +47,7 @@ class Batch:
 
 
 class Router:
-    """Routes the outputs of one node. Made once a node and process; knows no run."""
+    """Routes the outputs of one node. Made once for each node in a process; knows no run."""
 
     def __init__(self, node: PlanNode) -> None:
         self._by_base: dict[str, list[PlanLink]] = {}
@@ -66,13 +66,13 @@ class Router:
 
     @property
     def selects_from_error(self) -> bool:
-        """Whether a link takes something else from the `error` pin than the message."""
+        """Whether a link selects something other than the message from the `error` pin."""
         return not self._plain.get(ERROR_PIN, True)
 
     def add_error(self, batch: Batch, message: str, attempt: int, facts: Mapping[str, Any] | None = None) -> None:
         """Put the engine's message on the `error` pin into `batch`, behind all that the block yields.
 
-        It has a number of its own kind: if the run is retried, the block goes on where its own outputs stopped.
+        Its number is outside the block's: if the run is retried, the block continues where its own outputs stopped.
         `facts`: what links may select besides the message (`ERROR_FACTS`); needed where `selects_from_error`.
         """
         selectable = {**(facts or {}), "message": message}

@@ -1,8 +1,8 @@
-"""Assembles a settlement: everything that one transaction records of an attempt, and everything that follows from it.
+"""Assembles a settlement: everything that one transaction records of an attempt, with its consequences.
 
-Whoever closes, parks or flushes a node execution makes a `Settlement` with `settlement()`, and stores it through
-`storage.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, a line in
-`settlement()`, and a clause of `agentflow_consequences` in SQL.
+Whoever closes, parks or flushes a node execution makes a `Settlement` with `settlement()`, and stores it with
+`storage.hot.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, a line
+in `settlement()`, and a clause of `agentflow_consequences` in SQL.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class WaitFor:
 
     Attributes:
         kind, key: what; the key is an event's name, a review's id or a child run's call.
-        seconds: after which it goes on without; None: never.
+        seconds: the timeout; None: there is none.
         state: JSON that its next attempt gets back.
         name, data, editable: of a review: its title, what is shown, and whether that may be edited.
     """
@@ -47,7 +47,7 @@ class Transition:
         status: the new status; None: it stays RUNNING.
         reason, error: why.
         delay: seconds until a retry is due.
-        wait: what it waits for, where it becomes WAITING.
+        wait: what it waits for, if it becomes WAITING.
     """
 
     status: NodeStatus | None
@@ -58,12 +58,12 @@ class Transition:
 
     @property
     def ends_task(self) -> bool:
-        """Whether nothing more comes of it unless something else happens: it is closed, or waits."""
+        """Whether its task ends with it: it is closed, or waits."""
         return self.status in (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
 
     @classmethod
     def flushed(cls) -> Self:
-        """It stores what was yielded so far and goes on."""
+        """It stores what was yielded so far and continues."""
         return cls(None)
 
     @classmethod
@@ -136,7 +136,7 @@ class Settlement(NamedTuple):
         outputs: the values yielded since the last settlement.
         routes: which of them go where.
         transition: what becomes of the node execution.
-        ordered: its outputs go out after those of the executions of its node before it.
+        ordered: its outputs are routed after those of the earlier executions of its node.
         consequences: what else happens.
     """
 

@@ -1,8 +1,8 @@
 """Names the statuses, and the moves from one to the next with their reasons.
 
 The tables `MOVES` and `RUN_MOVES` are the only description of the two state machines. The CHECK constraints, the
-trigger that the tests install, and the diagrams in ARCHITECTURE.md are made from them or held against them; so is
-every statement that sets a status.
+trigger that the tests install, the diagrams in ARCHITECTURE.md and every statement that sets a status are made from
+them or checked against them.
 """
 
 from enum import StrEnum
@@ -36,18 +36,18 @@ class Hold(StrEnum):
     """Why nobody works on a node execution although it could be worked on."""
 
     WAITING = "waiting"  # WAITING: for a time, a person, an event or a child run
-    WINDOW = "window"  # QUEUED: enough of its run is ready; it is let out as others end
+    WINDOW = "window"  # QUEUED: enough of its run is ready; unheld as others end
     LIMIT = "limit"  # QUEUED: waits for a slot of its concurrency limit
     RATE = "rate"  # QUEUED: has a place in its rate limit, later
     ADMISSION = "admission"  # QUEUED: its owner has enough active runs
     PAUSED = "paused"  # QUEUED: its run is paused
-    TURN = "turn"  # closed; its outputs go out after those of the executions before it, and one of these is not done
-    UNROUTED = "unrouted"  # closed, with outputs that the stop of its run kept from being delivered
+    TURN = "turn"  # closed; its outputs wait for an earlier execution of its node that is not done
+    UNROUTED = "unrouted"  # closed; its run was stopped before its outputs were delivered
 
 
 UNSERVED: Final = "unserved"
-"""What is told in the place of a hold where something is ready in a lane that no worker serves. Never stored: a worker
-may come at any time, and takes it then."""
+"""Shown instead of a hold for what is ready in a lane that no worker serves. Never stored, because a worker may come at
+any time."""
 
 QUEUED_HOLDS: Final = frozenset(Hold) - {Hold.WAITING, Hold.TURN, Hold.UNROUTED}
 
@@ -130,7 +130,7 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(_N.CANCELLED, _N.QUEUED, "the run is retried", ("retry",)),
     Move(_N.CANCELLED, _N.INCOMPLETE, "the run is retried", ("retry",)),
     Move(_N.CANCELLED, _N.WAITING, "the run is retried", ("retry",)),
-    # A fork takes over what lies upstream, as it ended (`storage/steering.py` copies the rows):
+    # A fork copies the rows of what lies upstream, as they ended (`storage/steering.py`):
     Move(None, _N.COMPLETED, "taken over by a fork", ()),
     Move(None, _N.FAILED, "taken over by a fork", ()),
     Move(None, _N.CANCELLED, "taken over by a fork", ()),
@@ -141,15 +141,15 @@ RUN_MOVES: Final[tuple[RunMove, ...]] = (
     RunMove(
         _R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "admit_run")
     ),
-    RunMove(_R.RUNNING, _R.WAITING, "only the outside can go on", ("rest",)),
-    RunMove(_R.WAITING, _R.RUNNING, "the outside has gone on, or it is being stopped", ("claim", "stop")),
+    RunMove(_R.RUNNING, _R.WAITING, "it waits for the outside only", ("rest",)),
+    RunMove(_R.WAITING, _R.RUNNING, "something came from outside, or it is being stopped", ("claim", "stop")),
     *(RunMove(source, _R.COMPLETED, "it is over", ("finish",)) for source in sorted(RUN_OPEN)),
     *(
         RunMove(source, target, "it is over, or was given up", ("finish", "fault_of_run"))
         for source in sorted(RUN_OPEN)
         for target in sorted(RUN_RETRIABLE)
     ),
-    # A retry by hand opens an ended run again; a child run whose root is at work goes on at once.
+    # A retry by hand opens an ended run again; a child run whose root is at work is RUNNING at once.
     *(
         RunMove(source, target, "retried", ("retry",))
         for source in sorted(RUN_RETRIABLE)

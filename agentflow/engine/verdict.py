@@ -18,7 +18,7 @@ OWN_COUNTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NodeCount:
-    """So many executions of a node stand at a status; `started` of them were ever claimed."""
+    """How many executions of a node have a status; `started` of them were ever claimed."""
 
     node: int
     status: NodeStatus
@@ -27,7 +27,7 @@ class NodeCount:
 
 
 class FirstFailure(NamedTuple):
-    """The first failure of a run that nothing handled: of which node, for which reason, and what it said."""
+    """The first failure of a run that nothing handled: its node, reason and message."""
 
     node: int
     reason: str | None
@@ -82,7 +82,7 @@ def judge(
         plan: the run's, with its masks.
         counts: its node executions.
         missing: for nodes with leftovers, how many of them wait for a value on each pin.
-        stop: as what, and why, it was stopped; None if it was not.
+        stop: the status to end with and the reason, if it was stopped.
         first_failure: the first failure that nothing handled; None if there is none.
         reported: counts that its blocks reported (`cost`, tokens, …), and those of its child runs, added up.
     """

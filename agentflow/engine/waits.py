@@ -1,8 +1,8 @@
-"""What a node execution may wait for without a worker, and what it finds when it goes on.
+"""Defines what a node execution may wait for without a worker, and what its block gets afterwards.
 
 A block yields one of these as its last act. The node execution becomes WAITING: a row, and no process, connection or
-lock. When what it waits for has come, the block is called again with the same inputs and `context.resumed`; its outputs
-go on where they stopped. `state` is the block's own memory across the wait: JSON, which nobody else reads.
+lock. When what it waits for has come, the block is called again with the same inputs and `context.resumed`, and its
+outputs continue where they stopped. `state` is the block's own memory across the wait: JSON, which nobody else reads.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ WaitKind = Literal["timer", "event", "review", "child"]
 class Timer:
     """Wait `seconds` (0 or more; precision 1 s).
 
-    0 is a checkpoint: it goes on at once, and a lost worker does not do again what came before it. Yield one behind
-    what is dear or would not come out the same, such as the answer of a model.
+    0 is a checkpoint: the block is called again at once, and a lost worker does not repeat what came before. Yield one
+    behind what is expensive or would differ the next time, such as a model's answer.
     """
 
     seconds: float
@@ -32,7 +32,7 @@ class Timer:
 class Event:
     """Wait for an external event, `POST /runs/{id}/signals/{name}`; one that came before is taken, oldest first.
 
-    `Resumed.value` is its payload. `timeout`: seconds after which the block goes on without; None: never.
+    `Resumed.value` is its payload. `timeout`: seconds after which the block is called without it; None: never.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Review:
 
     Attributes:
         data: what is shown.
-        name: what it is, for a person.
+        name: its title.
         editable: whether who approves it may change it.
         state: the block's own.
-        timeout: seconds after which the block goes on without; None: never.
+        timeout: seconds after which the block is called without it; None: never.
     """
 
     data: Any
@@ -74,8 +74,9 @@ class ChildRun:
     """Wait for a run of another graph, as a child of this one; it starts with this wait.
 
     The block is called whenever the child has given outputs, and when it has ended; until then it waits for the same
-    child again. `Resumed.value` is {"outputs": [[name, value], …] since the last call, "cursor": where the next call
-    goes on, "status": a run's status, "error": text or null, "missing": true where there is no such graph (any more)}.
+    child again. `Resumed.value` is {"outputs": [[name, value], …] since the last call, "cursor": where the next
+    call continues, "status": a run's status, "error": text or null, "missing": true where there is no such graph
+    (any more)}.
 
     Attributes:
         graph_id: the graph.
@@ -126,7 +127,7 @@ Wait = Timer | Event | Review | ChildRun | NodeCall
 
 @dataclass(frozen=True, slots=True)
 class Asleep:
-    """It was woken, but its child run has done nothing that concerns it: it waits on. `state`: as it is stored."""
+    """It was woken, but its child run has nothing new for it: it waits again. `state`: as it is stored."""
 
     key: str
     state: Mapping[str, Any]
@@ -134,7 +135,7 @@ class Asleep:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What a node execution waited for and found, as the storage has it.
+    """What a node execution waited for and found, as stored.
 
     Attributes:
         kind, key: of the wait.

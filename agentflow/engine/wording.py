@@ -1,9 +1,8 @@
-"""Puts an exception into words that a user may read: what happened, and nothing that is not theirs to see.
+"""Words an exception for users: what happened, without anything that they must not see.
 
-Our own errors were worded where they were raised. The text of any other exception is its author's, who wrote it for a
-log: it may hold SQL with its parameters, paths of this machine, values of somebody else. What is known of its kind is
-told by kind; the rest is a block's own, and is shown without what looks like a path of this installation. The whole
-of it is in the worker's log.
+Our own errors are worded where they are raised. The text of any other exception was written for a log: it may hold SQL
+with its parameters, paths of this machine or another's values. Known kinds get a text by kind; the rest is a block's
+own, and is shown without what looks like a path of this installation. The worker's log has the whole text.
 """
 
 import os

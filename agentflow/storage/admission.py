@@ -1,4 +1,4 @@
-"""Admits runs of an owner that may start now. See `sql/10_limits.sql`."""
+"""Admits runs of an owner that may start now (`hot/sql/10_limits.sql`)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 
 class Admitted(NamedTuple):
-    """A run that may start, and which of its node executions are to be published."""
+    """An admitted run, and its node executions that must be published."""
 
     id: UUID
     graph_id: UUID

@@ -1,10 +1,9 @@
 """Connects a process to PostgreSQL: through one small SQLAlchemy pool, and one hot connection.
 
-The pool serves plain queries in transactions, by psycopg2, which prepares nothing: a list's plan depends on whose rows
-it lists, and a generic one would be kept for everybody. The hot connection serves claim and settle, by psycopg 3: in
-autocommit (BEGIN and COMMIT would be round trips of their own), no ping before use, statements prepared once. Neither
-survives a fork: a child that inherited a connection would share its parent's socket, so `after_fork` lets go of both
-without a word to the server.
+The pool serves plain queries in transactions, by psycopg2, which prepares nothing: the best plan of a list depends on
+whose rows it lists. The hot connection serves claim and settle, by psycopg 3: autocommit (BEGIN and COMMIT would be
+round trips), no ping before use, statements prepared once. Neither survives a fork, because a child would share its
+parent's socket: `after_fork` drops both without telling the server.
 """
 
 import logging
@@ -78,8 +77,8 @@ def _sessions() -> sessionmaker[Session]:
 def session() -> Iterator[Session]:
     """A session in a transaction that is committed at the end, or rolled back when something is raised.
 
-    An error of the database is mapped here, where it happens: its own text holds the statement and all its values,
-    which are for nobody to read. The cause is kept for the log.
+    Errors of the database are mapped here, because their text holds the statement and all its values, which nobody
+    must read. The log gets the cause.
 
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
@@ -99,11 +98,11 @@ def session() -> Iterator[Session]:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error of the driver says that the server cannot answer now, and not that a statement is wrong."""
+    """Whether the driver's error means that the server cannot answer now, and not that a statement is wrong."""
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return True
     if type(error) is psycopg2.DatabaseError and error.pgcode is None:
-        return True  # libpq has no answer: the server went away over this statement
+        return True  # libpq has no reply: the server went away during this statement
     return isinstance(error, psycopg2.Error) and (error.pgcode or "").startswith(AWAY)
 
 
@@ -129,7 +128,7 @@ def connect_hot(url: str | None = None) -> psycopg.Connection:
 
 
 def after_fork() -> None:
-    """Forget the parent's connections: they are its to close."""
+    """Forget the parent's connections, which the parent closes."""
     if engine.cache_info().currsize:
         engine().dispose(close=False)
     engine.cache_clear()

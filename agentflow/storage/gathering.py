@@ -1,4 +1,4 @@
-"""Finds values that a gathering node must hand on now that its run has come to rest."""
+"""Completes gathers when nothing of their run is busy: gives out the values that fill no group."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -24,11 +24,11 @@ _SIZE: Final = "size"
 def flush(
     session: Session, run_id: UUID, plan: Plan, masks: Mapping[str, Mapping[str, Any]], counts: Sequence[NodeCount]
 ) -> list[Ready]:
-    """Make executions of the gathering nodes with a remainder, the most upstream first: what they give may feed others.
+    """Make executions of the gathering nodes with a remainder, the most upstream first: their output may feed others.
 
-    One that got nothing gives an empty list where a for-each has run through its items and none of them reached it; in
-    a branch that was not taken it gives nothing. `counts`: the run's node executions. Takes the run's gate alone, and
-    does nothing where something of it is open again.
+    One without any value gives an empty list if a for-each went through its items and none reached it, and nothing in
+    a branch that was not taken. `counts`: the run's node executions. Takes the run's gate alone, and does nothing if
+    something of the run is open again.
     """
     if not session.scalar(text("SELECT agentflow_over(:run)"), {"run": run_id}):
         return []
@@ -61,11 +61,11 @@ def _went_through(nodes: Collection[int], counts: Sequence[NodeCount]) -> bool:
 
 
 def _size(node: PlanNode, mask: Mapping[str, Any]) -> int | None:
-    """Values in a group, where the graph or a mask says; None: all, or a link says."""
+    """Values in a group, as the graph or a mask says; None: all, or a link says."""
     return group_size(mask.get(_SIZE, None if _SIZE in node.pins else node.input_default.get(_SIZE)))
 
 
 def group_size(given: Any) -> int | None:
-    """How many values make a group, as its pin reads what is given; None: all, or what the block will refuse."""
+    """The size of a group, coerced as its pin does; None: all values, or a value that the block will refuse."""
     size = coerce(given, int)
     return int(size) if size is not None and 0 < size <= _LARGEST else None

@@ -1,7 +1,7 @@
 """Writes and finds graphs and their versions. Every function is scoped by owner.
 
 A graph's head (`graphs`) says which version is the latest; versions never change. A deleted graph keeps its rows,
-because runs refer to them, and is found no more.
+because runs refer to them, but no function finds it.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from agentflow.storage.tables import GraphHead, GraphVersion, Run
 
 
 class NewVersion(NamedTuple):
-    """A version to be written: document and plan as JSON text, and the ids of its blocks. No plan: one is missing."""
+    """A version to be written: document and plan as JSON text, and its blocks' ids. No plan: a block is missing."""
 
     document: str
     plan: str | None
@@ -101,7 +101,7 @@ def create(
 
 
 def create_inline(session: Session, owner_id: UUID, graph_id: UUID, name: str, first: NewVersion) -> bool:
-    """Write a graph that came with a run, unless one with this digest is there: then nothing, and False."""
+    """Write a graph that came with a run. False, and nothing is written, if there is one with this digest."""
     added = session.scalar(
         insert(GraphHead)
         .values(
@@ -131,7 +131,7 @@ def find_inline(session: Session, owner_id: UUID, digest: str) -> UUID | None:
 
 def find(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False) -> Head | None:
     """The graph's head. `lock`: nobody else adds a version or deletes it until this transaction ends."""
-    if lock:  # in a statement of its own: one that waits would look for the version that was the latest when it began
+    if lock:  # a statement of its own: one that waited would see the version that was the latest when it began
         own = (GraphHead.id == graph_id, GraphHead.owner_id == owner_id)
         session.execute(select(GraphHead.id).where(*own).with_for_update())
     row = session.execute(_heads(owner_id).where(GraphHead.id == graph_id)).one_or_none()
@@ -170,14 +170,14 @@ def _add_version(session: Session, graph_id: UUID, number: int, new: NewVersion)
 
 
 def document_of(session: Session, graph_id: UUID, version: int) -> str | None:
-    """The version's document. The caller has made sure of the owner."""
+    """The version's document. The caller has checked the owner."""
     return session.scalar(
         select(GraphVersion.document).where(GraphVersion.graph_id == graph_id, GraphVersion.version == version)
     )
 
 
 def plan_of(session: Session, graph_id: UUID, version: int) -> str | None:
-    """The version's compiled plan. The caller has made sure of the owner."""
+    """The version's compiled plan. The caller has checked the owner."""
     return session.scalar(
         select(GraphVersion.plan).where(GraphVersion.graph_id == graph_id, GraphVersion.version == version)
     )
@@ -212,7 +212,7 @@ def delete(session: Session, graph_id: UUID) -> None:
 
 
 def latest_versions(session: Session, owner_id: UUID, graph_ids: Collection[UUID]) -> dict[UUID, int]:
-    """The latest version of each of these graphs that the owner has; those before it are there too."""
+    """The latest version of each of these graphs that the owner has. Earlier versions exist, too."""
     if not graph_ids:
         return {}
     wanted = select(GraphHead.id, GraphHead.latest_version).where(
@@ -222,7 +222,7 @@ def latest_versions(session: Session, owner_id: UUID, graph_ids: Collection[UUID
 
 
 def complete(session: Session, graph_id: UUID, version: int, plan: str, digest: str) -> None:
-    """Write the plan of a version that had none, because blocks of it were missing. Its document stays."""
+    """Write the plan of a version that had none because blocks were missing. Its document stays."""
     of_version = (GraphVersion.graph_id == graph_id, GraphVersion.version == version, GraphVersion.plan.is_(None))
     session.execute(update(GraphVersion).where(*of_version).values(plan=plan, digest=digest))
     of_head = (GraphHead.id == graph_id, GraphHead.latest_version == version)

@@ -1,7 +1,7 @@
 """Remembers which run an Idempotency-Key stands for.
 
-The row is written first in the submission's own transaction: of two submissions with one key at the same time, the
-second waits here until the first is committed, and then finds its run; if the first fails, its row goes with it.
+The row is written first in the submission's transaction. Of two simultaneous submissions with one key, the second waits
+here for the first one's commit and then finds its run; if the first fails, its row is rolled back.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Earlier(NamedTuple):
 
 
 def reserve(session: Session, owner_id: UUID, key: str, digest: str, run_id: UUID) -> Earlier | None:
-    """Claim `key` for the submission of `run_id`. None: it is claimed now; else: the submission that has it."""
+    """Claim `key` for the submission of `run_id`. None: claimed; else the submission that has it."""
     added = session.scalar(
         insert(IdempotencyKey)
         .values(owner_id=owner_id, key=key, digest=digest, run_id=run_id)

@@ -16,7 +16,7 @@ def served(session: Session) -> frozenset[str]:
 
 
 def ready(session: Session, run_id: UUID) -> frozenset[int]:
-    """The nodes of a run that have node executions which only wait for a worker to take them."""
+    """The nodes of a run with node executions that only wait for a worker."""
     e = NodeExecution
     is_due = e.due_at.is_(None) | (e.due_at <= now())
     found = select(e.node).where(e.run_id == run_id, e.open, e.status == NodeStatus.QUEUED, e.hold.is_(None), is_due)

@@ -1,4 +1,4 @@
-"""Creates and stops runs, and reads what finalising one needs. (Its node executions: `node_executions.py`.)
+"""Creates and stops runs, and reads what finalising one needs. (Node executions: `hot/node_executions.py`.)
 
 Each function works in the caller's transaction.
 """
@@ -37,7 +37,7 @@ class Ready(NamedTuple):
 
 
 class Parent(NamedTuple):
-    """The node execution that a child run is for; `call` tells several children of one apart."""
+    """The node execution that waits for a child run; `call` tells several children of one apart."""
 
     run_id: UUID
     node: int
@@ -64,7 +64,7 @@ class NewRun:
 
 
 class StopOutcome(NamedTuple):
-    """`verdict`: stopped now, or it was already. `running`: node executions that a worker still holds."""
+    """`verdict`: stopped now, or already before. `running`: node executions that a worker still holds."""
 
     verdict: Literal["stopped", "already"]
     running: int
@@ -75,9 +75,8 @@ def create(
 ) -> list[Ready]:
     """Write the run, its inputs and its starting node executions; returns those to be published after the commit.
 
-    None of them, where its owner has as many active runs as they may: it is held then. A child run that is there
-    already is not made again, and nothing of it is returned. `only`: the nodes that are not taken over from the run
-    `forked_from`.
+    None of them if its owner has as many active runs as allowed: then it is held. A child run that exists is not
+    created again, and nothing of it is returned. `only`: the nodes that are not taken over from the run `forked_from`.
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = [node for node in plan.starting() if only is None or node.number in only]
@@ -123,7 +122,7 @@ def create(
 
 
 def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> StopOutcome:
-    """Stop a run, to end as `stop_as`; takes its gate alone. Stopping twice is fine, and the first one counts.
+    """Stop a run, to end as `stop_as`; takes its gate alone. The first stop counts.
 
     Raises:
         NotFound: there is no such run.
@@ -149,7 +148,7 @@ def stop_orphan(session: Session, run_id: UUID, reason: str) -> StopOutcome | No
 
 
 class Census(NamedTuple):
-    """What a run that is over has come to."""
+    """How a run stands that is over."""
 
     stop: tuple[RunStatus, str] | None  # as what, and why, it was stopped
     counts: Sequence[NodeCount]
@@ -157,7 +156,7 @@ class Census(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """What is to be done with a run in which nothing is busy: see `sql/08_finalise.sql`. `census`: if it is over."""
+    """What to do with a run in which nothing is busy (`hot/sql/08_finalise.sql`). `census`: if it is over."""
 
     verdict: Literal["busy", "released", "resting", "over"]
     ready: list[Ready]
@@ -208,7 +207,7 @@ def _missing(session: Session, run_id: UUID, node: PlanNode) -> dict[str, int]:
 
 
 def static_values(session: Session, run_id: UUID, nodes: Sequence[int]) -> Mapping[int, set[str]]:
-    """The static pins of these nodes that have a value by now, which counts for every execution: node → pins."""
+    """The static pins of these nodes that have a value, which counts for every execution: node → pins."""
     found: dict[int, set[str]] = {}
     for node, pin in session.execute(
         select(StickyValue.node, StickyValue.pin).where(StickyValue.run_id == run_id, StickyValue.node.in_(nodes))

@@ -1,4 +1,4 @@
-"""A process that starts waits for PostgreSQL, which may be starting too; what waiting cannot mend ends it at once."""
+"""Lets a starting process wait for PostgreSQL, which may be starting, too; what waiting cannot mend ends it at once."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _SAID_EVERY: Final = 60.0  # seconds between two lines about it
 
 
 def await_schema(url: str, patience: float | None, say: Callable[[str], object]) -> None:
-    """Wait until the database at `url` can be reached, and make sure that it has this version's schema.
+    """Wait until the database at `url` can be reached, and check that it has this version's schema.
 
     Args:
         url: the database's address.

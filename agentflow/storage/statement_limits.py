@@ -1,4 +1,4 @@
-"""Limits how long one statement may take: what a client asks for must not keep a server busy that many share."""
+"""Limits how long one statement may take, so that one client's request does not keep the shared server busy."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 LIMIT_SECONDS = 10.0
 """For a statement of a process that serves requests."""
 
-_SETTING = "statement_timeout"  # counts waiting for locks too
+_SETTING = "statement_timeout"  # waiting for locks counts, too
 
 
 def limit_connections(engine: Engine) -> None:
-    """PostgreSQL gives up a statement after `LIMIT_SECONDS`, on every connection that `engine` makes from now on.
+    """Limit each statement to `LIMIT_SECONDS` on every connection that `engine` makes from now on.
 
     Set once a connection: a statement at the head of each transaction would be a round trip of its own.
     """
@@ -27,7 +27,7 @@ def _limit(connection: Any, _record: Any) -> None:
 
 
 def limit_transaction(session: Session, seconds: float) -> None:
-    """Another limit for the rest of this transaction."""
+    """Set another limit for the rest of this transaction."""
     session.execute(select(func.set_config(_SETTING, _milliseconds(seconds), True)))
 
 

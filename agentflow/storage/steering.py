@@ -1,4 +1,4 @@
-"""Pauses, resumes, retries and forks runs, and brings events and decisions to what waits in them.
+"""Pauses, resumes, retries and forks runs, and delivers events and decisions to what waits in them.
 
 Each function works in the caller's transaction, under the run's gate held alone (`sql/11_steering.sql`,
 `sql/09_waiting.sql`).
@@ -45,14 +45,14 @@ _PLACE = text(
 
 
 class Resumption(NamedTuple):
-    """What came of it, and what is to be published."""
+    """The result, and what must be published."""
 
     verdict: str
     ready: list[Ready]
 
 
 class Reached(NamedTuple):
-    """What came of an external event or a decision; of which run, and what is to be published."""
+    """The result of an external event or a decision, its run, and what must be published."""
 
     verdict: str
     run_id: UUID | None
@@ -64,7 +64,7 @@ def _ready(row: Any) -> list[Ready]:
 
 
 def pause(session: Session, run_id: UUID) -> Literal["paused", "already", "ended", "unknown"]:
-    """Nothing of the run starts any more."""
+    """Let nothing of the run start any more."""
     verdict: Literal["paused", "already", "ended", "unknown"] = session.execute(
         text("SELECT agentflow_pause(:run)"), {"run": run_id}
     ).scalar_one()
@@ -72,7 +72,7 @@ def pause(session: Session, run_id: UUID) -> Literal["paused", "already", "ended
 
 
 def resume(session: Session, run_id: UUID) -> Resumption:
-    """The run goes on, or is in line for a place among the active ones; verdict as for `pause`, but `resumed`."""
+    """Let the run continue, or queue for a place among the active ones. Verdicts: as for `pause`, but `resumed`."""
     most, window = settings().max_active_runs, settings().ready_window
     row = session.execute(
         text("SELECT * FROM agentflow_resume(:run, :most, :window)"), {"run": run_id, "most": most, "window": window}
@@ -81,7 +81,7 @@ def resume(session: Session, run_id: UUID) -> Resumption:
 
 
 def retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Resumption:
-    """An ended run goes on; `unhandled`: the nodes whose failures nothing handles. Verdicts: `sql/11_steering.sql`."""
+    """Open an ended run again; `unhandled`: nodes whose failures nothing handles. Verdicts: `sql/11_steering.sql`."""
     row = session.execute(
         text("SELECT * FROM agentflow_retry(:run, :unhandled, :window)"),
         {"run": run_id, "unhandled": list(unhandled), "window": settings().ready_window},
@@ -91,9 +91,9 @@ def retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Resumptio
 
 @contextmanager
 def tree_held(root_id: UUID) -> Iterator[None]:
-    """A tree of runs is being retried, run after run: none of it counts as an orphan until that is through.
+    """Mark a tree of runs as being retried, run after run: none of it counts as an orphan meanwhile.
 
-    Held by a connection of its own, so that it ends with this process at the latest.
+    A connection of its own holds the mark, so that it ends with this process at the latest.
 
     Raises:
         Unavailable: PostgreSQL cannot be reached.
@@ -125,7 +125,7 @@ def children_to_retry(session: Session, run_id: UUID, unhandled: Sequence[int]) 
 
 
 def signal(session: Session, run_id: UUID, name: str, payload: str) -> Reached:
-    """An external event comes; `payload` is JSON text. Verdicts: `sql/09_waiting.sql`."""
+    """Deliver an external event; `payload` is JSON text. Verdicts: `sql/09_waiting.sql`."""
     row = session.execute(
         text("SELECT * FROM agentflow_signal(:run, :name, :payload, :most)"),
         {"run": run_id, "name": name, "payload": payload, "most": settings().max_signals},
@@ -136,7 +136,7 @@ def signal(session: Session, run_id: UUID, name: str, payload: str) -> Reached:
 def decide(
     session: Session, owner_id: UUID, review_id: UUID, *, approve: bool, data: str | None, message: str, rest: bool
 ) -> Reached:
-    """A person has decided; `data`: what the data was edited to, as JSON text. Verdicts: `sql/09_waiting.sql`."""
+    """Record a person's decision; `data`: the edited data, as JSON text. Verdicts: `sql/09_waiting.sql`."""
     row = session.execute(
         text("SELECT * FROM agentflow_review(:review, :owner, :approve, :data, :message, :rest)"),
         {
@@ -196,7 +196,7 @@ class _Arrival(NamedTuple):
 
 
 def _deliver_again(session: Session, source: UUID, fork_id: UUID, plan: Plan, kept: list[int], anew: Set[int]) -> None:
-    """What nodes that are taken over gave to nodes that run again arrives there again, in its order."""
+    """Deliver what nodes that are taken over gave to nodes that run again, in the same order."""
     static: Mapping[tuple[int, int, str], bool] = {
         (node.number, link.sink, link.sink_pin): link.static for node in plan.nodes for link in node.links
     }
@@ -241,7 +241,7 @@ def _delivered(session: Session, run_id: UUID, kept: list[int], anew: Set[int]) 
 
 
 def _kept_back(session: Session, run_id: UUID, kept: list[int], anew: Set[int]) -> list[_Arrival]:
-    """What waited for its turn when the run was stopped, and so was never delivered."""
+    """Outputs that waited for their turn when the run was stopped, and so were never delivered."""
     parked = session.scalars(
         select(ParkedRoutes)
         .where(ParkedRoutes.run_id == run_id, ParkedRoutes.node.in_(kept))

@@ -1,4 +1,4 @@
-"""Defines the tables of graphs and runs; imports those of the features, so that all are known where one is.
+"""Defines the tables of graphs and runs, and imports those of the features, so that a process knows all tables.
 
     graphs, graph_versions   a graph's head, and its versions: document and compiled plan, never changed once written
     runs                     one graph run: what was asked, where it stands, how it ended
@@ -6,20 +6,20 @@
     node_executions          the k-th execution of a node in a run; a QUEUED row is its own outbox
     outputs                  every value that was yielded, once, by ordinal; node −1 holds the inputs of the run
     deliveries               which output arrived at which pin of which node execution: a reference, never a copy
-    sticky_values            the present value of each static pin
+    sticky_values            the current value of each static pin
     parked_routes            routes of outputs that must wait for their predecessors' (order across executions)
-    waits                    what a WAITING node execution waits for, or found when it went on
+    waits                    what a WAITING node execution waits for, or found when it was woken
     signals                  external events that came for a run
-    reviews, review_policies what people are to look at; and where the rest of a node's is approved already
-    limits, limit_slots, limit_queue   limits over all workers: the rate's next place, who runs, who waits for a slot
+    reviews, review_policies what people are to look at; and nodes whose further reviews are approved in advance
+    limits, limit_slots, limit_queue   limits over all workers: a rate's next place, who has a slot, who waits for one
     rate_places              who waits for which place in a rate
     run_costs                what a tree of runs has cost so far
-    lanes                    which queues workers serve, and which are wanted though none does
+    lanes                    which queues workers serve, and which are wanted though unserved
     events                   what happened in a run, for those who watch it
 
 In the run tables a node is a number (its place in the plan) and `idx` counts its executions from 1. None of them has
-a foreign key to `runs`: its check would lock the run's row at every insert, and nothing hot may touch that row.
-Values are kept as the text that the codec wrote (`engine/codec.py`); `jsonb` would reorder keys and refuse NUL.
+a foreign key to `runs`: its check would lock the run's row at every insert, which no hot statement may.
+Values are stored as the text that the codec wrote (`engine/codec.py`); `jsonb` would reorder keys and refuse NUL.
 """
 
 from datetime import datetime
@@ -174,7 +174,7 @@ class Run(Table):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")  # 9 is most urgent
     stop_as: Mapped[str | None]  # the status with which it will end, once it was stopped; the first stop wins
     stop_reason: Mapped[str | None]
-    stop_due: Mapped[str | None]  # FailureReason: something settled so that it must be stopped; whoever did so does it
+    stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; whoever settled stops it
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
@@ -186,7 +186,7 @@ class Run(Table):
     root_id: Mapped[UUID]  # the run itself, where it has no parent
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     retry_no: Mapped[int] = mapped_column(server_default="0")
-    losses: Mapped[int] = mapped_column(server_default="0")  # how often the engine failed at it as a whole
+    losses: Mapped[int] = mapped_column(server_default="0")  # failures of the engine at it as a whole
     budget: Mapped[int | None] = mapped_column(BigInteger)  # credits that the tree of runs may cost; the root's
     node_limit: Mapped[int | None]  # node executions that the tree of runs may have; the root's
     admitted_at: Mapped[datetime | None]  # it may start; until then its owner has enough active runs
@@ -237,8 +237,8 @@ class NodeExecution(Table):
     """The `idx`-th execution of a node in a run.
 
     `open`: it keeps the run from ending: QUEUED, RUNNING, WAITING, or closed with outputs that were not routed yet.
-    `hold`: why nobody works on it although it is open; *busy* is what is open and not held.
-    No index mentions `status`, so that a claim is a heap-only update. What goes together is `NODE_EXECUTION_IS_SOUND`.
+    `hold`: why nobody works on it although it is open; *busy* means open and not held.
+    No index mentions `status`, so that a claim is a heap-only update. `NODE_EXECUTION_IS_SOUND` checks the columns.
     """
 
     __tablename__ = "node_executions"
@@ -253,13 +253,13 @@ class NodeExecution(Table):
             "node_executions_open_idx",
             "run_id",
             postgresql_where=text("open AND hold IS NULL"),
-            # Each entry for itself: of entries that are stored together none is dropped before all of them are dead,
-            # and every look at what is open would read hundreds of dead ones.
+            # Not deduplicated: entries that are stored together are dropped only when all are dead, and every look
+            # at what is open would read hundreds of dead ones.
             postgresql_with={"deduplicate_items": "off"},
         ),
         Index("node_executions_held_idx", "run_id", "hold", "node", "idx", postgresql_where=text("hold IS NOT NULL")),
-        # check_at is never null. It says so here that only a search by time may use the index: `open` alone would also
-        # let a look at what is open in one run go through all that is open, as soon as the statistics suggest it.
+        # check_at is never null. The condition keeps this index to searches by time: with `open` alone the planner
+        # might also use it to find what is open in one run, and read all that is open anywhere.
         Index("node_executions_check_idx", "check_at", postgresql_where=text("open AND check_at IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 75, **_BUSY}},
     )
@@ -273,26 +273,26 @@ class NodeExecution(Table):
     hold: Mapped[str | None]  # Hold
     have: Mapped[int]  # linked pins that have a value
     need: Mapped[int]  # linked pins
-    attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far; going on after a wait is none
+    attempt: Mapped[int] = mapped_column(server_default="0")  # tries so far; continuing after a wait is not one
     failures: Mapped[int] = mapped_column(server_default="0")  # of these, how many failed
     losses: Mapped[int] = mapped_column(server_default="0")  # of these, how many lost their lease
     emitted: Mapped[int] = mapped_column(server_default="0")  # outputs stored; the next ordinal
     resumed_from: Mapped[int] = mapped_column(
         server_default="0"
-    )  # `emitted` when it last waited: its block goes on there
+    )  # `emitted` when it last waited: its block continues there
     waited: Mapped[int] = mapped_column(server_default="0")  # how often it has waited
     stats: Mapped[dict[str, Any] | None]  # counts that its block reported, over all attempts: cost, tokens, …
     token: Mapped[UUID | None]  # the lease's; kept after the end, so that a repeated settle is recognised
     holder: Mapped[str | None]  # the worker process that holds, or held, the lease
     lease_until: Mapped[datetime | None]  # null again while it waits
-    check_at: Mapped[datetime]  # when recovery shall look at it, while it is open
+    check_at: Mapped[datetime]  # when recovery looks at it, while it is open
     republished: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times that recovery published it again
     due_at: Mapped[datetime | None]  # a QUEUED one is not claimed before (retries)
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]  # of the first attempt
     ended_at: Mapped[datetime | None]
     error: Mapped[str | None]
-    trace: Mapped[str | None]  # where in its block the bug is with which it FAILED, if it is to be kept
+    trace: Mapped[str | None]  # the traceback of the block's bug with which it FAILED, if it is kept
 
 
 class Output(Table):
@@ -325,11 +325,11 @@ class Delivery(Table):
     source_idx: Mapped[int]
     source_ordinal: Mapped[int]
     source_part: Mapped[int] = mapped_column(SmallInteger)
-    filled: Mapped[bool]  # taken over from the sticky value of a static pin, did not arrive itself
+    filled: Mapped[bool]  # copied from the sticky value of a static pin
 
 
 class StickyValue(Table):
-    """The value that a static pin has now: the last that a static link brought."""
+    """The current value of a static pin: the last one over a static link."""
 
     __tablename__ = "sticky_values"
 
@@ -366,7 +366,7 @@ class ParkedRoutes(Table):
 
 
 class Wait(Table):
-    """What a node execution waits for (`open`), or what it found when it went on. The present wait only."""
+    """What a node execution waits for (`open`), or what it found when it was woken. The latest wait only."""
 
     __tablename__ = "waits"
     __table_args__ = (Index("waits_open_idx", "run_id", "kind", "key", "since", postgresql_where=text("open")),)
@@ -377,17 +377,17 @@ class Wait(Table):
     kind: Mapped[str]  # WaitKind
     key: Mapped[str]  # the event's name, the review's id, the child's key
     open: Mapped[bool] = mapped_column(Boolean)
-    until: Mapped[datetime | None]  # when it goes on without
+    until: Mapped[datetime | None]  # the timeout
     state: Mapped[str | None]  # the block's, as JSON text
     result: Mapped[str | None]  # what came, as JSON text
     timed_out: Mapped[bool] = mapped_column(server_default=text("false"))
     nudged: Mapped[bool] = mapped_column(server_default=text("false"))  # its child did something since it was claimed
     since: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
-    seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))  # that waits of it took which are over
+    seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))  # taken by its earlier waits
 
 
 class Signal(Table):
-    """An external event that came for a run; kept until a node execution takes it, and as a record after."""
+    """An external event for a run; kept until a node execution takes it, and as a record afterwards."""
 
     __tablename__ = "signals"
     __table_args__ = (
@@ -404,7 +404,7 @@ class Signal(Table):
 
 
 class Review(Table):
-    """Something that a person is to look at before a node execution goes on."""
+    """Something that a person must look at before a node execution continues."""
 
     __tablename__ = "reviews"
     __table_args__ = (
@@ -438,7 +438,7 @@ class ReviewPolicy(Table):
 
 
 class Limit(Table):
-    """A limit's key: the row that who takes from it locks, and the time of the rate's next place."""
+    """The key of a limit: the row to lock before taking from it, and the time of the rate's next place."""
 
     __tablename__ = "limits"
 
@@ -462,7 +462,7 @@ class LimitSlot(Table):
 
 
 class LimitQueue(Table):
-    """A node execution that waits for a slot; whoever frees one hands it on."""
+    """A node execution that waits for a slot; whoever frees one gives it to the most urgent."""
 
     __tablename__ = "limit_queue"
     __table_args__ = (
@@ -480,7 +480,7 @@ class LimitQueue(Table):
 
 
 class RatePlace(Table):
-    """A node execution that waits for its place in a rate; whoever leaves moves those behind up."""
+    """A node execution that waits for its place in a rate; when one leaves, those behind it move up."""
 
     __tablename__ = "rate_places"
     __table_args__ = (Index("rate_places_key_idx", "owner_id", "key", "at"),)
@@ -494,7 +494,7 @@ class RatePlace(Table):
 
 
 class RunCost(Table):
-    """What a tree of runs has cost so far, in credits. Written by node executions that cost something only."""
+    """What a tree of runs has cost so far, in credits. Only node executions that cost something write it."""
 
     __tablename__ = "run_costs"
 
@@ -503,7 +503,7 @@ class RunCost(Table):
 
 
 class Lane(Table):
-    """A lane of workers that was served, or wanted; each time to a few seconds."""
+    """A lane of workers that was served or wanted; times are precise to a few seconds."""
 
     __tablename__ = "lanes"
 
@@ -513,10 +513,10 @@ class Lane(Table):
 
 
 class Event(Table):
-    """Something that happened in a run: a row a claim, a settle, and a change of the run's status.
+    """Something that happened in a run: one row for each claim, settle and change of the run's status.
 
-    Readers go by (transaction, id), and only up to transactions that no running one precedes: ids are given before the
-    commit, so that by id alone an event could appear behind a reader who is past it.
+    Readers go by (transaction, id), up to the oldest running transaction: ids are given before the commit, so by id
+    alone an event could appear behind a reader.
     """
 
     __tablename__ = "events"

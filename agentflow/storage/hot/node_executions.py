@@ -1,4 +1,4 @@
-"""Claims, settles, renews and loses node executions. Each is one call of a database function: one round trip.
+"""Claims, settles and renews node executions, and returns leases. Each is one call of a database function.
 
 `HotConnection` is what a worker's children and its main process use for these. The functions stand in `sql/*.sql`.
 """
@@ -153,7 +153,7 @@ class RunHeader(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What `agentflow_claim` says; see `sql/03_claim.sql`. `inputs` and `wait` are JSON text or None."""
+    """The reply of `agentflow_claim`; see `sql/03_claim.sql`. `inputs` and `wait` are JSON text or None."""
 
     verdict: Literal["claimed", "gone", "stopped", "paused", "held"]
     attempt: int
@@ -164,11 +164,11 @@ class Claim(NamedTuple):
     last: bool | None
     resumed_from: int | None = None
     wait: str | None = None
-    ready: Sequence[Ready] = ()  # what goes on in the place of one that is held
+    ready: Sequence[Ready] = ()  # what takes the place in the window of one that is held
 
 
 class Settled(NamedTuple):
-    """What `agentflow_settle` says; see `sql/05_settle.sql`. `others`: what became QUEUED besides, of any run."""
+    """The reply of `agentflow_settle`; see `sql/05_settle.sql`. `others`: what else became QUEUED, of any run."""
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
@@ -179,14 +179,14 @@ class Settled(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Whether the end of a run was written down, and the node execution that waited for it and goes on now."""
+    """Whether the end of a run was recorded, and the node execution that waited for it and is QUEUED now."""
 
     done: bool
     woken: ExecutionKey | None
 
 
 class Loss(NamedTuple):
-    """What became of a node execution whose lease was taken away, and which attempt it was, with how many outputs."""
+    """What became of a node execution whose lease was returned; which attempt it was, and its outputs so far."""
 
     verdict: Literal["gone", "queued", "poisoned"]
     emitted: int | None
@@ -194,7 +194,7 @@ class Loss(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What became of a node execution at which the engine failed: tried again, or the caller's to settle FAILED."""
+    """What became of a node execution at which the engine failed: QUEUED again, or the caller must settle it FAILED."""
 
     verdict: Literal["gone", "queued", "poisoned"]
     emitted: int | None
@@ -211,14 +211,14 @@ class FaultOfRun(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How a node execution stands, and the error that it ended with or is tried again for."""
+    """The status of a node execution, and the error of its end or of its last attempt."""
 
     status: NodeStatus
     error: str | None
 
 
 class Overdue(NamedTuple):
-    """A node execution that recovery must do something about."""
+    """A node execution that recovery must repair."""
 
     action: Literal["publish", "return", "release", "wake"]
     key: ExecutionKey
@@ -226,7 +226,7 @@ class Overdue(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A lease that a process has, as the main process of its worker knows it."""
+    """A lease that a child process holds, as its worker's main process knows it."""
 
     holder: str
     key: ExecutionKey
@@ -235,7 +235,7 @@ class Held(NamedTuple):
 class Limits(NamedTuple):
     """The limits that a claim is under; a key None: not under that.
 
-    `spans_waits`: it keeps its slot while it waits, and going on after a wait takes no place in the rate.
+    `spans_waits`: it keeps its slot while it waits, and takes no place in the rate after the wait.
     `priority`: of those that wait for a slot, the most urgent (9) gets the next.
     """
 
@@ -255,7 +255,7 @@ def _ready(nodes: list[int] | None, indexes: list[int] | None) -> list[Ready]:
 class HotConnection(PreparedConnection):
     """One connection for these statements; opened at the first call, and again after it broke.
 
-    Not for several threads at once: the caller holds a lock where there are any.
+    Not thread-safe: callers with several threads hold a lock.
     """
 
     statements = _STATEMENTS
@@ -295,16 +295,16 @@ class HotConnection(PreparedConnection):
         return settled._replace(others=others, total_cost=also.get("total_cost"))
 
     def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:
-        """Let out what waited for `key`, which is routed: what became QUEUED, and at which index to go on, if any."""
+        """Route the outputs that waited for `key`: what became QUEUED, and the index for the next call, if any."""
         nodes, indexes, release_after = self._call("release", *key, self._window)[0]
         return _ready(nodes, indexes), release_after
 
     def wake_due(self, key: ExecutionKey) -> bool:
-        """Its wait's time has come: whether it is QUEUED now."""
+        """End a wait whose time has come. Whether it is QUEUED now."""
         return bool(self._call("wake_due", *key)[0][0])
 
     def gathered(self, key: ExecutionKey, pin: str, size: int | None) -> str | None:
-        """What a gathering node hands on at this execution: a list as JSON text; None: nothing yet."""
+        """What a gathering node gives at this execution: a list as JSON text; None: nothing yet."""
         found: str | None = self._call("gathered", key.run_id, key.node, pin, key.idx, size)[0][0]
         return found
 
@@ -313,7 +313,7 @@ class HotConnection(PreparedConnection):
         return bool(self._call("quiescent", run_id)[0][0])
 
     def rest(self, run_id: UUID) -> Rest:
-        """Take the run's gate alone, and see whether it rests, goes on or is over."""
+        """Decide, with the run's gate held alone, whether it rests, continues or is over."""
         verdict, nodes, indexes, stop_as, why, counts, reported = self._call("rest", run_id, self._window)[0]
         census = None
         if verdict == "over":
@@ -325,7 +325,7 @@ class HotConnection(PreparedConnection):
         return Rest(verdict, _ready(nodes, indexes), census)
 
     def finish(self, run_id: UUID, census: Census, verdict: Verdict, *, may_grow: bool) -> Finished:
-        """Write down how the run ended, if it still is as `census` says. `may_grow`: a gather might have gone on."""
+        """Record the end of a run, if it still is as `census` says. `may_grow`: a gather may have added executions."""
         stop_as = census.stop[0] if census.stop else None
         made = sum(count.count for count in census.counts) if may_grow else None
         done, *woken = self._call(
@@ -347,27 +347,27 @@ class HotConnection(PreparedConnection):
         return int(self._call("execution_count", root_id)[0][0])
 
     def return_lease(self, key: ExecutionKey, token: UUID, heir: Lease, *, expired: bool, bearable: int | None) -> Loss:
-        """Take a lease away, so that the node execution runs again.
+        """Return a lease, so that the node execution runs again.
 
         Args:
             key: the node execution.
             token: the lease's.
-            heir: the caller's lease, should it get it.
+            heir: the lease that the caller gets where the verdict is `poisoned`.
             expired: only if it has run out (its owner may have renewed it since it was seen).
-            bearable: losses that are borne; beyond, the verdict is `poisoned`, and the lease is the caller's. None: the
-                lease is returned by its owner, which is no loss.
+            bearable: losses that are tolerated; beyond, the verdict is `poisoned`. None: its owner returns the lease,
+                which is no loss.
         """
         return Loss(*self._call("return_lease", *key, token, expired, bearable, *heir)[0])
 
     def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Fault:
-        """The process `heir.holder` failed at a node execution; `died`: it cannot say so itself.
+        """Count that the process `heir.holder` failed at a node execution; `died`: it cannot say so itself.
 
-        Where it failed too often, the lease is the caller's. See `sql/13_faults.sql`.
+        After too many failures the caller gets the lease. See `sql/13_faults.sql`.
         """
         return Fault(*self._call("fault", *key, heir.holder, died, bearable, heir.token, heir.seconds)[0])
 
     def fault_of_run(self, run_id: UUID, bearable: int, error: str) -> FaultOfRun:
-        """The engine failed at a run as a whole; beyond so many times it ends, FAILED with that error."""
+        """Count that the engine failed at a run as a whole; beyond `bearable` times it ends FAILED with that error."""
         verdict, losses, *woken = self._call("fault_of_run", run_id, bearable, error)[0]
         return FaultOfRun(verdict, losses, None if woken[0] is None else ExecutionKey(*woken))
 
@@ -377,7 +377,7 @@ class HotConnection(PreparedConnection):
         return rows[0][0] if rows else None
 
     def count_back(self, run_id: UUID) -> None:
-        """The fault that was counted ahead did not happen."""
+        """Take back `count_ahead`: the fault did not happen."""
         self._call("count_back", run_id)
 
     def close_stopped(self, key: ExecutionKey) -> None:
@@ -401,7 +401,7 @@ class HotConnection(PreparedConnection):
         return Standing(NodeStatus(rows[0][0]), rows[0][1]) if rows else None
 
     def overdue(self, lease: float, limit: int, backlog: bool, steady: bool) -> list[Overdue]:
-        """What recovery must look after, among the `limit` rows that are due; the others of them are put off.
+        """What recovery must repair among the `limit` rows that are due; those that need nothing are put off.
 
         Args:
             lease: seconds of a lease.
@@ -413,7 +413,7 @@ class HotConnection(PreparedConnection):
         return [Overdue(action, ExecutionKey(*key), token) for action, *key, token in rows]
 
     def check_now(self, limit: int) -> int:
-        """The broker's queues are empty: make what was put off behind them due, at most `limit`; how many that were."""
+        """The broker's queues are empty: make due what was put off behind them, at most `limit`. Returns how many."""
         return int(self._call("check_now", limit)[0][0])
 
     def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason]]:
@@ -421,7 +421,7 @@ class HotConnection(PreparedConnection):
         return [(run_id, FailureReason(reason)) for run_id, reason in self._call("overdue_runs", limit)]
 
     def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
-        """Open runs with nothing open, among the `limit` next after `after` by id; and where the next look goes on."""
+        """Open runs in which nothing is busy, among the `limit` next after `after` by id; and where to look next."""
         forgotten, last = self._call("forgotten_runs", after, limit)[0]
         return forgotten, last
 
@@ -430,7 +430,7 @@ class HotConnection(PreparedConnection):
         return [row[0] for row in self._call("orphans", limit)]
 
     def reap_slots(self, limit: int) -> list[ExecutionKey]:
-        """Free slots that nobody uses; who has got one."""
+        """Free slots that nobody uses. Who got one."""
         return [ExecutionKey(*row) for row in self._call("reap_slots", limit)]
 
     def owners_in_line(self, limit: int) -> list[UUID]:
@@ -438,12 +438,12 @@ class HotConnection(PreparedConnection):
         return [row[0] for row in self._call("owners_in_line", limit)]
 
     def serve(self, lanes: Sequence[str]) -> None:
-        """This worker serves these lanes."""
+        """Record that this worker serves these lanes."""
         self._call("serve", list(lanes))
 
     def unserved(self, key: ExecutionKey, lane: str) -> tuple[float, int] | None:
-        """Seconds for which a node execution has been ready while nobody served its lane, and how often recovery has
-        published it in these; None: somebody does."""
+        """Seconds that a node execution has been ready in an unserved lane, and how often recovery published it then;
+        None: the lane is served."""
         seconds, republished = self._call("unserved", *key, lane)[0]
         return None if seconds is None else (seconds, republished)
 
@@ -456,5 +456,5 @@ class HotConnection(PreparedConnection):
         return bool(self._call("try_lock", key)[0][0])
 
     def unlock(self, key: int) -> None:
-        """Give the session's advisory lock back; if the connection broke meanwhile, it went with that."""
+        """Release the session's advisory lock. If the connection broke meanwhile, it is released already."""
         self._call("unlock", key)

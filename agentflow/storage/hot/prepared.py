@@ -1,8 +1,8 @@
 """Calls statements that are prepared once, in one round trip each, and maps the server's errors.
 
-One autocommit connection: see `connect.py` for why it is not SQLAlchemy's. Its statements go out by libpq's own call,
-without a cursor: a settle, which has 25 parameters, costs a third less so (ARCHITECTURE.md, "Decisions"). Values go as
-PostgreSQL's text, which is written here, and come back by psycopg's own conversion.
+One autocommit connection; `connect.py` says why it is not SQLAlchemy's. Statements go out by libpq's own call, without
+a cursor: a settle, which has 26 parameters, costs a third less (ARCHITECTURE.md, "Decisions"). This module writes
+values as PostgreSQL's text; psycopg converts the results.
 """
 
 import logging
@@ -55,7 +55,7 @@ class PreparedConnection:
         self._url = url
         self._connection: Connection | None = None
         self._prepared: dict[str, bytes] = {}  # name → the same as libpq takes it
-        self._reading: abc.Transformer  # makes Python's values of what a result holds
+        self._reading: abc.Transformer  # converts results to Python's values
 
     def close(self) -> None:
         """Close it; the next call opens a new one."""
@@ -86,7 +86,7 @@ class PreparedConnection:
         """Call a prepared statement; lock conflicts are tried again, as the whole call is one transaction.
 
         Raises:
-            Unavailable: the server is away or overloaded. Whether the call was carried out is not known.
+            Unavailable: the server is away or overloaded. Whether the call was carried out is unknown.
             EngineError: the server refuses the call as it is; calling again is useless.
         """
         for remaining in reversed(range(_TRIES)):
@@ -101,17 +101,17 @@ class PreparedConnection:
                 if refused.sqlstate is None or refused.sqlstate.startswith(AWAY):
                     self.close()
                     raise Unavailable(f"PostgreSQL is away: {refused}") from None
-                # Its own words may hold values: they are for the log.
+                # The server's text may hold values: only the log gets it.
                 logger.warning("statement_refused", extra={"statement": name, "error": str(refused)})
                 raise EngineError(f"PostgreSQL refuses to {name} ({refused.sqlstate})") from None
         raise AssertionError("unreachable")
 
 
 def _checked(result: PGresult) -> PGresult:
-    """`result`, if the server has done what it was told.
+    """`result`, if the server carried out the statement.
 
     Raises:
-        _Refused: it has not, or does not answer.
+        _Refused: it did not, or does not answer.
     """
     if result.status in _DONE:
         return result
@@ -121,7 +121,7 @@ def _checked(result: PGresult) -> PGresult:
 
 
 class _Writers(dict[type, Callable[[Any], Any]]):
-    """How a value is written, by its type; a type that is not listed is written like what it derives from."""
+    """How to write a value, by its type; a type that is not listed is written like its base class."""
 
     def __missing__(self, kind: type) -> Callable[[Any], Any]:
         for base in kind.__mro__:
@@ -143,7 +143,7 @@ def _write_list(values: Sequence[Any]) -> bytes:
     kind = type(values[0])
     if kind is int:
         return ("{" + ",".join(map(str, values)) + "}").encode()
-    if issubclass(kind, str):  # in quotes each is itself: with commas or braces in it, NULL, nothing at all
+    if issubclass(kind, str):  # quoted, so that commas, braces, NULL and empty texts stay what they are
         quoted = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
         return _write_text('{"' + '","'.join(quoted) + '"}')
     write = _WRITERS[kind]

@@ -1,1 +1,1 @@
-"""Reads for those who watch: runs, node executions, events, reviews, and what came of a child run. Writes nothing."""
+"""Reads runs, node executions, events, reviews and child runs, for views. Writes nothing."""

@@ -1,4 +1,4 @@
-"""Reads what has come of a child run, for the node execution that waits for it."""
+"""Reads a child run's outputs and end, for the node execution that waits for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Child(NamedTuple):
 
 
 class OutputLine(NamedTuple):
-    """One output of a run: which node gave it, the name that came with it (JSON text), and the value (JSON text)."""
+    """One output of a run: the node that gave it, its name and its value, both as JSON text."""
 
     node: int
     name: str | None
@@ -41,12 +41,12 @@ class OutputLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """How far a reader has come with the executions of one node.
+    """How far a reader has read the executions of one node.
 
     Attributes:
-        upto: the executions up to this index were looked at.
-        unfinished: of these, the ones that had failed or were cancelled → how many of their ordinals were taken. They
-            give the rest if they run again.
+        upto: the executions up to this index were read.
+        unfinished: those of them that had failed or were cancelled → how many of their ordinals were taken. They give
+            the rest if they run again.
     """
 
     upto: int = 0
@@ -55,7 +55,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Outputs in the order in which they became final, how far they go in each node, and whether there are more now."""
+    """Outputs in the order in which they became final, how far they reach in each node, and whether there are more."""
 
     lines: Sequence[OutputLine]
     taken: Mapping[int, Taken]
@@ -65,10 +65,10 @@ class Found:
 class _Closed(NamedTuple):
     """An execution of an output node that will not change unless its run is retried."""
 
-    final_at: datetime  # since when neither it nor one before it was open
+    final_at: datetime  # since when neither it nor an earlier one has been open
     node: int
     idx: int
-    first: int  # the ordinal from which on its outputs were not taken yet
+    first: int  # the first ordinal that was not taken yet
     emitted: int
     completed: bool
 
@@ -112,15 +112,15 @@ def outputs(
     most: int,
     most_bytes: int,
 ) -> Found:
-    """What the output nodes `nodes` gave beyond `taken`: of each node in the order of its executions.
+    """The outputs of the output nodes `nodes` beyond `taken`: of each node in the order of its executions.
 
-    Between nodes it is the order in which their outputs became final: an execution's did when the last of it and those
-    before it ended. So a node's outputs are taken up to its first execution that is open, and resuming behind the last
-    one taken of each node misses none and repeats none, wherever a page is cut.
+    Between nodes they are in the order in which they became final: an execution's outputs do when it and all earlier
+    ones of its node have ended. So a node's outputs are taken up to its first open execution, and reading on behind the
+    last one taken of each node misses none and repeats none, wherever a page is cut.
 
     Args:
-        ended: the run has ended: nothing in it is waited for.
-        most, most_bytes: of values in one page, and of bytes in them; one execution's are taken together.
+        ended: the run has ended, so no execution is waited for.
+        most, most_bytes: the values of a page at most, and their bytes; those of one execution stay together.
     """
     closed = list(merge(*(_closed(session, run_id, node, taken.get(node, Taken()), ended, most + 1) for node in nodes)))
     fitting = _fitting(session, run_id, closed[:most], most, most_bytes)
@@ -135,7 +135,7 @@ def outputs(
 
 
 def _closed(session: Session, run_id: UUID, node: int, taken: Taken, ended: bool, limit: int) -> Iterator[_Closed]:
-    """The node's executions that are new, or were unfinished and were run again, up to the first that is open."""
+    """The node's executions that are new, or were unfinished and ran again, up to the first open one."""
     of_node = (NodeExecution.run_id == run_id, NodeExecution.node == node)
     columns = select(NodeExecution.idx, NodeExecution.status, NodeExecution.ended_at, NodeExecution.emitted)
     again: Sequence[Row[int, str, datetime | None, int]] = ()
@@ -153,7 +153,7 @@ def _closed(session: Session, run_id: UUID, node: int, taken: Taken, ended: bool
         first = taken.unfinished.get(row.idx, 0)
         completed = row.status == NodeStatus.COMPLETED
         if row.idx <= taken.upto and not completed and row.emitted == first:
-            continue  # nothing has come of it since
+            continue  # it has not run since
         final_at = max(final_at, row.ended_at or final_at)
         yield _Closed(final_at, node, row.idx, first, row.emitted, completed)
 
@@ -161,7 +161,7 @@ def _closed(session: Session, run_id: UUID, node: int, taken: Taken, ended: bool
 def _fitting(
     session: Session, run_id: UUID, closed: Sequence[_Closed], most: int, most_bytes: int
 ) -> Sequence[_Closed]:
-    """As many of `closed` as make a page; one at least."""
+    """As many of `closed` as fit in a page; at least one."""
     sizes = {
         (row.node, row.idx): (row.values, row.bytes)
         for row in session.execute(
@@ -200,7 +200,7 @@ def _lines(session: Session, run_id: UUID, closed: Sequence[_Closed]) -> list[Ou
 
 
 def _of(run_id: UUID, closed: Sequence[_Closed], *columns: Any) -> Select[*tuple[Any, ...]]:
-    """Those `columns` of the values that `closed` have to give; `place` is the place of their execution among them."""
+    """These `columns` of the values in `closed`; `place` is the place of their execution among them."""
     asked = (
         func.unnest(
             literal([one.node for one in closed], ARRAY(Integer)),
@@ -226,7 +226,7 @@ def _of(run_id: UUID, closed: Sequence[_Closed], *columns: Any) -> Select[*tuple
 
 
 def node_outputs(session: Session, run_id: UUID, node: int) -> Sequence[tuple[str, str]]:
-    """(pin, value as JSON text) of all that a node's first execution gave, in order."""
+    """(pin, value as JSON text) of everything that a node's first execution yielded, in order."""
     rows = session.execute(
         select(Output.pin, Output.value)
         .where(Output.run_id == run_id, Output.node == node, Output.idx == 1, Output.part == 0)

@@ -1,15 +1,14 @@
 """Reads what happened in a run after what a reader has seen.
 
-An event's id is given when it is written, and seen when its transaction commits, so ids become visible out of order.
-A reader therefore goes by (transaction, id), and only up to where everything is decided, so that nothing is missed
-and nothing comes twice. There are two ways to know that place:
+An event gets its id when it is written and is seen when its transaction commits, so ids become visible out of order. A
+reader therefore goes by (transaction, id), up to a place below which every transaction has ended: nothing is missed and
+nothing comes twice. There are two ways to find that place:
 
-    after          the oldest transaction that still runs on the server: it costs nothing, but anybody's forgotten
-                   transaction holds it back
+    after          the oldest transaction that runs on the server: free, but any forgotten transaction holds it back
     after_by_gate  the run's own gate: whoever can take it alone knows that nobody is writing in this run
 
-The second rests on this: whoever writes events of a run takes its gate before they write anything at all, and so
-before they get the number of their transaction. (Who creates the run needs no gate: nobody can see it before.)
+The second works because whoever writes events of a run takes its gate before writing anything, and so before the
+transaction gets its number. (Creating a run needs no gate: nobody can see it before.)
 """
 
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ _NOT_BEGUN = literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigi
 
 
 class Position(NamedTuple):
-    """How far a reader has come."""
+    """How far a reader has read."""
 
     transaction: int = 0
     id: int = 0
@@ -57,7 +56,7 @@ class Span(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Whether the run has ended (or is no more), and whether there are events that a reader has not had."""
+    """Whether the run has ended (or is gone), and whether there are events that a reader has not seen."""
 
     ended: bool
     more: bool
@@ -79,17 +78,17 @@ def after(session: Session, run_id: UUID, position: Position, limit: int) -> Seq
 
 
 def after_by_gate(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
-    """The same, whoever else has a transaction open; nothing, if somebody is writing in this run just now."""
+    """Like `after`, but no other transaction holds it back. Nothing if somebody is writing in this run now."""
     end = _decided_by_gate(session, run_id)
     return () if end is None else _between(session, run_id, position, literal(end, BigInteger), limit)
 
 
 def _decided_by_gate(session: Session, run_id: UUID) -> int | None:
-    """A transaction below which everything in the run is decided; None if somebody holds the run's gate.
+    """A transaction below which all that wrote in the run have ended; None if somebody holds the run's gate.
 
-    The number is read before the gate is taken. A writer below it had the gate before that, and as the gate is free
-    now they have ended; one who comes later gets a higher number. So the gate need not be held while events are read,
-    and is given back at once with the savepoint: workers wait for it.
+    The number is read before the gate is taken. A writer below it took the gate before that, and has ended because the
+    gate is free now; a later one gets a higher number. So the gate is not needed while events are read, and is released
+    at once with the savepoint, because workers wait for it.
     """
     alone = func.pg_try_advisory_xact_lock(func.uuid_hash_extended(literal(run_id), 0))
     with session.begin_nested() as savepoint:
@@ -134,7 +133,7 @@ def _between(
 
 
 def standing(session: Session, run_id: UUID, position: Position) -> Standing:
-    """How the run stands for a reader who is at `position`: of one moment, and with what `after` holds back."""
+    """How the run stands for a reader at `position`, at one moment; counts events that `after` holds back."""
     more = select(Event.id).where(Event.run_id == run_id, _later(position)).exists()
     is_open = select(Run.id).where(Run.id == run_id, Run.ended_at.is_(None)).exists()
     row = session.execute(select(~is_open, more)).one()

@@ -1,6 +1,6 @@
-"""Finds what keeps a run from going on: open node executions, who holds the limits they wait for, its place.
+"""Finds what keeps a run from continuing: open node executions, who holds the limits they wait for, its place in line.
 
-Nothing is written here, and nothing is looked at under the run's gate: what is told may have changed meanwhile.
+It takes no gate, so what it finds may have changed meanwhile.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _GOING = (NodeStatus.RUNNING, NodeStatus.WAITING, NodeStatus.QUEUED)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Open node executions of one node that stand alike: how many, and the first of them."""
+    """Open node executions of one node in the same state: how many, and the first of them."""
 
     node: int
     status: str
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 def groups(session: Session, run_id: UUID, limit: int) -> Sequence[Group]:
-    """The open node executions of a run, by node and how they stand."""
+    """The open node executions of a run, by node and state."""
     e = NodeExecution
     since = func.min(func.coalesce(e.started_at, e.queued_at))
     rows = session.execute(

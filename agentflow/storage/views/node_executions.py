@@ -1,7 +1,7 @@
 """Reads the node executions of a run, and the values that went in and came out.
 
-A list must not become as large as the values in it: every reading takes a `Budget`, and a value beyond it comes as
-its size and its first characters. All look-ups are by key; the caller has made sure of the owner.
+Every read takes a `Budget`, so that a list does not become as large as its values: a value beyond it comes as its size
+and its first characters. All look-ups are by key; the caller has checked the owner.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ CHILD_RUNS = 1000
 
 
 class Budget(NamedTuple):
-    """How much of the values is read: bytes of one, bytes of all together, and outputs of a node execution."""
+    """How much is read: bytes of one value, bytes of all together, and outputs of a node execution."""
 
     each: int
     total: int
@@ -114,7 +114,7 @@ def _within(budget: Budget, value: Any, *order: Any) -> tuple[Any, Any, Any]:
 
 
 def waits(session: Session, run_id: UUID, keys: Sequence[Key]) -> dict[Key, AnyRow]:
-    """What the node executions wait for, or waited for last, and how long they did before this wait (`seconds`)."""
+    """What the node executions wait for, or waited for last, and how long they waited before that (`seconds`)."""
     if not keys:
         return {}
     rows = session.execute(
@@ -173,7 +173,7 @@ class Source(NamedTuple):
 def delivered(
     session: Session, run_id: UUID, pins: Sequence[tuple[int, str, int]], budget: Budget
 ) -> dict[Key, dict[str, tuple[Source, Value]]]:
-    """What arrived at `pins`, given as (node, pin, idx): per node execution {pin: (where from, value)}."""
+    """What was delivered to `pins`, given as (node, pin, idx): per node execution {pin: (source, value)}."""
     if not pins:
         return {}
     asked = (
@@ -232,14 +232,14 @@ def run_outputs(
     budget: Budget,
     merged: bool = False,
 ) -> list[OutputLine]:
-    """What the output nodes `nodes` gave, by (node, idx, ordinal), behind the output `after`.
+    """The outputs of the output nodes `nodes`, by (node, idx, ordinal), behind the output `after`.
 
     A value's name is what came on the pin `name` right after it; nodes whose name is fixed may give none. `name`
     keeps only the values of this name (as JSON text), given on the pin or fixed for the nodes listed beside it.
 
     Args:
-        merged: between nodes, in the order in which their outputs became final (as `children.outputs`: a parent's), and
-            what is not final yet at the end. It reads all executions of these nodes.
+        merged: between nodes, in the order in which their outputs became final (as in `children.outputs`), those that
+            are not final yet last. It reads all executions of these nodes.
     """
     named = aliased(Output)
     key: list[Any] = [Output.node, Output.idx, Output.ordinal]
@@ -274,7 +274,7 @@ def run_outputs(
 
 
 def _turns(run_id: UUID, nodes: Sequence[int]) -> CTE:
-    """The executions of `nodes`, and since when neither it nor one before it was open: infinity while one is."""
+    """The executions of `nodes`, and since when neither it nor an earlier one has been open: infinity while one is."""
     ended = func.coalesce(NodeExecution.ended_at, cast("infinity", DateTime(timezone=True)))
     final_at = func.max(ended).over(partition_by=NodeExecution.node, order_by=NodeExecution.idx)
     return (

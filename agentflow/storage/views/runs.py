@@ -1,6 +1,6 @@
 """Reads runs, one or a page of them. Every function is scoped by owner; nothing is written here.
 
-(What happened inside a run: `node_views.py` and `events.py`.)
+(What happened inside a run: `node_executions.py` and `events.py`.)
 """
 
 from collections.abc import Sequence
@@ -63,9 +63,9 @@ COUNTED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a list are wanted; None: all of them. `labels` must all be there.
+    """Which runs of a list are wanted; None: all. A run must have all `labels`.
 
-    `parent`: child runs of that; `roots`: no child runs.
+    `parent`: only its child runs; `roots`: no child runs.
     """
 
     parent: UUID | None = None
@@ -108,7 +108,7 @@ def find(session: Session, owner_id: UUID, run_id: UUID) -> AnyRow | None:
 
 
 def find_any(session: Session, run_id: UUID) -> AnyRow | None:
-    """The run's row, whosever it is: for what the engine does by itself."""
+    """The run's row, whoever owns it: for the engine's own use."""
     return session.execute(_RUNS.where(Run.id == run_id)).one_or_none()
 
 
