@@ -25,7 +25,8 @@ TEXTS = (
 OUTSIDE = re.compile(
     r"""
     \.\./shared                                                                 # a folder beside the repository
-    | \b(?:semantics|platform|engine|design|style|celery-notes)\.md\b           # notes that are not in it
+    | \b(?:platform|engine|design|style|celery-notes)\.md\b                     # notes that are not in it
+    | (?<!docs/)(?<!\]\()\bsemantics\.md\b                                      # but docs/semantics.md is
     | \bblocks\.md\ §                                                           # docs/blocks.md has no such sections
     | (?<![\w./>-])/(?:work|root)\b                                             # a path on one machine
     """,

@@ -1,4 +1,4 @@
-"""What graphs mean, on two worker processes: each scenario is a law of docs/graphs.md."""
+"""What graphs mean, on two worker processes: each scenario holds a rule of docs/semantics.md."""
 
 import random
 from pathlib import Path
