@@ -1,7 +1,7 @@
-"""The Celery app: `celery -A agentflow worker`, `… flower`, `… inspect`.
+"""Defines the Celery app: `celery -A agentflow worker`, `… flower`, `… inspect`.
 
-Its configuration is the shipped `celeryconfig.py`, overlaid with one in the working directory. What makes the engine
-right (names, serialisers, queues, acknowledgement) is set here and not for an operator to change.
+Its configuration is the shipped `celeryconfig.py`, overlaid with one in the working directory. Names, serialisers,
+queues and acknowledgement are set here, because the engine is wrong with any others.
 """
 
 import runpy
@@ -44,7 +44,7 @@ def _fixed() -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         "task_queues": [queue(lane) for lane in LANES],
         "task_default_queue": queue_name(LANES[0]),
-        "task_queue_max_priority": MOST_URGENT,  # also for lanes that only `-Q` names: all declare a queue alike
+        "task_queue_max_priority": MOST_URGENT,  # also for lanes that only `-Q` names: all must declare a queue alike
     }
 
 
@@ -60,7 +60,7 @@ def _make() -> Celery:
 
 
 def _guard_flower() -> None:
-    """Ask for Flower's password at its /metrics too: they tell of everybody's work. Flower itself leaves it open."""
+    """Protect Flower's /metrics with its password, too: they show everybody's work. Flower itself leaves them open."""
     monitor = sys.modules.get("flower.views.monitor")  # loaded by `celery`, which loads its plugins first
     if monitor is not None:
         from tornado.web import authenticated

@@ -1,7 +1,7 @@
-"""Keeps what the worker knows of the attempt that it is making, and stores what the block yields.
+"""Holds the state of one attempt, and stores what its block yields.
 
 An attempt collects what its block yields and settles it in batches: at the end, or `flush_seconds` after a value when
-the block takes longer. When an earlier attempt got some outputs stored, the block yields them again; they are dropped.
+the block takes longer. Outputs that an earlier attempt stored are yielded again, and dropped.
 """
 
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_OUTPUTS = 1_000  # a larger batch is settled at once, so that no transaction grows without bound
 _BATCH_BYTES = 4 * 1024 * 1024
-_SETTLE_PATIENCE = timedelta(minutes=2)  # how long a settle is tried again while PostgreSQL is away
+_SETTLE_PATIENCE = timedelta(minutes=2)  # seconds that a settle is repeated while PostgreSQL is away
 
 
 class Attempt:
@@ -56,8 +56,8 @@ class Attempt:
         self.node = run.plan.nodes[key.node]
         self.lease = lease
         self.claim = claim
-        self.kept: list[tuple[str, Any]] | None = None  # all that it yields, where that is to be cached
-        self.kept_before: list[tuple[str, Any]] | None = None  # what is cached of it, if that was seen before the claim
+        self.kept: list[tuple[str, Any]] | None = None  # all that it yields, if that is to be cached
+        self.kept_before: list[tuple[str, Any]] | None = None  # its cached outputs, if they were found before the claim
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
@@ -66,10 +66,10 @@ class Attempt:
         self._batch = Batch(first=claim.emitted)
         self._bytes = 0
         self._atomic = False
-        self._closed = False  # settled for good, or not ours any more: nothing is stored from here on
+        self._closed = False  # settled for good, or the lease is lost: nothing more is stored
 
     def emit(self, block: Block, pin: str, value: Any) -> None:
-        """Take what the block yielded; stored at the end, or when it has waited long enough.
+        """Take what the block yielded; it is stored at the end, or after `flush_seconds`.
 
         Raises:
             BlockBug: the pin is not declared, or the value is not of its type, not JSON, too large, or one too many.
@@ -78,7 +78,7 @@ class Attempt:
         self.repeat(block, pin, value)
 
     def repeat(self, block: Block, pin: str, value: Any) -> None:
-        """Take what the block has yielded before and was found right then: as JSON it may be of another type (NaN).
+        """Take a value that the block yielded before and that was valid then: as JSON it may have another type (NaN).
 
         Raises:
             BlockBug: the value is not JSON, too large, or one too many.
@@ -106,30 +106,30 @@ class Attempt:
             self.interrupts.flush_in(settings().flush_seconds)
 
     def report(self, **counts: float) -> None:
-        """Add to what the block reported in this attempt; what is 0 adds nothing."""
+        """Add to what the block reported in this attempt; zeros are left out."""
         for name, count in counts.items():
             if count:
                 self.stats[name] = self.stats.get(name, 0) + count
 
     @lazy
     def secrets(self) -> frozenset[str]:
-        """The texts that nobody may read in a message of this attempt: within its inputs, and the operator's."""
+        """The secrets that no message of this attempt may show: those in its inputs, and the operator's."""
         mask = self.run.masks.get(self.node.id, {})
         delivered: dict[str, Any] = {}
         try:
             delivered = loads(self.claim.inputs) if self.claim.inputs else {}
             inputs = collect(self.node, delivered, mask)
-        except (BadInput, ValueError, RecursionError):  # for this it has failed
+        except (BadInput, ValueError, RecursionError):  # this is why it failed
             inputs = {**self.node.input_default, **delivered, **mask}
         own = secrecy.secrets_of(self.run.plan, self.node, inputs)
         return frozenset(own | secrecy.secrets_of_credentials(settings().credentials.values()))
 
     def redacted(self, text: str) -> str:
-        """`text`, a message of this attempt, without what is secret."""
+        """`text`, a message of this attempt, without its secrets."""
         return secrecy.redacted(text, self.secrets)
 
     def flush_in_background(self) -> None:
-        """`flush` for the flusher's thread: what fails there is tried again by the next settle."""
+        """`flush` for the flusher's thread; the next settle repeats what fails here."""
         try:
             self.flush()
         except Unavailable as error:
@@ -138,9 +138,9 @@ class Attempt:
             logger.exception("flush_failed", extra={"run": str(self.run.run_id), "node": self.node.id})
 
     def flush(self) -> None:
-        """Store what was yielded so far; the node execution goes on."""
+        """Store what was yielded so far; the node execution stays RUNNING."""
         with self.process.lock:
-            # Closed: the flusher was woken for this attempt, and comes when the next one is already running.
+            # Closed: the flusher was woken for this attempt and comes while the next one runs.
             if self._closed:
                 return
             if self._batch.count:
@@ -154,11 +154,11 @@ class Attempt:
             self.interrupts.flushed()
 
     def settle(self, transition: Transition) -> tuple[Settlement, Settled | None]:
-        """Record how the attempt ended; the error of one that failed goes out on the error pin behind all else.
+        """Record how the attempt ended; if it failed, its error is the last output, on the error pin.
 
         Returns:
-            what was recorded (that it FAILED, where PostgreSQL refuses the rest); and what came of it, None if the
-            lease was lost before.
+            what was recorded (FAILED, if PostgreSQL refuses the rest), and the reply; None if the lease was lost
+            before.
         """
         with self.process.lock:
             if self._closed:
@@ -180,7 +180,7 @@ class Attempt:
         return error_facts(self.run, self.key, self.claim.attempt, reason, delivered)
 
     def return_lease(self) -> None:
-        """This process is being stopped: another shall make a new attempt. What was stored stays stored."""
+        """Return the lease because this process stops: another makes a new attempt. What was stored stays stored."""
         with self.process.lock:
             if not self._closed:
                 self._closed = True
@@ -190,7 +190,7 @@ class Attempt:
                     publish(self.run, [Ready(self.key.node, self.key.idx)])
 
     def _settle_or_fail(self, transition: Transition) -> tuple[Settled, Settlement]:
-        """Settle; what PostgreSQL refuses to store fails the node execution instead of being tried for ever."""
+        """Settle. If PostgreSQL refuses to store it, the node execution fails, and nothing is tried for ever."""
         try:
             return self._settle(transition)
         except Unavailable:
@@ -217,7 +217,7 @@ class Attempt:
             try:
                 return self.process.hot.settle(made), made
             except Unavailable as error:
-                # The work is done; it is worth waiting for. If the lease runs out meanwhile, the settle does not land.
+                # The work is done, so waiting pays. If the lease runs out meanwhile, the settle does not land.
                 if time.monotonic() > give_up_at:
                     raise
                 log_outage(logger, "settle_postponed", error, run=str(self.run.run_id))

@@ -1,9 +1,9 @@
-"""Keeps the outputs of a block for inputs that come again: `settings.cache` of a node.
+"""Caches the outputs of a block for equal inputs: `settings.cache` of a node.
 
-What is kept is found by all that the result depends on: the block, its inputs, its tools, the credentials that its pins
-take, and what the block names in `depends_on`. A `key` leaves out pins that links feed, and nothing else. A hit runs
-nothing and costs nothing; where the node is under a limit, it is looked for before a slot or a place in the rate is
-taken. Only what completed without waiting is kept, and only of blocks that are `cacheable`.
+The cache's key holds all that the result depends on: the block, its inputs, its tools, the credentials that its pins
+take, and what the block names in `depends_on`. A `key` leaves out linked pins, and nothing else. A hit runs nothing and
+costs nothing; a node under a limit looks for one before it takes a slot or a place in the rate. Only outputs of
+`cacheable` blocks that completed without waiting are cached.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Outputs = list[tuple[str, Any]]
 
 
 def look_ahead(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -> Outputs | None:
-    """The kept outputs for a node execution that is not claimed yet; None: there are none, or it cannot be told."""
+    """The cached outputs for a node execution that is not claimed yet; None: none, or that cannot be told."""
     node = run.plan.nodes[key.node]
     if node.settings.cache is None:
         return None
@@ -42,17 +42,17 @@ def look_ahead(state: Process, run: RunContext, key: ExecutionKey, pins: list[st
     try:
         delivered: Mapping[str, Any] = loads(text) if text else {}
         block = registry.get(node.block_id)
-        if block.gathers is not None:  # what it gathers is told only to who has claimed it
+        if block.gathers is not None:  # what it gathers is known only after the claim
             return None
         inputs = block.parse(prepare(collect(node, delivered, run.masks.get(node.id)), block.spec()))
         cache_key = _key(block, inputs, run, node, delivered)
-    except Exception:  # it fails when it runs, in its place: the checks of a block's inputs may raise anything
+    except Exception:  # it fails when it runs; a block's checks of its inputs may raise anything
         return None
     return None if cache_key is None else _kept(run.owner_id, cache_key)
 
 
 def find(attempt: Attempt, block: Block, inputs: Any) -> Outputs | None:
-    """The kept outputs; None: the block must run (and what it yields is recorded, to be kept)."""
+    """The cached outputs; None: the block must run, and what it yields is recorded for the cache."""
     if attempt.kept_before is not None:
         return attempt.kept_before
     if attempt.node.settings.cache is None:
@@ -69,7 +69,7 @@ def find(attempt: Attempt, block: Block, inputs: Any) -> Outputs | None:
 
 
 def keep(attempt: Attempt) -> None:
-    """Keep what the attempt yielded, if it was to be recorded."""
+    """Cache what the attempt yielded, if it was recorded for that."""
     wanted = attempt.node.settings.cache
     if wanted is None or attempt.kept is None or not attempt.may_be_kept({pin for pin, _ in attempt.kept}):
         return
@@ -83,7 +83,7 @@ def _kept(owner_id: UUID, key: str) -> Outputs | None:
 
 
 def _key(block: Block, inputs: Any, run: RunContext, node: PlanNode, delivered: Mapping[str, Any]) -> str | None:
-    """What the outputs are found by; None: they are not to be kept."""
+    """The cache's key; None: do not cache."""
     spec = block.spec()
     if not spec.cacheable or not block.reusable(inputs):
         return None
@@ -93,7 +93,7 @@ def _key(block: Block, inputs: Any, run: RunContext, node: PlanNode, delivered: 
 
 
 def _counting(node: PlanNode, delivered: Mapping[str, Any]) -> dict[str, Any]:
-    """What was delivered and counts: all of it, unless `key` names some of these pins."""
+    """The delivered inputs that count: all, unless `key` names some of these pins."""
     key = (node.settings.cache.key if node.settings.cache else None) or ()
     named = {pin: value for pin, value in delivered.items() if any(overlap(name, pin) for name in key)}
     return named or dict(delivered)
@@ -103,9 +103,9 @@ def _depends(spec: BlockSpec, inputs: Any, run: RunContext, node: PlanNode) -> l
     plan = run.plan
     depends: list[Any] = [[asdict(tool) for tool in tools(plan, node.number)]]
     if any("credentials_provider" in pin.schema for pin in spec.inputs.values()):
-        depends.append(credentials_mark())  # whose credential it takes, a block says only when it runs
+        depends.append(credentials_mark())  # a block says only when it runs whose credential it takes
     if spec.gathers is not None:
-        depends.append(inputs.items)  # the engine puts them together: they are not among what was delivered
+        depends.append(inputs.items)  # the engine assembles them: they are not among what was delivered
     if Dependence.GRAPH in spec.depends_on:
         depends.append([str(plan.graph_id), plan.version, node.id])
     if Dependence.LINKS in spec.depends_on:

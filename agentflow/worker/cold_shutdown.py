@@ -1,8 +1,8 @@
 """Stops a worker at once, but between two turns of its main loop and not in the middle of one.
 
-Celery does it within the signal's handler, wherever the main process is just then. Where that was writing a job to a
-child, the child waits for the rest of the job for ever, and the worker for the child: it ends when it is killed. So the
-handler only takes note, and the loop does it at the place where it asks whether to end.
+Celery does it within the signal's handler, wherever the main process is at that moment. If that is writing a job to a
+child, the child waits for the rest of the job for ever, and the worker for the child, until it is killed. So the
+handler only sets a flag, and the loop stops where it checks whether to end.
 """
 
 import signal
@@ -19,7 +19,7 @@ _Handler = Callable[[int, Any], object]
 
 
 class _Noted:
-    """What the next turn of the loop is to do; None: to go on."""
+    """What the loop's next turn must raise; None: nothing."""
 
     shutdown: Callable[[], object] | None = None
 
@@ -28,7 +28,7 @@ _ask = state.maybe_shutdown
 
 
 def defer(consumer: Any) -> None:
-    """From now on, a signal that is to stop this worker at once waits for the end of the loop's turn.
+    """Let a signal that stops this worker at once wait for the end of the loop's turn, from now on.
 
     Args:
         consumer: the worker's consumer, which is ready: Celery's handlers are in place.
@@ -41,7 +41,7 @@ def defer(consumer: Any) -> None:
 
 
 def _note(consumer: Any, at_once: _Handler, number: int, frame: Any) -> None:
-    """The signal has come. A loop that is over has no next turn: there the main process only waits."""
+    """Handle the signal. A loop that is over has no next turn: then the main process only waits."""
     if consumer.blueprint.state == RUN:
         _Noted.shutdown = partial(at_once, number, None)
     else:

@@ -25,9 +25,9 @@ from agentflow.worker.attempt import Attempt
 from agentflow.worker.process import RunContext
 
 _TOOL_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
-_LONGEST_TOOL_NAME: Final = 64  # what the providers of models take
+_LONGEST_TOOL_NAME: Final = 64  # what the providers of models accept
 _COUNT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_MOST_COUNTS: Final = 100  # that one attempt may report: they are a row's stats, shown with it
+_MOST_COUNTS: Final = 100  # that one attempt may report: they are stored and shown with its row
 _HIGHEST_COUNT: Final = 10**15  # so that a run of many still fits the database's integers
 
 
@@ -54,7 +54,7 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):
-    """A block's logger: says where it runs, and leaves out what is secret there."""
+    """A block's logger: adds where it runs, and leaves out secrets."""
 
     def __init__(self, attempt: Attempt) -> None:
         run, node = attempt.run, attempt.node
@@ -66,7 +66,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
         if self.isEnabledFor(level):
             text = str(msg) % args if args else str(msg)
             more["stacklevel"] = more.get("stacklevel", 1) + 1
-            if exc_info := more.pop("exc_info", None):  # told as text, as an exception may quote what is secret
+            if exc_info := more.pop("exc_info", None):  # as text, because an exception may quote secrets
                 more["extra"] = {**(more.get("extra") or {}), TRACE: _trace(exc_info)}
             super().log(level, "%s", self._attempt.redacted(text), **more)
 
@@ -81,14 +81,14 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 
 
 def _trace(exc_info: Any) -> str:
-    """The traceback of what the standard library's `exc_info` names: an exception, a triple, or the present one."""
+    """The traceback that the standard library's `exc_info` names: an exception, a triple, or the current one."""
     error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     found = error if isinstance(error, BaseException) else sys.exception()
     return "".join(traceback.format_exception(found)).rstrip() if found else ""
 
 
 class _Memory:
-    """What the blocks of one user keep between runs."""
+    """The memory of one user's blocks between runs."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -105,7 +105,7 @@ class _Memory:
             memories.put(session, self._owner_id, key, value)
 
     def _notice(self) -> None:
-        """What used memory without its block saying so is not cached."""
+        """Note that memory was used: without its block declaring it, the outputs are not cached."""
         spec = catalogue(self._attempt.node.block_id)
         if spec is None or Dependence.MEMORY not in spec.depends_on:
             self._attempt.kept = None
@@ -129,14 +129,14 @@ def _checked(attempt: Attempt) -> Callable[..., None]:
 
 
 def linked_pins(run: RunContext, node: PlanNode) -> frozenset[str] | None:
-    """The output pins of a node that links leave from; None: it runs by itself, and who runs it sees all of them."""
+    """The linked output pins of a node; None: it runs by itself, and its caller sees all of them."""
     if is_lone(run.plan, run.masks):
         return None
     return frozenset(base_name(link.source_pin) for link in node.links)
 
 
 def tools(plan: Plan, number: int) -> tuple[Tool, ...]:
-    """The nodes that hang on the tool pins of node `number`, in the order of their links."""
+    """The nodes linked to the tool pins of node `number`, in the order of their links."""
     if plan.nodes[number].kind is BlockKind.AGENT:  # its pins are its graph's outputs, whatever their names
         return ()
     linked: dict[int, list[str]] = {}
@@ -171,7 +171,7 @@ def _tool(node: PlanNode, pins: list[str], taken: set[str]) -> Tool:
 
 
 def _parameters(pins: Iterable[str]) -> dict[str, str]:
-    """Parameter → pin. What a model can be told as it is keeps its name; two pins never share one."""
+    """Parameter → pin. A pin keeps its name if models accept it; two pins never share one."""
     distinct = dict.fromkeys(pins)
     plain = {pin for pin in distinct if pin == _simplified(pin)[:_LONGEST_TOOL_NAME]}
     taken = set(plain)
@@ -189,7 +189,7 @@ def _declared_pins(node: PlanNode) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _description(node: PlanNode, name: str, of_the_block: str) -> str:
-    """What a model is told of the tool; its title too, where the name could not say it: `tool_2` is all of «Поиск»."""
+    """What a model is told of the tool; with its title, if the name lost it: «Поиск» becomes `tool_2`."""
     own = node.input_default.get("description")
     told = own if isinstance(own, str) and own.strip() else of_the_block
     if not told or name.startswith(node.title.replace(" ", "_")):
@@ -198,7 +198,7 @@ def _description(node: PlanNode, name: str, of_the_block: str) -> str:
 
 
 def _simplified(text: str) -> str:
-    """`text` as providers of models take names; two texts may come to one (`_unique` tells them apart)."""
+    """`text` as providers of models accept names; two texts may become one (`_unique` tells them apart)."""
     return _TOOL_NAME.sub("_", text) or "_"
 
 

@@ -1,13 +1,13 @@
-"""Says how a Celery task ends, so that Flower and readers of Celery's events see what became of the node execution.
+"""Decides how a Celery task ends, so that Flower and readers of Celery's events see what became of its node execution.
 
     it ended FAILED                       task-failed, with what the block said
     it will be tried again                task-retried, with why; also where its lease or its process was lost
     its run was stopped                   task-revoked
     it is COMPLETED, waits, or was none   task-succeeded
 
-Each but the last is raised by the task when everything is recorded; nothing follows from it. There is no traceback:
-the engine's own log (`worker/reports.py`) has what a block raised, and a node execution that fails is no fault of the
-worker. That PostgreSQL is away is told as a retry as well; then the lease is free, and recovery sees to it.
+The task raises each but the last once everything is recorded; nothing depends on it. There is no traceback: the
+engine's log (`worker/reports.py`) has what a block raised, and a failed node execution is no fault of the worker. An
+outage of PostgreSQL is also shown as a retry; then the lease is free, and recovery repairs it.
 """
 
 from typing import Final
@@ -30,11 +30,11 @@ class NodeExecutionStopped(Ignore):  # type: ignore[misc]
 
 
 class PostgresAway(Exception):
-    """It cannot be said what became of it; recovery sees to it."""
+    """What became of it is unknown; recovery repairs it."""
 
 
 def ending(transition: Transition, settled: Settled) -> Exception | None:
-    """How the task ends whose attempt was settled so, and still had its lease; None: it has succeeded."""
+    """How the task ends whose attempt was settled so and had its lease; None: it succeeds."""
     if settled.verdict == "stopped":
         return _stopped()
     if transition.status is NodeStatus.FAILED:
@@ -43,10 +43,10 @@ def ending(transition: Transition, settled: Settled) -> Exception | None:
 
 
 def lost(stands: Standing | None) -> Exception | None:
-    """How the task of an attempt ends that lost its lease, or its process: as the node execution stands then.
+    """How the task ends whose attempt lost its lease or its process: by the node execution's present state.
 
     Args:
-        stands: how that is; None: nobody knows.
+        stands: that state; None: unknown.
     """
     if stands is None or stands.status in (NodeStatus.QUEUED, NodeStatus.RUNNING):
         return _retried("its lease was lost, and it runs again")
@@ -56,7 +56,7 @@ def lost(stands: Standing | None) -> Exception | None:
 
 
 def postgres_away(error: Exception) -> Exception:
-    """How a task ends that PostgreSQL was away for."""
+    """How a task ends during an outage of PostgreSQL."""
     ended: Exception = Retry("PostgreSQL is away", PostgresAway(str(error)))
     return ended
 
@@ -75,5 +75,5 @@ def _retried(why: str) -> Exception:
 
 
 def _short(text: str) -> str:
-    """Events are kept in memory by who watches; the whole of it stands in the node execution."""
+    """Cut `text`: watchers keep events in memory. The node execution has all of it."""
     return text if len(text) <= _LIMIT else f"{text[:_LIMIT]} …"

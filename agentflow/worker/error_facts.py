@@ -1,4 +1,4 @@
-"""What a failed node execution tells on its error pin besides its message: which item it was, and what it was given.
+"""Gives what a failed node execution tells on its error pin besides its message: which item it was, and its inputs.
 
 Links select from it (`error_#_inputs_#_url`); the pin itself gives the message, a text. Secrets stay hidden.
 """
@@ -19,14 +19,14 @@ from agentflow.worker.process import RunContext
 def error_facts(
     run: RunContext, key: ExecutionKey, attempt: int, reason: str | None, delivered: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What links may select (`graph.catalogue.ERROR_FACTS`), but for the message.
+    """What links may select (`graph.catalogue.ERROR_FACTS`), except the message.
 
     Args:
         run: the run.
         key: the node execution.
         attempt: the attempt that failed.
-        reason: why: the kind of failure, or `timeout`, `worker_lost`.
-        delivered: what links brought to it, {pin: value}.
+        reason: the kind of failure, or `timeout`, `worker_lost`.
+        delivered: what links delivered to it, {pin: value}.
     """
     node = run.plan.nodes[key.node]
     inputs = collect_shown(node, delivered, run.masks.get(node.id, {}))
@@ -42,7 +42,7 @@ def error_facts(
 
 
 def stored_inputs(run: RunContext, key: ExecutionKey) -> dict[str, Any]:
-    """What links brought to a node execution whose worker is gone, {pin: value}."""
+    """What links delivered to a node execution whose worker is gone, {pin: value}."""
     node, most = run.plan.nodes[key.node], settings().max_value_bytes
     with session() as opened:
         found = delivered(opened, run.run_id, [(key.node, pin, key.idx) for pin in node.pins], Budget(most, most, 0))

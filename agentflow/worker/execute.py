@@ -1,7 +1,7 @@
 """Takes a node execution through a worker: claim → load → perform → settle.
 
 Each step is one function. `perform` turns everything that a block can do into an Outcome; `transition_of` turns that
-into what becomes of the node execution, a retry included.
+into the move of the node execution, and decides on retries.
 """
 
 import logging
@@ -54,7 +54,7 @@ def interrupts() -> Interrupts:
 
 
 def execute(key: ExecutionKey) -> Exception | None:
-    """Run one node execution, if it is still there to be run. Returns how its task ends (`endings.py`); None: well.
+    """Run one node execution, if it can still be claimed. Returns how its task ends (`endings.py`); None: it succeeds.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -66,25 +66,25 @@ def execute(key: ExecutionKey) -> Exception | None:
     try:
         outcome = perform(attempt)
     except SystemExit:
-        # The process is told to end. (After a timeout its main process is at it, and ends the attempt FAILED.) If it
-        # is not its worker that stops, its main process counts this attempt as lost like any that died with a child.
+        # This process is told to end. (After a timeout the main process does that, and ends the attempt FAILED.) Unless
+        # its worker stops, the main process counts this attempt as lost, like any that died with its child.
         if attempt.interrupts.cause is None and is_stopping():
             attempt.return_lease()
         raise
     finally:
         put_handlers_back()
     ended = settle(attempt, outcome)
-    if terminate_handler_fired():  # the block swallowed it; the process would take all later failures for losses
+    if terminate_handler_fired():  # the block swallowed it; this process would take all later failures for losses
         raise SystemExit
     return ended
 
 
 def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped | None:
-    """Take the node execution, if it is there to be taken.
+    """Claim the node execution.
 
     Returns:
-        the attempt; else how the task ends: its run was stopped, or (None) nothing is to be done: a duplicate message,
-        a paused run, no place under a limit.
+        the attempt; else how the task ends: its run was stopped, or (None) there is nothing to do: a duplicate
+        message, a paused run, no place under a limit.
     """
     run = state.run(key.run_id)
     if run is None:
@@ -100,9 +100,9 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     lease = Lease(new_token(), holder(), settings().lease_seconds)
     pins = list(node.pins)
     if node.name is not None and "value" not in node.pins:
-        pins.append("value")  # where the inputs of a run are delivered
+        pins.append("value")  # the inputs of a run are delivered there
     limits = _limits(run, node)
-    # What costs nothing takes no slot and no place in a rate; who is under no limit need not look twice.
+    # A cache hit needs no slot and no place in a rate. Without a limit the look after the claim is enough.
     kept = caching.look_ahead(state, run, key, pins) if limits else None
     if kept is not None:
         limits = Limits(run.owner_id, None, None, None, None, False, run.priority)
@@ -136,8 +136,8 @@ def _limits(run: RunContext, node: PlanNode) -> Limits | None:
 
 
 def _slot_key(run: RunContext, node: PlanNode, key: str) -> str:
-    """What slots are counted by. Child runs apart, and those of each level of nesting by themselves: a sub-graph node
-    that holds a slot must never wait for one that its like, or itself, holds above it."""
+    """The key of a concurrency limit. Each level of nesting has its own slots: a sub-graph node that holds one must
+    never wait for a slot that a node above it holds."""
     return f"children:{run.depth}:{key}" if node.kind is BlockKind.AGENT else f"slot:{key}"
 
 
@@ -158,7 +158,7 @@ def load(attempt: Attempt) -> tuple[Block, dict[str, Any]]:
 
 
 def perform(attempt: Attempt) -> Outcome:
-    """Run the block to its end. Whatever it yields, returns or raises ends as an Outcome."""
+    """Run the block to its end, and turn whatever it yields, returns or raises into an Outcome."""
     timeout = attempt.node.timeout or settings().node_timeout
     try:
         block, given = load(attempt)
@@ -171,7 +171,7 @@ def perform(attempt: Attempt) -> Outcome:
         cached = caching.find(attempt, block, inputs) if resumed is None else None
     except Unavailable:
         raise
-    except BaseException as error:  # the validators of a block's own input model may raise anything
+    except BaseException as error:  # validators of a block's own input model may raise anything
         if terminate_handler_fired():
             raise
         return failure(error)
@@ -188,20 +188,20 @@ def perform(attempt: Attempt) -> Outcome:
 def _outcome(
     attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None, cached: list[tuple[str, Any]] | None
 ) -> Outcome:
-    """Run the block to its end, or give again what it gave for these inputs before.
+    """Run the block to its end, or take its cached outputs.
 
     Raises:
         Interrupted: its time is over, or its run was stopped.
-        Unavailable: what it yielded cannot be stored: its lease is given back, and it runs again.
+        Unavailable: what it yielded cannot be stored. Its lease is returned, and it runs again.
     """
     try:
         return _drive(attempt, block, inputs, resumed) if cached is None else _repeat(attempt, block, cached)
     except (Interrupted, Unavailable):
         raise
     except BaseException as error:  # SystemExit and the like too: a block cannot end its worker
-        if terminate_handler_fired():  # it is not the block's: this process is told to end
+        if terminate_handler_fired():  # not the block's: this process is told to end
             raise
-        with attempt.interrupts.block():  # how it puts its errors into words is the block's code, too
+        with attempt.interrupts.block():  # the text of its errors is the block's code, too
             return failure(error)
 
 
@@ -226,7 +226,7 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
             if isinstance(item, Wait):
                 return Waiting(item)
             pin, value = _pair(item, block)
-            if pin == ERROR_PIN and not block.open_outputs:  # there it is a name like any other
+            if pin == ERROR_PIN and not block.open_outputs:  # there `error` is a name like any other
                 with alarm.block():
                     return reported(value)
             attempt.emit(block, pin, value)
@@ -247,7 +247,7 @@ def is_stopped(attempt: Attempt) -> bool:
 
 
 def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
-    """Record the outcome, and do what follows from it. Returns how the task ends; None: well."""
+    """Record the outcome, and do what follows. Returns how the task ends; None: it succeeds."""
     transition = transition_of(attempt, outcome)
     if transition.error is not None:
         transition = replace(transition, error=attempt.redacted(transition.error))
@@ -264,7 +264,7 @@ def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
 
 
 def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
-    """What becomes of the node execution with this outcome. Whether a failure is retried is decided here."""
+    """The move of the node execution for this outcome. Here it is decided whether a failure is retried."""
     if isinstance(outcome, Completed):
         return COMPLETED
     if isinstance(outcome, Waiting):
@@ -272,7 +272,7 @@ def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
             return Transition.waiting(waiting.begin(attempt, outcome.wait))
         except Unavailable:
             raise
-        except Exception as error:  # a wait is what the block made of it
+        except Exception as error:  # a wait has its own output
             outcome = failure(error)
     if isinstance(outcome, Stopped):
         return Transition.stopped()

@@ -1,11 +1,10 @@
-"""Counts where the engine itself fails at a node execution or a run, and ends it FAILED after `max_losses` times.
+"""Counts failures of the engine itself at a node execution or a run, and ends it FAILED after `max_losses` of them.
 
-What a block does wrong is an outcome of its attempt. What comes here is the engine's: something could not be claimed,
-loaded, settled, routed or finalised. The first thing to think of is that a block broke the engine in this process (it
-patched a library, or closed a file), so the task gets a fresh one, and the same is tried again. If it is the run that
-cannot be worked on, that would go on for ever: so each failure is counted in PostgreSQL, by statements that read
-nothing of the run, and its cause is logged. Who dies of finalising a run can count nothing: so what comes again is
-counted ahead.
+What a block does wrong is an outcome of its attempt. Failures of the engine are others: it could not claim, load,
+settle, route or finalise something. Most likely a block broke the engine in this process (it patched a library, or
+closed a file), so the task is tried again in a fresh process. If the fault is in the run, that would never end: so each
+failure is counted in PostgreSQL, by statements that read nothing of the run, and its cause is logged. A process that
+dies while it finalises a run cannot count that: so a repeated message is counted ahead.
 """
 
 import logging
@@ -45,12 +44,12 @@ _DIED_ENDING: Final = "worker processes died again and again when they were to e
 
 @contextmanager
 def counted(where: ExecutionKey | UUID) -> Iterator[None]:
-    """A task works here on a node execution, or on a run as a whole (its id).
+    """Count failures of the body, a task's work on a node execution or on a run as a whole (its id).
 
     Raises:
-        Retry: PostgreSQL does not answer: nobody's fault.
-        SystemExit: it failed, and shall be tried again in another process: its message goes back to the broker.
-        Exception: it failed, and there is nothing to try again: its message goes.
+        Retry: PostgreSQL does not answer, which is not counted.
+        SystemExit: it failed, and its message goes back to the broker, for another process.
+        Exception: it failed, and there is nothing to try again.
     """
     try:
         yield
@@ -68,9 +67,9 @@ def counted(where: ExecutionKey | UUID) -> Iterator[None]:
 
 
 def count(state: Process, error: Exception, where: ExecutionKey | UUID) -> None:
-    """The engine failed with `error`: log it, count it, and end the node execution or the run if it was too often.
+    """Log and count that the engine failed with `error`; after too many, end the node execution or the run.
 
-    Where the node execution is not there to be counted (it has ended, and what follows from that failed), the run is.
+    If the node execution has ended (what follows its end failed), the run is counted.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -81,20 +80,20 @@ def count(state: Process, error: Exception, where: ExecutionKey | UUID) -> None:
 
 
 def count_death(state: Process, key: ExecutionKey, by: str) -> str:
-    """The process `by` died with the task of a node execution; if it was before it had claimed it, that counts too.
+    """Count that the process `by` died with the task of a node execution, also before it had claimed it.
 
     Returns:
-        what became of the node execution; `queued`: it is to run again, and the caller publishes it.
+        what became of the node execution; `queued`: it runs again, and the caller publishes it.
     """
     return _count(state, _DIED, key, died_as=by)
 
 
 @contextmanager
 def counted_ahead(state: Process, run_id: UUID) -> Iterator[int]:
-    """A run is finalised here, and who tried it before may have died of it. So may this process, and then cannot count.
+    """Finalise a run in the body, at which an earlier process may have died, as this one may.
 
-    So it is counted before, and counted back after. Yields how often it is counted, this time included; 0: it has
-    ended, also because that was too often.
+    It is counted before and counted back afterwards. Yields the count, this time included; 0: the run has ended,
+    perhaps because of too many.
     """
     with state.lock:
         times = state.hot.count_ahead(run_id, settings().max_losses)
@@ -114,7 +113,7 @@ def counted_ahead(state: Process, run_id: UUID) -> Iterator[int]:
 
 
 def give_up_unserved(state: Process, key: ExecutionKey, lane: str, seconds: float) -> None:
-    """No worker has come for a node execution, for so many seconds: it ends FAILED, if it is still so.
+    """End a node execution FAILED that no worker has come for in so many seconds, if that is still so.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -124,7 +123,7 @@ def give_up_unserved(state: Process, key: ExecutionKey, lane: str, seconds: floa
 
 
 def _count(state: Process, message: str, where: ExecutionKey | UUID, died_as: str | None = None) -> str:
-    """What became of it: `gone` where there is nothing to count."""
+    """What became of it; `gone`: there is nothing to count."""
     run_id = where if isinstance(where, UUID) else where.run_id
     state.forget(run_id)
     try:
@@ -151,7 +150,7 @@ def _message(error: Exception) -> str:
 def _count_execution(
     state: Process, key: ExecutionKey, failed: Transition, *, bearable: int, died_as: str | None = None
 ) -> str:
-    """Count a fault; beyond `bearable` the node execution ends as `failed`. `died_as`: the process that died of it."""
+    """Count a fault; beyond `bearable` the node execution ends as `failed`. `died_as`: the process that died at it."""
     heir = Lease(new_token(), died_as or holder(), settings().lease_seconds)
     with state.lock:
         fault = state.hot.fault(key, heir, died=died_as is not None, bearable=bearable)
@@ -165,7 +164,7 @@ def _count_execution(
                 fail(state, run, key, Claimed(heir, fault.attempt or 0, fault.emitted or 0), failed)
         except Unavailable:
             raise
-        except Exception as error:  # not even that it failed can be settled
+        except Exception as error:  # not even its failure can be settled
             _log(error, key)
             with state.lock:
                 state.hot.close()
@@ -188,7 +187,7 @@ def _count_run(state: Process, message: str, run_id: UUID, bearable: int) -> str
 
 
 class Claimed(NamedTuple):
-    """An attempt taken over from its worker: under which lease, its number, and how many outputs it has stored."""
+    """An attempt taken over from its worker: its lease, its number, and how many outputs it has stored."""
 
     lease: Lease
     attempt: int
@@ -196,7 +195,7 @@ class Claimed(NamedTuple):
 
 
 def fail(state: Process, run: RunContext, key: ExecutionKey, taken: Claimed, failed: Transition) -> None:
-    """End a node execution in the place of the worker that could not: as `failed`, with its error on the error pin."""
+    """End a node execution for a worker that cannot: as `failed`, with its error on the error pin."""
     node = run.plan.nodes[key.node]
     batch, router = Batch(first=taken.emitted), Router(node)
     facts = _facts(run, key, taken.attempt, failed.reason) if router.selects_from_error else None
@@ -210,11 +209,11 @@ def fail(state: Process, run: RunContext, key: ExecutionKey, taken: Claimed, fai
 
 
 def _facts(run: RunContext, key: ExecutionKey, attempt: int, reason: str | None) -> dict[str, Any]:
-    """What an error pin tells beside the message; what it was given, only where that can be read."""
+    """What an error pin tells beside the message; its inputs only if they can be read."""
     try:
         inputs = stored_inputs(run, key)
     except Unavailable:
         raise
-    except Exception:  # most likely that is what is wrong with it
+    except Exception:  # most likely they are what is wrong
         inputs = {}
     return error_facts(run, key, attempt, reason, inputs)

@@ -1,4 +1,4 @@
-"""Sees to a run in which nothing is busy: it rests, goes on, or ends; decided under its gate held alone.
+"""Finalises a run in which nothing is busy: it rests, continues or ends, decided under its gate held alone.
 
 It is called at least once when the last busy node execution settles, possibly more often and possibly too early; a call
 that finds something busy, or the run ended, does nothing.
@@ -27,7 +27,7 @@ _LOOKED_INTO: Final = frozenset({NodeStatus.INCOMPLETE, NodeStatus.FAILED})
 
 
 def finalise(run_id: UUID, state: Process | None = None) -> bool:
-    """See to the run if nothing of it is busy; whether this call ended it. `state`: the caller's, where it has one."""
+    """Finalise the run if nothing of it is busy; whether this call ended it. `state`: the caller's, if it has one."""
     state = state or process()
     run = state.run(run_id)
     if run is None:
@@ -37,21 +37,21 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
     publish(run, rest.ready)
     ended = rest.census is not None and _end(state, run, rest.census)
     if ended and run.parent_run_id is not None:
-        publish_finaliser(run.parent_run_id)  # it may be stopped, and have waited for this one's end only
+        publish_finaliser(run.parent_run_id)  # it may be stopped, and have waited only for this one's end
     if (ended or rest.verdict == "resting") and run.parent_run_id is None:
         _make_room(state, run)
     return ended
 
 
 def finalise_again(run_id: UUID, state: Process | None = None) -> bool:
-    """`finalise`, where a process may have died of it before: that ends, too (`faults.counted_ahead`)."""
+    """`finalise`, when a process may have died at it before: counted, so that it ends (`faults.counted_ahead`)."""
     state = state or process()
     with counted_ahead(state, run_id) as times:
         return times > 0 and finalise(run_id, state)
 
 
 def _end(state: Process, run: RunContext, census: Census) -> bool:
-    """End a run that is over, unless a gather has something left to hand on; whether it ended."""
+    """End a run that is over, unless a gather has values left; whether it ended."""
     plan, gathers = run.plan, bool(run.plan.gathering) and census.stop is None
     missing, failure = {}, None
     if gathers or any(count.status in _LOOKED_INTO for count in census.counts):
@@ -69,7 +69,7 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
         publish_others(state, [finished.woken])
     if finished.done:
         fields = {"run": str(run.run_id), "status": verdict.status, "reason": verdict.reason}
-        if verdict.status is RunStatus.FAILED:  # its error names the first failure
+        if verdict.status is RunStatus.FAILED:  # whose message is the first failure's
             logger.warning("run_ended", extra={**fields, "error": verdict.error})
         else:
             logger.info("run_ended", extra=fields)
@@ -77,7 +77,7 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
 
 
 def _make_room(state: Process, run: RunContext) -> None:
-    """Another run of its owner may have its place among the active ones."""
+    """Give its place among the active runs to another run of its owner."""
     with state.lock:
         in_line = state.hot.in_line(run.owner_id)
     if in_line:

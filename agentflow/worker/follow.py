@@ -29,9 +29,9 @@ _COUNTED_EVERY = 200
 
 
 def follow(process: Process, run: RunContext, settlement: Settlement, settled: Settled) -> None:
-    """Publish what `settlement` made ready, release what waited behind it, and see to the run if nothing in it is busy.
+    """Publish what `settlement` made ready, release what waited behind it, finalise the run if nothing in it is busy.
 
-    Or stop the run, where the settlement stops it, or it has become too large or too expensive.
+    Or stop the run, if the settlement demands it or it has become too large or too expensive.
     """
     publish_others(process, settled.others)
     if (reason := _reason_to_stop(process, run, settled, settlement.consequences.stops_run)) is not None:
@@ -63,7 +63,7 @@ def _reason_to_stop(
 
 
 def publish_others(process: Process, ready: Sequence[ExecutionKey]) -> None:
-    """Publish node executions of whatever runs. One that cannot be read is recovery's: it must not cost this run."""
+    """Publish node executions of any runs. One that cannot be read is left to recovery: it must not harm this run."""
     for run_id, group in groupby(sorted(ready), key=lambda one: one.run_id):
         try:
             if (run := process.run(run_id)) is not None:
@@ -75,7 +75,7 @@ def publish_others(process: Process, ready: Sequence[ExecutionKey]) -> None:
 
 
 def release(hot: HotConnection, run: RunContext, key: ExecutionKey) -> bool:
-    """Let out what waited for `key`, which is routed, and publish what became ready; whether anything did."""
+    """Route the outputs that waited for `key`, and publish what became ready; whether anything did."""
     any_ready = False
     release_after: int | None = key.idx
     while release_after is not None:
@@ -103,7 +103,7 @@ def end_if_quiescent(hot: HotConnection, run: RunContext) -> None:
 def stop_run(run: RunContext, reason: FailureReason) -> None:
     """Stop the run, to end FAILED for `reason`; if it has ended, there is nothing to stop.
 
-    What the whole tree of a root run has used up stops the tree. (A child's deadline is never later than its parent's.)
+    A limit of the whole tree stops its root run. (A child's deadline is never later than its parent's.)
     """
     try:
         carry_out(stop_tree(run.root_id if reason in _OF_THE_TREE else run.run_id, RunStatus.FAILED, reason))

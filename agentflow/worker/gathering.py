@@ -1,7 +1,7 @@
-"""Finds what a gathering node hands on at an execution: a list of the values that arrived, or nothing yet.
+"""Finds what a gathering node gives at an execution: a list of the values that arrived, or nothing yet.
 
-Each value that arrives makes an execution of the node. One that completes a group hands the group on; the others give
-nothing. What remains when the run comes to rest is handed on by an execution that no value made
+Each value that arrives makes an execution of the node. One that completes a group gives the group; the others give
+nothing. The remainder is given by an execution that no value made, when nothing of the run is busy
 (`storage/hot/sql/12_gather.sql`). The values are read where they are stored, once.
 """
 

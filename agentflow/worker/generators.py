@@ -13,7 +13,7 @@ from agentflow.errors import BlockBug
 
 
 def iterate(running: Any, block: Block) -> Any:
-    """What `run` returned, as a plain generator.
+    """The result of a block's `run` as a plain generator.
 
     Raises:
         BlockBug: it is no generator.
@@ -46,7 +46,7 @@ async def _step(running: AsyncIterator[Any]) -> Any:
 
 
 def _wind_up(loop: asyncio.AbstractEventLoop, running: AsyncIterator[Any], step: asyncio.Task[Any] | None) -> None:
-    """Close the generator and its loop; a step that was interrupted in its midst is cancelled first."""
+    """Close the generator and its loop, after cancelling an interrupted step."""
     try:
         if step is not None and not step.done():
             step.cancel()

@@ -1,16 +1,16 @@
-"""Stops a block that runs in this process, and has what it yielded stored while it is busy.
+"""Interrupts a block that runs in this process, and stores what it yielded while it is busy.
 
 Blocks run in the main thread, so signals reach them out of a sleep or a loop:
 
     SIGALRM   the attempt's timeout has come (and again every second, for blocks that swallow it), or a yielded value
-              has waited long enough: then the flusher, a thread, stores it while the block goes on
+              has waited long enough: then the flusher, a thread, stores it while the block runs on
     SIGUSR2   the worker's main process says that the run was stopped; the database is asked whether that is so of the
               attempt that runs *now*, because by the time a signal comes it may be another
 
-What reaches a block is `Interrupted`, a BaseException, and only while the block's own code runs: never in the middle of
-a settle. A block that does not let go (a C function that never returns) loses its process to the main process.
+A block gets `Interrupted`, a BaseException, and only while its own code runs: never in the middle of a settle. A block
+that does not react (a C function that never returns) is killed with its process by the main process.
 
-So a worker's pool is prefork or solo: threads get no signals, and one cannot be killed without the others.
+So a worker's pool is prefork or solo: threads get no signals, and one cannot be killed alone.
 """
 
 import os
@@ -25,7 +25,7 @@ from agentflow.errors import Interrupted, Unavailable
 
 Cause = Literal["timeout", "stopped"]
 
-# What stands below the library's functions: those make an enumeration of what they return, 2 µs a call, each attempt.
+# The functions below the library's, which make an enumeration of their result: 2 µs a call, at each attempt.
 _getsignal = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
 
@@ -48,14 +48,14 @@ class Interrupts:
         self._pid = os.getpid()
 
     def install(self) -> None:
-        """Take the signals; in the main thread of a process that runs blocks."""
+        """Handle the signals. For the main thread of a process that runs blocks."""
         signal.signal(signal.SIGALRM, self._on_alarm)
         signal.signal(signal.SIGUSR2, self._on_stop)
         signal.siginterrupt(signal.SIGUSR2, False)
         self._signals = True
 
     def _restore_handlers(self) -> None:
-        """A block before this one may have blocked the signals, or put handlers of its own in the place of ours."""
+        """Handle the signals again: an earlier block may have blocked them, or set handlers of its own."""
         _sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR2))
         for number, handler in ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_stop)):
             if _getsignal(number) != handler:
@@ -63,7 +63,7 @@ class Interrupts:
 
     @contextmanager
     def attempt(self, timeout: float, flush: Callable[[], None], is_stopped: Callable[[], bool]) -> Iterator[None]:
-        """An attempt runs in here, for `timeout` seconds at most.
+        """Make an attempt in the body, for `timeout` seconds at most.
 
         Args:
             timeout: seconds.
@@ -82,20 +82,20 @@ class Interrupts:
         finally:
             if self._signals:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            self._inside = False  # still True where a signal came just as the block was entered or left
+            self._inside = False  # still True if a signal came just as the block was entered or left
             self._flush, self._is_stopped, self._flush_at = _nothing, _never, None
 
     def block(self) -> "Interrupts":
-        """`with interrupts.block():` the block's own code runs, and may be interrupted.
+        """Run the block's own code in the body, where it may be interrupted.
 
-        A block that forks comes back twice: its child ends here, before it touches what it shares with this process.
+        A block that forks returns twice: its child ends here, before it touches what it shares with this process.
 
         Raises:
             Interrupted: `cause` says why.
         """
         return self
 
-    def __enter__(self) -> None:  # no generator: it is entered for each value of a block
+    def __enter__(self) -> None:  # no generator, because it is entered for each value of a block
         if self.cause is not None:
             raise Interrupted
         if not self._signals and monotonic() >= self._timeout_at:
@@ -108,17 +108,17 @@ class Interrupts:
             os._exit(0)
 
     def stop(self) -> None:
-        """The run was stopped, as a settle was told: the block ends where it enters next."""
+        """Stop the block when it is entered next: a settle found that its run was stopped."""
         self.cause = self.cause or "stopped"
 
     def flush_in(self, seconds: float) -> None:
-        """Have what was yielded stored in so many seconds, even if the block is still busy then."""
+        """Store what was yielded in so many seconds, even if the block is still busy then."""
         if self._flush_at is None and self._signals:
             self._flush_at = monotonic() + seconds
             self._arm()
 
     def flushed(self) -> None:
-        """Everything yielded is stored: nothing is due."""
+        """Note that everything yielded is stored."""
         self._flush_at = None
 
     def _arm(self) -> None:
@@ -145,11 +145,11 @@ class Interrupts:
 
     def _on_stop(self, _signum: int, _frame: Any) -> None:
         if self._inside:
-            self._inside = False  # a settle of the flusher may be waited for; nothing may interrupt that
+            self._inside = False  # this may wait for a settle of the flusher, which nothing may interrupt
             try:
                 stopped = self._is_stopped()
             except Unavailable:
-                stopped = False  # the main process tells it again
+                stopped = False  # the main process repeats the signal
             finally:
                 self._inside = True
             if stopped:

@@ -3,13 +3,13 @@
 Two threads of the main process, because a block can hold its own process's interpreter lock (a large sort does):
 
     keeper    every half second: renews the leases of what the children are executing; tells children whose run was
-              stopped; kills those that are at a block long after its timeout (a timer for each message would cost more,
-              and keep its memory). Every few seconds it says which lanes this worker serves. It talks to PostgreSQL
-              only, so that nothing that a broker does can cost a lease
-    recovery  at once: gives back the lease of a child that died or was killed; every half second: a pass of the
-              installation's chores (`upkeep.py`), if no other worker is at it
+              stopped; kills those that run a block long after its timeout (a timer for each message would cost more,
+              and keep its memory). Every few seconds it records which lanes this worker serves. It talks to PostgreSQL
+              only, so that no fault of the broker can cost a lease
+    recovery  at once: returns the lease of a child that died or was killed; every half second: a pass of the
+              installation's chores (`upkeep.py`), if no other worker does it
 
-A child that does not let go of a stopped run's block is killed, and Celery replaces it.
+A child that does not end the block of a stopped run is killed, and Celery replaces it.
 """
 
 import logging
@@ -46,8 +46,8 @@ KILL_AFTER: Final = 10.0
 """Seconds after it was told to stop in which a block may end by itself; then its process is killed."""
 
 
-class GivenBack(NamedTuple):
-    """A lease whose process is gone. `told`: who wants to hear how its node execution stands then."""
+class Returned(NamedTuple):
+    """A lease whose process is gone. `told`: is called with the state of its node execution then."""
 
     key: ExecutionKey
     holder: str
@@ -57,7 +57,7 @@ class GivenBack(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """A node execution that a child is at."""
+    """A node execution that a child executes."""
 
     key: ExecutionKey
     pid: int
@@ -70,17 +70,17 @@ class Keeper:
     def __init__(self) -> None:
         self._hot = HotConnection()
         self._upkeep = Upkeep(Process())
-        self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[Returned | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: dict[tuple[ExecutionKey, int], float] = {}
         self._began: dict[str, float] = {}  # message → when it was first seen with a child
-        self._steady_since = monotonic()  # since when PostgreSQL has been there
+        self._steady_since = monotonic()  # since when PostgreSQL has answered
         self._lanes: Callable[[], Sequence[str]] = list
         self._say_at = monotonic()
 
     def start(self, lanes: Callable[[], Sequence[str]] = list) -> None:
-        """Start the threads. `lanes` gives those that this worker serves."""
+        """Start the threads. `lanes` gives the lanes that this worker serves."""
         self._lanes = lanes
         for name, work in (("keeper", self._keep), ("recovery", self._recover)):
             thread = threading.Thread(target=work, name=name, daemon=True)
@@ -90,7 +90,7 @@ class Keeper:
     def stop(self) -> None:
         """Stop the threads and wait for them."""
         self._stopping.set()
-        self._given_back.put(None)
+        self._returned.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
 
@@ -103,9 +103,9 @@ class Keeper:
         died: bool = True,
         told: Callable[[Standing | None], None] | None = None,
     ) -> None:
-        """The process `pid` cannot go on with the node execution that `args` name; it may have died. Does not wait."""
+        """Return the lease of the process `pid`, which may have died, on what `args` name. Does not wait."""
         if pid is not None:
-            self._given_back.put(GivenBack(ExecutionKey.of_task(args), holder(pid), timed_out, died, told))
+            self._returned.put(Returned(ExecutionKey.of_task(args), holder(pid), timed_out, died, told))
 
     def _keep(self) -> None:
         while not self._stopping.wait(TICK):
@@ -120,10 +120,10 @@ class Keeper:
         self._hot.close()
 
     def _recover(self) -> None:
-        pending: GivenBack | None = None
+        pending: Returned | None = None
         while not self._stopping.is_set():
             try:
-                pending = pending or self._next_given_back()
+                pending = pending or self._next_returned()
                 if pending is not None:
                     stands = self._upkeep.recovery.return_lease(
                         pending.key, pending.holder, pending.timed_out, pending.died
@@ -143,10 +143,10 @@ class Keeper:
                 self._stopping.wait(TICK)
         self._upkeep.close()
 
-    def _next_given_back(self) -> GivenBack | None:
-        """What is given back next, waiting for it for at most a tick."""
+    def _next_returned(self) -> Returned | None:
+        """The next lease to return; waits for one for at most a tick."""
         try:
-            return self._given_back.get(timeout=TICK)
+            return self._returned.get(timeout=TICK)
         except queue.Empty:
             return None
 
@@ -171,7 +171,7 @@ class Keeper:
         self._told = {(key, pid): at for (key, pid), at in self._told.items() if key in held and held[key].pid == pid}
 
     def _tell(self, task: _Task) -> None:
-        """The child shall stop what it does, and is killed if it has not for a while."""
+        """Tell a child to stop, and kill it if it does not."""
         first = self._told.setdefault((task.key, task.pid), monotonic())
         if monotonic() - first > KILL_AFTER:
             _kill(task, "stopped")
@@ -179,9 +179,9 @@ class Keeper:
             _send(task.pid, signal.SIGUSR2)
 
     def _end_overruns(self, executing: Sequence[_Task]) -> None:
-        """Kill children whose block does not let go long after its timeout.
+        """Kill children whose block still runs long after its timeout.
 
-        Not while PostgreSQL is away, nor at once when it is back: a block may have ended in time and not be settled.
+        Not while PostgreSQL is away, nor just after: a block may have ended in time and not be settled yet.
         """
         now = monotonic()
         self._began = {task.request.id: self._began.get(task.request.id, now) for task in executing}
@@ -203,13 +203,13 @@ def _kill(task: _Task, why: Literal["overran", "stopped"]) -> None:
 
 def _send(pid: int, number: int) -> None:
     if pid == os.getpid():
-        return  # the solo pool: the block hears of it where it yields
+        return  # the solo pool: the block is stopped where it yields
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def _executing() -> list[_Task]:
-    """What the children are at."""
+    """What the children execute."""
     requests: list[Any] = []
     for _ in range(3):
         try:

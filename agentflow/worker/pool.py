@@ -1,7 +1,7 @@
-"""Notices at once that a child is gone, where Celery's prefork pool would take up to five seconds.
+"""Notices at once that a child has ended, where Celery's prefork pool takes up to five seconds.
 
 The end of a child closes a pipe, and Celery then looks which child has ended. The pipe is closed a moment before the
-child can be waited for, so that look often finds nobody, and the next one is five seconds later.
+child can be waited for, so the look often finds none, and the next one comes five seconds later.
 """
 
 from typing import Any, Final

@@ -26,21 +26,20 @@ _main_process = f"{socket.gethostname()}:{os.getpid()}"
 
 
 def name_main_process(nodename: str) -> None:
-    """Say which worker this is; before its children are forked, as they carry the name on."""
+    """Set this worker's name; before its children are forked, which inherit it."""
     global _main_process
     _main_process = f"{nodename}:{os.getpid()}"
 
 
 def holder(pid: int | None = None) -> str:
-    """The name under which the process `pid` of this worker (by default the present one) holds leases."""
+    """The name under which the process `pid` of this worker (by default the current one) holds leases."""
     return f"{_main_process}/{os.getpid() if pid is None else pid}"
 
 
 class RunContext:
-    """What every node execution of a run needs. Nothing of it changes while the run goes on.
+    """What every node execution of a run needs. Nothing of it changes while the run is open.
 
-    Plan and masks are read when they are first asked for: what concerns a run as a whole (that it has ended, must be
-    stopped) is known without them, and works for a run of which they cannot be read.
+    Plan and masks are read at first use: stopping or ending a run needs neither, and works if they cannot be read.
     """
 
     def __init__(self, run_id: UUID, header: RunHeader, loaded: "Callable[[RunContext, Plan], None]") -> None:
@@ -52,7 +51,7 @@ class RunContext:
         self.depth = header.depth
         self.budget = header.budget  # credits that the tree of runs may cost
         self.node_limit = header.node_limit  # node executions that it may have
-        self.stopped = header.stopped  # when it was looked up
+        self.stopped = header.stopped  # when it was read
         self.masked_nodes = 0  # nodes of a plan that is this run's own
         self._header = header
         self._loaded = loaded
@@ -99,20 +98,20 @@ class Process:
         if header is None or header.ended:
             return None
         context = RunContext(run_id, header, self._loaded)
-        if not context.stopped:  # else it is not kept: it may be retried, and is not stopped then
+        if not context.stopped:  # else not kept: it may be retried, and is not stopped then
             self._runs[run_id] = context
             self._let_go()
         return context
 
     def forget(self, run_id: UUID) -> None:
-        """Look the run up anew when it is asked for next."""
+        """Read the run again at the next use."""
         if (dropped := self._runs.pop(run_id, None)) is not None:
             self._masked_nodes -= dropped.masked_nodes
 
     def count_made(self, root_id: UUID, more: int) -> int:
-        """Node executions of a tree that were made ready here since all of it was counted, with `more` now.
+        """Node executions of a tree that were made ready here since the whole tree was counted, with `more` now.
 
-        Those of as many trees are kept as of runs, the ones that were added to last: a tree's end is not heard of here.
+        Kept for the trees that were used last, as many as runs: this process does not learn of a tree's end.
         """
         made = self._made[root_id] = self._made.get(root_id, 0) + more
         self._made.move_to_end(root_id)
@@ -121,11 +120,11 @@ class Process:
         return made
 
     def all_counted(self, root_id: UUID) -> None:
-        """All node executions of the tree have been counted."""
+        """Note that all node executions of the tree were counted."""
         self._made.pop(root_id, None)
 
     def _loaded(self, context: RunContext, plan: Plan) -> None:
-        """A plan was read: it weighs something, and a child run has node executions from its start."""
+        """Note that a plan was read: it takes memory, and a child run has node executions from its start."""
         if self._runs.get(context.run_id) is context:
             self._masked_nodes += context.masked_nodes
             self._let_go()

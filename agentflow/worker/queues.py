@@ -1,4 +1,4 @@
-"""Lets a worker's queues be named by their lanes: `-Q gpu` is what a graph calls `gpu`, as `-Q agentflow.gpu` is."""
+"""Lets `-Q` name queues by their lanes: `-Q gpu` serves what graphs call `gpu`, like `-Q agentflow.gpu`."""
 
 import sys
 from typing import Any
@@ -11,7 +11,7 @@ from agentflow.graph.names import checked_lane
 
 
 def _queue(name: str) -> str:
-    """The queue that is meant; one that no graph can name ends the worker, which would serve it for nothing."""
+    """The queue that is meant. One that no graph can name ends the worker, which would never get anything from it."""
     queue = lane_queue(name)
     try:
         checked_lane(queue_lane(queue))
@@ -21,10 +21,10 @@ def _queue(name: str) -> str:
 
 
 class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
-    """A worker's queues; those of other names than ours would be served and never get anything."""
+    """A worker's queues, named by lane."""
 
     def select(self, include: str | list[str] | None) -> None:
-        """Serve these, by lane or by queue; none: all that are declared."""
+        """Serve these lanes or queues; none: all that are declared."""
         super().select([_queue(name) for name in maybe_list(include) or ()])
 
     def deselect(self, exclude: str | list[str] | None) -> None:
@@ -33,13 +33,13 @@ class LaneQueues(Queues):  # type: ignore[misc]  # Celery has no types
 
 
 class LaneAMQP(AMQP):  # type: ignore[misc]
-    """What Celery takes its queues from."""
+    """Celery's source of queues."""
 
     queues_cls = LaneQueues
 
 
 def lanes_of(consumer: Any) -> list[str]:
-    """The lanes that a worker's consumer serves now: a running worker may be told to serve more of them, or fewer."""
+    """The lanes that a worker's consumer serves now: a running worker can be told to serve more or fewer."""
     taking = consumer.task_consumer  # None while it connects anew
     names = consumer.app.amqp.queues.consume_from if taking is None else [queue.name for queue in taking.queues]
     return [queue_lane(name) for name in list(names)]

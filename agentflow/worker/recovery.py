@@ -1,7 +1,7 @@
 """Repairs what a crash, a lost message or a dead host left behind.
 
-Each method is a chore of `upkeep.py`, or looks after one node execution. Every statement is bounded, and right even if
-two workers did it at once. What to look at is found by one index (`check_at`), so a look at nothing costs nothing.
+Each method is a chore of `upkeep.py`, or repairs one node execution. Every statement is bounded, and right even if two
+workers run it at once. One index (`check_at`) finds what to look at, so a pass without work costs nothing.
 """
 
 import logging
@@ -35,9 +35,9 @@ MOST_EXECUTIONS: Final = 2_000
 MOST_RUNS: Final = 1_000
 """Open runs that one turn looks at; the next turn goes on behind them."""
 
-_CHECKED_NOW: Final = 5_000  # node executions made due at once when the broker's queues have become empty
+_CHECKED_NOW: Final = 5_000  # node executions made due in one go when the broker's queues have become empty
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
-_PUBLISHED_UNSERVED: Final = 3  # how often what waits for a worker to come for its lane is published again
+_PUBLISHED_UNSERVED: Final = 3  # how often something in an unserved lane is published again
 _FIRST = UUID(int=0)
 
 _DIED: Final = "its worker process died"
@@ -45,7 +45,7 @@ _OVERRAN: Final = "the block ran longer than its timeout, and its process had to
 
 
 class Recovery:
-    """What one worker mends, on a connection of its own."""
+    """The repairs of one worker, on a connection of its own."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -54,60 +54,60 @@ class Recovery:
         self._backlog: int | None = None  # messages that wait at the broker; None: it is away
 
     def was_interrupted(self) -> None:
-        """The database was away: nobody could renew, so leases do not count as run out for a while."""
+        """Note an outage of PostgreSQL: nobody could renew, so leases do not count as run out for a while."""
         self._steady_since = monotonic()
 
     @contextmanager
     def faults_counted(self, where: ExecutionKey | UUID | None = None) -> Iterator[None]:
-        """What cannot be mended (its plan cannot be read, say) keeps us from nothing else; it is counted, and ends."""
+        """Count a failed repair in the body (an unreadable plan, say), and go on with the others."""
         try:
             yield
         except Unavailable:
             raise
         except Exception as error:
             if where is None:
-                logger.exception("not_mended")
+                logger.exception("not_repaired")
             else:
                 faults.count(self._process, error, where)
 
     def ask_broker(self) -> int:
-        """Ask how much waits at the broker. If nothing does, what was put off behind its queues is due."""
+        """Ask how many messages wait at the broker. If none do, make due what was put off behind its queues."""
         self._backlog = backlog()
         return self._process.hot.check_now(_CHECKED_NOW) if self._backlog == 0 else 0
 
-    def mend_overdue(self) -> int:
-        """Look after node executions whose time to be looked at has come."""
+    def repair_overdue(self) -> int:
+        """Repair node executions that are due for a look."""
         if self._backlog is None:
-            return 0  # nobody hears us ring; and each time that we do, we wait longer until the next
+            return 0  # nobody would hear, and each try doubles the wait until the next
         lease = settings().lease_seconds
         steady = monotonic() - self._steady_since >= lease
         found = self._process.hot.overdue(lease, MOST_EXECUTIONS, self._backlog > 0, steady)
         for item in found:
             with self.faults_counted(item.key):
-                self._mend(item)
+                self._repair(item)
         return len(found)
 
     def reap_slots(self) -> int:
-        """Free slots of concurrency limits that nobody uses, and publish who has got one."""
+        """Free slots of concurrency limits that nobody uses, and publish who gets one."""
         found = self._process.hot.reap_slots(MOST_EXECUTIONS)
         publish_others(self._process, found)
         return len(found)
 
     def admit_runs(self) -> int:
-        """Admit runs of owners some of whose runs wait for a place among the active ones."""
+        """Admit runs of owners with runs in line for a place."""
         admitted = 0
         for owner_id in self._process.hot.owners_in_line(MOST_EXECUTIONS):
             with self.faults_counted():
                 admitted += carry_out(admission.admit(owner_id))
         return admitted
 
-    def _mend(self, item: Overdue) -> None:
+    def _repair(self, item: Overdue) -> None:
         key = item.key
         run = self._process.run(key.run_id)
         if run is None:
             return
         if item.action == "publish":
-            self._ring(run, key)
+            self._publish_again(run, key)
         elif item.action == "wake":
             if self._process.hot.wake_due(key):
                 publish(run, [Ready(key.node, key.idx)])
@@ -116,20 +116,20 @@ class Recovery:
             end_if_quiescent(self._process.hot, run)
         elif item.token is not None:
             lost = Transition.failed("worker_lost", "its worker was lost")
-            if self._lose(run, key, item.token, lost, expired=True) == "queued":
+            if self._return_lease(run, key, item.token, lost, expired=True) == "queued":
                 publish(run, [Ready(key.node, key.idx)])
 
-    def _ring(self, run: RunContext, key: ExecutionKey) -> None:
-        """Publish it again; but where nobody serves its lane messages only pile up, and in the end it is given up."""
+    def _publish_again(self, run: RunContext, key: ExecutionKey) -> None:
+        """Publish it again; a few times only in an unserved lane, where messages pile up, before it is given up."""
         lane = run.plan.nodes[key.node].lane
-        seconds, rings = self._process.hot.unserved(key, lane) or (0.0, 0)
+        seconds, published = self._process.hot.unserved(key, lane) or (0.0, 0)
         if seconds > settings().unserved_seconds:
             faults.give_up_unserved(self._process, key, lane, seconds)
-        elif rings <= _PUBLISHED_UNSERVED:
+        elif published <= _PUBLISHED_UNSERVED:
             publish(run, [Ready(key.node, key.idx)])
 
     def stop_overdue_runs(self) -> int:
-        """Stop runs whose deadline has passed, or that were to be stopped by a worker that died."""
+        """Stop runs whose deadline has passed, or that a worker was to stop that died."""
         found = self._process.hot.overdue_runs(MOST_EXECUTIONS)
         for run_id, reason in found:
             with self.faults_counted(run_id):
@@ -146,7 +146,7 @@ class Recovery:
         return len(found)
 
     def end_forgotten_runs(self) -> int:
-        """End open runs in which nothing is busy. Here, not by a message: that might wait behind long blocks."""
+        """End open runs in which nothing is busy. Here and not by a message, which might wait behind long blocks."""
         forgotten, last = self._process.hot.forgotten_runs(self._after, MOST_RUNS)
         self._after = last or _FIRST
         for run_id in forgotten[:_ENDED_AT_MOST]:
@@ -155,7 +155,7 @@ class Recovery:
         return len(forgotten)
 
     def _end_forgotten(self, run_id: UUID) -> None:
-        """Where that went wrong before, a child of a worker tries it: this process has others to look after."""
+        """End one. If that failed before, a child of a worker tries it, because this process has other work."""
         with faults.counted_ahead(self._process, run_id) as times:
             if times == 1:
                 finalise(run_id, self._process)
@@ -163,19 +163,19 @@ class Recovery:
                 publish_finaliser(run_id, again=True)
 
     def return_lease(self, key: ExecutionKey, held_by: str, timed_out: bool, died: bool = True) -> Standing | None:
-        """A process of this worker is done for with this node execution: do not wait for its lease to run out.
+        """Return the lease of a process of this worker that cannot go on with a node execution, before it runs out.
 
-        It `died`, unless it only could not settle; where it had no lease yet, its death counts all the same.
+        It `died`, unless it only could not settle. Without a lease, its death counts all the same.
 
         Returns:
-            how the node execution stands then; None: there is none.
+            the node execution's state then; None: there is none.
         """
         hot = self._process.hot
         token = hot.lease_of(key, held_by)
         run = self._process.run(key.run_id) if token is not None else None
         if run is not None and token is not None:
             lost = Transition.failed("timeout", _OVERRAN) if timed_out else Transition.failed("worker_lost", _DIED)
-            verdict = self._lose(run, key, token, lost, expired=False)
+            verdict = self._return_lease(run, key, token, lost, expired=False)
         else:
             verdict = faults.count_death(self._process, key, held_by) if died else "gone"
         stands = hot.standing(key)
@@ -183,8 +183,8 @@ class Recovery:
             publish(again, [Ready(key.node, key.idx)])
         return stands
 
-    def _lose(self, run: RunContext, key: ExecutionKey, token: UUID, lost: Transition, *, expired: bool) -> str:
-        """Take its lease away: it is `queued`, for the caller to publish; or it has ended as `lost`, or is `gone`."""
+    def _return_lease(self, run: RunContext, key: ExecutionKey, token: UUID, lost: Transition, *, expired: bool) -> str:
+        """Return its lease: it is `queued`, for the caller to publish; or it has ended as `lost`, or is `gone`."""
         own = run.plan.nodes[key.node].settings
         bearable = settings().max_losses if own.max_losses is None else own.max_losses
         if lost.reason == "timeout" or own.on_worker_lost == "fail":

@@ -1,4 +1,4 @@
-"""What the log says of a node execution that failed: one event, with a block's traceback where it has a bug.
+"""Logs a failed attempt: one event, with the block's traceback if it has a bug.
 
 node_execution_failed      it ended FAILED
 node_execution_tried_again an attempt failed, and there will be another
@@ -16,7 +16,7 @@ from agentflow.worker.process import Process, RunContext
 
 logger = logging.getLogger(__name__)
 
-_MESSAGE_LIMIT: Final = 500  # characters; the whole message stands in the node execution
+_MESSAGE_LIMIT: Final = 500  # characters; the node execution has the whole message
 
 
 def report(process: Process, run: RunContext, settlement: Settlement, attempt: int, trace: str | None = None) -> None:
@@ -25,9 +25,9 @@ def report(process: Process, run: RunContext, settlement: Settlement, attempt: i
     Args:
         process: this process.
         run: the run.
-        settlement: what was recorded; nothing is said of an attempt that did not fail.
+        settlement: what was recorded; nothing is logged unless the attempt failed.
         attempt: the attempt that failed.
-        trace: where in its block a bug was.
+        trace: the traceback of its block's bug.
     """
     key, transition = settlement.key, settlement.transition
     if transition.status not in (NodeStatus.FAILED, NodeStatus.QUEUED) or transition.reason is None:

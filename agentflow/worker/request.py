@@ -1,7 +1,7 @@
-"""What the worker's main process does when a child dies with a node execution, or is killed for overrunning.
+"""Returns the lease of a child that died with a node execution, or was killed for overrunning.
 
-The child cannot settle any more. The main process gives the lease back at once, so that the node execution runs again
-(or, after an overrun, ends FAILED) without waiting for the lease to run out. Giving back what was settled does nothing.
+Such a child cannot settle. The main process returns the lease at once, so that the node execution runs again (or, after
+an overrun, ends FAILED) without waiting for the lease to run out. If it was settled, this does nothing.
 """
 
 import logging
@@ -34,12 +34,12 @@ class NodeRequest(Request):  # type: ignore[misc]
 
     @property
     def kill_after(self) -> float | None:
-        """Seconds after which a child that is still at it is killed; None: never."""
+        """Seconds after which a child that still executes it is killed; None: never."""
         limit: float | None = self.request_dict.get(KILL_AFTER)
         return limit
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> Any:
-        """The worker stops without waiting for it."""
+        """Stop the worker without waiting for it."""
         say_stopping(_UNTIL_DEAD)
         return super().cancel(pool, signal=signal, emit_retry=emit_retry)
 
@@ -60,13 +60,13 @@ class NodeRequest(Request):  # type: ignore[misc]
         if dead:
             return self._end_lost(error)
         if isinstance(error, NodeExecutionFailed | NodeExecutionStopped | Retry):
-            exc_info.traceback = ""  # of our own `raise`; a block's stands in the log
+            exc_info.traceback = ""  # of our own `raise`; the log has a block's
         if isinstance(error, NodeExecutionStopped):
             self._announce_stopped()
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _end_killed(self) -> None:
-        """The keeper has logged it, and what becomes of the node execution is the engine's: Celery's part ends here."""
+        """Note the killed child. The keeper has logged it, and the engine decides about the node execution."""
         task_ready(self)
         self.acknowledge()
         if self.killed_for == "overran":
@@ -76,10 +76,10 @@ class NodeRequest(Request):  # type: ignore[misc]
             self._announce_stopped()
 
     def _end_lost(self, error: WorkerLostError) -> None:
-        """Its child died by itself: a line in the log and no traceback.
+        """Note the child that died by itself: a line in the log and no traceback.
 
-        The keeper gives the lease back, and publishes anew what is to run again: the message has done its part. (A
-        worker that stops may not come to that: its message goes back.)
+        The keeper returns the lease and publishes what runs again, so this message is done. (A worker that stops may
+        not get there: then the message goes back.)
         """
         run_id, node, idx = self.args
         fields = {"run": run_id, "node": node, "index": idx, "child": self.worker_pid, "error": str(error)}
@@ -92,7 +92,7 @@ class NodeRequest(Request):  # type: ignore[misc]
             self.acknowledge()
 
     def _announce_lost(self, stands: Standing | None) -> None:
-        """Its child died, and so it stands now (None: nobody has looked). Called by a thread of the keeper's."""
+        """Announce the state after the child's death (None: unknown). Called by a thread of the keeper."""
         ended = lost(stands)
         if ended is None:
             self.send_event("task-succeeded", result=None, runtime=None)
@@ -112,7 +112,7 @@ def _raised(exc_info: Any) -> Any:
 
 
 def _is_settled(error: Any) -> bool:
-    """Whether the task says how its node execution stands; else its lease is free, or its process is gone."""
+    """Whether the task's end tells the state of its node execution; else its lease is free, or its process is gone."""
     if isinstance(error, Retry):
         return not isinstance(error.exc, PostgresAway)
     return isinstance(error, NodeExecutionFailed | NodeExecutionStopped)

@@ -1,8 +1,8 @@
-"""Tells a child process whether its worker stops, or somebody else (the block that it runs) told it to end.
+"""Tells a child process whether its worker stops, or something else (the block that it runs) told it to end.
 
-Both reach the child as the same signal. Work that a stopping worker gives back is no loss and may be given back any
-number of times; a block that ends its own process would run for ever if that were no loss either, one fork after the
-other. So the main process says so, in memory that it shares with its children, before it ends one.
+Both reach the child as the same signal. A lease that a stopping worker returns is no loss, however often that happens;
+a block that ends its own process would run for ever if that were no loss either. So before the main process ends a
+child, it says so in memory that it shares with its children.
 """
 
 import math
@@ -20,7 +20,7 @@ _shared = memoryview(mmap.mmap(-1, 8)).cast("d")
 
 
 def say_stopping(seconds: float = math.inf) -> None:
-    """In the main process: children that are told to end within so many seconds are told so by their worker."""
+    """In the main process: say that children which are told to end within so many seconds are told by their worker."""
     _shared[0] = max(_shared[0], monotonic() + seconds)
 
 

@@ -44,13 +44,13 @@ def _show_fields(logger: logging.Logger, **_: Any) -> None:
 
 
 def _before_forking(sender: Any, **_: Any) -> None:
-    """Wait for the database, and refuse one that is not ours; load what the children shall share."""
+    """Wait for the database, refuse one of another version, and load what the children will share."""
     try:
         await_schema(settings().database(), settings().database_patience, _say)
         registry.every()
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
-    # What is loaded by now stays for good: no collection shall go through it again, nor copy its pages into a child.
+    # What is loaded by now stays: garbage collections must not traverse it again, nor copy its pages into a child.
     gc.collect()
     gc.freeze()
     name_main_process(str(sender))
@@ -72,7 +72,7 @@ def _in_child(**_: Any) -> None:
     publisher.cache_clear()
     process.cache_clear()
     limit = settings().child_memory_mb * _MIB
-    # Counts private writable memory: a block that takes more gets a MemoryError instead of the host's OOM killer.
+    # Counts private writable memory: a block that takes more gets a MemoryError before the host's OOM killer acts.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     interrupts().install()
     keep_handlers()

@@ -27,9 +27,9 @@ def execute(run_id: str, node: int, idx: int) -> None:
 
 @app.task(name=FINALISE, bind=True)  # type: ignore[untyped-decorator]
 def finalise_run(self: Any, run_id: str, again: bool = False) -> None:
-    """The completion callback: enqueued at least once when the last open node execution ends; its effect is once.
+    """The completion callback: enqueued at least once when the last open node execution ends; it takes effect once.
 
-    A message that comes `again` (or once more, says the broker) is of a run at which a process may have died.
+    `again`, or a redelivery by the broker, means that a process may have died at this run.
     """
     again = again or self.request.delivery_info.get("redelivered", False)
     with counted(UUID(run_id)):

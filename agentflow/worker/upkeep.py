@@ -1,7 +1,7 @@
 """Runs the chores of the whole installation, by one worker at a time.
 
-A chore is something that must be done now and then, whichever worker does it: recovery, admission, and whatever a
-feature adds. `CHORES` is the list of them, in the order of a pass. The worker that does a pass is elected by an
+A chore is done now and then by whichever worker: recovery, admission, and what features add. `CHORES` lists them in the
+order of a pass. The worker that does a pass is elected by an
 advisory lock of its database connection, so another takes over when it dies.
 """
 
@@ -26,12 +26,12 @@ _SOMETIMES: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """One thing to be done now and then.
+    """One periodic task of the installation.
 
     Attributes:
         name: in logs and metrics.
-        act: does one turn, and says about how many things it did something.
-        most: things that a turn looks at.
+        act: does one turn; returns how many things it acted on.
+        most: things that a turn looks at, at most.
         every: seconds between two turns; 0: in each pass (twice a second).
     """
 
@@ -48,7 +48,7 @@ CHORES: Final = (
     Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
-    Chore("mend_overdue", Recovery.mend_overdue, MOST_EXECUTIONS, every=0),
+    Chore("repair_overdue", Recovery.repair_overdue, MOST_EXECUTIONS, every=0),
 )
 
 
@@ -56,7 +56,7 @@ class Upkeep:
     """The passes of one worker, on a connection of its own.
 
     Attributes:
-        recovery: what it mends with.
+        recovery: does its repairs.
     """
 
     def __init__(self, process: Process) -> None:
@@ -70,7 +70,7 @@ class Upkeep:
         self._process.hot.close()
 
     def run_pass(self) -> None:
-        """Do what is due, unless another worker is at it.
+        """Do what is due, unless another worker does a pass.
 
         Raises:
             Unavailable: PostgreSQL does not answer.
@@ -81,7 +81,7 @@ class Upkeep:
             return
         try:
             if (now() - self._last_pass).total_seconds() > settings().lease_seconds / 3:
-                self.recovery.was_interrupted()  # this host slept, or PostgreSQL stood still: the others may have, too
+                self.recovery.was_interrupted()  # this host slept, or PostgreSQL stalled: for the others perhaps, too
             for chore in CHORES:
                 if monotonic() >= self._due.get(chore.name, 0.0):
                     self._due[chore.name] = monotonic() + chore.every
@@ -91,7 +91,7 @@ class Upkeep:
             hot.unlock(_LOCK)
 
     def _take_turn(self, chore: Chore) -> None:
-        """One that fails keeps the others from nothing."""
+        """Do one chore. If it fails, the others go on."""
         began = monotonic()
         try:
             done = chore.act(self.recovery)

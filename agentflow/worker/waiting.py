@@ -1,4 +1,4 @@
-"""Puts node executions to sleep, and tells them what they find when they are woken.
+"""Begins the waits of blocks, and gives them what came when they are called again.
 
 A block's wait becomes a row (`storage/hot/sql/09_waiting.sql`) with the settle that makes the node execution WAITING. A
 child run is started just before: if the worker dies in between, the next attempt finds it running.
@@ -31,13 +31,13 @@ _LONGEST: Final = 10 * 366 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a worker keeps over a wait.
+    """What a worker stores with a wait.
 
     Attributes:
         state: the block's own.
         node: it waits for one node, not for a graph.
         cursor: how far the child run's outputs were taken.
-        failures: how often the node execution had failed when it began to wait for this child.
+        failures: failures of the node execution when it began to wait for this child.
         refused: why the node could not be called.
     """
 
@@ -49,12 +49,12 @@ class Kept:
 
 
 def begin(attempt: Attempt, wait: Wait | Asleep) -> WaitFor:
-    """What is stored of `wait`; a child run is started.
+    """What to store of `wait`; starts a child run.
 
     Raises:
-        BlockBug: the wait is none that there can be.
-        BadInput: the run of a graph cannot be started. (Of a node that cannot be called with these inputs, the block
-            hears as of a call that failed.)
+        BlockBug: there is no such wait.
+        BadInput: the run of a graph cannot be started. (A node that cannot be called with these inputs is a call that
+            failed, for the block.)
     """
     if isinstance(wait, ChildRun | NodeCall):
         return _begin_child(attempt, wait)
@@ -86,7 +86,7 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
             with transaction() as session:
                 child_runs.start_graph(session, caller, wait.graph_id, wait.graph_version, wait.inputs)
         kept = _kept(Kept(wait.state, cursor=wait.cursor, failures=attempt.claim.failures))
-        # What the child has given already is fetched page by page: it may be long until it does something again.
+        # What the child has given is fetched page by page: it may not do anything for long.
         return WaitFor("child", wait.key, 0 if child_runs.has_more(wait.cursor) else None, kept)
     try:
         node = attempt.run.plan.node(wait.node_id)
@@ -95,7 +95,7 @@ def _begin_child(attempt: Attempt, wait: ChildRun | NodeCall) -> WaitFor:
     try:
         with transaction() as session:
             child_runs.start_node(session, caller, node, wait.inputs)
-    except BadInput as error:  # who called the node is told, as if the call had failed
+    except BadInput as error:  # told to the caller like a failed call
         return WaitFor("child", wait.key, 0, _kept(Kept(wait.state, node=True, refused=error.message)))
     return WaitFor("child", wait.key, None, _kept(Kept(wait.state, node=True)))
 
@@ -112,7 +112,7 @@ def _caller(attempt: Attempt, call: str) -> Caller:
 
 
 def resumed(attempt: Attempt) -> Resumed | Asleep | None:
-    """What the block is called again with; None: it has not waited."""
+    """What the block is called again with; None: it did not wait."""
     if attempt.claim.wait is None:
         return None
     waited = Waited(**loads(attempt.claim.wait))
@@ -136,7 +136,7 @@ def resumed(attempt: Attempt) -> Resumed | Asleep | None:
 
 
 def _failed_before(attempt: Attempt, kept: Kept, outcome: GraphOutcome) -> bool:
-    """Whether the node execution has failed since it waited for this child and is tried again: then so is the child."""
+    """Whether the node execution failed since it waited for this child, so that the child is retried with it."""
     again = attempt.claim.failures > kept.failures
     return again and outcome.status in RUN_RETRIABLE and not outcome.outputs and not outcome.missing
 
@@ -168,7 +168,7 @@ def _bounded(value: _Any) -> _Any:
     Raises:
         BlockBug: it is not JSON, or too large.
     """
-    text = dumps([[value]])  # as deep in other values as it goes to the database
+    text = dumps([[value]])  # nested as deeply as it is stored
     if len(text.encode()) > settings().max_value_bytes:
         raise BlockBug(f"what the block keeps while it waits is larger than {settings().max_value_bytes} bytes")
     return value

@@ -169,7 +169,7 @@ def test_what_recovery_cannot_mend_ends_too(
     for _ in range(10):
         for one in (run_id, bystander):
             with recovery.faults_counted(ExecutionKey(one, 0, 1)):
-                recovery._mend(_overdue("publish", one))
+                recovery._repair(_overdue("publish", one))
     assert ended(run_id)[:2] == ("FAILED", "engine")
     assert ended(bystander)[0] == "QUEUED"
 

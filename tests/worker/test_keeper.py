@@ -109,7 +109,7 @@ def lease_left(rows: Rows) -> float:
     return float(left)
 
 
-def test_what_a_dead_child_held_is_given_back(
+def test_what_a_dead_child_held_is_returned(
     keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
@@ -129,15 +129,15 @@ def test_a_message_that_no_child_took_gives_nothing_back(
     hold(run_id, DEAD)
     keeper.return_lease([str(run_id), 0, 1], None, timed_out=False)
     keeper.return_lease([str(run_id), 0, 1], DEAD + 1, timed_out=False)
-    eventually(keeper._given_back.empty)
+    eventually(keeper._returned.empty)
     assert statuses(run_id) == {"0/1": "RUNNING"}
 
 
-def test_something_that_cannot_be_given_back_does_not_keep_the_rest(
+def test_something_that_cannot_be_returned_does_not_keep_the_rest(
     keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)
-    keeper._given_back.put(module.GivenBack(("no uuid", 0, 1), holder(DEAD), False))  # type: ignore[arg-type]
+    keeper._returned.put(module.Returned(("no uuid", 0, 1), holder(DEAD), False))  # type: ignore[arg-type]
     keeper.return_lease([str(run_id), 0, 1], DEAD, timed_out=False)
     eventually(lambda: statuses(run_id) == {"0/1": "QUEUED"})
 
@@ -153,7 +153,7 @@ def broken(keeper: Keeper, rows: Rows, eventually: Eventually) -> None:
         eventually(lambda: rows(ends))
 
 
-def test_what_is_given_back_after_connections_broke_is_taken(
+def test_what_is_returned_after_connections_broke_is_taken(
     broken: None, keeper: Keeper, run_id: UUID, statuses: Statuses, eventually: Eventually
 ) -> None:
     hold(run_id, DEAD)

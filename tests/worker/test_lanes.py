@@ -39,7 +39,7 @@ class Fleet:
         self.process.hot.stop_flag(UUID(int=0))  # opens the connection
         self.process.hot._connection.execute(f"SET agentflow.clock_offset = '{self.seconds} seconds'")
         self.upkeep.recovery._backlog = 0
-        self.upkeep.recovery.mend_overdue()
+        self.upkeep.recovery.repair_overdue()
 
     def begin_anew(self) -> None:
         """Nothing has happened yet."""
