@@ -1,6 +1,6 @@
-"""Lets runs start whose owner had as many active runs as they may: when another of theirs has ended, or waits.
+"""Admits runs that waited because their owner had too many active ones, when another has ended or waits.
 
-Submissions look for a place under the same lock (`sql/02_create.sql`); what is retried comes in here.
+Submissions look for a place under the same lock (`sql/02_create.sql`); retried runs are admitted here.
 """
 
 import logging
@@ -25,11 +25,11 @@ def admit(owner_id: UUID) -> Steps[int]:
             plan = yield Step(plan_of_run, run)
         except Unavailable:
             raise
-        except Exception:  # recovery rings, and counts that it cannot: it must not keep the others in line
+        except Exception:  # it must not keep the others waiting: recovery publishes it, or counts the fault
             logger.exception("admitted_not_published", extra={"run": str(run.id)})
             continue
         if not run.nodes:
-            publish_finaliser(run.id)  # one that was retried may only wait
+            publish_finaliser(run.id)  # a retried one may have nothing to publish
         ready = [Ready(*key) for key in zip(run.nodes, run.indexes, strict=True)]
         publish(PublishedRun(run.id, plan, run.priority), ready)
     return len(admitted)

@@ -1,4 +1,4 @@
-"""Runs one block on a worker, as the only node of a run of its own, and tells what it gives."""
+"""Runs one block on a worker, as the only node of a run of its own, and gives its result."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -36,18 +36,18 @@ def start(session: Session, owner_id: UUID, block_id: str, inputs: Mapping[str, 
         GraphInvalid: it cannot run with these inputs; names the pins.
     """
     block = registry.get(block_id)
-    # What shapes the node is part of its graph. All else is not: one stored graph serves all runs of a block.
+    # Only what shapes the node is part of its graph, so that one stored graph serves all runs of a block.
     literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
     masks = {LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}}
-    wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node that is given nothing gives nothing
+    wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node without a value gives nothing
     return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
 
 
 def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Steps[BlockResult]:
-    """What a block's run came to, or how it stands after `patience` seconds.
+    """The result of a block's run, or its state after `patience` seconds.
 
     Args:
-        pause: waits for so many seconds; true: nobody waits for the result any more.
+        pause: waits so many seconds; true: nobody wants the result any more.
     """
     give_up_at = clock.monotonic() + patience
     seconds = _ASKED_EVERY
@@ -59,7 +59,7 @@ def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Steps
 
 
 def look(session: Session, run_id: UUID) -> BlockResult:
-    """How a block's run stands."""
+    """The state of a block's run."""
     run = children.get(session, run_id)
     assert run is not None
     outputs = child_runs.lone_outputs(session, run) if run.ended else {}

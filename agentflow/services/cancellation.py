@@ -1,7 +1,7 @@
-"""Stops runs: the durable flag first; the workers learn of it at their next look.
+"""Stops runs: sets a durable flag, which workers see at their next look.
 
-Child runs are stopped with it, each in a transaction of its own: a run's gate is never waited for while another's is
-held. What this process does not live to stop, recovery does (`agentflow_orphans`).
+Child runs are stopped too, each in a transaction of its own, because nobody waits for a run's gate while holding
+another's. If this process dies, recovery stops the rest (`agentflow_orphans`).
 """
 
 from contextlib import suppress
@@ -28,7 +28,7 @@ MOST_AT_ONCE: Final = 1000
 
 
 def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> CancelAccepted:
-    """Cancel a run: what waits ends at once, what runs is told. Cancelling twice is fine; the first one counts.
+    """Cancel a run: what waits ends at once, what runs is interrupted. The first cancellation counts.
 
     Raises:
         NotFound: the owner has no such run.
@@ -48,7 +48,7 @@ def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> Cance
 def cancel_all(owner_id: UUID, wanted: RunFilter, reason: str) -> Steps[BulkCancelled]:
     """Cancel the owner's open runs that `wanted` describes, the newest first, up to `MOST_AT_ONCE` of them.
 
-    Each is cancelled in a transaction of its own; one that ends meanwhile is passed over.
+    Each in a transaction of its own; one that ends meanwhile is skipped.
     """
     found = yield Step(run_views.open_ids, owner_id, wanted, MOST_AT_ONCE + 1)
     cancelled = []
@@ -71,7 +71,7 @@ def stop_tree(run_id: UUID, stop_as: RunStatus, reason: str) -> Steps[None]:
 
 
 def stop_orphan(run_id: UUID) -> Steps[None]:
-    """Stop a child run and its own, unless somebody waits for it (again)."""
+    """Stop a child run and its children, unless somebody waits for it (again)."""
     why = "nothing waits for this child run any more"
     stopped = yield Step(runs.stop_orphan, run_id, why, statement_seconds=STATEMENT_SECONDS)
     if stopped is not None:

@@ -1,6 +1,6 @@
-"""Runs another graph, or one node by itself, as a child run of a node execution, and tells what has come of it.
+"""Runs another graph, or one node by itself, as a child run of a node execution, and reads its outcome.
 
-A child run is found again by (parent run, node, index, call): starting it twice starts it once. It has its parent's
+A child run is identified by (parent run, node, index, call): starting it twice starts it once. It has its parent's
 owner, priority and masks, counts against the limits of the whole tree, and ends at the latest when its parent must.
 """
 
@@ -81,17 +81,17 @@ def start_graph(
 
 
 def start_node(session: Session, caller: Caller, node: PlanNode, inputs: Mapping[str, Any]) -> None:
-    """Start a run of one node by itself, with `inputs` over what it is given in its graph, unless it runs already.
+    """Start a run of one node by itself, with `inputs` over those of its graph, unless it runs already.
 
     Raises:
         BadInput: it cannot run with these inputs, or the runs are nested too deep.
     """
     _refuse_too_deep(caller)
-    own = node.settings.model_dump(mode="json", exclude={"compensate_with"})  # which names another node of its graph
+    own = node.settings.model_dump(mode="json", exclude={"compensate_with"})  # it names another node of its graph
     document = lone_node(node.block_id, node.input_default, own)
     given = {**caller.masks.get(node.id, {}), **inputs}
     try:
-        graph_id = graphs.create_inline(session, caller.owner_id, document, imported=True)  # its literals were judged
+        graph_id = graphs.create_inline(session, caller.owner_id, document, imported=True)  # its literals were checked
         _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: given})
     except GraphInvalid as error:
         raise BadInput(f"{node.title}: {_sentence(error)}") from None
@@ -104,7 +104,7 @@ def lone_node(block_id: str, literals: Mapping[str, Any], settings: Mapping[str,
 
 
 def is_lone(plan: Plan, masks: Masks) -> bool:
-    """Whether this is the run of a `lone_node`: what that is given comes as a mask."""
+    """Whether this is the run of a `lone_node`, which gets its inputs as a mask."""
     return len(plan.nodes) == 1 and plan.nodes[0].id == LONE_NODE and LONE_NODE in masks
 
 
@@ -126,12 +126,12 @@ def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> N
 
 @dataclass(frozen=True, slots=True)
 class GraphOutcome:
-    """What a child run of a graph gave, and how it stands.
+    """The outputs and the state of a child run of a graph.
 
     Attributes:
-        outputs: [name, value] each, since the last look.
-        cursor: where the next look goes on.
-        status: as what it ended; None: there is more to come, or it has not ended.
+        outputs: [name, value] each, since the last call.
+        cursor: where the next call continues.
+        status: its terminal status; None: there is more to come, or it has not ended.
         error: why it failed or was stopped.
         missing: its run was deleted.
     """
@@ -149,7 +149,7 @@ class GraphOutcome:
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """What a child run of one node gave: `outputs` by pin, as what it ended, and why it failed or was stopped."""
+    """The outputs by pin of a child run of one node, its terminal status, and why it failed or was stopped."""
 
     outputs: dict[str, list[Any]]
     status: RunStatus
@@ -161,7 +161,7 @@ class NodeOutcome:
 
 
 def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, Any] | None) -> GraphOutcome:
-    """What the child run of a node execution gave since `cursor`, and how it stands."""
+    """The outputs of a node execution's child run since `cursor`, and its state."""
     child = children.find(session, parent)
     if child is None:
         return GraphOutcome([], cursor, RunStatus.FAILED, "its run was deleted", missing=True)
@@ -174,7 +174,7 @@ def graph_outcome(session: Session, parent: Parent, cursor: Mapping[str, Any] | 
 
 
 def _outputs(session: Session, child: Child, plan: Plan, taken: Mapping[int, Taken]) -> Found:
-    """The next page of what the child's output nodes gave that has anything in it, or the last."""
+    """The next page of the child's outputs that is not empty, or the last page."""
     nodes = [node.number for node in plan.nodes if node.kind is BlockKind.OUTPUT]
     while True:
         found = children.outputs(
@@ -199,12 +199,12 @@ def _taken(cursor: Mapping[str, Any] | None) -> dict[int, Taken]:
 
 
 def has_more(cursor: Mapping[str, Any] | None) -> bool:
-    """Whether the child had given more than was taken with this cursor."""
+    """Whether the child gave more than was taken with this cursor."""
     return bool((cursor or {}).get("more"))
 
 
 def node_outcome(session: Session, parent: Parent) -> NodeOutcome | None:
-    """What a child run of one node gave; None: it has not ended."""
+    """The outcome of a child run of one node; None: it has not ended."""
     child = children.find(session, parent)
     if child is None:
         return NodeOutcome({}, RunStatus.FAILED, "its run was deleted")
@@ -214,7 +214,7 @@ def node_outcome(session: Session, parent: Parent) -> NodeOutcome | None:
 
 
 def lone_outputs(session: Session, child: Child) -> dict[str, list[Any]]:
-    """What the node of a run of one node gave, by pin."""
+    """The outputs of the run of one node, by pin."""
     outputs: dict[str, list[Any]] = {}
     for pin, text in children.node_outputs(session, child.id, 0):
         outputs.setdefault(pin, []).append(loads(text))

@@ -1,7 +1,7 @@
-"""Finds credentials for blocks that may have them. For now those that the operator has set.
+"""Finds credentials for blocks that may have them; so far those that the operator has set.
 
-A block gets only what its pins declare: credentials of the providers that they name, of the types that they name. Those
-of the type `host_scoped` have names of the operator's choice, and go to pins that take that type.
+A block gets only what its pins declare: credentials of the providers and types that they name. Those of the type
+`host_scoped` have names of the operator's choice, and go to pins that take that type.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def credential_for(block_id: str, provider: str) -> Credential:
 
 
 def nobodys_credentials(credentials: Mapping[str, ProviderCredential]) -> list[str]:
-    """The names of the credentials that no block takes: most likely misspelt, or of another type than is needed."""
+    """The names of credentials that no block takes: most likely misspelt, or of the wrong type."""
     specs = [block.spec() for block in registry.every()]
     return [
         name
@@ -68,12 +68,12 @@ def nobodys_credentials(credentials: Mapping[str, ProviderCredential]) -> list[s
 
 
 def credentials_mark() -> str:
-    """A text that is another one as soon as a credential is."""
+    """A text that changes whenever a credential does."""
     return hashlib.sha256(dumps(settings().revealed_credentials()).encode()).hexdigest()
 
 
 def _type(name: str, known: ProviderCredential) -> str | None:
-    """What it says, or what shows: its name; or headers alone, which no provider that a block names is let in by."""
+    """The type that it declares, or that its name or its headers imply (no provider of a block is used by headers alone)."""
     if known.type is None and (_is_host_scoped(name) or (known.is_headers_only and name not in _named_providers())):
         return HOST_SCOPED
     return known.type

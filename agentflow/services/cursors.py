@@ -1,7 +1,6 @@
-"""Says where the next page of a list begins: an opaque text that holds the list's name and the key of the last thing.
+"""Makes and reads cursors: opaque texts with a list's name and the key of the last item of a page.
 
-The name is that of one list, with the run or graph that it belongs to: a cursor of another list is refused, and never
-read as a place in this one.
+The name includes the run or graph that the list belongs to, so that a cursor of another list is refused.
 """
 
 import binascii
@@ -14,7 +13,7 @@ from agentflow.errors import Malformed
 
 
 def cursor(of: str, *key: int | str | UUID) -> str:
-    """The cursor that stands for `key` in the list `of`."""
+    """The cursor for `key` in the list `of`."""
     text = json.dumps([of, *(part if isinstance(part, int) else str(part) for part in key)], separators=(",", ":"))
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -50,7 +49,7 @@ def identifier(of: str, text: str | None) -> UUID | None:
         raise Malformed(f"{text!r} is no cursor of this list") from None
 
 
-def _decode(of: str, text: str) -> list[Any]:  # what else is inside is checked by the caller
+def _decode(of: str, text: str) -> list[Any]:  # callers check the rest
     try:
         key = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, binascii.Error, RecursionError):

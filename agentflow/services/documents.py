@@ -1,7 +1,4 @@
-"""Reads graph documents: whether one is a graph, and what exactly it says.
-
-From a client's JSON to a checked `Graph` and its fingerprint. Nothing is stored here.
-"""
+"""Reads graph documents: from a client's JSON to a checked `Graph` and its fingerprint. Stores nothing."""
 
 import hashlib
 import json
@@ -49,7 +46,7 @@ class Given:
     """A document that was read.
 
     Attributes:
-        graph: what it says, in today's form.
+        graph: the graph, in today's form.
         warnings: what had to be changed for that.
     """
 
@@ -58,13 +55,13 @@ class Given:
 
 
 def read(document: Mapping[str, Any]) -> Given:
-    """The graph that `document` describes, in today's form: pins have their present names, links that are static by
-    nature are marked so, and what its author wrote shorter is spelled out.
+    """The graph that `document` describes, in today's form: current names of pins, implied static links marked, and
+    shorthands spelled out.
 
     Only its shape is checked.
 
     Raises:
-        GraphInvalid: it has not the shape of a graph; names every place.
+        GraphInvalid: it does not have the shape of a graph; names every place.
         TooLarge: it has more nodes than the installation takes.
     """
     _refuse_too_many(document)
@@ -79,21 +76,21 @@ def read(document: Mapping[str, Any]) -> Given:
 
 
 def brought_up_to_date(graph: Graph) -> Given:
-    """`graph` in today's form, as far as its blocks are here to tell."""
+    """`graph` in today's form, as far as its blocks are installed."""
     present, warnings = with_present_pins(modernised(graph), catalogue)
     return Given(with_static_links(with_schemas(present, catalogue), catalogue), tuple(warnings))
 
 
 def check(given: Given, *, imported: bool = False) -> tuple[Problem, ...]:
-    """Hold the graph against the rules for saving it; returns the warnings.
+    """Check the graph by the rules for saving it; returns the warnings.
 
     Args:
         given: the document that was read.
-        imported: it comes from elsewhere: literals that do not fit are warned about, and blocks and pins may be missing
+        imported: it comes from elsewhere: literals that do not fit give warnings, and blocks and pins may be missing
             (then the problems hold errors, which `is_complete` finds).
 
     Raises:
-        GraphInvalid: it breaks some; holds all problems, warnings too.
+        GraphInvalid: it breaks some; holds all problems, with the warnings.
     """
     problems = (*given.warnings, *problems_of(given.graph, imported=imported))
     if any(problem.severity == "error" and not (imported and problem.missing) for problem in problems):
@@ -112,15 +109,15 @@ def problems_of_run(
 ) -> tuple[Problem, ...]:
     """All that is wrong with running a stored graph with these inputs and masks.
 
-    Its literals were judged when it was stored: one that does not fit is there because it came with an import, and
-    what was forgiven then does not keep the graph from running. It is coerced, as it was where it comes from.
+    Its literals were checked when it was stored. One that does not fit came with an import, which allowed it; it is
+    coerced, as it was where it comes from.
     """
     found = validate(graph, catalogue, for_run=True, inputs=inputs, masks=masks, imported=True)
     return (*found, *_lanes(graph, "error"))
 
 
 def _lanes(graph: Graph, severity: Literal["error", "warning"]) -> Iterator[Problem]:
-    """The lanes that it names and may not, where the operator says which."""
+    """The lanes that it names but may not, if the operator restricts them."""
     allowed = settings().lanes
     named = [(None, graph.settings.queue), *((node.id, node.settings.queue) for node in graph.nodes)]
     for node, lane in named if allowed is not None else ():
@@ -134,7 +131,7 @@ def is_complete(problems: Sequence[Problem]) -> bool:
 
 
 def fingerprint(graph: Graph) -> str:
-    """SHA-256, in hex, of what the graph says: the same for two copies that differ in ids of the graph only."""
+    """SHA-256, in hex, of the graph's content: equal for two copies that differ only in the graph's id."""
     root, *parts = [_content(part) for part in normalised(graph)]
     root["sub_graphs"] = parts
     return hashlib.sha256(json.dumps(root, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -149,7 +146,7 @@ def _content(graph: Graph) -> dict[str, Any]:
 
 
 class Known:
-    """The fingerprints of documents that were read before, by their very text.
+    """The fingerprints of documents that were read before, by their exact text.
 
     A client submits the same document again and again; reading it into a `Graph` costs some 20 times as much as this.
     """
@@ -159,13 +156,13 @@ class Known:
         self._lock = forking.lock()
 
     def find(self, document: Mapping[str, Any]) -> str | None:
-        """The fingerprint of `document`, if one with exactly this text was kept."""
+        """The fingerprint of `document`, if exactly this text was kept."""
         key = _text_digest(document)
         with self._lock:
             return self._fingerprints.get(key)
 
     def keep(self, document: Mapping[str, Any], fingerprint: str) -> None:
-        """Remember it, and forget the one not asked for longest."""
+        """Keep it, and drop the least recently used one."""
         key = _text_digest(document)
         with self._lock:
             self._fingerprints[key] = fingerprint
@@ -204,7 +201,7 @@ def _listed(document: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message: str, hints: Hints) -> Problem:
-    """A fault of shape, told by the ids that the document's author knows and not by places in a list."""
+    """A fault of shape, located by ids that the document's author knows and not by list positions."""
     path = ".".join(map(str, place))
     node, pin = None, None
     if len(place) > 1 and place[0] == "nodes":
@@ -220,7 +217,7 @@ def _problem(document: Mapping[str, Any], place: tuple[int | str, ...], message:
 
 
 def _meant(document: Mapping[str, Any], place: tuple[int | str, ...], hints: Hints) -> str:
-    """What the author may have meant where a key is missing, or stands where it means something else; or nothing."""
+    """A hint at what the author may have meant by a missing or misplaced key; or nothing."""
     if not place or not isinstance(place[-1], str):
         return ""
     if place[0] == "nodes" and place[2:] == ("graph_id",):

@@ -44,9 +44,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some events, where to go on after them, and whether the run has ended and there are no more.
+    """Some events, the position after them, and whether the run has ended and there are no more.
 
-    `held_since`: since when (`clock.monotonic`) there are further ones that are held back; None: there are none.
+    `held_since`: since when (`clock.monotonic`) further ones are held back; None: there are none.
     """
 
     events: list[RunEvent]
@@ -66,7 +66,7 @@ def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
 
 
 def position(text: str | None) -> Position:
-    """Where the event with the id `text` stands; None: before the first.
+    """The position of the event with the id `text`; None: before the first.
 
     Raises:
         Malformed: it is no event's id.
@@ -95,7 +95,7 @@ def read(session: Session, subject: Subject, start: Position, held_since: float 
 
 
 def _batch(session: Session, subject: Subject, rows: Sequence[AnyRow], held_since: float | None = None) -> Batch:
-    """That an event says "ended" does not mean that there are no more: a run that is retried goes on after it."""
+    """An event that says "ended" need not be the last: a retried run has events after it."""
     given = _values(session, subject, rows)
     events = [_event(subject.plan, row, given) for row in rows]
     reached = Position(rows[-1].transaction, rows[-1].id)

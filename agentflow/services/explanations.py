@@ -1,6 +1,6 @@
-"""Explains why a run does not go on: what it waits for, in words.
+"""Explains in words what keeps a run from continuing.
 
-People, times, events, limits and who holds them, workers, its admission, other runs. Nothing is changed.
+People, times, events, limits and who holds them, workers, its admission, other runs.
 """
 
 import shlex
@@ -34,7 +34,7 @@ MOST_HOLDERS: Final = 5
 
 
 def explain(session: Session, owner_id: UUID, run_id: UUID) -> RunExplanation:
-    """What a run waits for, the run as a whole first, then its nodes in their order.
+    """What a run waits for: first as a whole, then node by node in the graph's order.
 
     Raises:
         NotFound: the owner has no such run.
@@ -89,7 +89,7 @@ def _of_a_node(session: Session, run_id: UUID, plan: Plan, group: Group, served:
 def _stands(
     session: Session, run_id: UUID, plan: Plan, group: Group, served: Collection[str]
 ) -> tuple[str, list[UUID]]:
-    """How the node executions of a group stand, as the rest of a sentence, and the runs that have to do with it.
+    """The state of a group's node executions, as the rest of a sentence, and the runs concerned.
 
     `served`: the lanes that some worker serves.
     """
@@ -137,7 +137,7 @@ def _waits(session: Session, run_id: UUID, group: Group) -> tuple[str, list[UUID
 
 
 def _behind_a_limit(session: Session, run_id: UUID, plan: Plan, group: Group) -> tuple[str, list[UUID]]:
-    """A limit is its owner's, and so are all runs that hold it."""
+    """What a limit waits for. A limit belongs to its owner, as do all runs that hold it."""
     limit = plan.nodes[group.node].settings.concurrency
     holders = explaining.places(session, run_id, group.node, MOST_HOLDERS + 1)
     run_ids = list(dict.fromkeys(place.run_id for place in holders[:MOST_HOLDERS]))

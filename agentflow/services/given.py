@@ -10,11 +10,11 @@ from agentflow.settings import settings
 
 
 def refuse_unstorable(inputs: Mapping[str, Any], masks: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """See to it that each name can be one, and each value a value.
+    """Refuse names and values that cannot be stored.
 
     Raises:
         TooLarge: a value is larger than one may be.
-        Malformed: a name or a value is nothing that can be stored; says which, and never what it is.
+        Malformed: a name or a value cannot be stored; says which, and never quotes it.
     """
     for name in inputs:
         if "\x00" in name or not has_utf8_form(name):
@@ -32,7 +32,7 @@ def _refuse(named: Iterable[tuple[str, Any]]) -> None:
     for name, value in named:
         try:
             text = dumps(value)
-            if text.count("[") + text.count("{") > MAX_NESTING:  # else it cannot be that deep
+            if text.count("[") + text.count("{") > MAX_NESTING:  # else it cannot be so deep
                 storable(value)
         except ValueError as error:
             raise Malformed(f"{name} is {error}") from None

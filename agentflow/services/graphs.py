@@ -2,8 +2,8 @@
 
 A graph gets a new id when it is created; its nodes keep the ids that the client gave them, which must be unique
 within the graph, so that the client can name nodes in masks and find them again in events. A version never changes:
-storing another document makes the next one, storing the same document makes none. A graph is deleted only when none
-of its runs is open, and then hidden, because the runs that it had refer to it.
+storing another document makes the next one, storing the same document makes none. A graph with open runs is not
+deleted; a deleted one is hidden, because its runs refer to it.
 """
 
 from dataclasses import dataclass
@@ -53,8 +53,8 @@ def create(session: Session, owner_id: UUID, document: dict[str, Any], imported:
         session: the transaction.
         owner_id: whose it is.
         document: what it says.
-        imported: it comes from elsewhere; None: as the document looks. Then it is stored even if blocks or pins are
-            missing (`valid` is false, and it cannot run), and literals that do not fit are only warned about.
+        imported: it comes from elsewhere; None: the document tells. Then it is stored even if blocks or pins are
+            missing (`valid` is false, and it cannot run), and literals that do not fit only give warnings.
 
     Raises:
         GraphInvalid: with all problems, and their places.
@@ -81,7 +81,7 @@ def _store_parts(session: Session, owner_id: UUID, placed: Placed) -> None:
 
 
 def _new_version(graph: Graph, digest: str, valid: bool) -> NewVersion:
-    """What is stored of a graph that was checked; without a plan where blocks of it, or of its parts, are missing."""
+    """What to store of a checked graph; without a plan if blocks of it or its parts are missing."""
     plan = compile_plan(graph, catalogue).to_json() if valid else None
     return NewVersion(graph.to_json(), plan, digest, graph.block_ids())
 
@@ -92,7 +92,7 @@ def missing_graphs(session: Session, owner_id: UUID, graph: Graph) -> tuple[Prob
 
 
 def unknown_in_masks(session: Session, owner_id: UUID, graph: Graph, masks: Masks) -> tuple[Problem, ...]:
-    """What is wrong with the names in the masks of a run of `graph`; nodes of the graphs that it runs count, too."""
+    """Problems with names in the masks of a run of `graph`, which may name nodes of the graphs that it runs, too."""
     runs_others = any(node.block_id == AGENT_BLOCK for node in graph.nodes)
     whole = sub_graphs.complete(session, owner_id, graph) if runs_others else graph
     return tuple(unknown_names((whole, *whole.sub_graphs), catalogue, masks))
@@ -101,7 +101,7 @@ def unknown_in_masks(session: Session, owner_id: UUID, graph: Graph, masks: Mask
 def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], imported: bool | None = None) -> UUID:
     """Store a graph that came with a run, and return its id; the same document twice is stored once.
 
-    `imported`: literals that do not fit are only warned about; None: as the document looks.
+    `imported`: literals that do not fit only give warnings; None: the document tells.
 
     Raises:
         GraphInvalid: with all problems, and their places.
@@ -134,7 +134,7 @@ def create_inline(session: Session, owner_id: UUID, document: dict[str, Any], im
 def replace(
     session: Session, owner_id: UUID, graph_id: UUID, document: dict[str, Any], imported: bool | None = None
 ) -> Saved:
-    """Store the document as the graph's next version, unless it says what the latest one says. See `create`.
+    """Store the document as the graph's next version, unless it equals the latest one. See `create`.
 
     Raises:
         NotFound: the owner has no such graph.
@@ -162,13 +162,13 @@ def replace(
 
 
 def _says(session: Session, head: Head, digest: str) -> bool:
-    """Whether an incomplete graph, read with the blocks that are here today, has this fingerprint."""
+    """Whether an incomplete graph, read with the blocks installed now, has this fingerprint."""
     graph = document_of(session, head.id, head.latest_version)
     return documents.fingerprint(documents.brought_up_to_date(graph).graph) == digest
 
 
 def _complete(session: Session, graph_id: UUID, version: int, digest: str) -> None:
-    """Give a version, and its parts, the plans that they could not have when they were stored."""
+    """Store the plans of a version and its parts that were impossible when they were stored."""
     graph = documents.brought_up_to_date(document_of(session, graph_id, version)).graph
     for one in (graph, *graph.parts()):
         own = digest if one is graph else documents.fingerprint(one)
@@ -189,7 +189,7 @@ def export(session: Session, owner_id: UUID, graph_id: UUID, version: int | None
 def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -> dict[str, Any]:
     """The document of a version, by default the latest, with the computed schemas.
 
-    The credentials are those of all graphs that it runs, of those too that are not part of the document.
+    Its credentials include those of all graphs that it runs, also outside the document.
 
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
@@ -271,7 +271,7 @@ def inputs(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_head(session: Session, owner_id: UUID, graph_id: UUID) -> Head:
-    """The head of a graph that is to be changed, locked."""
+    """The locked head of a graph that is about to change."""
     head = _head(session, owner_id, graph_id, lock=True)
     if head.part_of is not None:
         raise Conflict(f"this graph is a part of graph {head.part_of}, and changes with it")

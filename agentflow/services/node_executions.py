@@ -1,4 +1,4 @@
-"""Shows what the node executions of a run got, did and gave."""
+"""Shows the node executions of a run: inputs, state and outputs."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def _number(plan: Plan, node_id: str | None) -> int | None:
     try:
         return plan.node(node_id).number
     except KeyError:
-        return -2  # no node has it, so the page is empty
+        return -2  # no node has this id, so the page is empty
 
 
 def _views(
@@ -119,7 +119,7 @@ def _views(
 
 
 def _fed(node: PlanNode) -> set[str]:
-    """The pins that values may have been delivered to: the linked ones, and where the run's inputs go."""
+    """The pins that values can be delivered to: the linked ones, and those of the run's inputs."""
     return {*node.pins, "value"} if node.kind is BlockKind.INPUT else set(node.pins)
 
 
@@ -129,7 +129,7 @@ def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, 
 
 
 def _hidden(plan: Plan, source: Source) -> str | None:
-    """What is shown of a value that a secret place gave; None: the value. (A run's inputs are judged where they go.)"""
+    """What to show of a value from a secret place; None: the value. (A run's inputs are hidden by their target.)"""
     return secrecy.HIDDEN if source.node >= 0 and secrecy.hides_output(plan.nodes[source.node], source.pin) else None
 
 

@@ -1,7 +1,6 @@
-"""Gives the plan and the document of a graph version. They never change, so each process keeps the last ones.
+"""Reads the plan and the document of a graph version, which never change, so that each process caches the last ones.
 
-API and workers use the same cache, each its own copy. What is kept is bounded by nodes, not by graphs: one graph of
-10,000 nodes weighs as much as a thousand of ten.
+The cache is bounded by nodes, not by graphs: one graph of 10,000 nodes takes as much memory as a thousand of ten.
 """
 
 from typing import Final, Generic, Protocol, TypeVar
@@ -27,30 +26,30 @@ MAX_NODES_KEPT: Final = 100_000
 
 _HIGHEST_VERSION: Final = 2**31 - 1
 
-_OWN_WEIGHT: Final = 10  # as nodes: what a graph costs beside its nodes
+_OWN_WEIGHT: Final = 10  # in nodes: what a graph takes beside its nodes
 
 _Key = tuple[UUID, int]
 _T = TypeVar("_T")
 
 
 class VersionCache(Generic[_T]):
-    """What is known of the graph versions used last, up to a number of nodes in all. Threads may share it."""
+    """The graph versions used last, up to a number of nodes in all. Thread-safe."""
 
     def __init__(self, max_nodes: int = MAX_NODES_KEPT) -> None:
-        # What weighs more than all may counts as all: the newest one is always kept.
+        # A graph above the bound counts as the bound: the newest one is always kept.
         self._kept: forking.LastUsed[_Key, tuple[_T, int]] = forking.LastUsed(
             max_nodes, lambda entry: min(entry[1], max_nodes)
         )
         self._lock = forking.lock()
 
     def get(self, key: _Key) -> _T | None:
-        """What is kept under `key`; it is the most recently used one now."""
+        """The value of `key`, which is the most recently used one now."""
         with self._lock:
             found = self._kept.get(key)
         return found[0] if found is not None else None
 
     def put(self, key: _Key, value: _T, nodes: int) -> None:
-        """Keep `value`, and let go of what was not used for longest. The newest one is always kept."""
+        """Keep `value`, and drop the least recently used ones. The newest one is always kept."""
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = (value, _OWN_WEIGHT + nodes)
@@ -66,7 +65,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
     """The compiled plan of a graph version, without masks (`Plan.masked` applies those of a run).
 
     Raises:
-        NotFound: there is no such version. Whose it is, is not asked here.
+        NotFound: there is no such version. The owner is not checked.
         GraphInvalid: blocks of it are missing; names them.
     """
     key = (graph_id, version)
@@ -76,7 +75,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
     text = graphs.plan_of(session, graph_id, version)
     try:
         plan = Plan.from_json(text or "")
-    except ValueError:  # written by another version of agentflow, or without a block that may be here by now
+    except ValueError:  # written by another version of agentflow, or without a block that may be installed now
         graph = document_of(session, graph_id, version)
         problems = documents.problems_of(graph, imported=True) if text is None else ()
         if any(problem.severity == "error" for problem in problems):
@@ -87,7 +86,7 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
 
 
 class _OfGraph(Protocol):
-    """A run, as far as its plan is concerned. `masks` is JSON text or None."""
+    """What a run's plan depends on. `masks` is JSON text or None."""
 
     @property
     def graph_id(self) -> UUID: ...
@@ -98,7 +97,7 @@ class _OfGraph(Protocol):
 
 
 def plan_of_run(session: Session, run: _OfGraph | AnyRow) -> Plan:
-    """The plan that a run goes by: its graph version's, with its masks.
+    """The plan of a run: its graph version's, with its masks.
 
     Raises:
         NotFound: the graph version is gone.
@@ -111,7 +110,7 @@ def document_of(session: Session, graph_id: UUID, version: int) -> Graph:
     """The document of a graph version. It is shared: do not change it.
 
     Raises:
-        NotFound: there is no such version. Whose it is, is not asked here.
+        NotFound: there is no such version. The owner is not checked.
     """
     key = (graph_id, version)
     if (kept := _documents.get(key)) is not None:
@@ -126,15 +125,15 @@ def document_of(session: Session, graph_id: UUID, version: int) -> Graph:
 
 
 def _refuse_impossible(graph_id: UUID, version: int) -> None:
-    """A number comes from anywhere, and a column takes so many of them only."""
+    """Refuse a version number that no column can hold."""
     if not 1 <= version <= _HIGHEST_VERSION:
         raise NotFound(f"there is no version {version} of graph {graph_id}")
 
 
 def keep(graph: Graph, plan: Plan) -> None:
-    """Remember a version that is being stored, so that who stores it need not read it again.
+    """Cache a version that is being stored, so that it need not be read again.
 
-    If the transaction fails nobody ever asks for it: the id was new.
+    If the transaction fails nobody asks for it, because the id was new.
     """
     key = (plan.graph_id, plan.version)
     _documents.put(key, graph, len(graph.nodes))
@@ -142,10 +141,10 @@ def keep(graph: Graph, plan: Plan) -> None:
 
 
 def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Problem, ...]:
-    """All that is wrong with running a graph version without inputs and masks: found once, then known.
+    """All that is wrong with running a graph version without inputs and masks. Cached.
 
     Raises:
-        NotFound: there is no such version. Whose it is, is not asked here.
+        NotFound: there is no such version. The owner is not checked.
     """
     key = (graph_id, version)
     if (kept := _run_problems.get(key)) is not None:
@@ -157,10 +156,10 @@ def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Pro
 
 
 def needed_inputs_of(session: Session, graph_id: UUID, version: int) -> tuple[NeededInput, ...]:
-    """The inputs that a run of a graph version must be given: found once, then known.
+    """The inputs that a run of a graph version requires. Cached.
 
     Raises:
-        NotFound: there is no such version. Whose it is, is not asked here.
+        NotFound: there is no such version. The owner is not checked.
     """
     key = (graph_id, version)
     if (kept := _needed_inputs.get(key)) is not None:

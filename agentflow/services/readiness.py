@@ -1,4 +1,4 @@
-"""Tells whether this installation can serve requests: database and broker are there, and the schema is right."""
+"""Checks whether this installation can serve requests: database and broker answer, and the schema is right."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,24 +20,24 @@ logger = logging.getLogger(__name__)
 
 OK = "ok"
 _BROKER_SECONDS = 2.0
-_FRESH_SECONDS = 2.0  # load balancers ask often, and each answer costs connections
+_FRESH_SECONDS = 2.0  # load balancers ask often, and each check costs connections
 
 
 def await_database(say: Callable[[str], object]) -> None:
-    """Wait, before anything is served, for a database that may be starting too, and make sure that it is in order.
+    """Wait, before anything is served, for a database that may be starting, too, and check its schema.
 
     Args:
-        say: is given a line to show, now and then, while it waits.
+        say: gets a line to show now and then while it waits.
 
     Raises:
-        EngineError: it is not, or not within `database_patience`; the message says what to do.
+        EngineError: its schema is wrong, or it does not answer within `database_patience`; says what to do.
     """
     await_schema(settings().database(), settings().database_patience, say)
 
 
 @cached(TTLCache(1, _FRESH_SECONDS, clock.monotonic), condition=Condition())
 def checks() -> Mapping[str, str]:
-    """What was checked, each "ok" or what is wrong, in words that give no address away."""
+    """The checks, each "ok" or what is wrong, in words without addresses."""
     return {"database": _database(), "broker": _broker()}
 
 

@@ -1,4 +1,4 @@
-"""What comes to a run from the outside: what people decide, and external events."""
+"""Lists reviews, records what people decide, and accepts external events for runs."""
 
 from typing import Any
 from uuid import UUID
@@ -47,7 +47,7 @@ def get(session: Session, owner_id: UUID, review_id: UUID) -> ReviewView:
 def approve(
     session: Session, owner_id: UUID, review_id: UUID, message: str, edited: tuple[Any] | None, rest: bool
 ) -> ReviewView:
-    """The data is fine, as it is, or as `edited` (a tuple of it) says. `rest`: and so is all that this node asks.
+    """Approve the data as it is, or as edited (`edited`: a tuple of it). `rest`: and whatever else this node asks.
 
     Raises:
         NotFound: the owner has no such review.
@@ -63,7 +63,7 @@ def approve(
 
 
 def reject(session: Session, owner_id: UUID, review_id: UUID, message: str) -> ReviewView:
-    """The data is not fine.
+    """Reject the data.
 
     Raises:
         NotFound: the owner has no such review.
@@ -73,7 +73,7 @@ def reject(session: Session, owner_id: UUID, review_id: UUID, message: str) -> R
 
 
 def signal(session: Session, owner_id: UUID, run_id: UUID, name: str, payload: Any) -> SignalAccepted:
-    """An external event for a run: the node execution that has waited for it longest takes it, or it is kept.
+    """Give an external event to a run: the longest waiting node execution takes it, or it is kept.
 
     Raises:
         NotFound: the owner has no such run.

@@ -73,7 +73,7 @@ def outputs(
 ) -> OutputList:
     """One page of a run's outputs, by output node, in order; `name` keeps those of one name.
 
-    Where output nodes may share a name, they come in the order in which they became final, as a parent gets them.
+    If output nodes may share a name, they are in the order in which they became final, as a parent gets them.
 
     Raises:
         NotFound: the owner has no such run.
@@ -136,7 +136,7 @@ def _lines(
 
 
 def _may_share_a_name(nodes: Sequence[PlanNode]) -> bool:
-    """Whether two output nodes may give values of one name: it stands twice, or comes with the value."""
+    """Whether two output nodes may give values of one name: they share it, or it comes with the value."""
     names = {None if "name" in node.pins else node.name for node in nodes}
     return len(nodes) > 1 and (len(names) < len(nodes) or None in names)
 
@@ -150,10 +150,10 @@ def _name(plan: Plan, line: OutputLine) -> str:
 
 
 def output_name(node: PlanNode, given: str | None) -> str:
-    """The name of an output: what came with the value (`given`, JSON text), else the output node's own."""
+    """The name of an output: the one that came with the value (`given`, JSON text), else the output node's."""
     name = loads(given) if given is not None else node.name
     text = name if isinstance(name, str) else dumps(name)
-    return text.encode(errors="replace").decode()  # a name is part of replies, which are UTF-8
+    return text.encode(errors="replace").decode()  # names are part of replies, which are UTF-8
 
 
 def _present_stats(session: Session, run_id: UUID) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Starts runs: the one way for submissions, graphs that come with one, child runs, forks and blocks that are tried out.
+"""Starts runs: the one way for submissions, inline graphs, child runs, forks and single blocks.
 
-What may start is checked by the caller, who knows what was asked for. Written is the run with its starting node
-executions; they are published once the transaction is committed.
+Callers check what may start. This writes the run with its starting node executions, and publishes those after the
+commit.
 """
 
 from collections.abc import Mapping, Set
@@ -25,7 +25,7 @@ DEFAULT_PRIORITY: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """What a fork takes over: all that the ended run `source` did, but for the nodes in `anew`, which run again."""
+    """What a fork takes over: all that the ended run `source` did, except the nodes in `anew`, which run again."""
 
     source: UUID
     anew: Set[int]
@@ -37,12 +37,12 @@ class Start:
 
     Attributes:
         owner_id: whose it is.
-        plan: of its graph, without the masks.
+        plan: its graph's, without the masks.
         inputs: name → value.
         masks: node id → pin → value.
-        labels: whatever the owner marks it with.
+        labels: the owner's marks.
         priority: 0 to 9, the most urgent; None: the graph's, else the default.
-        parent: the node execution that a child run is for. If its child is there already, nothing is started.
+        parent: the node execution that waits for a child run. If its child exists, nothing is started.
         fork: what it takes over from another run.
         run_id: its id.
     """
@@ -59,7 +59,7 @@ class Start:
 
 
 def start(session: Session, wanted: Start) -> UUID:
-    """Start a run; its id. It has the priority and the deadline that its graph's settings give, where it names none."""
+    """Start a run; returns its id. Priority and deadline are its graph's, unless it names its own."""
     plan = wanted.plan
     priority = next(p for p in (wanted.priority, plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
     seconds = plan.settings.deadline
@@ -80,6 +80,6 @@ def start(session: Session, wanted: Start) -> UUID:
         after_commit(session, lambda: publish(published, ready))
     else:
         ready = steering.fork(session, wanted.fork.source, new, wanted.fork.anew)
-        # What it took over may be all there is.
+        # A fork may have nothing left to run.
         after_commit(session, lambda: publish(published, ready) if ready else publish_finaliser(new.id))
     return new.id

@@ -1,8 +1,7 @@
-"""Where the one rule for what is secret (`graph/withholding.py`) meets plans and installed blocks.
+"""Applies the rule for what is secret (`graph/withholding.py`) to plans and installed blocks.
 
-Secrets are stored, because blocks need them, and hidden in every view: runs, node executions, events, and in the
-messages of errors. The outputs of a run are what it is for: only those of output nodes that are marked secret are
-hidden.
+Secrets are stored, because blocks need them, and hidden in every view: runs, node executions, events, messages of
+errors. Of a run's outputs only those of output nodes marked secret are hidden.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from agentflow.graph import withholding
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.graph.withholding import HIDDEN as HIDDEN  # what is shown in the place of a secret
+from agentflow.graph.withholding import HIDDEN as HIDDEN  # shown instead of a secret
 from agentflow.graph.withholding import redacted as redacted
 from agentflow.graph.withholding import says_secret
 from agentflow.settings import ProviderCredential
@@ -22,7 +21,7 @@ _HEADERS: Final = "headers"
 
 
 def is_secret_output(node: PlanNode) -> bool:
-    """Whether the node takes a secret out of the graph: its value is for a parent's graph, and for nobody to see."""
+    """Whether the node outputs a secret of the graph: a parent's graph gets it, and no view shows it."""
     return node.kind is BlockKind.OUTPUT and says_secret(node.input_default)
 
 
@@ -41,17 +40,17 @@ def hide_run_inputs(plan: Plan, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def hides_output(node: PlanNode, pin: str) -> bool:
-    """Whether nothing of what the node gives on `pin` is shown."""
+    """Whether the node's outputs on `pin` are hidden completely."""
     return withholding.hides_output(node, catalogue(node.block_id), pin)
 
 
 def hide_output(node: PlanNode, pin: str, value: Any) -> Any:
-    """What the node gave on `pin`, as it may be shown."""
+    """The node's output on `pin`, as it may be shown."""
     return withholding.hidden_output(node, catalogue(node.block_id), pin, value)
 
 
 def fed_in_secret(plan: Plan, node: PlanNode) -> set[str]:
-    """The pins of `node` that a secret may come to by a link."""
+    """The pins of `node` to which a link may bring a secret."""
     return {
         base_name(link.sink_pin)
         for source in plan.nodes
@@ -61,13 +60,13 @@ def fed_in_secret(plan: Plan, node: PlanNode) -> set[str]:
 
 
 def hide_fed(plan: Plan, node: PlanNode, inputs: dict[str, Any]) -> dict[str, Any]:
-    """`inputs` of a node without what secret places of the graph brought to it by a link."""
+    """`inputs` of a node without what links brought from secret places of the graph."""
     fed = fed_in_secret(plan, node)
     return {pin: HIDDEN if base_name(pin) in fed and value is not None else value for pin, value in inputs.items()}
 
 
 def secrets_of(plan: Plan, node: PlanNode, inputs: Mapping[str, Any]) -> set[str]:
-    """The texts within what a node execution got that no message may quote."""
+    """The texts in a node execution's inputs that no message may quote."""
     found = withholding.secret_texts(node, catalogue(node.block_id), inputs)
     fed = fed_in_secret(plan, node)
     for pin, value in inputs.items():
@@ -77,7 +76,7 @@ def secrets_of(plan: Plan, node: PlanNode, inputs: Mapping[str, Any]) -> set[str
 
 
 def secrets_of_credentials(credentials: Iterable[ProviderCredential]) -> set[str]:
-    """The texts within the operator's credentials that no message may quote."""
+    """The texts in the operator's credentials that no message may quote."""
     found: set[str] = set()
     for credential in credentials:
         for name, value in credential.revealed().items():

@@ -1,4 +1,4 @@
-"""Pauses and resumes runs, runs again what failed in them, and forks them at a node.
+"""Pauses, resumes, retries and forks runs.
 
 Child runs follow their parents, each in a transaction of its own (`cancellation` says why).
 """
@@ -39,7 +39,7 @@ STATEMENT_SECONDS = 120.0
 
 
 def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
-    """Nothing new of the run and its child runs starts; what runs finishes. Pausing twice is fine.
+    """Start nothing new of the run and its child runs; what runs finishes. Pausing again does nothing.
 
     Raises:
         NotFound: the owner has no such run.
@@ -52,7 +52,7 @@ def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
 
 
 def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
-    """A paused run and its child runs go on. Resuming one that is not paused is fine.
+    """Resume a paused run and its child runs. Resuming one that is not paused does nothing.
 
     Raises:
         NotFound: the owner has no such run.
@@ -65,7 +65,7 @@ def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
 
 
 def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
-    """Run again what failed with nobody to handle it, and what was cancelled, with what they had.
+    """Run again what failed unhandled and what was cancelled, with the same inputs.
 
     Raises:
         NotFound: the owner has no such run.
@@ -85,10 +85,10 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
 
 
 def retry_child(parent: Parent) -> Steps[bool]:
-    """A child run that ended FAILED or CANCELLED goes on, as the node execution that waits for it is tried again.
+    """Retry a child run that ended FAILED or CANCELLED, because the node execution that waits for it is retried.
 
     Returns:
-        whether it does.
+        whether it was retried.
     """
     run = yield Step(_child_of, parent)
     return run is not None and (yield from _retry_tree(run)) == "retried"
@@ -100,14 +100,14 @@ def _child_of(session: Session, parent: Parent) -> AnyRow | None:
 
 
 def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs: Mapping[str, Any]) -> RunSummary:
-    """A new run that takes over all that an ended one did, but for `from_node` and what is downstream of it.
+    """Start a run that takes over all that an ended one did, except `from_node` and what is downstream of it.
 
     Args:
-        session: the caller's; give its statements `STATEMENT_SECONDS`.
+        session: the transaction, whose statements get `STATEMENT_SECONDS`.
         owner_id: whose run it is.
         run_id: the run.
         from_node: the id of the node at which the new run begins.
-        inputs: pin → value: what that node gets instead of what it got.
+        inputs: pin → value: what that node gets instead.
 
     Raises:
         NotFound: the owner has no such run.
@@ -223,9 +223,9 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
 
 
 def _pass_down(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[None]:
-    """Do to the open child runs of a run what was done to it, and so on down.
+    """Do to the open child runs of a run what was done to it, level by level.
 
-    A child that is made takes after its parent as that is then. So each run's children are looked up once it is done.
+    A new child takes over its parent's state. So a run's children are looked up only when the run itself is done.
     """
     for child in (yield Step(stored_runs.open_children, run_id)):
         with suppress(AlreadyEnded, NotFound):

@@ -1,8 +1,8 @@
-"""Finds the graphs that a graph runs. Those of its document are stored with it; others the owner has.
+"""Finds the graphs that a graph runs: parts of its document, which are stored with it, and others of its owner.
 
-A graph's sub-graphs, its parts, become graphs of their own, with ids of their own, whose version 1 never changes: each
-new version of the graph makes them anew. They are not listed, and are hidden with the graph. All ids are given before
-anything is stored, so that graphs may run each other, and themselves.
+A graph's parts become graphs of their own with new ids and one version; each new version of the graph stores new ones.
+They are not listed, and are hidden with the graph. All ids are chosen before anything is stored, so that graphs may run
+each other and themselves.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Placed:
 
 
 def placed(given: Graph, graph_id: UUID, version: int) -> Placed:
-    """`given` as a version of `graph_id`, its parts as graphs of their own, and all references to them so."""
+    """`given` as a version of `graph_id`, with its parts as graphs of their own and all references to them."""
     inner = distinct_parts(given)
     own: dict[Reference, Reference] = {key: (new_id(), 1) for key in inner}
     references = References(given, own | {(given.id, given.version): (graph_id, version)})
@@ -43,7 +43,7 @@ def placed(given: Graph, graph_id: UUID, version: int) -> Placed:
 
 
 def complete(session: Session, owner_id: UUID, graph: Graph) -> Graph:
-    """`graph` with all graphs that it runs among its parts, those of all levels that the owner has stored too."""
+    """`graph` with all graphs that it runs among its parts, on all levels, also those stored separately."""
     found = {(graph.id, graph.version): graph} | distinct_parts(graph)
     waiting = list(found.values())
     while waiting:

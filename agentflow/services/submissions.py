@@ -1,8 +1,8 @@
 """Submits graphs, stored or inline: checks what is given, and starts a run.
 
-Everything that is wrong is found before anything is written. Then run, inputs and starting node executions are
-written in the caller's transaction, and published after its commit. An Idempotency-Key is claimed first in that same
-transaction, so that a submission that is sent again finds the run of the first one, however close they come.
+All checks come before the first write. Then run, inputs and starting node executions are written in the caller's
+transaction, and published after its commit. An Idempotency-Key is claimed first in that transaction, so that a repeated
+submission finds the run of the first one, however close they are.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ MAX_KEY: Final = 255
 class Wanted:
     """What a submitter asks for, beside the graph. `priority` None: the graph's, or 5.
 
-    `allow_missing_inputs`: input nodes that need a value and get none run all the same, and give nothing.
+    `allow_missing_inputs`: required input nodes without a value run all the same, and give nothing.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The run that a submission stands for. `replayed`: an earlier submission with this key made it."""
+    """The run of a submission. `replayed`: an earlier submission with this key made it."""
 
     run_id: UUID
     graph_id: UUID
@@ -70,7 +70,7 @@ def submit(
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
         GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
-        IdempotencyMismatch: the key stood for another submission.
+        IdempotencyMismatch: the key was used for another submission.
         TooLarge: an input is larger than a value may be.
     """
     run_id = new_id()
@@ -91,7 +91,7 @@ def submit_inline(
 
     Raises:
         GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
-        IdempotencyMismatch: the key stood for another submission.
+        IdempotencyMismatch: the key was used for another submission.
         TooLarge: too many nodes, or an input is larger than a value may be.
     """
     run_id = new_id()
@@ -124,7 +124,7 @@ def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, versi
 def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
     """Whether the run can start; returns the warnings."""
     refuse_unstorable(wanted.inputs, wanted.masks)
-    if wanted.masks:  # they change which pins are waited for, and so everything
+    if wanted.masks:  # they change which pins are waited for
         graph = document_of(session, plan.graph_id, plan.version)
         problems = documents.problems_of_run(graph, masks=wanted.masks)
         problems += graphs.unknown_in_masks(session, owner_id, graph, wanted.masks)
@@ -148,7 +148,7 @@ def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:
 
 
 def _earlier(session: Session, owner_id: UUID, key: str, digest: str, run_id: UUID) -> UUID | None:
-    """The run that `key` stands for already; None: it stands for `run_id` from now on."""
+    """The run of an earlier submission with `key`; None: `key` is claimed for `run_id` now."""
     if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Malformed(f"an Idempotency-Key is 1 to {MAX_KEY} printable ASCII characters")
     earlier = idempotency.reserve(session, owner_id, key, digest, run_id)
@@ -165,6 +165,8 @@ def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> A
         raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
     try:
         warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
-    except GraphInvalid as invalid:  # by now: a graph that it runs was deleted, say. The run was accepted all the same
+    except (
+        GraphInvalid
+    ) as invalid:  # meanwhile: a graph that it runs was deleted, say. The run was accepted all the same
         warnings = tuple(problem for problem in invalid.problems if problem.severity == "warning")
     return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

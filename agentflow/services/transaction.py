@@ -1,10 +1,10 @@
-"""Opens and commits database transactions, and does what follows once one is committed.
+"""Opens and commits database transactions, and does what follows a commit.
 
 A use case takes a session and leaves the transaction to its caller. One that needs several transactions returns
 `Steps`, which its caller carries out.
 
-Work is published only after the commit that made it: a worker must not hear of what it cannot see yet. What the
-process does not live to publish is found by recovery, because the rows are their own outbox.
+Work is published after the commit that made it, because a worker must be able to see it. If the process dies before,
+recovery publishes it: the rows are their own outbox.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -58,8 +58,8 @@ class Step:
     """One transaction of a use case that needs several: `act(session, *values)`.
 
     Args:
-        act: what is done in it.
-        values: what it is given beside the session.
+        act: what it does.
+        values: arguments beside the session.
         statement_seconds: see `transaction`.
     """
 
@@ -67,7 +67,7 @@ class Step:
         self._act, self._values, self._statement_seconds = act, values, statement_seconds
 
     def carry_out(self) -> Any:
-        """Do it in a transaction of its own; what came of it."""
+        """Carry it out in a transaction of its own; returns its result."""
         with transaction(self._statement_seconds) as session:
             return self._act(session, *self._values)
 
@@ -75,14 +75,14 @@ class Step:
 _Result = TypeVar("_Result")
 
 Steps = Generator[Step, Any, _Result]
-"""A use case of several transactions: yields each, is given what came of it, and returns its result."""
+"""A use case of several transactions: yields each, receives its result, and returns the result of all."""
 
 
 def carry_out(steps: Steps[_Result]) -> _Result:
-    """Carry out a use case of several transactions, one after the other; what is committed stays, whatever follows.
+    """Carry out a use case of several transactions in turn. What is committed stays, whatever follows.
 
     Raises:
-        Exception: what a step raises, unless the use case goes on over it.
+        Exception: what a step raises, unless the use case handles it.
     """
     try:
         step = next(steps)
@@ -97,4 +97,4 @@ def carry_out(steps: Steps[_Result]) -> _Result:
         result: _Result = end.value
         return result
     finally:
-        steps.close()  # what it holds over its steps is released, also when this process is told to end
+        steps.close()  # releases what it holds over its steps, also when this process is told to end

@@ -1,4 +1,4 @@
-"""Shows a stored value as it is, or, where it is too long for the view, by its size and its beginning."""
+"""Shows a stored value as it is or, if it is too long for the view, by its size and beginning."""
 
 from typing import Any, Final
 
