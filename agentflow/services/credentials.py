@@ -73,7 +73,7 @@ def credentials_mark() -> str:
 
 
 def _type(name: str, known: ProviderCredential) -> str | None:
-    """The type that it declares, or that its name or its headers imply (no provider of a block is used by headers alone)."""
+    """The type that it declares, or that its name or headers imply (no block's provider is used by headers alone)."""
     if known.type is None and (_is_host_scoped(name) or (known.is_headers_only and name not in _named_providers())):
         return HOST_SCOPED
     return known.type
