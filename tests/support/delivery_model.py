@@ -1,4 +1,4 @@
-"""A model of delivery that follows docs/graphs.md ("When a node runs"); random plans, and calls that drive them."""
+"""A model of delivery that follows docs/semantics.md (section 4); random plans, and calls that drive them."""
 
 import random
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""The database delivers values as a simple model of the rules in docs/graphs.md ("When a node runs") does.
+"""The database delivers values as a simple model of docs/semantics.md (section 4) does.
 
 Random graphs, with cycles, self-loops, pins fed by several nodes, static and mixed pins, input nodes that are also
 linked, and pins that first executions do not wait for, are driven settle by settle in random order, with flushes,
