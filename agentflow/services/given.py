@@ -38,5 +38,5 @@ def _refuse(named: Iterable[tuple[str, Any]]) -> None:
             raise Malformed(f"{name} is {error}") from None
         except BlockBug as error:
             raise Malformed(f"{name} is {error.message}") from None
-        if len(text) > limit:  # characters, which are never more than bytes
+        if len(text) > limit or len(text.encode()) > limit:
             raise TooLarge(f"{name} is larger than a value may be ({limit} bytes)")
