@@ -141,3 +141,67 @@ def test_the_layers_name_every_folder_of_the_package_and_nothing_else():
     floors = {f"{feature}.{path.stem}" for feature in features for path in (PACKAGE / feature).glob("[!_]*.py")}
     assert (folders | floors) - named == set(), "folders, or modules of a feature, that no layer names"
     assert named - folders - floors - modules == set(), "layers that do not exist"
+
+
+MIRRORED = ("engine", "services", "storage", "storage/hot", "storage/views", "worker")
+"""Folders whose modules each have a test of the same name in the same place, or are in `TESTED_BY`."""
+
+TESTED_BY = {
+    # Values that other tests are made of.
+    "engine/execution": "engine/test_settlement",
+    "engine/waits": "worker/test_waiting",
+    # What is tested through HTTP.
+    "services/block_runs": "api/test_steering",
+    "services/blocks": "api/test_docs",
+    "services/explanations": "api/test_explanations",
+    "services/graphs": "api/test_graphs",
+    "services/readiness": "api/test_docs",
+    "services/runs": "api/test_submissions",
+    "services/sub_graphs": "api/test_imports",
+    "services/submissions": "api/test_submissions",
+    "services/values": "api/test_runs",
+    # What needs node executions that are carried out.
+    "services/admission": "worker/test_admission",
+    "services/child_runs": "worker/test_child_outputs",
+    "services/lanes": "worker/test_lanes",
+    "services/reviews": "worker/test_waiting",
+    "services/secrecy": "worker/test_secrets",
+    "services/steering": "worker/test_steering",
+    "storage/admission": "worker/test_admission",
+    "storage/gathering": "worker/test_gathering",
+    "storage/steering": "worker/test_steering",
+    "storage/views/reviews": "worker/test_waiting",
+    # What is tested together with another module.
+    "services/node_executions": "services/test_run_views",
+    "storage/runs": "storage/hot/test_claim_and_settle",
+    "storage/tables": "storage/test_schema",
+    "storage/hot/node_executions": "storage/hot/test_claim_and_settle",
+    "worker/app": "worker/test_faults",
+    "worker/attempt": "worker/test_execute",
+    "worker/context": "worker/test_tools",
+    "worker/endings": "worker/test_request",
+    "worker/error_facts": "api/test_documents_by_hand",
+    "worker/finalise": "worker/test_run_status",
+    "worker/follow": "worker/test_execute",
+    "worker/generators": "worker/test_execute",
+    "worker/queues": "dispatch/test_lanes",
+    "worker/signals": "test_logs",
+    "worker/tasks": "worker/test_faults",
+    # What only real worker processes show.
+    "worker/pool": "scenarios/test_crashes",
+    "worker/reports": "scenarios/test_what_celery_sees",
+}
+"""Module → the test that holds it, where that has another name."""
+
+
+def test_every_module_has_a_test_of_its_name_or_one_that_is_named_here():
+    modules = {f"{folder}/{path.stem}" for folder in MIRRORED for path in (PACKAGE / folder).glob("[!_]*.py")}
+
+    def is_there(test: str) -> bool:
+        return (ROOT / "tests" / f"{test}.py").is_file()
+
+    mirrored = {module for module in modules if is_there("{0}/test_{2}".format(*module.rpartition("/")))}
+    assert modules - mirrored - TESTED_BY.keys() == set(), "modules without a test"
+    assert TESTED_BY.keys() & mirrored == set(), "these have a test of their name: remove them from TESTED_BY"
+    assert TESTED_BY.keys() - modules == set(), "these are gone: remove them from TESTED_BY"
+    assert [test for test in TESTED_BY.values() if not is_there(test)] == []
