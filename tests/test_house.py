@@ -159,7 +159,6 @@ TESTED_BY = {
     "services/runs": "api/test_submissions",
     "services/sub_graphs": "api/test_imports",
     "services/submissions": "api/test_submissions",
-    "services/values": "api/test_runs",
     # What needs node executions that are carried out.
     "services/admission": "worker/test_admission",
     "services/child_runs": "worker/test_child_outputs",
@@ -167,7 +166,6 @@ TESTED_BY = {
     "services/reviews": "worker/test_waiting",
     "services/secrecy": "worker/test_secrets",
     "services/steering": "worker/test_steering",
-    "storage/admission": "worker/test_admission",
     "storage/gathering": "worker/test_gathering",
     "storage/steering": "worker/test_steering",
     "storage/views/reviews": "worker/test_waiting",
