@@ -13,6 +13,7 @@ from uuid import UUID
 from agentflow.engine.statuses import RunStatus
 from agentflow.services import graphs, submissions
 from agentflow.services import run_views as runs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import transaction
 from agentflow.storage.hot.prepared import PreparedConnection
 from benchmarks.graphs import OUTPUT, Document
@@ -47,7 +48,9 @@ class Flows:
     def submit(self, graph_id: UUID) -> UUID:
         """Run a stored graph. Returns the run's id."""
         with transaction() as session:
-            return submissions.submit(session, self._owner_id, graph_id, None, submissions.Wanted()).run_id
+            return submissions.submit(
+                session, self._owner_id, submissions.Stored(graph_id), submissions.Wanted()
+            ).run_id
 
     def time(self, graph_id: UUID, count: int, expected: Any) -> float:
         """Run a graph `count` times at once. Returns seconds from the first submission until all have ended.
@@ -76,6 +79,6 @@ class Flows:
         """Check that the run completed with the expected output."""
         with transaction() as session:
             run = runs.find(session, self._owner_id, run_id)
-            found = runs.outputs(session, self._owner_id, run_id, None, None, 10).items
+            found = runs.outputs(session, self._owner_id, run_id, None, PageRequest(None, 10)).items
         if run.status != RunStatus.COMPLETED or [(item.name, item.value) for item in found] != [(OUTPUT, expected)]:
             raise RuntimeError(f"AgentFlow gave a wrong result: run {run_id} {run.status} {run.error} {found!r:.200}")

@@ -26,7 +26,7 @@ _WARM_UP: Final = 100  # submissions that are not counted
 def _submit(owner_id: UUID, graph_id: UUID, count: int) -> None:
     for _ in range(count):
         with transaction() as session:
-            submissions.submit(session, owner_id, graph_id, None, submissions.Wanted())
+            submissions.submit(session, owner_id, submissions.Stored(graph_id), submissions.Wanted())
 
 
 def _rounds(count: int, rounds: int) -> list[tuple[float, float]]:

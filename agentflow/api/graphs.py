@@ -22,6 +22,7 @@ from agentflow.schemas.graphs import (
 )
 from agentflow.schemas.problems import places
 from agentflow.services import graphs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.graphs import Saved
 from agentflow.services.transaction import transaction
 
@@ -65,7 +66,7 @@ def show_inputs(body: GraphDocument) -> Response:
 def list_graphs(query: PageQuery) -> Response:
     """List graphs, the newest first."""
     with transaction() as session:
-        heads, cursor = graphs.page(session, owner_id(), query.after, query.limit)
+        heads, cursor = graphs.page(session, owner_id(), PageRequest(query.after, query.limit))
     items = [GraphSummary.model_validate({**head._asdict(), "version": head.latest_version}) for head in heads]
     return reply(GraphList(items=items, next_cursor=cursor))
 
@@ -96,7 +97,7 @@ def replace_graph(path: GraphPath, body: GraphDocument, query: SaveQuery) -> Res
 def list_versions(path: GraphPath, query: PageQuery) -> Response:
     """List a graph's versions, the newest first."""
     with transaction() as session:
-        lines, cursor = graphs.versions(session, owner_id(), path.graph_id, query.after, query.limit)
+        lines, cursor = graphs.versions(session, owner_id(), path.graph_id, PageRequest(query.after, query.limit))
     items = [VersionSummary(**line._asdict()) for line in lines]
     return reply(VersionList(items=items, next_cursor=cursor))
 

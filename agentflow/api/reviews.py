@@ -19,6 +19,7 @@ from agentflow.schemas.reviews import (
     SignalAccepted,
 )
 from agentflow.services import reviews
+from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import transaction
 
 STATEMENT_SECONDS = 60.0
@@ -45,7 +46,7 @@ def list_reviews(query: ReviewListQuery) -> Response:
     """List reviews, the newest first; by default those that wait for somebody."""
     status = None if query.status == "all" else query.status
     with transaction() as session:
-        return reply(reviews.page(session, owner_id(), status, query.run_id, query.after, query.limit))
+        return reply(reviews.page(session, owner_id(), status, query.run_id, PageRequest(query.after, query.limit)))
 
 
 @api.get("/reviews/<uuid:review_id>", responses={200: ReviewView})

@@ -33,9 +33,10 @@ from agentflow.schemas.runs import (
 )
 from agentflow.services import cancellation, explanations, node_executions, steering, submissions, values
 from agentflow.services import run_views as runs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.run_views import RunFilter
-from agentflow.services.submissions import Accepted, Wanted
+from agentflow.services.submissions import Accepted, Stored, Wanted
 from agentflow.services.transaction import carry_out, transaction
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -57,7 +58,7 @@ def submit_run(path: GraphPath, body: SubmitRun) -> Response:
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
     """
     with transaction() as session:
-        accepted = submissions.submit(session, owner_id(), path.graph_id, body.version, _wanted(body), _key())
+        accepted = submissions.submit(session, owner_id(), Stored(path.graph_id, body.version), _wanted(body), _key())
     return _accepted(accepted)
 
 
@@ -68,7 +69,7 @@ def submit_inline(body: SubmitInline) -> Response:
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
     """
     with transaction() as session:
-        accepted = submissions.submit_inline(session, owner_id(), body.graph, _wanted(body), _key())
+        accepted = submissions.submit(session, owner_id(), body.graph, _wanted(body), _key())
     return _accepted(accepted)
 
 
@@ -85,7 +86,7 @@ def list_runs(query: RunListQuery) -> Response:
         created_before=query.created_before,
     )
     with transaction() as session:
-        return reply(runs.page(session, owner_id(), wanted, query.after, query.limit))
+        return reply(runs.page(session, owner_id(), wanted, PageRequest(query.after, query.limit)))
 
 
 @api.get("/runs/<uuid:run_id>", responses={200: RunView})
@@ -113,8 +114,7 @@ def list_nodes(path: RunPath, query: NodeListQuery) -> Response:
             owner_id(),
             path.run_id,
             wanted,
-            query.after,
-            min(query.limit, MAX_FULL_PAGE) if full else query.limit,
+            PageRequest(query.after, min(query.limit, MAX_FULL_PAGE) if full else query.limit),
             values.FULL if full else values.SHORT,
         )
     return reply(found)
@@ -124,7 +124,8 @@ def list_nodes(path: RunPath, query: NodeListQuery) -> Response:
 def list_outputs(path: RunPath, query: OutputListQuery) -> Response:
     """List what a run's output nodes gave, of each node in order."""
     with transaction() as session:
-        return reply(runs.outputs(session, owner_id(), path.run_id, query.name, query.after, query.limit))
+        asked = PageRequest(query.after, query.limit)
+        return reply(runs.outputs(session, owner_id(), path.run_id, query.name, asked))
 
 
 @api.post("/runs/<uuid:run_id>/cancel", responses={202: CancelAccepted})

@@ -40,7 +40,7 @@ def start(session: Session, owner_id: UUID, block_id: str, inputs: Mapping[str, 
     literals = {pin: inputs[pin] for pin in _SHAPING.get(block.kind, ()) if pin in inputs}
     masks = {LONE_NODE: {pin: value for pin, value in inputs.items() if pin not in literals}}
     wanted = Wanted(masks=masks, allow_missing_inputs=True)  # an input node without a value gives nothing
-    return submissions.submit_inline(session, owner_id, lone_node(block.id, literals), wanted).run_id
+    return submissions.submit(session, owner_id, lone_node(block.id, literals), wanted).run_id
 
 
 def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Steps[BlockResult]:

@@ -6,10 +6,27 @@ The name includes the run or graph that the list belongs to, so that a cursor of
 import binascii
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from agentflow.errors import Malformed
+
+_Row = TypeVar("_Row")
+
+
+class PageRequest(NamedTuple):
+    """Which page of a list: the one behind the cursor `after` (None: the first), with `limit` items at most."""
+
+    after: str | None
+    limit: int
+
+    def cut(
+        self, of: str, found: Sequence[_Row], key: Callable[[_Row], tuple[int | UUID, ...]]
+    ) -> tuple[list[_Row], str | None]:
+        """The rows of the page and the next page's cursor, from up to `limit` + 1 rows of the list `of`."""
+        rows = list(found[: self.limit])
+        return rows, cursor(of, *key(rows[-1])) if len(found) > self.limit else None
 
 
 def cursor(of: str, *key: int | str | UUID) -> str:

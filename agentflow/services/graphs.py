@@ -24,6 +24,7 @@ from agentflow.graph.schemas import credentials_input_schema, describe, input_sc
 from agentflow.graph.wiring import Masks
 from agentflow.ids import new_id
 from agentflow.services import cursors, documents, plans, sub_graphs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import document_of
 from agentflow.services.sub_graphs import Placed
 from agentflow.storage import graphs as stored
@@ -200,11 +201,11 @@ def get(session: Session, owner_id: UUID, graph_id: UUID, version: int | None) -
     return {**describe(graph, catalogue), "credentials_input_schema": credentials}
 
 
-def page(session: Session, owner_id: UUID, after: str | None, limit: int) -> tuple[list[Head], str | None]:
+def page(session: Session, owner_id: UUID, asked: PageRequest) -> tuple[list[Head], str | None]:
     """One page of the owner's graphs, the newest first, and the cursor of the next page."""
-    found = stored.page(session, owner_id, cursors.identifier("graphs", after), limit + 1)
-    heads = [head._replace(valid=head.valid and all(map(_is_here, head.blocks))) for head in found[:limit]]
-    return heads, cursors.cursor("graphs", found[limit - 1].id) if len(found) > limit else None
+    found = stored.page(session, owner_id, cursors.identifier("graphs", asked.after), asked.limit + 1)
+    heads, cursor = asked.cut("graphs", found, lambda head: (head.id,))
+    return [head._replace(valid=head.valid and all(map(_is_here, head.blocks))) for head in heads], cursor
 
 
 def _is_here(block_id: str) -> bool:
@@ -213,7 +214,7 @@ def _is_here(block_id: str) -> bool:
 
 
 def versions(
-    session: Session, owner_id: UUID, graph_id: UUID, after: str | None, limit: int
+    session: Session, owner_id: UUID, graph_id: UUID, asked: PageRequest
 ) -> tuple[list[VersionLine], str | None]:
     """One page of a graph's versions, the newest first, and the cursor of the next page.
 
@@ -221,11 +222,10 @@ def versions(
         NotFound: the owner has no such graph.
     """
     _head(session, owner_id, graph_id)
-    key = cursors.integers(f"versions/{graph_id}", after, 1)
-    found = stored.page_of_versions(session, graph_id, key[0] if key else None, limit + 1)
-    return list(found[:limit]), cursors.cursor(f"versions/{graph_id}", found[limit - 1].version) if len(
-        found
-    ) > limit else None
+    of = f"versions/{graph_id}"
+    key = cursors.integers(of, asked.after, 1)
+    found = stored.page_of_versions(session, graph_id, key[0] if key else None, asked.limit + 1)
+    return asked.cut(of, found, lambda line: (line.version,))
 
 
 def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:

@@ -1,6 +1,5 @@
 """Shows the node executions of a run: inputs, state and outputs."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,16 +14,15 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
 from agentflow.services import cursors, secrecy, values
+from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import plan_of
 from agentflow.services.run_views import find
 from agentflow.settings import settings
 from agentflow.storage import lanes
 from agentflow.storage.runs import static_values
 from agentflow.storage.views import node_executions as node_views
-from agentflow.storage.views.node_executions import Budget, Key, Source, Value
+from agentflow.storage.views.node_executions import Budget, Key, Source
 from agentflow.storage.views.runs import AnyRow
-
-_Delivered = dict[str, tuple[Source, Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,7 @@ def page(
     owner_id: UUID,
     run_id: UUID,
     wanted: NodeFilter,
-    after: str | None,
-    limit: int,
+    asked: PageRequest,
     budget: Budget = values.SHORT,
 ) -> NodeExecutionList:
     """One page of the run's node executions, by node and index.
@@ -53,22 +50,20 @@ def page(
     run = find(session, owner_id, run_id)
     plan = plan_of(session, run.graph_id, run.graph_version)
     masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
-    number = _number(plan, wanted.node_id)
-    key = cursors.integers(f"nodes/{run_id}", after, 2)
-    rows = node_views.page(
+    of = f"nodes/{run_id}"
+    key = cursors.integers(of, asked.after, 2)
+    found = node_views.page(
         session,
         run_id,
-        node=number,
+        node=_number(plan, wanted.node_id),
         idx=wanted.index,
         status=wanted.status,
         after=Key(*key) if key else None,
-        limit=limit + 1,
+        limit=asked.limit + 1,
     )
-    items = _views(session, run_id, plan.masked(masks) if masks else plan, masks, list(rows[:limit]), budget)
-    last = rows[limit - 1] if len(rows) > limit else None
-    return NodeExecutionList(
-        items=items, next_cursor=cursors.cursor(f"nodes/{run_id}", last.node, last.idx) if last else None
-    )
+    rows, cursor = asked.cut(of, found, lambda row: (row.node, row.idx))
+    shown = _Shown(session, run_id, plan.masked(masks) if masks else plan, masks, rows, budget)
+    return NodeExecutionList(items=[shown.view(row) for row in rows], next_cursor=cursor)
 
 
 def _number(plan: Plan, node_id: str | None) -> int | None:
@@ -80,105 +75,90 @@ def _number(plan: Plan, node_id: str | None) -> int | None:
         return -2  # no node has this id, so the page is empty
 
 
-def _views(
-    session: Session,
-    run_id: UUID,
-    plan: Plan,
-    masks: dict[str, dict[str, Any]],
-    rows: list[AnyRow],
-    budget: Budget,
-) -> list[NodeExecutionView]:
-    keys = [Key(row.node, row.idx) for row in rows]
-    pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
-    delivered = node_views.delivered(session, run_id, pins, budget)
-    given = node_views.outputs(session, run_id, keys, budget)
-    idle = any(row.status == NodeStatus.QUEUED and row.hold is None for row in rows)
-    served = lanes.served(session) if idle else frozenset()
-    waited = [key for row, key in zip(rows, keys, strict=True) if row.waited]
-    waits = node_views.waits(session, run_id, waited)
-    children = node_views.child_runs(session, run_id, waited)
-    incomplete = {row.node for row in rows if row.status == NodeStatus.INCOMPLETE}
-    stays = static_values(session, run_id, list(incomplete)) if incomplete else {}
-    return [
-        _view(
-            plan,
-            row,
-            _inputs(plan, plan.nodes[row.node], delivered.get(key, {}), masks),
-            given.get(key, []),
-            [
-                pin
-                for pin in plan.nodes[row.node].awaited(row.idx)
-                if pin not in delivered.get(key, {}) and pin not in stays.get(row.node, ())
-            ],
-            waits.get(key),
-            children.get(key, []),
-            _hold(plan.nodes[row.node], row, served),
+class _Shown:
+    """What belongs to the node executions `rows` of one page, read with one query of each kind."""
+
+    def __init__(
+        self,
+        session: Session,
+        run_id: UUID,
+        plan: Plan,
+        masks: dict[str, dict[str, Any]],
+        rows: list[AnyRow],
+        budget: Budget,
+    ) -> None:
+        keys = [Key(row.node, row.idx) for row in rows]
+        pins = [(row.node, pin, row.idx) for row in rows for pin in _fed(plan.nodes[row.node])]
+        waited = [key for row, key in zip(rows, keys, strict=True) if row.waited]
+        idle = any(row.status == NodeStatus.QUEUED and row.hold is None for row in rows)
+        incomplete = {row.node for row in rows if row.status == NodeStatus.INCOMPLETE}
+        self._plan, self._masks = plan, masks
+        self._delivered = node_views.delivered(session, run_id, pins, budget)
+        self._outputs = node_views.outputs(session, run_id, keys, budget)
+        self._waits = node_views.waits(session, run_id, waited)
+        self._children = node_views.child_runs(session, run_id, waited)
+        self._served = lanes.served(session) if idle else frozenset()
+        self._static = static_values(session, run_id, list(incomplete)) if incomplete else {}
+
+    def view(self, row: AnyRow) -> NodeExecutionView:
+        """The view of one of the rows."""
+        node, key = self._plan.nodes[row.node], Key(row.node, row.idx)
+        given = self._outputs.get(key, [])
+        outputs: dict[str, list[Any]] = {}
+        for pin, value in given:
+            outputs.setdefault(pin, []).append(secrecy.hide_output(node, pin, values.shown(value)))
+        wait = self._waits.get(key)
+        return NodeExecutionView(
+            id=f"{node.id}/{row.idx}",
+            node_id=node.id,
+            block=node.block_name,
+            title=node.title,
+            index=row.idx,
+            status=row.status,
+            reason=row.reason,
+            attempt=row.attempt,
+            inputs=self._inputs(node, key),
+            outputs=outputs,
+            outputs_truncated=len(given) < row.emitted or any(value.text is None for _, value in given),
+            waiting_for=self._lacking(node, key) if row.status == NodeStatus.INCOMPLETE else [],
+            wait=WaitView.model_validate(wait._mapping) if wait and row.status == NodeStatus.WAITING else None,
+            child_runs=self._children.get(key, []),
+            hold=self._hold(node, row),
+            error=row.error,
+            traceback=row.trace if settings().show_tracebacks else None,
+            queued_at=row.queued_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            worker=row.holder,
+            stats=_stats(row, wait),
         )
-        for row, key in zip(rows, keys, strict=True)
-    ]
+
+    def _inputs(self, node: PlanNode, key: Key) -> dict[str, Any]:
+        delivered = self._delivered.get(key, {})
+        arrived = {pin: self._hidden(source) or values.shown(value) for pin, (source, value) in delivered.items()}
+        return secrecy.hide_inputs(node, collect_shown(node, arrived, self._masks.get(node.id, {})))
+
+    def _hidden(self, source: Source) -> str | None:
+        """What to show of a value from a secret place; None: the value. (A run's inputs are hidden by their target.)"""
+        if source.node >= 0 and secrecy.hides_output(self._plan.nodes[source.node], source.pin):
+            return secrecy.HIDDEN
+        return None
+
+    def _lacking(self, node: PlanNode, key: Key) -> list[str]:
+        have = self._delivered.get(key, {}).keys() | self._static.get(node.number, set())
+        return [pin for pin in node.awaited(key.idx) if pin not in have]
+
+    def _hold(self, node: PlanNode, row: AnyRow) -> str | None:
+        """Why nobody works on it although it is QUEUED."""
+        if row.status != NodeStatus.QUEUED:
+            return None
+        is_due = row.due_at is None or row.due_at <= now()
+        return row.hold or (UNSERVED if is_due and node.lane not in self._served else None)
 
 
 def _fed(node: PlanNode) -> set[str]:
     """The pins that values can be delivered to: the linked ones, and those of the run's inputs."""
     return {*node.pins, "value"} if node.kind is BlockKind.INPUT else set(node.pins)
-
-
-def _inputs(plan: Plan, node: PlanNode, delivered: _Delivered, masks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    arrived = {pin: _hidden(plan, source) or values.shown(value) for pin, (source, value) in delivered.items()}
-    return secrecy.hide_inputs(node, collect_shown(node, arrived, masks.get(node.id, {})))
-
-
-def _hidden(plan: Plan, source: Source) -> str | None:
-    """What to show of a value from a secret place; None: the value. (A run's inputs are hidden by their target.)"""
-    return secrecy.HIDDEN if source.node >= 0 and secrecy.hides_output(plan.nodes[source.node], source.pin) else None
-
-
-def _hold(node: PlanNode, row: AnyRow, served: Collection[str]) -> str | None:
-    """Why nobody works on it although it is QUEUED."""
-    if row.status != NodeStatus.QUEUED:
-        return None
-    is_due = row.due_at is None or row.due_at <= now()
-    return row.hold or (UNSERVED if is_due and node.lane not in served else None)
-
-
-def _view(
-    plan: Plan,
-    row: AnyRow,
-    inputs: dict[str, Any],
-    given: list[tuple[str, Value]],
-    lacking: list[str],
-    wait: AnyRow | None,
-    child_runs: list[UUID],
-    hold: str | None,
-) -> NodeExecutionView:
-    node = plan.nodes[row.node]
-    outputs: dict[str, list[Any]] = {}
-    for pin, value in given:
-        outputs.setdefault(pin, []).append(secrecy.hide_output(node, pin, values.shown(value)))
-    return NodeExecutionView(
-        id=f"{node.id}/{row.idx}",
-        node_id=node.id,
-        block=node.block_name,
-        title=node.title,
-        index=row.idx,
-        status=row.status,
-        reason=row.reason,
-        attempt=row.attempt,
-        inputs=inputs,
-        outputs=outputs,
-        outputs_truncated=len(given) < row.emitted or any(value.text is None for _, value in given),
-        waiting_for=lacking if row.status == NodeStatus.INCOMPLETE else [],
-        wait=WaitView.model_validate(wait._mapping) if wait is not None and row.status == NodeStatus.WAITING else None,
-        child_runs=child_runs,
-        hold=hold,
-        error=row.error,
-        traceback=row.trace if settings().show_tracebacks else None,
-        queued_at=row.queued_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        worker=row.holder,
-        stats=_stats(row, wait),
-    )
 
 
 def _stats(row: AnyRow, wait: AnyRow | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from agentflow.graph.names import checked_event
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.services import cursors
 from agentflow.services import run_views as views
+from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import plan_of, plan_of_run
 from agentflow.services.transaction import after_commit
 from agentflow.settings import settings
@@ -24,12 +25,13 @@ from agentflow.storage.views.reviews import AnyRow
 
 
 def page(
-    session: Session, owner_id: UUID, status: ReviewStatus | None, run_id: UUID | None, after: str | None, limit: int
+    session: Session, owner_id: UUID, status: ReviewStatus | None, run_id: UUID | None, asked: PageRequest
 ) -> ReviewList:
     """One page of the owner's reviews, the newest first."""
-    found = reviews.page(session, owner_id, status, run_id, cursors.identifier("reviews", after), limit + 1)
-    items = [_view(session, row) for row in found[:limit]]
-    return ReviewList(items=items, next_cursor=cursors.cursor("reviews", items[-1].id) if len(found) > limit else None)
+    before = cursors.identifier("reviews", asked.after)
+    found = reviews.page(session, owner_id, status=status, run_id=run_id, before=before, limit=asked.limit + 1)
+    rows, cursor = asked.cut("reviews", found, lambda row: (row.id,))
+    return ReviewList(items=[_view(session, row) for row in rows], next_cursor=cursor)
 
 
 def get(session: Session, owner_id: UUID, review_id: UUID) -> ReviewView:

@@ -13,6 +13,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.schemas.runs import OutputItem, OutputList, ParentRun, RunList, RunSummary, RunView
 from agentflow.services import cursors, lanes, secrecy, values
+from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import plan_of
 from agentflow.storage.views import node_executions as node_views
 from agentflow.storage.views import runs as run_views
@@ -61,16 +62,14 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
     )
 
 
-def page(session: Session, owner_id: UUID, wanted: RunFilter, after: str | None, limit: int) -> RunList:
+def page(session: Session, owner_id: UUID, wanted: RunFilter, asked: PageRequest) -> RunList:
     """One page of the owner's runs, the newest first."""
-    found = run_views.page(session, owner_id, wanted, cursors.identifier("runs", after), limit + 1)
-    items = [summary(session, run) for run in found[:limit]]
-    return RunList(items=items, next_cursor=cursors.cursor("runs", items[-1].id) if len(found) > limit else None)
+    found = run_views.page(session, owner_id, wanted, cursors.identifier("runs", asked.after), asked.limit + 1)
+    rows, cursor = asked.cut("runs", found, lambda run: (run.id,))
+    return RunList(items=[summary(session, run) for run in rows], next_cursor=cursor)
 
 
-def outputs(
-    session: Session, owner_id: UUID, run_id: UUID, name: str | None, after: str | None, limit: int
-) -> OutputList:
+def outputs(session: Session, owner_id: UUID, run_id: UUID, name: str | None, asked: PageRequest) -> OutputList:
     """One page of a run's outputs, by output node, in order; `name` keeps those of one name.
 
     If output nodes may share a name, they are in the order in which they became final, as a parent gets them.
@@ -80,22 +79,16 @@ def outputs(
     """
     run = find(session, owner_id, run_id)
     plan = plan_of(session, run.graph_id, run.graph_version)
-    key = cursors.integers(f"outputs/{run_id}", after, 3)
+    of = f"outputs/{run_id}"
+    key = cursors.integers(of, asked.after, 3)
     place = (key[0], key[1], key[2]) if key else None
-    lines = _lines(session, run_id, plan, limit=limit + 1, name=name, after=place, budget=values.FULL)
-    last = lines[limit - 1] if len(lines) > limit else None
-    return OutputList(
-        items=[
-            OutputItem(
-                name=_name(plan, line),
-                value=_value(plan, line),
-                node_id=plan.nodes[line.node].id,
-                index=line.idx,
-            )
-            for line in lines[:limit]
-        ],
-        next_cursor=cursors.cursor(f"outputs/{run_id}", last.node, last.idx, last.ordinal) if last else None,
-    )
+    found = _lines(session, run_id, plan, limit=asked.limit + 1, name=name, after=place, budget=values.FULL)
+    lines, cursor = asked.cut(of, found, lambda line: (line.node, line.idx, line.ordinal))
+    items = [
+        OutputItem(name=_name(plan, line), value=_value(plan, line), node_id=plan.nodes[line.node].id, index=line.idx)
+        for line in lines
+    ]
+    return OutputList(items=items, next_cursor=cursor)
 
 
 def summary(session: Session, run: AnyRow) -> RunSummary:

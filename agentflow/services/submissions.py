@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -62,63 +62,55 @@ class Accepted:
     replayed: bool = False
 
 
+class Stored(NamedTuple):
+    """A stored graph to run; `version` None: the latest."""
+
+    graph_id: UUID
+    version: int | None = None
+
+
 def submit(
-    session: Session, owner_id: UUID, graph_id: UUID, version: int | None, wanted: Wanted, key: str | None = None
+    session: Session, owner_id: UUID, graph: Stored | dict[str, Any], wanted: Wanted, key: str | None = None
 ) -> Accepted:
-    """Run a version, by default the latest, of a stored graph. `key`: the Idempotency-Key.
+    """Run a graph: a stored one, or a document that comes with the submission, which is stored but not listed.
+
+    Args:
+        session: the transaction.
+        owner_id: who submits it, and owns the graph.
+        graph: what to run.
+        wanted: with what.
+        key: the Idempotency-Key.
 
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
-        GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
-        IdempotencyMismatch: the key was used for another submission.
-        TooLarge: an input is larger than a value may be.
-    """
-    run_id = new_id()
-    if key is not None:
-        digest = _digest(str(graph_id), version, asdict(wanted))
-        if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
-            return _replay(session, owner_id, earlier, wanted)
-    head = stored_graphs.find(session, owner_id, graph_id)
-    if head is None:
-        raise NotFound(f"there is no graph {graph_id}")
-    return _start(session, owner_id, run_id, graph_id, version or head.latest_version, wanted)
-
-
-def submit_inline(
-    session: Session, owner_id: UUID, document: dict[str, Any], wanted: Wanted, key: str | None = None
-) -> Accepted:
-    """Run a graph that comes with the submission; it is stored, but not listed. `key`: the Idempotency-Key.
-
-    Raises:
         GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
         IdempotencyMismatch: the key was used for another submission.
         TooLarge: too many nodes, or an input is larger than a value may be.
     """
     run_id = new_id()
     if key is not None:
-        digest = _digest(document, None, asdict(wanted))
-        if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
+        what = [str(graph.graph_id), graph.version] if isinstance(graph, Stored) else [graph, None]
+        if (earlier := _earlier(session, owner_id, key, _digest([*what, asdict(wanted)]), run_id)) is not None:
             return _replay(session, owner_id, earlier, wanted)
-    graph_id = graphs.create_inline(session, owner_id, document)
-    return _start(session, owner_id, run_id, graph_id, 1, wanted)
-
-
-def _start(session: Session, owner_id: UUID, run_id: UUID, graph_id: UUID, version: int, wanted: Wanted) -> Accepted:
-    plan = plan_of(session, graph_id, version)
+    if isinstance(graph, Stored):
+        head = stored_graphs.find(session, owner_id, graph.graph_id)
+        if head is None:
+            raise NotFound(f"there is no graph {graph.graph_id}")
+        plan = plan_of(session, graph.graph_id, graph.version or head.latest_version)
+    else:
+        plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
     warnings = _check(session, owner_id, plan, wanted)
-    runs.start(
-        session,
-        Start(
-            owner_id,
-            plan,
-            inputs=wanted.inputs,
-            masks=wanted.masks,
-            labels=wanted.labels,
-            priority=wanted.priority,
-            run_id=run_id,
-        ),
+    start = Start(
+        owner_id,
+        plan,
+        inputs=wanted.inputs,
+        masks=wanted.masks,
+        labels=wanted.labels,
+        priority=wanted.priority,
+        run_id=run_id,
     )
-    return Accepted(run_id, graph_id, version, RunStatus.QUEUED, warnings)
+    runs.start(session, start)
+    return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)
 
 
 def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
@@ -142,8 +134,8 @@ def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tupl
     return (*problems, *lanes.warnings(session, plan))
 
 
-def _digest(graph: Any, version: int | None, wanted: dict[str, Any]) -> str:
-    text = json.dumps([graph, version, wanted], sort_keys=True, separators=(",", ":"))
+def _digest(submitted: list[Any]) -> str:
+    text = json.dumps(submitted, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -165,8 +157,6 @@ def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> A
         raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
     try:
         warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
-    except (
-        GraphInvalid
-    ) as invalid:  # meanwhile: a graph that it runs was deleted, say. The run was accepted all the same
+    except GraphInvalid as invalid:  # now: a graph that it runs was deleted, say. The run was accepted all the same
         warnings = tuple(problem for problem in invalid.problems if problem.severity == "warning")
     return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

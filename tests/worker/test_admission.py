@@ -150,7 +150,7 @@ def test_submissions_at_the_same_moment_do_not_overrun_the_limit(
         try:
             together.wait(20)
             with transaction() as session:
-                submissions.submit_inline(session, owner, echo, Wanted(inputs={"word": "hi"}))
+                submissions.submit(session, owner, echo, Wanted(inputs={"word": "hi"}))
         except BaseException as error:
             errors.append(error)
 
@@ -181,7 +181,7 @@ def test_retries_and_submissions_at_the_same_moment_take_one_place(
 
     def send() -> None:
         with transaction() as session:
-            submissions.submit_inline(session, owner, echo, Wanted(inputs={"word": "hi"}))
+            submissions.submit(session, owner, echo, Wanted(inputs={"word": "hi"}))
 
     doing: list[Callable[[], object]] = [send] * 5
     doing += [lambda run_id=run_id: carry_out(steering.retry(owner, run_id)) for run_id in runs]

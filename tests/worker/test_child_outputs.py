@@ -18,6 +18,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.model import AGENT_BLOCK
 from agentflow.services import child_runs, graphs, steering
 from agentflow.services import run_views as runs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.finalise import finalise
 
@@ -142,7 +143,7 @@ class Trees:
         after = None
         while True:
             with transaction() as session:
-                found = runs.outputs(session, self.owner, self.child(run_id), name, after, page)
+                found = runs.outputs(session, self.owner, self.child(run_id), name, PageRequest(after, page))
             for item in found.items:
                 lists.setdefault(item.name, []).append(item.value)
             after = found.next_cursor

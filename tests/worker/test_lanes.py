@@ -16,6 +16,7 @@ from steps import execute
 from agentflow.dispatch.lanes import queue_name
 from agentflow.services import node_executions
 from agentflow.services import run_views as runs
+from agentflow.services.cursors import PageRequest
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings, settings
@@ -77,7 +78,7 @@ def told(rows: Rows) -> Callable[[UUID], tuple[list[str], list[str | None]]]:
     def ask(run_id: UUID) -> tuple[list[str], list[str | None]]:
         owner = owner_of(rows, run_id)
         with transaction() as session:
-            page = node_executions.page(session, owner, run_id, NodeFilter(), None, 100)
+            page = node_executions.page(session, owner, run_id, NodeFilter(), PageRequest(None, 100))
             return runs.get(session, owner, run_id).unserved_queues, [item.hold for item in page.items]
 
     return ask

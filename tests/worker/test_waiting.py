@@ -17,6 +17,7 @@ from agentflow.engine.waits import ChildRun, Event, NodeCall, Resumed, Review, T
 from agentflow.errors import AlreadyEnded, Conflict, NotFound, TooMany, Transient
 from agentflow.ids import new_id, new_token
 from agentflow.services import graphs, reviews, steering
+from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import Settings, settings
 from agentflow.worker.finalise import finalise
@@ -224,7 +225,7 @@ def test_what_does_not_come_in_time_is_said_to_have_timed_out(
 
 def waiting_reviews(owner: UUID) -> list[Any]:
     with transaction() as session:
-        return list(reviews.page(session, owner, ReviewStatus.WAITING, None, None, 50).items)
+        return list(reviews.page(session, owner, ReviewStatus.WAITING, None, PageRequest(None, 50)).items)
 
 
 def test_a_review_is_listed_and_its_data_edited(probe: Probe, chain: Chain, outputs: Outputs, rows: Rows) -> None:

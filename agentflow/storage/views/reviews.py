@@ -37,7 +37,7 @@ def find(session: Session, owner_id: UUID, review_id: UUID) -> AnyRow | None:
 
 
 def page(
-    session: Session, owner_id: UUID, status: str | None, run_id: UUID | None, before: UUID | None, limit: int
+    session: Session, owner_id: UUID, *, status: str | None, run_id: UUID | None, before: UUID | None, limit: int
 ) -> Sequence[AnyRow]:
     """Reviews, the newest first, below the id `before`."""
     query = select(*_COLUMNS).join(Run, Run.id == Review.run_id).where(Review.owner_id == owner_id)
