@@ -9,7 +9,7 @@ from agentflow.api.replies import json_response, reply
 from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Busy, TooMany
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult, ExecuteBlock
-from agentflow.services import block_runs, blocks
+from agentflow.services import blocks
 from agentflow.services.transaction import carry_out, transaction
 
 api = blueprint("blocks", "The blocks that graphs are made of.")
@@ -42,16 +42,16 @@ def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
     """
     places: Places = current_app.extensions["block_waits"]
     with transaction() as session:
-        run_id = block_runs.start(session, owner_id(), path.block_id, body.inputs)
+        run_id = blocks.start(session, owner_id(), path.block_id, body.inputs)
     try:
         places.take(owner_id())
     except (Busy, TooMany):
         with transaction() as session:
-            result = block_runs.look(session, run_id)
+            result = blocks.look(session, run_id)
     else:
         gone = client_gone()
         try:
-            waiting = block_runs.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
+            waiting = blocks.wait(run_id, body.wait, lambda seconds: closing.wait(seconds) or gone())
             result = carry_out(waiting)
         finally:
             places.release(owner_id())

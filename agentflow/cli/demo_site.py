@@ -13,7 +13,7 @@ import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from pathlib import Path
 from typing import Any, Final, Self
 
 SLOWEST_SECONDS: Final = 1.2
@@ -22,68 +22,7 @@ SLOWEST_SECONDS: Final = 1.2
 GONE: Final = 7
 """The number of the page that the feed lists but that does not exist."""
 
-PAGES: Final[tuple[dict[str, str], ...]] = (
-    {
-        "title": "Why the tide comes late",
-        "author": "M. Okafor",
-        "text": "The Moon returns to the same place in the sky fifty minutes later each day, and the tide follows it.",
-    },
-    {
-        "title": "A loaf that needs no kneading",
-        "author": "R. Lindqvist",
-        "text": "Mix flour, water, salt and very little yeast in the evening. Time does the work that hands would do.",
-    },
-    {
-        "title": "Reading a contour map",
-        "author": "T. Aldana",
-        "text": "Where the lines crowd together the slope is steep. Where they form a V, it points up the valley.",
-    },
-    {
-        "title": "The shortest queue is not the fastest",
-        "author": "P. Haruki",
-        "text": "One long queue for all counters is fairer, and nobody waits behind a single slow customer.",
-    },
-    {
-        "title": "How to sharpen a pencil with a knife",
-        "author": "E. Novak",
-        "text": "Push the blade with the thumb of the hand that holds the pencil. Turn a little, and push again.",
-    },
-    {
-        "title": "What bees see",
-        "author": "S. Bianchi",
-        "text": "Bees see no red, but they see ultraviolet, and many flowers that look plain to us have marks in it.",
-    },
-    {
-        "title": "A page that has gone",
-        "author": "nobody",
-        "text": "",
-    },
-    {
-        "title": "Counting birds without counting them",
-        "author": "A. Mensah",
-        "text": "Catch fifty, ring them, let them go. The share of rings in the next catch tells how many there are.",
-    },
-    {
-        "title": "The library that lends tools",
-        "author": "J. Ferreira",
-        "text": "A drill runs for some minutes in its whole life. In our street one of them serves forty houses.",
-    },
-    {
-        "title": "Letters to the sea",
-        "author": "K. Sato",
-        "text": "Of the bottles that we threw in from the pier in spring, three were answered, one of them in verse.",
-    },
-    {
-        "title": "Sleeping in a moving train",
-        "author": "D. Osei",
-        "text": "Choose a place in the middle of the coach, away from the wheels, with your feet towards the engine.",
-    },
-    {
-        "title": "The sound of a good tile",
-        "author": "L. Marchetti",
-        "text": "Knock. A sound tile rings. A cracked one answers with a short dry word and should go back.",
-    },
-)
+PAGES: Final[list[dict[str, str]]] = json.loads(Path(__file__).with_name("demo_pages.json").read_text("utf-8"))
 """The pages of the feed, in its order."""
 
 CUSTOMERS: Final = {"ada": 10, "grace": 25}
@@ -111,9 +50,7 @@ class DemoSite:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo site", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 

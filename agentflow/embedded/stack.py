@@ -8,7 +8,6 @@ A server whose address is given is not started. This module must know neither mi
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from agentflow.embedded.child import Child
@@ -127,7 +126,5 @@ class Stack:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -6,7 +6,7 @@ them or checked against them.
 """
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 
 class RunStatus(StrEnum):
@@ -83,8 +83,11 @@ class FailureReason(StrEnum):
     MODERATION = "moderation"
 
 
-class Move(NamedTuple):
-    """One legal change of a node execution's status.
+_Status = TypeVar("_Status", RunStatus, NodeStatus)
+
+
+class Move(NamedTuple, Generic[_Status]):
+    """One legal change of the status of a run or of a node execution.
 
     Attributes:
         source: the status before; None: the row is created.
@@ -93,17 +96,8 @@ class Move(NamedTuple):
         by: the functions of `storage/hot/sql/` that make the move, without their prefix `agentflow_`.
     """
 
-    source: NodeStatus | None
-    target: NodeStatus
-    reason: str
-    by: tuple[str, ...]
-
-
-class RunMove(NamedTuple):
-    """One legal change of a run's status; see `Move`."""
-
-    source: RunStatus | None
-    target: RunStatus
+    source: _Status | None
+    target: _Status
     reason: str
     by: tuple[str, ...]
 
@@ -111,7 +105,7 @@ class RunMove(NamedTuple):
 _N, _R = NodeStatus, RunStatus
 _PLACE: Final = ("place_one", "place_set", "place_static")
 
-MOVES: Final[tuple[Move, ...]] = (
+MOVES: Final[tuple[Move[NodeStatus], ...]] = (
     Move(None, _N.INCOMPLETE, "a first value was delivered", ("create_run", *_PLACE)),
     Move(None, _N.QUEUED, "its inputs are complete from the start", ("create_run", "flush", *_PLACE)),
     Move(_N.INCOMPLETE, _N.QUEUED, "the last missing input was delivered", ("flush", *_PLACE)),
@@ -136,33 +130,26 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(None, _N.CANCELLED, "taken over by a fork", ()),
 )
 
-RUN_MOVES: Final[tuple[RunMove, ...]] = (
-    RunMove(None, _R.QUEUED, "submitted", ("create_run",)),
-    RunMove(
-        _R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "admit_run")
-    ),
-    RunMove(_R.RUNNING, _R.WAITING, "it waits for the outside only", ("rest",)),
-    RunMove(_R.WAITING, _R.RUNNING, "something came from outside, or it is being stopped", ("claim", "stop")),
-    *(RunMove(source, _R.COMPLETED, "it is over", ("finish",)) for source in sorted(RUN_OPEN)),
+RUN_MOVES: Final[tuple[Move[RunStatus], ...]] = (
+    Move(None, _R.QUEUED, "submitted", ("create_run",)),
+    Move(_R.QUEUED, _R.RUNNING, "its first node execution was claimed, or it had begun before", ("claim", "admit_run")),
+    Move(_R.RUNNING, _R.WAITING, "it waits for the outside only", ("rest",)),
+    Move(_R.WAITING, _R.RUNNING, "something came from outside, or it is being stopped", ("claim", "stop")),
+    *(Move(source, _R.COMPLETED, "it is over", ("finish",)) for source in sorted(RUN_OPEN)),
     *(
-        RunMove(source, target, "it is over, or was given up", ("finish", "fault_of_run"))
+        Move(source, target, "it is over, or was given up", ("finish", "fault_of_run"))
         for source in sorted(RUN_OPEN)
         for target in sorted(RUN_RETRIABLE)
     ),
     # A retry by hand opens an ended run again; a child run whose root is at work is RUNNING at once.
     *(
-        RunMove(source, target, "retried", ("retry",))
+        Move(source, target, "retried", ("retry",))
         for source in sorted(RUN_RETRIABLE)
         for target in (_R.QUEUED, _R.RUNNING)
     ),
 )
 
 
-def node_move_is_legal(source: NodeStatus | None, target: NodeStatus) -> bool:
-    """Whether the state diagram has an arrow from `source` to `target`."""
-    return any(move.source == source and move.target == target for move in MOVES)
-
-
-def run_move_is_legal(source: RunStatus, target: RunStatus) -> bool:
-    """Whether the state diagram has an arrow from `source` to `target`."""
-    return any(move.source == source and move.target == target for move in RUN_MOVES)
+def is_legal(moves: tuple[Move[_Status], ...], source: _Status | None, target: _Status) -> bool:
+    """Whether the state diagram of `moves` has an arrow from `source` to `target`."""
+    return any(move.source == source and move.target == target for move in moves)

@@ -11,7 +11,7 @@ from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
 from agentflow.services.transaction import Step, Steps
 from agentflow.settings import settings
-from agentflow.storage import admission
+from agentflow.storage import runs
 from agentflow.storage.runs import Ready
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def admit(owner_id: UUID) -> Steps[int]:
     """Admit as many of the owner's runs as have a place now, the most urgent and then the oldest first; how many."""
-    admitted = yield Step(admission.admit, owner_id, settings().max_active_runs, settings().ready_window)
+    admitted = yield Step(runs.admit, owner_id, settings().max_active_runs, settings().ready_window)
     for run in admitted:
         try:
             plan = yield Step(plan_of_run, run)

@@ -13,8 +13,7 @@ from agentflow.errors import AgentFlowError
 from agentflow.logs import log_outage
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
-from agentflow.storage.migrate import check
-from agentflow.storage.starting import await_schema
+from agentflow.storage.migrate import await_schema, check
 
 logger = logging.getLogger(__name__)
 

@@ -45,10 +45,7 @@ def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    yield Step(_pause, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    yield from _pass_down(_pause, owner_id, run_id)
-    summary: RunSummary = yield Step(_summary, owner_id, run_id)
-    return summary
+    return (yield from _whole_tree(_pause, owner_id, run_id))
 
 
 def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
@@ -58,10 +55,7 @@ def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    yield Step(_resume, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    yield from _pass_down(_resume, owner_id, run_id)
-    summary: RunSummary = yield Step(_summary, owner_id, run_id)
-    return summary
+    return (yield from _whole_tree(_resume, owner_id, run_id))
 
 
 def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
@@ -220,6 +214,14 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
             if found is not None and found.status in RUN_RETRIABLE:
                 waiting.append(found)
     return tree
+
+
+def _whole_tree(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
+    """Do `act` to a run and its open child runs."""
+    yield Step(act, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(act, owner_id, run_id)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
 
 
 def _pass_down(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[None]:

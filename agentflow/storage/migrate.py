@@ -1,4 +1,4 @@
-"""Checks that the database has this version's schema, and upgrades it.
+"""Checks that the database has this version's schema, waits for it, and upgrades it.
 
 A schema is the tables (migrations in `alembic/`, in order) and the engine's functions (`hot/sql/*.sql`, replaced as a
 whole). Both are upgraded in one transaction under one advisory lock, so that any number of processes may try at once
@@ -7,7 +7,8 @@ and a failure leaves nothing half done.
 
 import hashlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Final
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from agentflow.clock import monotonic
 from agentflow.errors import Refused, Unavailable, WrongSchema
 from agentflow.shipped import shipped
 from agentflow.storage.connect import is_away, sqlalchemy_url
@@ -28,6 +30,9 @@ from agentflow.storage.connect import is_away, sqlalchemy_url
 _LOCK = 0x41464C57  # "AFLW": one migration at a time
 _LOCK_TIMEOUT = "10s"  # a migration that waits for a table's lock blocks everybody behind it
 _STATEMENT_TIMEOUT = "15min"
+_FIRST_PAUSE: Final = 0.2  # seconds between two looks; each is twice as long as the one before
+_LONGEST_PAUSE: Final = 5.0
+_SAID_EVERY: Final = 60.0  # seconds between two lines about it
 
 _FULL: Final = re.compile("too many|connection slots|slots are reserved")
 """How a server, a role or a pooler says that all connections are taken: it lets us in when others have gone."""
@@ -165,6 +170,35 @@ def check(url: str) -> None:
                 "the engine's functions in the database are another version's: run `agentflow db upgrade` "
                 "and then start this version's processes"
             )
+
+
+def await_schema(url: str, patience: float | None, say: Callable[[str], object]) -> None:
+    """Wait until the database at `url` can be reached, and check that it has this version's schema.
+
+    Args:
+        url: the database's address.
+        patience: seconds to wait for it at most; None: for ever.
+        say: is given a line to show at the first look that fails, and once a minute after that.
+
+    Raises:
+        Unavailable: it could not be reached for so long.
+        Refused: it does not let us in.
+        WrongSchema: it has another schema, or none.
+    """
+    began, pause, say_at = monotonic(), _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            check(url)
+            return
+        except Unavailable as error:
+            waited = monotonic() - began
+            if patience is not None and waited + pause > patience:
+                raise
+            if waited >= say_at:
+                say(f"waiting for the database: {error.message}")
+                say_at = waited + _SAID_EVERY
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def check_models(url: str) -> None:

@@ -29,13 +29,13 @@ from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
 from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
+from agentflow.storage.gathering import group_size
 from agentflow.storage.hot.node_executions import Limits
 from agentflow.worker import caching, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
 from agentflow.worker.endings import NodeExecutionStopped, ending, lost
 from agentflow.worker.follow import end_if_quiescent
-from agentflow.worker.gathering import gather
 from agentflow.worker.generators import iterate
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext, holder, process
@@ -155,6 +155,16 @@ def load(attempt: Attempt) -> tuple[Block, dict[str, Any]]:
     delivered: Mapping[str, Any] = loads(attempt.claim.inputs) if attempt.claim.inputs else {}
     collected = collect(node, delivered, attempt.run.masks.get(node.id))
     return block, prepare(collected, block.spec())
+
+
+def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
+    """Put the group that this execution completes into `given["items"]`; False: it completes none."""
+    group = group_size(given.get("size"))
+    with attempt.process.lock:
+        text = attempt.process.hot.gathered(attempt.key, pin, group)
+    if text is not None:
+        given["items"] = loads(text)
+    return text is not None
 
 
 def perform(attempt: Attempt) -> Outcome:

@@ -15,7 +15,7 @@ from agentflow.errors import EngineError
 from agentflow.logs import FORMAT, FieldsFormatter, keep_handlers, silence_http_libraries
 from agentflow.settings import settings
 from agentflow.storage.connect import after_fork
-from agentflow.storage.starting import await_schema
+from agentflow.storage.migrate import await_schema
 from agentflow.worker import cold_shutdown
 from agentflow.worker.execute import interrupts
 from agentflow.worker.keeper import keeper

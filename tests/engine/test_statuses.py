@@ -13,8 +13,7 @@ from agentflow.engine.statuses import (
     RUN_TERMINAL,
     NodeStatus,
     RunStatus,
-    node_move_is_legal,
-    run_move_is_legal,
+    is_legal,
 )
 
 N, R = NodeStatus, RunStatus
@@ -44,12 +43,12 @@ RUN_ARROWS = {
 
 @pytest.mark.parametrize(("source", "target"), list(itertools.product([None, *N], N)))
 def test_a_node_execution_moves_along_the_arrows_only(source: NodeStatus | None, target: NodeStatus) -> None:
-    assert node_move_is_legal(source, target) == (target in ARROWS[source])
+    assert is_legal(MOVES, source, target) == (target in ARROWS[source])
 
 
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(R, R)))
 def test_a_run_moves_along_the_arrows_only(source: RunStatus, target: RunStatus) -> None:
-    assert run_move_is_legal(source, target) == (target in RUN_ARROWS[source])
+    assert is_legal(RUN_MOVES, source, target) == (target in RUN_ARROWS[source])
 
 
 def test_only_a_retry_by_hand_leads_out_of_an_end() -> None:

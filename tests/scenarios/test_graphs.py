@@ -347,7 +347,7 @@ def test_items_stay_in_order_under_random_delays_on_four_workers(fleet: Fleet) -
     assert fleet.run(document).outputs == {"v": [list(range(60))]}
 
 
-def test_an_async_block_runs_like_any_other(fleet: Fleet) -> None:
+def test_an_async_blocks_like_any_other(fleet: Fleet) -> None:
     document = graph(
         [node("sleep", "TestAsyncSleep", seconds=0.01, value={"k": 1}), node("out", "AgentOutput", name="v")],
         [link("sleep:value", "out:value")],

@@ -488,7 +488,7 @@ def test_an_atomic_block_that_fails_leaves_only_its_error(
 # ── Async ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_async_block_runs_to_its_end_and_cleans_up(probe: Probe, chain: Chain, outputs: Outputs) -> None:
+def test_an_async_blocks_to_its_end_and_cleans_up(probe: Probe, chain: Chain, outputs: Outputs) -> None:
     ended: list[str] = []
 
     async def run(inputs: Any, context: Context) -> AsyncIterator[tuple[str, Any]]:

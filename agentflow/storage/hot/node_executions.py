@@ -186,20 +186,15 @@ class Finished(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What became of a node execution whose lease was returned; which attempt it was, and its outputs so far."""
+    """What became of a node execution whose lease was returned, or at which the engine failed.
+
+    `poisoned`: the caller must settle it FAILED. With its outputs so far, its attempt and, after a fault, its losses.
+    """
 
     verdict: Literal["gone", "queued", "poisoned"]
     emitted: int | None
     attempt: int | None
-
-
-class Fault(NamedTuple):
-    """What became of a node execution at which the engine failed: QUEUED again, or the caller must settle it FAILED."""
-
-    verdict: Literal["gone", "queued", "poisoned"]
-    emitted: int | None
-    attempt: int | None
-    losses: int | None
+    losses: int | None = None
 
 
 class FaultOfRun(NamedTuple):
@@ -359,12 +354,12 @@ class HotConnection(PreparedConnection):
         """
         return Loss(*self._call("return_lease", *key, token, expired, bearable, *heir)[0])
 
-    def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Fault:
+    def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Loss:
         """Count that the process `heir.holder` failed at a node execution; `died`: it cannot say so itself.
 
         After too many failures the caller gets the lease. See `sql/13_faults.sql`.
         """
-        return Fault(*self._call("fault", *key, heir.holder, died, bearable, heir.token, heir.seconds)[0])
+        return Loss(*self._call("fault", *key, heir.holder, died, bearable, heir.token, heir.seconds)[0])
 
     def fault_of_run(self, run_id: UUID, bearable: int, error: str) -> FaultOfRun:
         """Count that the engine failed at a run as a whole; beyond `bearable` times it ends FAILED with that error."""

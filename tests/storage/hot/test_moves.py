@@ -7,7 +7,7 @@ from pathlib import Path
 
 import agentflow
 from agentflow.engine.settlement import Transition, WaitFor
-from agentflow.engine.statuses import MOVES, RUN_MOVES, RUN_TERMINAL, Move, RunMove
+from agentflow.engine.statuses import MOVES, RUN_MOVES, RUN_TERMINAL, Move, NodeStatus, RunStatus
 
 PACKAGE = Path(agentflow.__file__).parent
 SQL = PACKAGE / "storage" / "hot" / "sql"
@@ -78,7 +78,7 @@ def written() -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def declared(moves: tuple[Move, ...] | tuple[RunMove, ...]) -> dict[str, set[str]]:
+def declared(moves: tuple[Move[NodeStatus], ...] | tuple[Move[RunStatus], ...]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for move in moves:
         for function in move.by:
