@@ -151,7 +151,6 @@ TESTED_BY = {
     "engine/execution": "engine/test_settlement",
     "engine/waits": "worker/test_waiting",
     # What is tested through HTTP.
-    "services/block_runs": "api/test_steering",
     "services/blocks": "api/test_docs",
     "services/explanations": "api/test_explanations",
     "services/graphs": "api/test_graphs",
@@ -171,7 +170,6 @@ TESTED_BY = {
     "storage/views/reviews": "worker/test_waiting",
     # What is tested together with another module.
     "services/node_executions": "services/test_run_views",
-    "storage/runs": "storage/hot/test_claim_and_settle",
     "storage/tables": "storage/test_schema",
     "storage/hot/node_executions": "storage/hot/test_claim_and_settle",
     "worker/app": "worker/test_faults",

@@ -1,4 +1,4 @@
-"""A server that cannot be reached now is told from one that refuses us."""
+"""A process waits for a server that cannot be reached now, and not for one that refuses us."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from psycopg import sql
 
 from agentflow.embedded.postgres import Postgres
 from agentflow.embedded.private import free_port
-from agentflow.errors import Unavailable
+from agentflow.errors import Refused, Unavailable, WrongSchema
 from agentflow.storage import migrate
 
 
@@ -54,3 +54,16 @@ def refuse(listening: socket.socket, sqlstate: bytes, message: bytes) -> None:
         with client:
             client.recv(1 << 12)
             client.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+
+@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"username": "nobody"}, {"database": "nowhere"}])
+def test_what_waiting_cannot_mend_is_told_from_what_it_can(wrong: dict[str, str], database_url: str) -> None:
+    said: list[str] = []
+    with pytest.raises(Refused):
+        migrate.await_schema(altered(database_url, **wrong), None, said.append)
+    assert said == []
+
+
+def test_an_empty_database_ends_the_wait(empty_database_url: str) -> None:
+    with pytest.raises(WrongSchema):
+        migrate.await_schema(empty_database_url, None, lambda line: None)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from agentflow.settings import settings
-from agentflow.storage.admission import admit
+from agentflow.storage.runs import admit
 from agentflow.storage.tables import Run
 
 
