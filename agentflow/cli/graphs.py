@@ -33,12 +33,7 @@ def push(file: Path, graph: str | None, as_json: bool) -> None:
     document = read_document(file)
     with connected() as client:
         saved = client.graphs.replace(find_graph(client, graph), document) if graph else client.graphs.create(document)
-    print_places(saved.warnings)
-    if as_json:
-        echo_json(saved)
-        return
-    click.echo(saved.id)
-    _print_saved(saved)
+    _print_saved(saved, as_json)
 
 
 @graphs.command("list")
@@ -104,12 +99,7 @@ def import_graph(file: Path, as_json: bool) -> None:
     document = read_document(file)
     with connected() as client:
         saved = client.graphs.create(document, imported=True)
-    print_places(saved.warnings)
-    if as_json:
-        echo_json(saved)
-        return
-    click.echo(saved.id)
-    _print_saved(saved)
+    _print_saved(saved, as_json)
 
 
 @graphs.command(short_help="Print a graph's document for others, without secrets.")
@@ -146,7 +136,12 @@ def delete(graph: str) -> None:
     click.echo(f"Deleted {graph_id}.", err=True)
 
 
-def _print_saved(saved: GraphSaved) -> None:
+def _print_saved(saved: GraphSaved, as_json: bool) -> None:
+    print_places(saved.warnings)
+    if as_json:
+        echo_json(saved)
+        return
+    click.echo(saved.id)
     remark = "" if saved.created else " says the same: nothing stored"
     if not saved.valid:
         remark += f"{':' if saved.created else ';'} it cannot run, because blocks of it are missing here"

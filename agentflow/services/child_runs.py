@@ -19,15 +19,15 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import missing_credentials
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.run_inputs import missing_inputs
+from agentflow.ids import new_id
 from agentflow.services import documents, graphs, runs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of
 from agentflow.services.run_views import output_name
-from agentflow.services.runs import Start
 from agentflow.settings import settings
 from agentflow.storage import graphs as stored_graphs
-from agentflow.storage.runs import Parent
+from agentflow.storage.runs import NewRun, Parent
 from agentflow.storage.views import children
 from agentflow.storage.views.children import Child, Found, Taken
 
@@ -114,8 +114,8 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("it cannot run", problems)
     refuse_unstorable(inputs)
-    wanted = Start(caller.owner_id, plan, inputs=inputs, masks=masks, priority=caller.priority, parent=caller.parent)
-    runs.start(session, wanted)
+    priority, parent = caller.priority, caller.parent
+    runs.start(session, NewRun(new_id(), caller.owner_id, plan, inputs, masks, priority=priority, parent=parent))
 
 
 def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> None:

@@ -19,16 +19,17 @@ from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.masked_names import unknown_names
 from agentflow.graph.plan import Plan
+from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
 from agentflow.services import admission, documents, runs
 from agentflow.services import run_views as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
-from agentflow.services.runs import Fork, Start
+from agentflow.services.runs import Fork
 from agentflow.services.transaction import Step, Steps, after_commit
 from agentflow.storage import runs as stored_runs
 from agentflow.storage import steering
-from agentflow.storage.runs import Parent
+from agentflow.storage.runs import NewRun, Parent
 from agentflow.storage.steering import Resumption
 from agentflow.storage.views import children
 from agentflow.storage.views import runs as run_views
@@ -127,17 +128,9 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
     problems += unknown_names([graph], catalogue, {from_node: inputs})
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
-    wanted = Start(
-        owner_id,
-        plan,
-        inputs=given,
-        masks=masks,
-        labels=run.labels,
-        priority=run.priority,
-        fork=Fork(run_id, anew),
-    )
-    fork_id = runs.start(session, wanted)
-    return _summary(session, owner_id, fork_id)
+    new = NewRun(new_id(), owner_id, plan, given, masks, run.labels, run.priority)
+    runs.start(session, new, Fork(run_id, anew))
+    return _summary(session, owner_id, new.id)
 
 
 def _anew(plan: Plan, from_node: str) -> set[int]:

@@ -27,9 +27,9 @@ from agentflow.services import documents, graphs, lanes, runs
 from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
-from agentflow.services.runs import Start
 from agentflow.storage import graphs as stored_graphs
 from agentflow.storage import idempotency
+from agentflow.storage.runs import NewRun
 from agentflow.storage.views import runs as run_views
 
 MAX_KEY: Final = 255
@@ -100,16 +100,8 @@ def submit(
     else:
         plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
     warnings = _check(session, owner_id, plan, wanted)
-    start = Start(
-        owner_id,
-        plan,
-        inputs=wanted.inputs,
-        masks=wanted.masks,
-        labels=wanted.labels,
-        priority=wanted.priority,
-        run_id=run_id,
-    )
-    runs.start(session, start)
+    new = NewRun(run_id, owner_id, plan, wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
+    runs.start(session, new)
     return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)
 
 

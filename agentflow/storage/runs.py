@@ -6,13 +6,14 @@ Each function works in the caller's transaction.
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from datetime import timedelta
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from agentflow import clock
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import FirstFailure, NodeCount, failure_is_unhandled
@@ -27,6 +28,9 @@ _CREATE = text(
     "cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
     "cast(:starting AS int[]), cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
+
+
+DEFAULT_PRIORITY: Final = 5
 
 
 class Ready(NamedTuple):
@@ -47,9 +51,15 @@ class Parent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a run is created from. `inputs` and `masks` are JSON values; `plan` is the graph's, without the masks.
+    """A run to be created. Its deadline is its graph's, and its parent's if that is earlier.
 
-    `deadline_at` is cut to the parent's.
+    Attributes:
+        plan: its graph's, without the masks.
+        inputs: name → value.
+        masks: node id → pin → value.
+        labels: the owner's marks.
+        priority: 0 to 9, the most urgent; None: the graph's, else 5.
+        parent: the node execution that waits for a child run. If its child exists, nothing is created.
     """
 
     id: UUID
@@ -58,9 +68,13 @@ class NewRun:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
-    priority: int = 5
-    deadline_at: datetime | None = None
+    priority: int | None = None
     parent: Parent | None = None
+
+    @property
+    def urgency(self) -> int:
+        """Its priority, or the one that it has without."""
+        return next(p for p in (self.priority, self.plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
 
 
 class StopOutcome(NamedTuple):
@@ -87,7 +101,7 @@ def create(
         for node in plan.inputs.get(name, ())
         if only is None or node.number in only
     ]
-    parent = new.parent
+    parent, seconds = new.parent, new.plan.settings.deadline
     row = session.execute(
         _CREATE,
         {
@@ -97,8 +111,8 @@ def create(
             "version": plan.version,
             "masks": dumps(dict(new.masks)) if new.masks else None,
             "labels": dumps(dict(new.labels)),
-            "priority": new.priority,
-            "deadline": new.deadline_at,
+            "priority": new.urgency,
+            "deadline": None if seconds is None else clock.now() + timedelta(seconds=seconds),
             "budget": new.plan.settings.budget,
             "node_limit": new.plan.settings.max_node_executions,
             "parent": parent.run_id if parent else None,

@@ -7,6 +7,7 @@ from agentflow.engine.statuses import NodeStatus
 from agentflow.errors import Malformed, NotFound
 from agentflow.ids import new_id
 from agentflow.services import node_executions, run_views
+from agentflow.services.cursors import PageRequest
 from agentflow.services.node_executions import NodeFilter
 from agentflow.services.run_views import RunFilter
 from agentflow.services.transaction import transaction
@@ -52,14 +53,19 @@ def pages(read, limit):
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 6])
 def test_pages_of_any_size_show_each_once(runs, owner, work, limit):
     work(runs[0])
-    shown = pages(lambda session, after: run_views.page(session, owner, RunFilter(), after, limit), limit)
+    shown = pages(lambda session, after: run_views.page(session, owner, RunFilter(), PageRequest(after, limit)), limit)
     assert [run.id for run in shown] == runs[::-1]
-    outputs = pages(lambda session, after: run_views.outputs(session, owner, runs[0], None, after, limit), limit)
+    outputs = pages(
+        lambda session, after: run_views.outputs(session, owner, runs[0], None, PageRequest(after, limit)), limit
+    )
     assert sorted(item.name for item in outputs) == ["b", "c", "d", "d", "said"]
-    named = pages(lambda session, after: run_views.outputs(session, owner, runs[0], "d", after, limit), limit)
+    named = pages(
+        lambda session, after: run_views.outputs(session, owner, runs[0], "d", PageRequest(after, limit)), limit
+    )
     assert [item.node_id for item in named] == ["o2", "o3"]
     nodes = pages(
-        lambda session, after: node_executions.page(session, owner, runs[0], NodeFilter(), after, limit), limit
+        lambda session, after: node_executions.page(session, owner, runs[0], NodeFilter(), PageRequest(after, limit)),
+        limit,
     )
     assert [item.node_id for item in nodes] == ["in", "out", "o0", "o1", "o2", "o3"]
 
@@ -80,18 +86,18 @@ def test_nobody_else_sees_it(runs):
             with pytest.raises(NotFound):
                 read(session, new_id(), runs[0])
         with pytest.raises(NotFound):
-            run_views.outputs(session, new_id(), runs[0], None, None, 10)
+            run_views.outputs(session, new_id(), runs[0], None, PageRequest(None, 10))
         with pytest.raises(NotFound):
-            node_executions.page(session, new_id(), runs[0], NodeFilter(), None, 10)
-        assert run_views.page(session, new_id(), RunFilter(), None, 10).items == []
+            node_executions.page(session, new_id(), runs[0], NodeFilter(), PageRequest(None, 10))
+        assert run_views.page(session, new_id(), RunFilter(), PageRequest(None, 10)).items == []
 
 
 def test_a_cursor_of_another_run_is_refused(runs, owner, work):
     work(runs[0])
     with transaction() as session:
-        cursor = node_executions.page(session, owner, runs[0], NodeFilter(), None, 1).next_cursor
+        cursor = node_executions.page(session, owner, runs[0], NodeFilter(), PageRequest(None, 1)).next_cursor
         with pytest.raises(Malformed):
-            node_executions.page(session, owner, runs[1], NodeFilter(), cursor, 1)
+            node_executions.page(session, owner, runs[1], NodeFilter(), PageRequest(cursor, 1))
 
 
 def test_a_filter_keeps_its_node_index_and_status(runs, owner, work):
@@ -99,7 +105,7 @@ def test_a_filter_keeps_its_node_index_and_status(runs, owner, work):
 
     def kept(**wanted):
         with transaction() as session:
-            page = node_executions.page(session, owner, runs[0], NodeFilter(**wanted), None, 10)
+            page = node_executions.page(session, owner, runs[0], NodeFilter(**wanted), PageRequest(None, 10))
         return [item.node_id for item in page.items]
 
     assert kept(node_id="o1") == ["o1"]
