@@ -53,18 +53,14 @@ def pages(read, limit):
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 6])
 def test_pages_of_any_size_show_each_once(runs, owner, work, limit):
     work(runs[0])
-    shown = pages(lambda session, after: run_views.page(session, owner, RunFilter(), PageRequest(after, limit)), limit)
+    shown = pages(lambda session, asked: run_views.page(session, owner, RunFilter(), asked), limit)
     assert [run.id for run in shown] == runs[::-1]
-    outputs = pages(
-        lambda session, after: run_views.outputs(session, owner, runs[0], None, PageRequest(after, limit)), limit
-    )
+    outputs = pages(lambda session, asked: run_views.outputs(session, owner, runs[0], None, asked), limit)
     assert sorted(item.name for item in outputs) == ["b", "c", "d", "d", "said"]
-    named = pages(
-        lambda session, after: run_views.outputs(session, owner, runs[0], "d", PageRequest(after, limit)), limit
-    )
+    named = pages(lambda session, asked: run_views.outputs(session, owner, runs[0], "d", asked), limit)
     assert [item.node_id for item in named] == ["o2", "o3"]
     nodes = pages(
-        lambda session, after: node_executions.page(session, owner, runs[0], NodeFilter(), PageRequest(after, limit)),
+        lambda session, asked: node_executions.page(session, owner, runs[0], NodeFilter(), asked),
         limit,
     )
     assert [item.node_id for item in nodes] == ["in", "out", "o0", "o1", "o2", "o3"]
