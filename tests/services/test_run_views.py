@@ -42,7 +42,7 @@ def pages(read, limit):
     found, cursor = [], None
     while True:
         with transaction() as session:
-            page = read(session, cursor)
+            page = read(session, PageRequest(cursor, limit))
         assert len(page.items) <= limit
         found += page.items
         cursor = page.next_cursor
