@@ -34,7 +34,11 @@ _STYLES = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
 _WRONG = ("FAILED", "CANCELLED")
 
-_LOST = {"worker_lost": "its worker died; it runs again", "worker_stopped": "its worker stops; it runs elsewhere"}
+_LOST = {
+    "worker_lost": "its worker died; it runs again",
+    "worker_stopped": "its worker stops; it runs elsewhere",
+    "timeout": "it overran its timeout, and its process was killed",
+}
 
 
 @dataclass(frozen=True, slots=True)

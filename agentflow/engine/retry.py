@@ -1,10 +1,29 @@
-"""Decides whether and when a failed attempt is retried."""
+"""Decides whether and when a failed attempt is retried: `after_failure`."""
 
 import random
 from datetime import timedelta
+from typing import Final
 
+from agentflow.engine.outcome import Failed
+from agentflow.engine.settlement import Transition
 from agentflow.errors import FailureKind
 from agentflow.graph.settings import RetryPolicy
+
+_chance: Final = random.Random()  # noqa: S311 - jitter, not secrets
+
+
+def after_failure(policy: RetryPolicy, failed: Failed, failures: int) -> Transition:
+    """The move of a node execution whose attempt failed: it is retried, or it has failed for good.
+
+    Args:
+        policy: the node's retry settings.
+        failed: how the attempt failed.
+        failures: how many attempts failed before this one.
+    """
+    delay = retry_delay(policy, failed.kind, failures, _chance, failed.after)
+    if delay is None:
+        return Transition.failed(failed.reason, failed.message)
+    return Transition.retried(failed.reason, failed.message, delay.total_seconds())
 
 
 def retry_delay(

@@ -1,11 +1,10 @@
 """Takes a node execution through a worker: claim → load → perform → settle.
 
 Each step is one function. `perform` turns everything that a block can do into an Outcome; `transition_of` turns that
-into the move of the node execution, and decides on retries.
+into the move of the node execution.
 """
 
 import logging
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -20,7 +19,7 @@ from agentflow.engine.codec import loads
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.inputs import collect, prepare
 from agentflow.engine.outcome import Completed, Failed, Outcome, Stopped, Waiting, failure, reported
-from agentflow.engine.retry import retry_delay
+from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import COMPLETED, Transition
 from agentflow.engine.waits import Asleep, Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut, Unavailable
@@ -44,7 +43,6 @@ from agentflow.worker.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
 _END = object()
-_chance = random.Random()  # noqa: S311 - jitter, not secrets
 
 
 @cache
@@ -274,7 +272,7 @@ def settle(attempt: Attempt, outcome: Outcome) -> Exception | None:
 
 
 def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
-    """The move of the node execution for this outcome. Here it is decided whether a failure is retried."""
+    """The move of the node execution for this outcome."""
     if isinstance(outcome, Completed):
         return COMPLETED
     if isinstance(outcome, Waiting):
@@ -286,7 +284,4 @@ def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
             outcome = failure(error)
     if isinstance(outcome, Stopped):
         return Transition.stopped()
-    delay = retry_delay(attempt.node.settings.retry, outcome.kind, attempt.claim.failures, _chance, outcome.after)
-    if delay is None:
-        return Transition.failed(outcome.reason, outcome.message)
-    return Transition.retried(outcome.reason, outcome.message, delay.total_seconds())
+    return after_failure(attempt.node.settings.retry, outcome, attempt.claim.failures)

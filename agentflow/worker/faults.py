@@ -16,7 +16,7 @@ from uuid import UUID
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.settlement import Transition, settlement
-from agentflow.engine.statuses import UNSERVED
+from agentflow.engine.statuses import UNSERVED, NodeStatus
 from agentflow.engine.wording import fault_words
 from agentflow.errors import Unavailable
 from agentflow.ids import new_token
@@ -161,7 +161,7 @@ def _count_execution(
         try:
             run = state.run(key.run_id)
             if run is not None:
-                fail(state, run, key, Claimed(heir, fault.attempt or 0, fault.emitted or 0), failed)
+                settle_taken(state, run, key, Claimed(heir, fault.attempt or 0, fault.emitted or 0), failed)
         except Unavailable:
             raise
         except Exception as error:  # not even its failure can be settled
@@ -194,13 +194,13 @@ class Claimed(NamedTuple):
     emitted: int
 
 
-def fail(state: Process, run: RunContext, key: ExecutionKey, taken: Claimed, failed: Transition) -> None:
-    """End a node execution for a worker that cannot: as `failed`, with its error on the error pin."""
-    node = run.plan.nodes[key.node]
-    batch, router = Batch(first=taken.emitted), Router(node)
-    facts = _facts(run, key, taken.attempt, failed.reason) if router.selects_from_error else None
-    router.add_error(batch, failed.error or "", taken.attempt, facts)
-    made = settlement(run.plan, key, taken.lease, batch, failed, in_child_run=run.parent_run_id is not None)
+def settle_taken(state: Process, run: RunContext, key: ExecutionKey, taken: Claimed, transition: Transition) -> None:
+    """Settle an attempt for a worker that cannot; if it failed for good, its error goes to the error pin."""
+    batch, router = Batch(first=taken.emitted), Router(run.plan.nodes[key.node])
+    if transition.status is NodeStatus.FAILED:
+        facts = _facts(run, key, taken.attempt, transition.reason) if router.selects_from_error else None
+        router.add_error(batch, transition.error or "", taken.attempt, facts)
+    made = settlement(run.plan, key, taken.lease, batch, transition, in_child_run=run.parent_run_id is not None)
     with state.lock:
         settled = state.hot.settle(made)
     follow(state, run, made, settled)

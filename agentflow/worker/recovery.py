@@ -13,14 +13,16 @@ from uuid import UUID
 from agentflow.clock import monotonic
 from agentflow.dispatch import backlog, publish, publish_finaliser
 from agentflow.engine.execution import ExecutionKey, Lease
+from agentflow.engine.outcome import failure
+from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import Transition
-from agentflow.errors import Unavailable
+from agentflow.errors import TimedOut, Unavailable
 from agentflow.ids import new_token
 from agentflow.services import admission
 from agentflow.services.cancellation import stop_orphan
 from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
-from agentflow.storage.hot.node_executions import Overdue, Standing
+from agentflow.storage.hot.node_executions import OVERRAN, Overdue, Standing
 from agentflow.storage.runs import Ready
 from agentflow.worker import faults
 from agentflow.worker.finalise import finalise
@@ -40,6 +42,7 @@ _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
 _PUBLISHED_UNSERVED: Final = 3  # how often something in an unserved lane is published again
 _FIRST = UUID(int=0)
 
+_EXPIRED: Final = "its worker was lost"
 _DIED: Final = "its worker process died"
 _OVERRAN: Final = "the block ran longer than its timeout, and its process had to be killed"
 
@@ -114,10 +117,11 @@ class Recovery:
         elif item.action == "release":
             release(self._process.hot, run, key._replace(idx=key.idx - 1))
             end_if_quiescent(self._process.hot, run)
-        elif item.token is not None:
-            lost = Transition.failed("worker_lost", "its worker was lost")
-            if self._return_lease(run, key, item.token, lost, expired=True) == "queued":
-                publish(run, [Ready(key.node, key.idx)])
+        elif (
+            item.token is not None
+            and self._return_lease(run, key, item.token, timed_out=False, expired=True) == "queued"
+        ):
+            publish(run, [Ready(key.node, key.idx)])
 
     def _publish_again(self, run: RunContext, key: ExecutionKey) -> None:
         """Publish it again; a few times only in an unserved lane, where messages pile up, before it is given up."""
@@ -174,8 +178,7 @@ class Recovery:
         token = hot.lease_of(key, held_by)
         run = self._process.run(key.run_id) if token is not None else None
         if run is not None and token is not None:
-            lost = Transition.failed("timeout", _OVERRAN) if timed_out else Transition.failed("worker_lost", _DIED)
-            verdict = self._return_lease(run, key, token, lost, expired=False)
+            verdict = self._return_lease(run, key, token, timed_out=timed_out, expired=False)
         else:
             verdict = faults.count_death(self._process, key, held_by) if died else "gone"
         stands = hot.standing(key)
@@ -183,16 +186,23 @@ class Recovery:
             publish(again, [Ready(key.node, key.idx)])
         return stands
 
-    def _return_lease(self, run: RunContext, key: ExecutionKey, token: UUID, lost: Transition, *, expired: bool) -> str:
-        """Return its lease: it is `queued`, for the caller to publish; or it has ended as `lost`, or is `gone`."""
+    def _return_lease(self, run: RunContext, key: ExecutionKey, token: UUID, *, timed_out: bool, expired: bool) -> str:
+        """Return its lease: it is `queued`, for the caller to publish; or it is settled, or `gone`."""
         own = run.plan.nodes[key.node].settings
         bearable = settings().max_losses if own.max_losses is None else own.max_losses
-        if lost.reason == "timeout" or own.on_worker_lost == "fail":
-            bearable = -1
+        if timed_out:
+            bearable = OVERRAN
+        elif own.on_worker_lost == "fail":
+            bearable = 0
         heir = Lease(new_token(), holder(), settings().lease_seconds)
         loss = self._process.hot.return_lease(key, token, heir, expired=expired, bearable=bearable)
         fields = {"run": str(key.run_id), "node": key.node, "index": key.idx}
-        logger.warning("lease_lost", extra={**fields, "reason": lost.reason, "verdict": loss.verdict})
+        reason = "timeout" if timed_out else "worker_lost"
+        logger.warning("lease_lost", extra={**fields, "reason": reason, "verdict": loss.verdict})
         if loss.verdict == "poisoned":
-            faults.fail(self._process, run, key, faults.Claimed(heir, loss.attempt or 0, loss.emitted or 0), lost)
+            transition = Transition.failed("worker_lost", _EXPIRED if expired else _DIED)
+            if timed_out:
+                transition = after_failure(own.retry, failure(TimedOut(_OVERRAN)), loss.failures or 0)
+            taken = faults.Claimed(heir, loss.attempt or 0, loss.emitted or 0)
+            faults.settle_taken(self._process, run, key, taken, transition)
         return loss.verdict

@@ -1,7 +1,7 @@
 """Returns the lease of a child that died with a node execution, or was killed for overrunning.
 
-Such a child cannot settle. The main process returns the lease at once, so that the node execution runs again (or, after
-an overrun, ends FAILED) without waiting for the lease to run out. If it was settled, this does nothing.
+Such a child cannot settle. The main process returns the lease at once, so that the node execution runs again (after
+an overrun: if it has a retry left) without waiting for the lease to run out. If it was settled, this does nothing.
 """
 
 import logging
@@ -47,13 +47,14 @@ class NodeRequest(Request):  # type: ignore[misc]
         error = _raised(exc_info)
         died = self.killed_for is not None or isinstance(error, WorkerLostError)
         dead = died and self.killed_for is None and not celery_state.should_terminate
+        told = (dead or self.killed_for == "overran") and not stopping_was_said()
         if not _is_settled(error):
             keeper().return_lease(
                 self.args,
                 self.worker_pid,
                 timed_out=self.killed_for == "overran",
                 died=died and not stopping_was_said(),
-                told=self._announce_lost if dead and not stopping_was_said() else None,
+                told=self._announce_lost if told else None,
             )
         if self.killed_for is not None:
             return self._end_killed()
@@ -69,11 +70,10 @@ class NodeRequest(Request):  # type: ignore[misc]
         """Note the killed child. The keeper has logged it, and the engine decides about the node execution."""
         task_ready(self)
         self.acknowledge()
-        if self.killed_for == "overran":
-            said = NodeExecutionFailed("it ran longer than its timeout, and its process had to be killed")
-            self.send_event("task-failed", exception=repr(said), traceback="")
-        else:
+        if self.killed_for == "stopped":
             self._announce_stopped()
+        elif stopping_was_said():
+            self._announce_lost(None)
 
     def _end_lost(self, error: WorkerLostError) -> None:
         """Note the child that died by itself: a line in the log and no traceback.

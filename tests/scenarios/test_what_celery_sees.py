@@ -136,6 +136,19 @@ def test_one_that_overran_is_a_failed_task(fleet: Fleet, events: Events, log_of:
     assert "Traceback" not in log_of()
 
 
+def test_one_that_overran_and_has_a_retry_is_a_retried_task(
+    fleet: Fleet, events: Events, log_of: Callable[[], str], log: Path
+) -> None:
+    retry = {"max_failures": 1, "base": 0}
+    settings = {"timeout": 0.5, "retry": retry}
+    run = fleet.run(graph([node("first", "TestStubborn", settings, how="swallow", log=str(log))], []))
+    assert run.status == "FAILED"
+    until(lambda: events("task-failed") and events("task-retried"), "the events")
+    assert log_of().count("child_killed") == 2
+    assert log_of().count("node_execution_tried_again") == 1
+    assert log_of().count("node_execution_failed") == 1
+
+
 def test_what_handles_an_error_fails_no_run_but_is_told(fleet: Fleet, events: Events) -> None:
     nodes = [node("first", "TestFail", kind="user"), node("out", "AgentOutput", name="v")]
     run = fleet.run(graph(nodes, [link("first:error", "out:value")]))

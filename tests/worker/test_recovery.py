@@ -152,16 +152,38 @@ def test_what_was_settled_before_its_process_died_stays(
     assert messages() == 0
 
 
-def test_a_process_that_was_killed_for_its_timeout_ends_the_node_execution(
-    recovery: Recovery, run: Callable[..., UUID], statuses: Statuses, outputs: Callable[..., Any], rows: Rows
+@pytest.mark.parametrize("retries", [0, 1, 5])
+def test_a_process_that_was_killed_for_its_timeout_is_a_transient_failure(
+    recovery: Recovery,
+    run: Callable[..., UUID],
+    statuses: Statuses,
+    outputs: Callable[..., Any],
+    rows: Rows,
+    retries: int,
 ) -> None:
-    run_id = run(retry={"max_failures": 5})
+    run_id = run(retry={"max_failures": retries, "base": 0, "jitter": False}, max_losses=0)
+    for failures in range(1, retries + 1):
+        hold(run_id)
+        recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
+        assert statuses(run_id) == {"0/1": "QUEUED timeout"}
+        counts = rows("SELECT failures, losses, due_at IS NOT NULL FROM node_executions WHERE node = 0")
+        assert counts == [(failures, 0, True)]
+    assert outputs(run_id) == []
     hold(run_id)
     recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
     assert statuses(run_id) == {"0/1": "FAILED timeout", "1/1": "QUEUED"}
     (error,) = rows("SELECT error FROM node_executions WHERE node = 0")
     assert "longer than its timeout" in error
     assert outputs(run_id) == [("error", error)]
+
+
+def test_a_timeout_is_not_retried_where_retries_name_other_kinds(
+    recovery: Recovery, run: Callable[..., UUID], statuses: Statuses
+) -> None:
+    run_id = run(retry={"max_failures": 5, "on": ["block"]})
+    hold(run_id)
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=True)
+    assert statuses(run_id) == {"0/1": "FAILED timeout", "1/1": "QUEUED"}
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
         (lost(Standing(NodeStatus.FAILED, "its worker was lost")), None, [], "acknowledged", "task-failed"),
         (postgres_away(OSError("away")), None, [False], "acknowledged", "task-retried"),
         (WorkerLostError("killed"), None, [False], "acknowledged", None),  # until it is known how it stands
-        (WorkerLostError("killed"), "overran", [True], "acknowledged", "task-failed"),
+        (WorkerLostError("killed"), "overran", [True], "acknowledged", None),  # nor here
         (WorkerLostError("killed"), "stopped", [False], "acknowledged", "task-revoked"),
     ],
 )

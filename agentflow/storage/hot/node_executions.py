@@ -185,16 +185,25 @@ class Finished(NamedTuple):
     woken: ExecutionKey | None
 
 
+OVERRAN: Final = -1
+"""In place of the losses that are tolerated: the process was killed because its block overran its timeout."""
+
+
 class Loss(NamedTuple):
     """What became of a node execution whose lease was returned, or at which the engine failed.
 
-    `poisoned`: the caller must settle it FAILED. With its outputs so far, its attempt and, after a fault, its losses.
+    `poisoned`: the caller has its lease and must settle it. With its outputs so far and its attempt.
+
+    Attributes:
+        losses: of a fault: how many there were.
+        failures: of a lost lease: how many attempts failed before.
     """
 
     verdict: Literal["gone", "queued", "poisoned"]
     emitted: int | None
     attempt: int | None
     losses: int | None = None
+    failures: int | None = None
 
 
 class FaultOfRun(NamedTuple):
@@ -350,9 +359,10 @@ class HotConnection(PreparedConnection):
             heir: the lease that the caller gets where the verdict is `poisoned`.
             expired: only if it has run out (its owner may have renewed it since it was seen).
             bearable: losses that are tolerated; beyond, the verdict is `poisoned`. None: its owner returns the lease,
-                which is no loss.
+                which is no loss. `OVERRAN`: its process was killed for its timeout, no loss either; always `poisoned`.
         """
-        return Loss(*self._call("return_lease", *key, token, expired, bearable, *heir)[0])
+        verdict, emitted, attempt, failures = self._call("return_lease", *key, token, expired, bearable, *heir)[0]
+        return Loss(verdict, emitted, attempt, failures=failures)
 
     def fault(self, key: ExecutionKey, heir: Lease, *, died: bool, bearable: int) -> Loss:
         """Count that the process `heir.holder` failed at a node execution; `died`: it cannot say so itself.

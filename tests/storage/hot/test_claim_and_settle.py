@@ -279,7 +279,7 @@ def test_a_lease_lost_too_often_goes_to_who_took_it_away(drive: Callable[[Plan],
         assert driver.return_lease(0, 1, token, bearable=2)[0] == "queued"
     token, _ = driver.claim(0, 1)
     taken = new_token()
-    assert driver.return_lease(0, 1, token, bearable=2, new=taken) == ("poisoned", 0, 3, None)
+    assert driver.return_lease(0, 1, token, bearable=2, new=taken) == ("poisoned", 0, 3, None, 0)
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "lost"
     assert driver.settle(0, 1, taken, change=Transition.failed("worker_lost", "lost")).verdict == "landed"
 
@@ -360,7 +360,7 @@ def test_parts_selected_by_dynamic_pins_arrive_at_their_sinks(drive: Callable[[P
 def test_a_lease_that_was_renewed_since_it_was_seen_is_not_taken_away(drive: Callable[[Plan], Driver]) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1, lease=60)
-    assert driver.return_lease(0, 1, token, expired=True) == ("gone", None, None, None)
+    assert driver.return_lease(0, 1, token, expired=True).verdict == "gone"
     assert driver.settle(0, 1, token, ("x", 1)).verdict == "landed"
 
 

@@ -2,13 +2,15 @@
 --
 -- agentflow_return_lease  ends a lease: it has run out (p_expired: checks that it has), or its worker reports that it is gone.
 --                         RUNNING → QUEUED, for a new attempt. Beyond p_bearable losses the caller gets the lease (verdict
---                         `poisoned`) and settles it FAILED. p_bearable null: returned in order, which is no loss
+--                         `poisoned`) and settles it. Two are no losses: p_bearable null, which is returned in order,
+--                         and -1, whose process was killed for its timeout: `poisoned`, as its retries are counted apart
 -- agentflow_renew         extends the leases of what a worker process is executing; says which of it must stop
 -- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   list what needs a repair
 
 CREATE OR REPLACE FUNCTION agentflow_return_lease(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_expired boolean, p_bearable int,
-    p_new_token uuid, p_holder text, p_lease float8, OUT verdict text, OUT emitted int, OUT attempt int
+    p_new_token uuid, p_holder text, p_lease float8,
+    OUT verdict text, OUT emitted int, OUT attempt int, OUT failures int
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -17,7 +19,7 @@ DECLARE
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
     v_now := agentflow_now();
-    SELECT e.losses, e.emitted, e.attempt INTO v_losses, emitted, attempt FROM node_executions e
+    SELECT e.losses, e.emitted, e.attempt, e.failures INTO v_losses, emitted, attempt, failures FROM node_executions e
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'RUNNING' AND e.token = p_token
       AND (e.lease_until <= v_now OR NOT p_expired)
     FOR NO KEY UPDATE;
@@ -32,14 +34,15 @@ BEGIN
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'queued';
     ELSE
-        UPDATE node_executions e SET token = p_new_token, holder = p_holder, losses = e.losses + 1,
+        UPDATE node_executions e SET token = p_new_token, holder = p_holder, losses = e.losses + CASE WHEN p_bearable < 0 THEN 0 ELSE 1 END,
             lease_until = v_now + make_interval(secs => p_lease), check_at = v_now + make_interval(secs => p_lease)
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         verdict := 'poisoned';
     END IF;
     INSERT INTO events (run_id, kind, status, reason, node, idx, attempt) VALUES (
         p_run, 'lost', CASE verdict WHEN 'queued' THEN 'QUEUED' ELSE 'RUNNING' END,
-        CASE WHEN p_bearable IS NULL THEN 'worker_stopped' ELSE 'worker_lost' END, p_node, p_idx, attempt);
+        CASE WHEN p_bearable IS NULL THEN 'worker_stopped' WHEN p_bearable < 0 THEN 'timeout' ELSE 'worker_lost' END,
+        p_node, p_idx, attempt);
 END $$;
 
 -- Locks rows in key order and skips those that a settle holds: that settle extends or ends the lease itself.
