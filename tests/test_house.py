@@ -1,10 +1,11 @@
 """Holds house rules that no linter knows: docstrings state, no text points outside the repository, no import circles.
 
-Pure and fast: the tests only read files. `make check` runs them.
+Fast: the tests only read files, and git's list of them. `make check` runs them.
 """
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from itertools import count
@@ -65,6 +66,16 @@ def texts() -> Iterator[tuple[Path, str]]:
                     yield path, path.read_text(encoding="utf-8")
                 except UnicodeDecodeError:
                     continue  # a binary file
+
+
+def test_every_tracked_file_is_text_and_in_a_place_that_is_read():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    tracked = [Path(name) for name in listed.decode().split("\0") if name]
+    assert len(tracked) > 100
+    strays = [name for name in tracked if name.parts[0] not in {*TEXTS, "LICENSE", ".gitignore"}]
+    assert not strays
+    for name in tracked:
+        (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_nothing_points_outside_the_repository():
