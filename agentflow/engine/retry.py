@@ -29,7 +29,7 @@ def after_failure(policy: RetryPolicy, failed: Failed, failures: int) -> Transit
 def retry_delay(
     policy: RetryPolicy, kind: FailureKind, failures: int, chance: random.Random, after: float | None = None
 ) -> timedelta | None:
-    """Seconds until the next attempt; None: there is none.
+    """The time until the next attempt; None: there is none.
 
     Args:
         policy: the node's retry settings.

@@ -2,8 +2,8 @@
 --
 -- agentflow_return_lease  ends a lease: it has run out (p_expired: checks that it has), or its worker reports that it is gone.
 --                         RUNNING → QUEUED, for a new attempt. Beyond p_bearable losses the caller gets the lease (verdict
---                         `poisoned`) and settles it. Two are no losses: p_bearable null, which is returned in order,
---                         and -1, whose process was killed for its timeout: `poisoned`, as its retries are counted apart
+--                         `poisoned`) and settles it. p_bearable null: returned in order, which is no loss. -1: its process
+--                         was killed for its timeout, which is a failure and no loss; always `poisoned`
 -- agentflow_renew         extends the leases of what a worker process is executing; says which of it must stop
 -- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   list what needs a repair
 
