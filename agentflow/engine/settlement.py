@@ -1,7 +1,7 @@
 """Assembles a settlement: everything that one transaction records of an attempt, with its consequences.
 
 Whoever closes, parks or flushes a node execution makes a `Settlement` with `settlement()`, and stores it with
-`storage.hot.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, a line
+`storage.hot.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, its value
 in `settlement()`, and a clause of `agentflow_consequences` in SQL.
 """
 
@@ -115,8 +115,8 @@ class Consequences:
     stops_run: FailureReason | None = None
 
     def as_json(self) -> str | None:
-        """As `agentflow_consequences` takes them; None: there are none."""
-        if self is _NONE:
+        """As `agentflow_consequences` takes them, without those that are false or 0; None: there are none."""
+        if self == _NONE:
             return None
         found = members(self)
         if self.wait is not None:
@@ -178,12 +178,11 @@ def settlement(
         frees = node.settings.concurrency is not None and not (waits and node.kind is BlockKind.AGENT)
         wakes = in_child_run and node.kind is BlockKind.OUTPUT
         stops = transition.status is NodeStatus.FAILED and failure_stops(plan, key.node)
-        if stats or waits or frees or wakes or stops:
-            consequences = Consequences(
-                stats=stats or None,
-                wait=transition.wait,
-                frees_slot=frees,
-                wakes_parent=wakes,
-                stops_run=FailureReason.NODE_FAILED if stops else None,
-            )
+        consequences = Consequences(
+            stats=stats or None,
+            wait=transition.wait,
+            frees_slot=frees,
+            wakes_parent=wakes,
+            stops_run=FailureReason.NODE_FAILED if stops else None,
+        )
     return Settlement(key, lease, outputs, routes_of(plan, outputs), transition, node.ordered, consequences)

@@ -1,4 +1,7 @@
-"""Names the column that counts how often recovery published a node execution again by what it counts."""
+"""Names the column that counts how often recovery published a node execution again by what it counts.
+
+In one step, because no release has had the column.
+"""
 
 from alembic import op
 

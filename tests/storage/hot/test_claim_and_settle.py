@@ -3,10 +3,11 @@
 import random
 import threading
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from driver import Driver
+from plans import plan_of
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -15,9 +16,7 @@ from agentflow.engine.settlement import FLUSHED, Transition
 from agentflow.engine.statuses import RunStatus
 from agentflow.engine.verdict import Verdict
 from agentflow.errors import AlreadyEnded, EngineError, NotFound, Unavailable
-from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.plan import Plan, PlanLink, PlanNode
-from agentflow.graph.settings import GraphSettings, NodeSettings
+from agentflow.graph.plan import Plan
 from agentflow.ids import new_id, new_token
 from agentflow.storage import runs
 from agentflow.storage.hot.node_executions import Held, HotConnection
@@ -26,36 +25,6 @@ from agentflow.storage.tables import Delivery, Event, NodeExecution, Output, Run
 
 Start = Callable[..., tuple[UUID, list[Ready]]]
 Sessions = Callable[[], Session]
-
-
-def plan_of(*links: tuple[int, str, int, str], nodes: int, static: bool = False) -> Plan:
-    """Nodes 0 … nodes − 1 with links (source, pin, sink, pin)."""
-    made = tuple(PlanLink(number, *link, static=static) for number, link in enumerate(links))
-    return Plan(
-        graph_id=new_id(),
-        version=1,
-        settings=GraphSettings(),
-        nodes=tuple(
-            PlanNode(
-                number=number,
-                id=f"n{number}",
-                block_id=str(uuid4()),
-                block_name="Test",
-                kind=BlockKind.STANDARD,
-                title=f"n{number}",
-                input_default={},
-                settings=NodeSettings(),
-                pins={link.sink_pin: static for link in made if link.sink == number},
-                base=1,
-                links=tuple(link for link in made if link.source == number),
-                handles_errors=False,
-                starts=not any(link.sink == number for link in made),
-                name=None,
-            )
-            for number in range(nodes)
-        ),
-    )
-
 
 PAIR = plan_of((0, "x", 1, "a"), nodes=2)
 FAN = plan_of((0, "x", 1, "a"), (1, "x", 2, "a"), nodes=3)
