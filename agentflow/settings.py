@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         if not address:
             raise EngineError(
                 f"AGENTFLOW_{name.upper()} is not set, and no stack runs from {self.data_dir.absolute()}: "
-                "set it, or start `agentflow up` there"
+                "set it, start `agentflow up` there, or name the folder of one that runs in AGENTFLOW_DATA_DIR"
             )
         return address
 

@@ -27,7 +27,7 @@ class Exit(IntEnum):
     """The exit codes of commands."""
 
     OK = 0  # success; the run is COMPLETED
-    FAILED = 1  # the run is FAILED
+    FAILED = 1  # the run is FAILED; the graph that was to be validated is not valid
     REFUSED = 2  # wrong usage, or the API refuses the request: the message says why
     CANCELLED = 3  # the run is CANCELLED
     UNREACHABLE = 4  # the API does not answer, or has an internal error
@@ -105,7 +105,11 @@ def target() -> Target:
         sys.exit(Exit.REFUSED)
     if not stack.get("url"):
         complain(f"no stack runs from {ours.data_dir.absolute()}, and AGENTFLOW_API_KEY is not set")
-        click.echo("  Start it with `agentflow up`, or set AGENTFLOW_URL and AGENTFLOW_API_KEY.", err=True)
+        click.echo(
+            "  Start it with `agentflow up`, name its folder in AGENTFLOW_DATA_DIR, or set AGENTFLOW_URL and "
+            "AGENTFLOW_API_KEY.",
+            err=True,
+        )
         sys.exit(Exit.UNREACHABLE)
     return Target(stack["url"], _key_of(stack))
 

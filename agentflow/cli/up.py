@@ -1,6 +1,7 @@
 """Implements `agentflow up`: run everything on this machine until Ctrl-C."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def _print_addresses(launch: Launch) -> None:
         )
         lines.append(("Flower", f"{where.flower_url}  (user {FLOWER_USER}, {password})"))
     lines.append(("Logs, data", f"{launch.stack.data_dir}  (in logs/, a file for each process)"))
+    if launch.stack.data_dir.absolute() != settings().data_dir.absolute():
+        lines.append(("Commands", f"find it with AGENTFLOW_DATA_DIR={shlex.quote(str(launch.stack.data_dir))}"))
     for note in launch.notes:
         click.echo(note)
     click.echo("\nAgentFlow is up. Ctrl-C stops it.")

@@ -1,8 +1,8 @@
 """Assembles a settlement: everything that one transaction records of an attempt, with its consequences.
 
 Whoever closes, parks or flushes a node execution makes a `Settlement` with `settlement()`, and stores it with
-`storage.hot.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, its value
-in `settlement()`, and a clause of `agentflow_consequences` in SQL.
+`storage.hot.node_executions.HotConnection.settle`. A new consequence of settling is a field of `Consequences`, its
+value in `settlement()`, and a clause of `agentflow_consequences` in SQL.
 """
 
 from collections.abc import Mapping
