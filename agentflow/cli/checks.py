@@ -248,7 +248,7 @@ def _queues(settings: Settings) -> Iterator[Finding]:
     except (EngineError, psycopg2.Error):
         return  # the check of the database has reported it
     if not missing:
-        yield Finding("queues", "ok", "no work waits in a queue that no worker serves")
+        yield Finding("queues", "ok", "no work has waited for minutes in a queue that no worker serves")
     for lane in missing:
         message = f"work waits in the queue {lane!r}, which no worker serves"
         yield Finding("queues", "warn", message, f"start one: agentflow worker -Q {lane}")

@@ -31,17 +31,19 @@ def reviews() -> None:
 )
 @click.option("--run", help="Reviews of this run.")
 @click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
+@click.option("--all", "everything", is_flag=True, help="No limit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one thing a line.")
-def list_reviews(status: str, run: str | None, limit: int, as_json: bool) -> None:
+def list_reviews(status: str, run: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """List reviews, the newest first."""
+    most = None if everything else limit
     with connected() as client:
         run_id = find_run(client, run) if run else None
-        found = client.reviews(status=status, run_id=run_id, limit=to_ask(limit, as_json=as_json))
+        found = client.reviews(status=status, run_id=run_id, limit=to_ask(most, as_json=as_json))
         if as_json:
             echo_json_lines(found)
             return
         rows = [(one.id, one.status, one.created_at, one.run_id, one.name, brief(one.data)) for one in found]
-    echo_table(("ID", "STATUS", "SINCE", "RUN", "NAME", "DATA"), rows, empty="Nothing waits for a person.", limit=limit)
+    echo_table(("ID", "STATUS", "SINCE", "RUN", "NAME", "DATA"), rows, empty="Nothing waits for a person.", limit=most)
 
 
 @reviews.command()

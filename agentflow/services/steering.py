@@ -137,7 +137,8 @@ def _anew(plan: Plan, from_node: str) -> set[int]:
     try:
         node = plan.node(from_node)
     except KeyError:
-        raise GraphInvalid(problems=[Problem(f"the graph has no node '{from_node}'", from_node)]) from None
+        place = Problem(f"the graph has no node '{from_node}'", from_node)
+        raise GraphInvalid("there is no such node to fork at", [place]) from None
     if any(node.number in plan.downstream(link.sink) for link in node.links):
         raise Conflict(f"node '{from_node}' is part of a cycle: there is no point before it from which to go on")
     return plan.downstream(node.number)
@@ -170,8 +171,8 @@ def _retry_tree(run: AnyRow) -> Steps[str]:
     return verdict
 
 
-def _retry(session: Session, run_id: UUID, unhandled: list[int]) -> str:
-    outcome = steering.retry(session, run_id, unhandled)
+def _retry(session: Session, run_id: UUID, unhandled: list[int], deadline: float | None) -> str:
+    outcome = steering.retry(session, run_id, unhandled, deadline)
     if outcome.verdict == "retried":
         run = run_views.find_any(session, run_id)
         assert run is not None
@@ -193,19 +194,25 @@ def _not_retried(run_id: UUID, verdict: str) -> Conflict:
     return Conflict(f"run {run_id} cannot be retried: {why}")
 
 
-def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int]]]:
-    """The runs of a tree that a retry runs again, parents first; each with its nodes whose failures none handles."""
-    tree: list[tuple[UUID, list[int]]] = []
-    waiting = [root]
+def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int], float | None]]:
+    """The runs of a tree that a retry runs again, parents first.
+
+    Returns:
+        for each its id, its nodes whose failures none handles, and its deadline: the least of its graph's and its
+        parents', in seconds; None: none of them has one.
+    """
+    tree: list[tuple[UUID, list[int], float | None]] = []
+    waiting: list[tuple[AnyRow, float | None]] = [(root, None)]
     while waiting:
-        run = waiting.pop(0)
+        run, deadline = waiting.pop(0)
         plan = plan_of_run(session, run)
         unhandled = [node.number for node in plan.nodes if failure_is_unhandled(plan, node.number)]
-        tree.append((run.id, unhandled))
+        deadline = min((each for each in (deadline, plan.settings.deadline) if each is not None), default=None)
+        tree.append((run.id, unhandled, deadline))
         for child in steering.children_to_retry(session, run.id, unhandled):
             found = run_views.find_any(session, child)
             if found is not None and found.status in RUN_RETRIABLE:
-                waiting.append(found)
+                waiting.append((found, deadline))
     return tree
 
 

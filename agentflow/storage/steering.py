@@ -80,11 +80,18 @@ def resume(session: Session, run_id: UUID) -> Resumption:
     return Resumption(row.verdict, _ready(row))
 
 
-def retry(session: Session, run_id: UUID, unhandled: Sequence[int]) -> Resumption:
-    """Open an ended run again; `unhandled`: nodes whose failures nothing handles. Verdicts: `sql/11_steering.sql`."""
+def retry(session: Session, run_id: UUID, unhandled: Sequence[int], deadline: float | None) -> Resumption:
+    """Open an ended run again. Verdicts: `sql/11_steering.sql`.
+
+    Args:
+        session: the transaction.
+        run_id: the run.
+        unhandled: nodes whose failures nothing handles.
+        deadline: seconds from now in which it must end; None: there is no deadline.
+    """
     row = session.execute(
-        text("SELECT * FROM agentflow_retry(:run, :unhandled, :window)"),
-        {"run": run_id, "unhandled": list(unhandled), "window": settings().ready_window},
+        text("SELECT * FROM agentflow_retry(:run, :unhandled, :deadline, :window)"),
+        {"run": run_id, "unhandled": list(unhandled), "deadline": deadline, "window": settings().ready_window},
     ).one()
     return Resumption(row.verdict, _ready(row))
 

@@ -117,6 +117,41 @@ def test_a_shorter_deadline_of_the_child_counts(
     assert root - below > timedelta(seconds=30)
 
 
+@pytest.mark.parametrize(
+    ("of_root", "of_child", "expected"),
+    [
+        (100, None, (100, 100)),
+        (100, 50, (100, 50)),
+        (None, 50, (None, 50)),
+        (50, 100, (50, 50)),
+        (None, None, 2 * (None,)),
+    ],
+)
+def test_every_retry_of_a_tree_counts_the_whole_deadline_anew(
+    probe: Probe,
+    tree: Callable[..., tuple[UUID, UUID]],
+    rows: Rows,
+    of_root: int | None,
+    of_child: int | None,
+    expected: tuple[int | None, int | None],
+) -> None:
+    run_id, child_id = tree(one_node(probe(passes), deadline=of_child), {"deadline": of_root})
+    owner = owner_of(rows, run_id)
+    remaining = "SELECT extract(epoch FROM deadline_at - agentflow_now())::float8 FROM runs WHERE id = :run"
+    for _ in range(4):
+        with transaction() as session:
+            cancellation.cancel(session, owner, run_id, "by hand")
+        assert finalise(child_id)
+        assert finalise(run_id)
+        # As if it had begun long ago, the child long after its parent.
+        rows("UPDATE runs SET created_at = created_at - interval '1 hour' WHERE id = :run RETURNING 1", run=run_id)
+        rows("UPDATE runs SET created_at = created_at - interval '1 minute' WHERE id = :run RETURNING 1", run=child_id)
+        carry_out(steering.retry(owner, run_id))
+        left = (rows(remaining, run=run_id)[0], rows(remaining, run=child_id)[0])
+        assert left == tuple(None if seconds is None else pytest.approx(seconds, abs=5) for seconds in expected)
+        assert of_root is None or left[1] <= left[0], "never later than its parent's"
+
+
 def test_a_child_that_passes_its_own_deadline_ends_alone(
     probe: Probe, tree: Callable[..., tuple[UUID, UUID]], rows: Rows
 ) -> None:
@@ -322,11 +357,11 @@ def test_nobody_is_an_orphan_while_its_tree_is_retried(
     between: list[list[UUID]] = []
     real = steering._retry
 
-    def looked_at_and_retried(session: Any, one: UUID, unhandled: list[int]) -> str:
+    def looked_at_and_retried(session: Any, one: UUID, *more: Any) -> str:
         if one == run_id:  # the child is through
             between.append(recovery._process.hot.orphans(10))
             recovery.stop_orphans()
-        return real(session, one, unhandled)
+        return real(session, one, *more)
 
     monkeypatch.setattr(steering, "_retry", looked_at_and_retried)
     carry_out(steering.retry(owner_of(rows, run_id), run_id))
@@ -358,10 +393,10 @@ def test_what_a_retry_did_not_live_to_finish_is_stopped_and_can_be_retried_anew(
     with monkeypatch.context() as patch:
         real = steering._retry
 
-        def dies(session: Any, one: UUID, unhandled: list[int]) -> str:
+        def dies(session: Any, one: UUID, *more: Any) -> str:
             if one == run_id:
                 raise KeyboardInterrupt
-            return real(session, one, unhandled)
+            return real(session, one, *more)
 
         patch.setattr(steering, "_retry", dies)
         with pytest.raises(KeyboardInterrupt):

@@ -68,12 +68,13 @@ BEGIN
     WHERE e.run_id = p_run AND e.hold = 'paused';
 END $$;
 
--- p_unhandled: the nodes whose failures nothing handles.
+-- p_unhandled: the nodes whose failures nothing handles. p_deadline: seconds that it has from now; null: no deadline. A
+-- child run has no later one than its parent, where that is open.
 -- verdict: retried, nothing (all that could run again has completed), open (it has not ended), completed, unknown
 -- A child run may have been done when its tree was stopped, before it could end COMPLETED. It is retried all the same, runs
 -- nothing again and ends COMPLETED. Otherwise every retry would tell its parent that it was cancelled.
 CREATE OR REPLACE FUNCTION agentflow_retry(
-    p_run uuid, p_unhandled int[], p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+    p_run uuid, p_unhandled int[], p_deadline float8, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -102,7 +103,8 @@ BEGIN
     UPDATE runs r SET status = v_status, retry_no = r.retry_no + 1, losses = 0, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
         stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL,
         started_at = coalesce(r.started_at, v_now), admitted_at = CASE WHEN v_admitted THEN v_now END,
-        deadline_at = v_now + (r.deadline_at - r.created_at)
+        deadline_at = least(v_now + make_interval(secs => p_deadline), (
+            SELECT p.deadline_at FROM runs p WHERE p.id = r.parent_run_id AND p.ended_at IS NULL))
     WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v_status, 'retried');
 
