@@ -165,7 +165,6 @@ TESTED_BY = {
     "services/blocks": "api/test_docs",
     "services/explanations": "api/test_explanations",
     "services/graphs": "api/test_graphs",
-    "services/readiness": "api/test_docs",
     "services/runs": "api/test_submissions",
     "services/sub_graphs": "api/test_imports",
     "services/submissions": "api/test_submissions",

@@ -1,5 +1,8 @@
-"""Makes the blueprints of `/api/v1`, which share the prefix, authentication and rate limit."""
+"""Makes the blueprints of `/api/v1`, which share the prefix, authentication, rate limit and refusals."""
 
+from collections.abc import Callable
+from functools import cache
+from inspect import signature
 from uuid import UUID
 
 from flask import current_app, g, request
@@ -7,6 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from agentflow.api.auth import key_in
+from agentflow.errors import Malformed, Problem
 
 PREFIX = "/api/v1"
 
@@ -22,6 +26,7 @@ def blueprint(noun: str, about: str) -> APIBlueprint:
         operation_id_callback=name_of_the_view,
     )
     made.before_request(_identify)
+    made.before_request(_refuse_query)
     return made
 
 
@@ -35,6 +40,18 @@ def _identify() -> None:
     owner = current_app.extensions["authenticator"].owner_of(key)
     current_app.extensions["rate"].take(owner_and_key(owner, key))
     g.owner_id = owner
+
+
+def _refuse_query() -> None:
+    """Refuse a query at a view that takes none, as the models of the others refuse what they do not know."""
+    if request.args and not _takes_query(current_app.view_functions[request.endpoint or ""]):
+        problems = [Problem(f"{name}: Extra inputs are not permitted") for name in request.args]
+        raise Malformed(problems[0].message, problems)
+
+
+@cache
+def _takes_query(view: Callable[..., object]) -> bool:
+    return "query" in signature(view).parameters
 
 
 def owner_and_key(owner: UUID, key: str) -> tuple[UUID, int]:

@@ -335,8 +335,8 @@ class Block(ABC):
 
     @classmethod
     def info(cls) -> dict[str, Any]:
-        """The block's public description, as the API shows it."""
-        return block_info(cls.spec(), cls.Input, cls.Output)
+        """The block's public description, as the API shows it. Made once: do not change it."""
+        return _info(cls)
 
 
 def check_output(block: type[Block] | Block, pin: str, value: Any) -> None:
@@ -370,6 +370,11 @@ def _accept(adapter: TypeAdapter[Any], value: Any) -> None:
     except ValidationError:
         # A pin whose type is a model accepts a dict only from JSON, which the value will become.
         adapter.validate_json(dumps(value), strict=True)
+
+
+@cache
+def _info(cls: type[Block]) -> dict[str, Any]:
+    return block_info(cls.spec(), cls.Input, cls.Output)
 
 
 @cache

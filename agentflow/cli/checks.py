@@ -21,9 +21,12 @@ import redis
 from celery import Celery
 from kombu import Connection
 from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from agentflow import __version__
 from agentflow.blocks import registry
+from agentflow.dispatch.publish import patience
 from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valkey_binary
 from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
@@ -31,12 +34,14 @@ from agentflow.extras import install_command
 from agentflow.graph.nearly import meant
 from agentflow.proof import answers, is_own
 from agentflow.settings import Settings
+from agentflow.storage.connect import engine
 from agentflow.storage.migrate import check as check_schema
 
 _PREFIX = "AGENTFLOW_"  # of the environment variables that are settings
 _TIMEOUT = 3.0  # seconds per network request
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
+_MOST_QUEUES = 10  # that are named
 _REDIS = ("redis://", "rediss://")
 _OLDEST_REDIS = (6, 2)
 
@@ -186,7 +191,7 @@ def _server(connection: "psycopg2.extensions.connection", address: str) -> Itera
 def _broker(settings: Settings) -> Iterator[Finding]:
     try:
         url = settings.broker()
-        with Connection(url, connect_timeout=_TIMEOUT, transport_options=_patience(url)) as connection:
+        with Connection(url, connect_timeout=_TIMEOUT, transport_options=patience(url, _TIMEOUT)) as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
             connection.default_channel.close()
             address = connection.as_uri()
@@ -197,13 +202,6 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", "fail", error.message)
     except Exception as error:  # any error of the broker's client
         yield Finding("broker", "fail", f"cannot be reached: {error}", "start it, or correct AGENTFLOW_BROKER_URL")
-
-
-def _patience(url: str) -> dict[str, float]:
-    """Transport options with timeouts: a broker may accept connections and never answer."""
-    if url.startswith(_REDIS):
-        return {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
-    return {"read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
 
 
 def _redis(url: str) -> Iterator[Finding]:
@@ -225,7 +223,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     try:
         # A separate app: the real one ends the process if an address is missing.
         app = Celery("doctor", broker=settings.broker(), set_as_current=False)
-        app.conf.broker_transport_options = _patience(settings.broker())
+        app.conf.broker_transport_options = patience(settings.broker(), _TIMEOUT)
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT)
             answers = app.control.ping(timeout=1.0, connection=connection) or []
@@ -241,15 +239,16 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 def _queues(settings: Settings) -> Iterator[Finding]:
     """Find queues with waiting work that no worker serves."""
+    from agentflow.services import lanes  # here, because it loads every block
+
     try:
-        with closing(_connect(settings.database())) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT lane FROM agentflow_wanted_lanes() AS lane ORDER BY lane LIMIT 10")
-            missing = [lane for (lane,) in cursor.fetchall()]
-    except (EngineError, psycopg2.Error):
+        with Session(engine(settings.database())) as session:
+            missing = lanes.wanted(session)
+    except (EngineError, SQLAlchemyError):
         return  # the check of the database has reported it
     if not missing:
-        yield Finding("queues", "ok", "no work has waited for minutes in a queue that no worker serves")
-    for lane in missing:
+        yield Finding("queues", "ok", "no work waits in a queue that no worker serves")
+    for lane in missing[:_MOST_QUEUES]:
         message = f"work waits in the queue {lane!r}, which no worker serves"
         yield Finding("queues", "warn", message, f"start one: agentflow worker -Q {lane}")
 

@@ -46,8 +46,8 @@ def up(
     """Run everything on this machine until Ctrl-C: PostgreSQL and Valkey (where AGENTFLOW_DATABASE_URL and
     AGENTFLOW_BROKER_URL are not set), the schema's migrations, then the processes of the Procfile.
 
-    Everything listens on this machine only. A process that dies is started again; one that dies 5 times in a minute
-    stops the rest. Ctrl-C stops all in order; runs under way go on at the next start.
+    Everything listens on this machine only. A process of the Procfile that dies is started again; one that dies 5 times
+    in a minute stops the rest, and so does a server. Ctrl-C stops all in order; runs under way go on at the next start.
     """
     ours = settings()
     wanted = Wanted(

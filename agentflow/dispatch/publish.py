@@ -43,8 +43,6 @@ KILL_GRACE = 10.0
 _SOCKET_TIMEOUT = 2.0  # seconds; a broker that hangs must not delay a settle, nor the keeper until leases expire
 _AWAY = 1.0  # seconds without another try after a failure, so that callers do not queue up behind a dead broker
 _OPTIONS = {
-    "socket_timeout": _SOCKET_TIMEOUT,
-    "socket_connect_timeout": _SOCKET_TIMEOUT,
     "socket_keepalive": True,
     # kombu uses these when it reconnects by itself; its defaults would delay a submission by seconds.
     "max_retries": 1,
@@ -53,6 +51,17 @@ _OPTIONS = {
     "interval_max": 0.05,
 }
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def patience(url: str, seconds: float) -> dict[str, float]:
+    """Transport options with timeouts: a broker that is frozen accepts connections and never answers."""
+    if _is_redis(url):
+        return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    return {"read_timeout": seconds, "write_timeout": seconds}
+
+
+def _is_redis(url: str) -> bool:
+    return url.startswith(("redis://", "rediss://"))
 
 
 class TaskMessage(NamedTuple):
@@ -128,7 +137,7 @@ class Publisher:
         connection = Connection(
             self._url,
             connect_timeout=_SOCKET_TIMEOUT,
-            transport_options=_OPTIONS if self._url.startswith("redis") else {},
+            transport_options={**patience(self._url, _SOCKET_TIMEOUT), **(_OPTIONS if _is_redis(self._url) else {})},
         )
         connection.ensure_connection(max_retries=1, interval_start=0.05, interval_step=0, interval_max=0.05)
         self._producer = Producer(connection.default_channel, auto_declare=False)

@@ -117,7 +117,7 @@ MOVES: Final[tuple[Move[NodeStatus], ...]] = (
     Move(_N.WAITING, _N.QUEUED, "what it waited for has come", ("wake",)),
     Move(_N.INCOMPLETE, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run")),
     Move(_N.QUEUED, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run", "claim", "close_stopped")),
-    Move(_N.RUNNING, _N.CANCELLED, "the run was stopped", ("settle", "fault_of_run")),
+    Move(_N.RUNNING, _N.CANCELLED, "the run was stopped", ("settle", "return_lease", "fault_of_run")),
     Move(_N.WAITING, _N.CANCELLED, "the run was stopped", ("stop", "fault_of_run")),
     # A retry of a whole run, by hand:
     Move(_N.FAILED, _N.QUEUED, "the run is retried", ("retry",)),

@@ -7,7 +7,15 @@ default, which this module must not read.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+    model_validator,
+)
 
 from agentflow.errors import FailureKind
 from agentflow.graph.json_values import of_whole_characters
@@ -16,13 +24,17 @@ from agentflow.graph.names import Lane, Name
 _DAY = 86_400.0
 _YEAR = 366 * _DAY
 
-Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
+# Strict: neither `true` nor the text "5" is a number.
+_Whole = Annotated[int, Strict()]
+_Number = Annotated[float, Strict()]
+
+Seconds = Annotated[_Number, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 """A span of time, above 0 and at most a year."""
 
 Key = Name
 """The name of a limit that all workers share."""
 
-Priority = Annotated[int, Field(ge=0, le=9)]
+Priority = Annotated[_Whole, Field(ge=0, le=9)]
 """0 to 9; 9 is the most urgent."""
 
 
@@ -46,10 +58,10 @@ class _Settings(BaseModel):
 class RetryPolicy(_Settings):
     """When a failed attempt is tried again, and after how long."""
 
-    max_failures: int = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
+    max_failures: _Whole = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
     backoff: Literal["exponential", "fixed"] = Field("exponential", description="How the wait grows.")
-    base: float = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
-    cap: float = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="The longest wait, in seconds.")
+    base: _Number = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
+    cap: _Number = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="The longest wait, in seconds.")
     jitter: bool = Field(True, description="Spread the waits, so that failures do not come back in step.")
     on: tuple[FailureKind, ...] = Field(("transient",), description="The kinds of failure that are retried.")
 
@@ -65,7 +77,7 @@ class RateLimit(_Settings):
     """Limits the starts per second over all workers."""
 
     key: Key
-    per_second: float = Field(
+    per_second: _Number = Field(
         ge=1 / _YEAR, le=1_000_000, allow_inf_nan=False, description="Starts per second; at least one per year."
     )
 
@@ -75,7 +87,7 @@ class Concurrency(_Settings):
     their child runs go on."""
 
     key: Key
-    limit: int = Field(ge=1, le=1_000_000)
+    limit: _Whole = Field(ge=1, le=1_000_000)
 
 
 class _PerNode(_Settings):
@@ -83,7 +95,7 @@ class _PerNode(_Settings):
 
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     on_worker_lost: Literal["rerun", "fail"] = Field("rerun", description="After a worker was lost during an attempt.")
-    max_losses: int | None = Field(None, ge=0, le=1000, description="Lost leases that are tolerated; one more: FAILED.")
+    max_losses: _Whole | None = Field(None, ge=0, le=1000, description="Lost leases that are borne; one more: FAILED.")
     timeout: Seconds | None = Field(None, description="Seconds an attempt may run; None: the block's own.")
     on_node_failure: Literal["continue", "stop", "ignore"] = Field(
         "continue", description="After a failure that no link handles: go on, cancel the rest, or not count it."
@@ -108,8 +120,10 @@ class GraphSettings(_PerNode):
     """The settings of a graph: defaults for its nodes, and settings for a whole run and its child runs."""
 
     deadline: Seconds | None = Field(None, description="Seconds after submission within which a run must end.")
-    max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="A run with more ends FAILED.")
-    budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED.")
+    max_node_executions: _Whole | None = Field(None, ge=1, le=1_000_000_000, description="A run with more: FAILED.")
+    budget: _Whole | None = Field(
+        None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED."
+    )
     safe_mode: bool = Field(True, description="Whether steps that need a person's approval wait for it.")
 
 

@@ -33,7 +33,9 @@ class _Submission(Request):
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
-    priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
+    priority: int | None = Field(
+        None, ge=0, le=9, strict=True, description="9 is the most urgent; null: the graph's, or 5."
+    )
     labels: Labels = Field(default_factory=dict)
     allow_missing_inputs: StrictBool = Field(
         False, description="Run without inputs that are required: their nodes give nothing. Else that is a 422."
@@ -43,7 +45,7 @@ class _Submission(Request):
 class SubmitRun(_Submission):
     """Run a stored graph."""
 
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, strict=True, description="null: the latest.")
 
 
 class SubmitInline(_Submission):

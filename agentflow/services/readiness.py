@@ -9,6 +9,7 @@ from kombu.connection import Connection
 from sqlalchemy import select
 
 from agentflow import clock
+from agentflow.dispatch.publish import patience
 from agentflow.errors import AgentFlowError
 from agentflow.logs import log_outage
 from agentflow.services.transaction import transaction
@@ -53,7 +54,9 @@ def _database() -> str:
 
 def _broker() -> str:
     try:
-        with Connection(settings().broker(), connect_timeout=_BROKER_SECONDS) as connection:
+        url = settings().broker()
+        options = patience(url, _BROKER_SECONDS)
+        with Connection(url, connect_timeout=_BROKER_SECONDS, transport_options=options) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER_SECONDS)
             connection.default_channel.close()
     except Exception as error:  # whatever the broker's client raises

@@ -46,7 +46,10 @@ def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    return (yield from _whole_tree(_pause, owner_id, run_id))
+    yield Step(_pause, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(owner_id, run_id, paused=True)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
 
 
 def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
@@ -56,7 +59,16 @@ def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    return (yield from _whole_tree(_resume, owner_id, run_id))
+    yield Step(_resume, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(owner_id, run_id, paused=False)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
+
+
+def pass_down(owner_id: UUID, run_id: UUID) -> Steps[None]:
+    """Pause or resume the child runs of a run as it is now, for a process that did not live to do it."""
+    run = yield Step(views.find, owner_id, run_id)
+    yield from _pass_down(owner_id, run_id, paused=run.paused_at is not None)
 
 
 def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
@@ -64,7 +76,7 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
 
     Raises:
         NotFound: the owner has no such run.
-        Conflict: it has not ended, has completed, is a child run, or has nothing to run again.
+        Conflict: it has not ended, has completed, or is a child run.
     """
     run = yield Step(views.find, owner_id, run_id)
     if run.parent_run_id is not None:
@@ -144,15 +156,15 @@ def _anew(plan: Plan, from_node: str) -> set[int]:
     return plan.downstream(node.number)
 
 
-def _pause(session: Session, owner_id: UUID, run_id: UUID) -> None:
+def _pause(session: Session, owner_id: UUID, run_id: UUID, as_parent: bool = False) -> None:
     views.find(session, owner_id, run_id)
-    if steering.pause(session, run_id) == "ended":
+    if steering.pause(session, run_id, as_parent=as_parent) == "ended":
         raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
 
 
-def _resume(session: Session, owner_id: UUID, run_id: UUID) -> None:
+def _resume(session: Session, owner_id: UUID, run_id: UUID, as_parent: bool = False) -> None:
     run = views.find(session, owner_id, run_id)
-    outcome = steering.resume(session, run_id)
+    outcome = steering.resume(session, run_id, as_parent=as_parent)
     if outcome.verdict == "ended":
         raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
     _publish_after(session, run, outcome)
@@ -164,7 +176,7 @@ def _retry_tree(run: AnyRow) -> Steps[str]:
     Returns:
         the verdict on the run itself.
     """
-    verdict = "nothing"
+    verdict = "open"
     with steering.tree_held(run.root_id):
         for tree_run in reversed((yield Step(_to_retry, run))):
             verdict = yield Step(_retry, *tree_run, statement_seconds=STATEMENT_SECONDS)
@@ -187,10 +199,7 @@ def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:
 
 
 def _not_retried(run_id: UUID, verdict: str) -> Conflict:
-    why = {
-        "nothing": "nothing of it failed without being handled, or was cancelled",
-        "completed": "it has completed",
-    }.get(verdict, "it has not ended")
+    why = "it has completed" if verdict == "completed" else "it has not ended"
     return Conflict(f"run {run_id} cannot be retried: {why}")
 
 
@@ -216,23 +225,25 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int], flo
     return tree
 
 
-def _whole_tree(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
-    """Do `act` to a run and its open child runs."""
-    yield Step(act, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    yield from _pass_down(act, owner_id, run_id)
-    summary: RunSummary = yield Step(_summary, owner_id, run_id)
-    return summary
+def _pass_down(owner_id: UUID, run_id: UUID, *, paused: bool) -> Steps[None]:
+    """Pause or resume the open child runs of a run as it was, and note that it is done."""
+    yield from _reach_children(_pause if paused else _resume, owner_id, run_id)
+    yield Step(_passed_down, run_id, paused)
 
 
-def _pass_down(act: Callable[[Session, UUID, UUID], None], owner_id: UUID, run_id: UUID) -> Steps[None]:
+def _passed_down(session: Session, run_id: UUID, paused: bool) -> None:
+    steering.passed_down(session, run_id, paused=paused)
+
+
+def _reach_children(act: Callable[..., None], owner_id: UUID, run_id: UUID) -> Steps[None]:
     """Do to the open child runs of a run what was done to it, level by level.
 
     A new child takes over its parent's state. So a run's children are looked up only when the run itself is done.
     """
     for child in (yield Step(stored_runs.open_children, run_id)):
         with suppress(AlreadyEnded, NotFound):
-            yield Step(act, owner_id, child, statement_seconds=STATEMENT_SECONDS)
-            yield from _pass_down(act, owner_id, child)
+            yield Step(act, owner_id, child, True, statement_seconds=STATEMENT_SECONDS)
+            yield from _reach_children(act, owner_id, child)
 
 
 def _summary(session: Session, owner_id: UUID, run_id: UUID) -> RunSummary:

@@ -38,15 +38,19 @@ _KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_count": 3,
 }  # seconds
 
-AWAY: Final = ("08", "53", "57", "25006", "40", "55P03")
+AWAY: Final = ("08", "53", "57", "25006", "25P03", "40", "55P03")
 """SQLSTATEs, or their beginnings, with which a server says: not now. Connection, resources (a full disk too), shutdown,
-a standby that was promoted elsewhere, conflicts that did not resolve. The same call may work later."""
+a standby that was promoted elsewhere, a transaction that was idle for too long, conflicts that did not resolve. The
+same call may work later."""
+
+_FROZEN: Final = "-c idle_in_transaction_session_timeout=60s"
+"""A process that is frozen in the middle of a transaction loses its locks."""
 
 _HOT_OPTIONS = (
     # A generic plan made while a table was empty would otherwise stay a sequential scan, or a bitmap scan of a run's
     # whole key range; every hot statement is a look-up by full key, for which planning again costs more than it gives.
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off "
-    "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+    f"-c lock_timeout=5s {_FROZEN}"
 )
 
 
@@ -64,7 +68,7 @@ def engine(url: str | None = None) -> Engine:
         max_overflow=MAX_OVERFLOW,
         pool_pre_ping=True,
         pool_timeout=10,
-        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow"},
+        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow", "options": _FROZEN},
     )
 
 

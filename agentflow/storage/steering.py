@@ -63,19 +63,31 @@ def _ready(row: Any) -> list[Ready]:
     return [Ready(node, idx) for node, idx in zip(row.q_node or (), row.q_idx or (), strict=True)]
 
 
-def pause(session: Session, run_id: UUID) -> Literal["paused", "already", "ended", "unknown"]:
-    """Let nothing of the run start any more."""
+def pause(
+    session: Session, run_id: UUID, *, as_parent: bool = False
+) -> Literal["paused", "already", "ended", "unknown"]:
+    """Let nothing of the run start any more. `as_parent`: only if its parent is paused."""
     verdict: Literal["paused", "already", "ended", "unknown"] = session.execute(
-        text("SELECT agentflow_pause(:run)"), {"run": run_id}
+        text("SELECT agentflow_pause(:run, :as_parent)"), {"run": run_id, "as_parent": as_parent}
     ).scalar_one()
     return verdict
 
 
-def resume(session: Session, run_id: UUID) -> Resumption:
-    """Let the run continue, or queue for a place among the active ones. Verdicts: as for `pause`, but `resumed`."""
+def passed_down(session: Session, run_id: UUID, *, paused: bool) -> None:
+    """Note that all child runs of a run have followed a pause or a resume, unless the opposite was done meanwhile."""
+    is_paused = Run.paused_at.is_not(None)
+    session.execute(update(Run).where(Run.id == run_id, is_paused == paused).values(passing_down_at=None))
+
+
+def resume(session: Session, run_id: UUID, *, as_parent: bool = False) -> Resumption:
+    """Let the run continue, or queue for a place among the active ones. Verdicts: as for `pause`, but `resumed`.
+
+    `as_parent`: only if its parent is not paused.
+    """
     most, window = settings().max_active_runs, settings().ready_window
     row = session.execute(
-        text("SELECT * FROM agentflow_resume(:run, :most, :window)"), {"run": run_id, "most": most, "window": window}
+        text("SELECT * FROM agentflow_resume(:run, :as_parent, :most, :window)"),
+        {"run": run_id, "as_parent": as_parent, "most": most, "window": window},
     ).one()
     return Resumption(row.verdict, _ready(row))
 

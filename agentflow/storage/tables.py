@@ -158,6 +158,7 @@ class Run(Table):
         Index(
             "runs_deadline_idx", "deadline_at", postgresql_where=text("ended_at IS NULL AND deadline_at IS NOT NULL")
         ),
+        Index("runs_passing_down_idx", "passing_down_at", postgresql_where=text("passing_down_at IS NOT NULL")),
         Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
@@ -177,6 +178,7 @@ class Run(Table):
     stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; whoever settled stops it
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
+    passing_down_at: Mapped[datetime | None]  # since when its child runs are being paused or resumed like it
     deadline_at: Mapped[datetime | None]
     parent_run_id: Mapped[UUID | None]
     parent_node: Mapped[int | None]
@@ -503,13 +505,12 @@ class RunCost(Table):
 
 
 class Lane(Table):
-    """A lane of workers that was served or wanted; times are precise to a few seconds."""
+    """A lane of workers that was served; the time is precise to a few seconds."""
 
     __tablename__ = "lanes"
 
     lane: Mapped[str] = mapped_column(primary_key=True)
-    served_at: Mapped[datetime | None]  # when a worker last said that it serves it
-    wanted_at: Mapped[datetime | None]  # when recovery last found something in it that nobody would take
+    served_at: Mapped[datetime]  # when a worker last said that it serves it
 
 
 class Event(Table):

@@ -26,7 +26,7 @@ from agentflow.settings import settings
 from agentflow.storage.hot.node_executions import Claim, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.error_facts import error_facts
-from agentflow.worker.follow import follow
+from agentflow.worker.follow import end_if_quiescent, follow
 from agentflow.worker.interrupts import Interrupts
 from agentflow.worker.process import Process, RunContext
 
@@ -188,6 +188,8 @@ class Attempt:
                 loss = self.process.hot.return_lease(self.key, self.lease.token, nobody, expired=False, bearable=None)
                 if loss.verdict == "queued":
                     publish(self.run, [Ready(self.key.node, self.key.idx)])
+                elif loss.verdict == "stopped":
+                    end_if_quiescent(self.process.hot, self.run)
 
     def _settle_or_fail(self, transition: Transition) -> tuple[Settled, Settlement]:
         """Settle. If PostgreSQL refuses to store it, the node execution fails, and nothing is tried for ever."""

@@ -18,7 +18,7 @@ from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import Transition
 from agentflow.errors import TimedOut, Unavailable
 from agentflow.ids import new_token
-from agentflow.services import admission
+from agentflow.services import admission, steering
 from agentflow.services.cancellation import stop_orphan
 from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
@@ -39,6 +39,7 @@ MOST_RUNS: Final = 1_000
 
 _CHECKED_NOW: Final = 5_000  # node executions made due in one go when the broker's queues have become empty
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
+_PASSED_DOWN_WITHIN: Final = 10.0  # seconds; two may do it at a time
 _PUBLISHED_UNSERVED: Final = 3  # how often something in an unserved lane is published again
 _FIRST = UUID(int=0)
 
@@ -149,6 +150,14 @@ class Recovery:
                 carry_out(stop_orphan(run_id))
         return len(found)
 
+    def pass_down(self) -> int:
+        """Pause or resume the child runs of runs for which whoever was to do it died."""
+        found = self._process.hot.half_steered(_PASSED_DOWN_WITHIN, MOST_RUNS)
+        for owner_id, run_id in found:
+            with self.faults_counted():
+                carry_out(steering.pass_down(owner_id, run_id))
+        return len(found)
+
     def end_forgotten_runs(self) -> int:
         """End open runs in which nothing is busy. Here and not by a message, which might wait behind long blocks."""
         forgotten, last = self._process.hot.forgotten_runs(self._after, MOST_RUNS)
@@ -187,7 +196,7 @@ class Recovery:
         return stands
 
     def _return_lease(self, run: RunContext, key: ExecutionKey, token: UUID, *, timed_out: bool, expired: bool) -> str:
-        """Return its lease: it is `queued`, for the caller to publish; or it is settled, or `gone`."""
+        """Return its lease: it is `queued`, for the caller to publish; or it is closed, or `gone`."""
         own = run.plan.nodes[key.node].settings
         bearable = settings().max_losses if own.max_losses is None else own.max_losses
         if timed_out:
@@ -205,4 +214,6 @@ class Recovery:
                 transition = after_failure(own.retry, failure(TimedOut(_OVERRAN)), loss.failures or 0)
             taken = faults.Claimed(heir, loss.attempt or 0, loss.emitted or 0)
             faults.settle_taken(self._process, run, key, taken, transition)
+        elif loss.verdict == "stopped":
+            end_if_quiescent(self._process.hot, run)
         return loss.verdict

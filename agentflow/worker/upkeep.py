@@ -1,8 +1,8 @@
 """Runs the chores of the whole installation, by one worker at a time.
 
 A chore is done now and then by whichever worker: recovery, admission, and what features add. `CHORES` lists them in the
-order of a pass. The worker that does a pass is elected by an
-advisory lock of its database connection, so another takes over when it dies.
+order of a pass. The worker that does a pass is elected by an advisory lock of its database connection, so another takes
+over when it dies, or is frozen for longer than a lease.
 """
 
 import logging
@@ -19,6 +19,9 @@ from agentflow.worker.recovery import MOST_EXECUTIONS, MOST_RUNS, Recovery
 logger = logging.getLogger(__name__)
 
 _LOCK: Final = 0x41465245  # "AFRE": one pass at a time
+
+_IDLE_AT_LEAST: Final = 10.0
+"""Seconds without a statement after which a process counts as frozen; or its lease's, if that is longer."""
 
 _SOMETIMES: Final = 2.0
 """Seconds between two turns of what looks at whole runs, or asks the broker."""
@@ -45,6 +48,7 @@ CHORES: Final = (
     Chore("ask_broker", Recovery.ask_broker, MOST_EXECUTIONS),
     Chore("stop_overdue_runs", Recovery.stop_overdue_runs, MOST_EXECUTIONS),
     Chore("stop_orphans", Recovery.stop_orphans, MOST_EXECUTIONS),
+    Chore("pass_down", Recovery.pass_down, MOST_RUNS),
     Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
@@ -76,7 +80,7 @@ class Upkeep:
             Unavailable: PostgreSQL does not answer.
         """
         hot = self._process.hot
-        if not hot.try_lock(_LOCK):
+        if not hot.try_lock(_LOCK, max(settings().lease_seconds, _IDLE_AT_LEAST)):
             self._last_pass = now()
             return
         try:

@@ -1,6 +1,7 @@
 """What is wrong is refused with all problems and their places, and nothing of it is stored."""
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -218,6 +219,21 @@ def test_a_query_that_makes_no_sense(api, path):
     reply = api.get(path)
     assert reply.status_code == 400
     assert reply.json["type"] == "urn:agentflow:problem:malformed"
+
+
+def test_no_operation_takes_an_unknown_query_parameter(app, api):
+    """Whatever its path names need not be there: the query is refused before that is looked up."""
+    paths = app.test_client().get("/openapi.json").json["paths"]
+    asked = 0
+    for path, operations in paths.items():
+        for method in operations:
+            if path.startswith("/api/v1/"):
+                some = re.sub(r"{[^}]*}", "01890000-0000-7000-8000-000000000000", path)
+                reply = api.open(f"{some}?misspelt=1", method=method.upper(), json={})
+                assert reply.status_code in (400, 422), (method, path)
+                assert any(error["message"].startswith("misspelt: ") for error in reply.json["errors"]), (method, path)
+                asked += 1
+    assert asked > 25
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59%2B14:00"])

@@ -8,9 +8,15 @@ from contextlib import closing
 import psycopg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
+from agentflow.accounts.keys import ensure_first_key
+from agentflow.accounts.tables import User
+from agentflow.blocks import registry
 from agentflow.cli.main import agentflow
+from agentflow.services import submissions
+from agentflow.services.submissions import Wanted
+from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 
 
@@ -52,10 +58,15 @@ def test_servers_that_are_well_are_well(configured, database_url, broker_url):
 def test_a_queue_in_which_work_waits_for_a_worker_is_named(configured, database_url, broker_url):
     configured(database_url, broker_url)
     assert _examine()[1]["queues"]["level"] == "ok"
+    block = registry.by_name("StoreValue").id
+    nodes = [{"id": "n", "block_id": block, "input_default": {"input": 1}, "settings": {"queue": "gpu"}}]
+    with transaction() as session:
+        ensure_first_key(session)
+        owner = session.scalars(select(User.id)).one()
+        submissions.submit(session, owner, {"name": "g", "nodes": nodes, "links": []}, Wanted())
     dsn = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with closing(psycopg.connect(dsn, autocommit=True)) as connection:
-        connection.execute("INSERT INTO lanes (lane, wanted_at) VALUES ('gpu', now()), ('cpu', now())")
-        connection.execute("SELECT agentflow_serve(ARRAY['cpu'])")
+        connection.execute("UPDATE node_executions SET queued_at = queued_at - interval '1 minute'")
 
     _, found, _ = _examine()
 

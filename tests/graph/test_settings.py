@@ -100,3 +100,21 @@ def test_unknown_keys_are_kept_and_told() -> None:
     settings = NodeSettings.model_validate({"retrys": 1, "retry": {"max_failure": 2}, "cache": {"ttl": 1, "tll": 2}})
     assert sorted(unknown_settings(settings)) == ["cache.tll", "retry.max_failure", "retrys"]
     assert settings.model_dump(mode="json")["retrys"] == 1
+
+
+NUMBERS = ["timeout", "max_losses", "priority", "retry", "concurrency", "rate_limit", "cache"]
+OF_GRAPHS = ["deadline", "budget", "max_node_executions"]
+
+
+@pytest.mark.parametrize("odd", [True, False, "5", " 5 ", "", [5]])
+@pytest.mark.parametrize("key", NUMBERS + OF_GRAPHS)
+def test_nothing_but_a_number_is_a_number(key: str, odd: Any) -> None:
+    nested: dict[str, dict[str, Any]] = {
+        "retry": {"max_failures": odd},
+        "concurrency": {"key": "k", "limit": odd},
+        "rate_limit": {"key": "k", "per_second": odd},
+        "cache": {"ttl": odd},
+    }
+    kind = GraphSettings if key in OF_GRAPHS else NodeSettings
+    with pytest.raises(ValidationError):
+        kind.model_validate({key: nested.get(key, odd)})

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from steps import execute
 
 from agentflow.dispatch.lanes import queue_name
-from agentflow.services import node_executions
+from agentflow.services import cancellation, lanes, node_executions
 from agentflow.services import run_views as runs
 from agentflow.services.cursors import PageRequest
 from agentflow.services.node_executions import NodeFilter
@@ -94,6 +94,25 @@ def test_a_lane_that_nobody_serves_is_told_until_a_worker_comes(
     assert told(run_id) == ([], [None])
     execute(run_id, 0, 1)
     assert statuses(run_id) == {"0/1": "COMPLETED"}
+
+
+def test_what_is_wanted_is_what_waits_now(fleet: Fleet, probe: Probe, chain: Chain, rows: Rows) -> None:
+    def wanted() -> list[str]:
+        with transaction() as session:
+            return lanes.wanted(session)
+
+    fleet.serve("default", "io", "cpu")
+    chain(probe(passes))
+    first = chain(probe(passes), settings={"queue": "gpu"})
+    chain(probe(passes), settings={"queue": "far"})
+    assert wanted() == [], "it has only just become ready"
+    rows("UPDATE node_executions SET queued_at = queued_at - interval '10 seconds' RETURNING 1")
+    assert wanted() == ["far", "gpu"]
+    with transaction() as session:
+        cancellation.cancel(session, owner_of(rows, first), first, "by hand")
+    assert wanted() == ["far"], "nothing of a cancelled run waits"
+    fleet.serve("far")
+    assert wanted() == []
 
 
 def test_it_ends_failed_when_no_worker_has_come_for_long_enough(

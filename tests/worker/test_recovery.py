@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import redis
 import steps
-from probes import Chain, Probe, Rows, Statuses
+from probes import Chain, Probe, Rows, Statuses, owner_of
 from steps import claim, execute
 
 from agentflow.blocks.base import Context
@@ -17,7 +17,8 @@ from agentflow.dispatch.publish import publisher
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch
 from agentflow.engine.settlement import Transition, settlement
-from agentflow.services import plans
+from agentflow.services import cancellation, plans
+from agentflow.services.transaction import transaction
 from agentflow.settings import Settings
 from agentflow.storage.hot.node_executions import Held
 from agentflow.worker import recovery as module
@@ -150,6 +151,21 @@ def test_what_was_settled_before_its_process_died_stays(
     recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(), timed_out=False)
     assert statuses(run_id) == {"0/1": "COMPLETED"}
     assert messages() == 0
+
+
+def test_what_its_run_stopped_is_closed_as_soon_as_its_lease_is_back(
+    recovery: Recovery, run: Callable[..., UUID], statuses: Statuses, rows: Rows, messages: Callable[[], int]
+) -> None:
+    """All other processes may be busy for long."""
+    run_id = run()
+    hold(run_id)
+    with transaction() as session:
+        cancellation.cancel(session, owner_of(rows, run_id), run_id, "enough")
+    recovery.return_lease(ExecutionKey(run_id, 0, 1), holder(DEAD), timed_out=False)
+    assert statuses(run_id) == {"0/1": "CANCELLED"}
+    assert messages() == 1, "the finaliser's"
+    assert finalise(run_id)
+    assert rows("SELECT status FROM runs") == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 5])
@@ -375,7 +391,7 @@ def test_one_worker_recovers_at_a_time(
     run_id = run()
     hold(run_id)
     clock.forward(2 * LEASE)
-    assert process().hot.try_lock(upkeep_module._LOCK)
+    assert process().hot.try_lock(upkeep_module._LOCK, 60)
     upkeep.run_pass()
     assert statuses(run_id) == {"0/1": "RUNNING"}
     process().hot.unlock(upkeep_module._LOCK)

@@ -8,6 +8,7 @@ import pytest
 from probes import Chain, Outputs, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
 from steps import execute
 
+from agentflow.blocks import registry
 from agentflow.blocks.base import Context
 from agentflow.engine.waits import ChildRun
 from agentflow.errors import AlreadyEnded, BadInput, Conflict, GraphInvalid, NotFound, Transient
@@ -15,6 +16,7 @@ from agentflow.ids import new_id
 from agentflow.services import cancellation, graphs, steering
 from agentflow.services.cancellation import cancel
 from agentflow.services.transaction import carry_out, transaction
+from agentflow.settings import settings
 from agentflow.storage.views.runs import RunFilter
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -225,16 +227,54 @@ def test_a_child_run_is_retried_through_its_root(
     assert len(calls) == 2
 
 
-def test_a_run_with_nothing_to_retry_is_left_alone(probe: Probe, chain: Chain, rows: Rows) -> None:
-    run_id = chain(probe(passes), value=1)
+def test_a_run_that_was_stopped_when_all_was_done_completes_when_it_is_retried(
+    probe: Probe, chain: Chain, rows: Rows
+) -> None:
+    calls: list[Any] = []
+    run_id = chain(probe(once(calls)), value=1, settings={"retry": {"max_failures": 1, "on": ["user"], "base": 0}})
     owner = owner_of(rows, run_id)
+    execute(run_id, 0, 1)
     execute(run_id, 0, 1)
     with transaction() as session:
         cancel(session, owner, run_id, "late")
     assert finalise(run_id)
-    with pytest.raises(Conflict, match="nothing of it failed"):
-        carry_out(steering.retry(owner, run_id))
     assert status_of(rows, run_id) == "CANCELLED"
+    carry_out(steering.retry(owner, run_id))
+    assert finalise(run_id)
+    assert status_of(rows, run_id) == "COMPLETED"
+    assert len(calls) == 2, "nothing runs again"
+    with pytest.raises(Conflict, match="has completed"):
+        carry_out(steering.retry(owner, run_id))
+
+
+@pytest.mark.parametrize("size", [None, 1, 2, 3, 5, 7])
+@pytest.mark.parametrize("active_runs", [1, 20])
+def test_a_gather_gives_its_remainder_after_a_retry_of_a_run_that_was_stopped_before_it_could(
+    submit: Submit, rows: Rows, outputs: Outputs, monkeypatch: pytest.MonkeyPatch, size: int | None, active_runs: int
+) -> None:
+    monkeypatch.setattr(settings(), "max_active_runs", active_runs)
+    block = {name: registry.by_name(name).id for name in ("StepThroughItems", "Gather")}
+    nodes = [
+        {"id": "each", "block_id": block["StepThroughItems"], "input_default": {"items": [1, 2, 3, 4, 5]}},
+        {"id": "gather", "block_id": block["Gather"], "input_default": {} if size is None else {"size": size}},
+    ]
+    links = [{"source_id": "each", "source_name": "item", "sink_id": "gather", "sink_name": "item"}]
+    run_id = submit({"name": "gathers", "nodes": nodes, "links": links})
+    ready = "SELECT node, idx FROM node_executions WHERE run_id = :run AND status = 'QUEUED'"
+    while found := rows(ready, run=run_id):
+        for node, idx in found:
+            execute(run_id, node, idx)
+    owner = owner_of(rows, run_id)
+    with transaction() as session:
+        cancel(session, owner, run_id, "before it was finalised")
+    assert finalise(run_id)
+    assert status_of(rows, run_id) == "CANCELLED"
+    carry_out(steering.retry(owner, run_id))
+    work(rows, run_id)
+    assert status_of(rows, run_id) == "COMPLETED"
+    most = size or 5
+    groups = [[1, 2, 3, 4, 5][first : first + most] for first in range(0, 5, most)]
+    assert [value for pin, value in outputs(run_id, 1) if pin == "items"] == groups
 
 
 def diamond(probe: Probe, ran: list[str]) -> dict[str, Any]:

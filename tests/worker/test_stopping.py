@@ -199,9 +199,7 @@ def test_what_comes_back_after_the_stop_is_closed_with_an_event(apart: Apart, st
     assert attempt is not None
     cancel_it(rows, run_id)
     attempt.return_lease()
-    assert statuses(run_id) == {"0/1": "QUEUED"}
-    execute(run_id, 0, 1)
-    assert statuses(run_id) == {"0/1": "CANCELLED"}
+    assert statuses(run_id) == {"0/1": "CANCELLED"}, "at once: every worker may be busy"
     last = "SELECT kind, status, attempt FROM events WHERE run_id = :run AND node = 0 ORDER BY id DESC LIMIT 1"
     assert rows(last, run=run_id) == [("settled", "CANCELLED", 1)]
 

@@ -8,6 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from probes import Probe, Rows, Submit, Yields, owner_of, passes
 from steps import execute, wake_due
 
@@ -289,6 +292,75 @@ def test_a_child_that_is_made_while_its_tree_is_steered_takes_after_its_parent(
     assert made
     assert rows("SELECT count(*) FROM runs WHERE root_id = :run", run=run_id) == [3]
     assert rows("SELECT count(*) FROM runs WHERE root_id = :run AND paused_at IS NOT NULL", run=run_id) == [paused]
+
+
+@pytest.fixture
+def wide_tree(
+    stored: Callable[..., str], tree: Callable[..., tuple[UUID, UUID]], probe: Probe, rows: Rows
+) -> tuple[UUID, UUID]:
+    """A run with a child run, which has three child runs; its owner, and the run."""
+    below = stored(one_node(probe(passes)))
+    run_id, child_id = tree(one_node(probe(passes)))
+    owner = owner_of(rows, run_id)
+    with transaction() as session:
+        for call in range(3):
+            parent = Parent(child_id, 0, 1, str(call))
+            child_runs.start_graph(session, child_runs.Caller(parent, owner, 5, 1), below, None, {})
+    return owner, run_id
+
+
+PAUSED = "SELECT count(*) FROM runs WHERE root_id = :run AND paused_at IS NOT NULL"
+MARKED = "SELECT count(*) FROM runs WHERE passing_down_at IS NOT NULL"
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+@pytest.mark.parametrize(("act", "paused"), [(steering.pause, 5), (steering.resume, 0)])
+def test_what_a_process_did_not_live_to_pass_down_is_passed_down(
+    wide_tree: tuple[UUID, UUID], rows: Rows, act: Any, paused: int, steps: int
+) -> None:
+    owner, run_id = wide_tree
+    if act is steering.resume:
+        carry_out(steering.pause(owner, run_id))
+    dying, came = act(owner, run_id), None
+    for _ in range(steps):
+        came = dying.send(came).carry_out()
+    dying.close()
+    assert rows(MARKED) == [1]
+    Upkeep(process()).run_pass()
+    assert rows(MARKED) == [1], "whoever does it may still live"
+    rows(
+        "UPDATE runs SET passing_down_at = passing_down_at - interval '11 seconds' WHERE id = :run RETURNING 1",
+        run=run_id,
+    )
+    Upkeep(process()).run_pass()
+    assert rows(PAUSED, run=run_id) == [paused]
+    assert rows(MARKED) == [0]
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_last_of_several_who_steer_a_tree_at_a_time_is_followed_by_all_of_it(
+    wide_tree: tuple[UUID, UUID], rows: Rows, data: st.DataObject
+) -> None:
+    owner, run_id = wide_tree
+    acts = data.draw(st.lists(st.sampled_from([steering.pause, steering.resume]), min_size=2, max_size=4))
+    under_way = {number: (act(owner, run_id), None) for number, act in enumerate(acts)}
+    last = None
+    begun: set[int] = set()
+    while under_way:
+        number = data.draw(st.sampled_from(sorted(under_way)))
+        steps, came = under_way[number]
+        try:
+            step = steps.send(came)
+        except StopIteration:
+            del under_way[number]
+            continue
+        under_way[number] = (steps, step.carry_out())
+        if number not in begun:
+            begun.add(number)
+            last = acts[number]
+    assert rows(PAUSED, run=run_id) == [5 if last is steering.pause else 0]
+    assert rows(MARKED) == [0]
 
 
 def test_children_of_a_run_that_ended_without_them_are_stopped(

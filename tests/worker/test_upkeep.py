@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentflow.errors import Unavailable
-from agentflow.settings import Settings
+from agentflow.settings import Settings, settings
 from agentflow.worker import upkeep as module
 from agentflow.worker.process import Process
 from agentflow.worker.recovery import Recovery
@@ -88,3 +88,28 @@ def test_one_worker_at_a_time_does_a_pass(upkeep: Any, monkeypatch: pytest.Monke
 def test_chores_are_known_by_their_names_and_bounded() -> None:
     assert len({chore.name for chore in CHORES}) == len(CHORES)
     assert all(chore.most > 0 and chore.every >= 0 for chore in CHORES)
+
+
+def test_one_that_is_frozen_in_a_pass_is_followed_by_another(
+    upkeep: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+) -> None:
+    """Its connection stays open, as when its host stands still; it goes on when it wakes up."""
+    monkeypatch.setattr(settings(), "lease_seconds", 0.3)
+    monkeypatch.setattr(module, "_IDLE_AT_LEAST", 0.3)
+    taken: list[str] = []
+    frozen, other = upkeep(), upkeep()
+
+    def act(recovery: Recovery) -> int:
+        taken.append("frozen" if recovery is frozen.recovery else "other")
+        if recovery is frozen.recovery and len(taken) == 1:
+            other.run_pass()
+            assert taken == ["frozen"], "one at a time"
+            eventually(lambda: other.run_pass() or len(taken) > 1)
+        return 1
+
+    monkeypatch.setattr(module, "CHORES", [Chore("one", act, most=1, every=0)])
+    with pytest.raises(Unavailable):
+        frozen.run_pass()
+    assert taken == ["frozen", "other"]
+    frozen.run_pass()
+    assert taken == ["frozen", "other", "frozen"]

@@ -113,7 +113,7 @@ _STATEMENTS = {
     ),
     "overdue": function("overdue", "float8, int, boolean, boolean"),
     "check_now": function("check_now", "int"),
-    "try_lock": ("bigint", "SELECT pg_try_advisory_lock($1)"),
+    "try_lock": ("bigint, text", "SELECT pg_try_advisory_lock($1), set_config('idle_session_timeout', $2, false)"),
     "unlock": ("bigint", "SELECT pg_advisory_unlock($1)"),
     "rest": function("rest", "uuid, int"),
     "finish": function("finish", "uuid, text, bigint, text, text, text, jsonb"),
@@ -124,6 +124,12 @@ _STATEMENTS = {
     "overdue_runs": function("overdue_runs", "int"),
     "forgotten_runs": function("forgotten_runs", "uuid, int"),
     "orphans": ("int", "SELECT o.id FROM agentflow_orphans() AS o(id) LIMIT $1"),
+    "half_steered": (
+        "float8, int",
+        "UPDATE runs r SET passing_down_at = agentflow_now() WHERE r.id IN (SELECT m.id FROM runs m "
+        "WHERE m.passing_down_at < agentflow_now() - make_interval(secs => $1) LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED) "
+        "RETURNING r.owner_id, r.id",
+    ),
     "reap_slots": function("reap_slots", "int"),
     "owners_in_line": function("owners_in_line", "int"),
     "serve": function("serve", "text[]"),
@@ -192,14 +198,15 @@ OVERRAN: Final = -1
 class Loss(NamedTuple):
     """What became of a node execution whose lease was returned, or at which the engine failed.
 
-    `poisoned`: the caller has its lease and must settle it. With its outputs so far and its attempt.
+    `stopped`: its run was stopped, so it is CANCELLED. `poisoned`: the caller has its lease and must settle it. With
+    its outputs so far and its attempt.
 
     Attributes:
         losses: of a fault: how many there were.
         failures: of a lost lease: how many attempts failed before.
     """
 
-    verdict: Literal["gone", "queued", "poisoned"]
+    verdict: Literal["gone", "queued", "stopped", "poisoned"]
     emitted: int | None
     attempt: int | None
     losses: int | None = None
@@ -434,6 +441,13 @@ class HotConnection(PreparedConnection):
         """At most `limit` child runs that nobody waits for any more, and nobody has stopped."""
         return [row[0] for row in self._call("orphans", limit)]
 
+    def half_steered(self, seconds: float, limit: int) -> list[tuple[UUID, UUID]]:
+        """At most `limit` runs whose child runs were to be paused or resumed so long ago, and perhaps not all were.
+
+        Each is given again after as many seconds, unless that is done by then. Owner and run.
+        """
+        return [(owner_id, run_id) for owner_id, run_id in self._call("half_steered", seconds, limit)]
+
     def reap_slots(self, limit: int) -> list[ExecutionKey]:
         """Free slots that nobody uses. Who got one."""
         return [ExecutionKey(*row) for row in self._call("reap_slots", limit)]
@@ -456,9 +470,13 @@ class HotConnection(PreparedConnection):
         """Keep the traceback of the attempt with which a node execution ended FAILED."""
         self._call("keep_trace", *key, attempt, trace)
 
-    def try_lock(self, key: int) -> bool:
-        """Take the session's advisory lock `key` if it is free; it goes with the connection."""
-        return bool(self._call("try_lock", key)[0][0])
+    def try_lock(self, key: int, idle_seconds: float) -> bool:
+        """Take the session's advisory lock `key` if it is free; it goes with the connection.
+
+        From now on the server ends the connection when it is idle for `idle_seconds`: this process is frozen then, or
+        its host, and another must get the lock.
+        """
+        return bool(self._call("try_lock", key, f"{round(idle_seconds * 1000)}ms")[0][0])
 
     def unlock(self, key: int) -> None:
         """Release the session's advisory lock. If the connection broke meanwhile, it is released already."""

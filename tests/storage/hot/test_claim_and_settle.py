@@ -38,7 +38,7 @@ def rows(session_of: Sessions, table: type, run_id: UUID) -> int:
 def test_only_one_of_two_claims_gets_it(drive: Callable[[Plan], Driver]) -> None:
     driver = drive(PAIR)
     assert driver.claim(0, 1)[1].verdict == "claimed"
-    assert driver.claim(0, 1)[1].verdict == "gone"
+    assert driver.claim(0, 1)[1].verdict == "stopped"
 
 
 def test_the_first_claim_makes_the_run_running_and_says_so(
@@ -142,7 +142,7 @@ def test_a_retry_is_not_claimed_before_it_is_due(drive: Callable[[Plan], Driver]
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
     assert driver.settle(0, 1, token, change=Transition.retried("transient", "try again", 3600)).verdict == "landed"
-    assert driver.claim(0, 1)[1].verdict == "gone"
+    assert driver.claim(0, 1)[1].verdict == "stopped"
     assert not driver.hot.quiescent(driver.run_id)
     with session_of() as session, session.begin():
         session.execute(update(NodeExecution).values(due_at=func.agentflow_now()))
@@ -199,16 +199,14 @@ def test_nothing_starts_after_a_stop_and_a_running_attempt_lands_as_cancelled(
     assert rows(session_of, Output, driver.run_id) == 2
 
 
-def test_what_was_put_back_after_a_stop_is_closed_by_the_next_claim(
-    drive: Callable[[Plan], Driver], session_of: Sessions
-) -> None:
+def test_what_comes_back_after_a_stop_is_closed(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
     with session_of() as session, session.begin():
         runs.stop(session, driver.run_id, RunStatus.CANCELLED, "user")
-    assert driver.return_lease(0, 1, token, bearable=3)[0] == "queued"
-    claimed = driver.claim(0, 1)[1]
-    assert (claimed.verdict, claimed.last) == ("stopped", True)
+    assert driver.return_lease(0, 1, token, bearable=3).verdict == "stopped"
+    assert driver.claim(0, 1)[1].verdict == "stopped"
+    assert driver.hot.quiescent(driver.run_id)
 
 
 def test_a_stop_between_the_look_and_the_end_is_heeded(drive: Callable[[Plan], Driver], session_of: Sessions) -> None:

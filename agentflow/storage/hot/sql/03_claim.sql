@@ -37,7 +37,7 @@ BEGIN
         RETURN;
     END IF;
     IF v_stop_as IS NOT NULL THEN
-        -- Cancelling closes what is QUEUED; this one was put back since (its lease was lost).
+        -- A stop closes what is QUEUED, and so does who returns a lease after it. This is what an older version put back.
         UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = agentflow_now()
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
         RETURNING e.attempt INTO attempt;

@@ -1,9 +1,10 @@
 -- Finds and repairs what a crash left. Each repair runs under the run's gate and is right whatever happened since the look.
 --
 -- agentflow_return_lease  ends a lease: it has run out (p_expired: checks that it has), or its worker reports that it is gone.
---                         RUNNING → QUEUED, for a new attempt. Beyond p_bearable losses the caller gets the lease (verdict
---                         `poisoned`) and settles it. p_bearable null: returned in order, which is no loss. -1: its process
---                         was killed for its timeout, which is a failure and no loss; always `poisoned`
+--                         RUNNING → QUEUED, for a new attempt; CANCELLED, if its run was stopped. Beyond p_bearable losses
+--                         the caller gets the lease (verdict `poisoned`) and settles it. p_bearable null: returned in
+--                         order, which is no loss. -1: its process was killed for its timeout, which is a failure and no
+--                         loss; always `poisoned`
 -- agentflow_renew         extends the leases of what a worker process is executing; says which of it must stop
 -- agentflow_overdue, agentflow_overdue_runs, agentflow_forgotten_runs   list what needs a repair
 
@@ -25,6 +26,15 @@ BEGIN
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         verdict := 'gone';
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.stop_as IS NOT NULL) THEN
+        -- At once: whoever would have to claim it to find that out may be busy for long.
+        UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, token = NULL, ended_at = v_now
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
+        INSERT INTO events (run_id, kind, status, node, idx, attempt)
+        VALUES (p_run, 'settled', 'CANCELLED', p_node, p_idx, attempt);
+        verdict := 'stopped';
         RETURN;
     END IF;
     IF p_bearable IS NULL OR v_losses < p_bearable THEN

@@ -8,18 +8,27 @@
 -- agentflow_stop_orphan  stops one
 -- agentflow_hold_tree    marks a tree of runs as being retried: none of it is an orphan meanwhile
 
+-- Both mark the run until all its child runs have followed (passing_down_at), so that recovery finishes what its process did
+-- not live to. p_as_parent: it is a child run that follows its parent. It does not if the parent has changed meanwhile: the
+-- parent's state is read under the child's gate, so the last one counts.
+
 -- verdict: paused, already, ended, unknown
-CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid) RETURNS text LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid, p_as_parent boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v record;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
-    SELECT r.status, r.ended_at, r.stop_as, r.paused_at INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    SELECT r.status, r.ended_at, r.stop_as, r.paused_at, r.parent_run_id INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN 'unknown';
     ELSIF v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN
         RETURN 'ended';
-    ELSIF v.paused_at IS NOT NULL THEN
+    END IF;
+    IF NOT p_as_parent THEN
+        UPDATE runs r SET passing_down_at = agentflow_now() WHERE r.id = p_run;
+    END IF;
+    IF v.paused_at IS NOT NULL
+       OR (p_as_parent AND NOT EXISTS (SELECT FROM runs p WHERE p.id = v.parent_run_id AND p.paused_at IS NOT NULL)) THEN
         RETURN 'already';
     END IF;
     PERFORM agentflow_leave_rates(p_run);
@@ -32,7 +41,7 @@ END $$;
 
 -- verdict: resumed, already (it is not paused), ended, unknown
 CREATE OR REPLACE FUNCTION agentflow_resume(
-    p_run uuid, p_most int, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
+    p_run uuid, p_as_parent boolean, p_most int, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -43,7 +52,12 @@ BEGIN
     SELECT r.status, r.ended_at, r.stop_as, r.paused_at, r.admitted_at, r.owner_id, r.parent_run_id, r.root_id INTO v
     FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     verdict := CASE WHEN NOT FOUND THEN 'unknown' WHEN v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN 'ended'
-                    WHEN v.paused_at IS NULL THEN 'already' ELSE 'resumed' END;
+                    WHEN v.paused_at IS NULL OR (p_as_parent AND EXISTS (
+                        SELECT FROM runs p WHERE p.id = v.parent_run_id AND p.paused_at IS NOT NULL)) THEN 'already'
+                    ELSE 'resumed' END;
+    IF NOT p_as_parent AND verdict IN ('resumed', 'already') THEN
+        UPDATE runs r SET passing_down_at = agentflow_now() WHERE r.id = p_run;
+    END IF;
     IF verdict <> 'resumed' THEN
         RETURN;
     END IF;
@@ -70,9 +84,9 @@ END $$;
 
 -- p_unhandled: the nodes whose failures nothing handles. p_deadline: seconds that it has from now; null: no deadline. A
 -- child run has no later one than its parent, where that is open.
--- verdict: retried, nothing (all that could run again has completed), open (it has not ended), completed, unknown
--- A child run may have been done when its tree was stopped, before it could end COMPLETED. It is retried all the same, runs
--- nothing again and ends COMPLETED. Otherwise every retry would tell its parent that it was cancelled.
+-- verdict: retried, open (it has not ended), completed, unknown
+-- All of a run may have been done when it was stopped, before it could end, or go on with the remainder of a gather: it does
+-- so now.
 CREATE OR REPLACE FUNCTION agentflow_retry(
     p_run uuid, p_unhandled int[], p_deadline float8, p_window int, OUT verdict text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -80,19 +94,15 @@ CREATE OR REPLACE FUNCTION agentflow_retry(
 DECLARE
     v_status text;
     v_root uuid;
-    v_child boolean;
     v_admitted boolean;
     v_now timestamptz;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
-    SELECT r.status, r.root_id, r.parent_run_id IS NOT NULL INTO v_status, v_root, v_child
-    FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    SELECT r.status, r.root_id INTO v_status, v_root FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
     verdict := CASE WHEN v_status IS NULL THEN 'unknown' WHEN v_status = 'COMPLETED' THEN 'completed'
                     WHEN v_status NOT IN ('FAILED', 'CANCELLED') THEN 'open'
-                    WHEN v_child OR EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND (
-                        e.status = 'CANCELLED' OR e.hold = 'unrouted' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled))))
-                    THEN 'retried' ELSE 'nothing' END;
+                    ELSE 'retried' END;
     IF verdict <> 'retried' THEN
         RETURN;
     END IF;
@@ -119,6 +129,9 @@ BEGIN
     UPDATE reviews o SET status = 'WAITING', decided_at = NULL FROM waits w
     WHERE o.run_id = p_run AND o.status = 'CANCELLED' AND w.run_id = p_run AND w.node = o.node AND w.idx = o.idx
       AND w.open AND w.key = o.id::text;
+    UPDATE waits w SET open = false FROM node_executions e
+    WHERE w.run_id = p_run AND w.open AND w.kind = 'child' AND e.run_id = p_run AND e.node = w.node AND e.idx = w.idx
+      AND e.status = 'CANCELLED';
     UPDATE node_executions e SET status = 'INCOMPLETE', ended_at = NULL
     WHERE e.run_id = p_run AND e.status = 'CANCELLED' AND e.have < e.need;
     UPDATE node_executions e SET status = 'QUEUED', open = true, ended_at = NULL, reason = NULL, error = NULL, trace = NULL,

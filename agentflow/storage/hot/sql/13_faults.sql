@@ -102,7 +102,7 @@ DECLARE
     v_attempt int;
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
-    -- Cancelling closes what is QUEUED; this one was put back since (its lease was lost).
+    -- As in agentflow_claim: what an older version put back after the stop.
     UPDATE node_executions e SET status = 'CANCELLED', open = false, hold = NULL, ended_at = agentflow_now()
     WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED'
       AND EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.stop_as IS NOT NULL)

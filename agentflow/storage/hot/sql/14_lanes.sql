@@ -2,7 +2,6 @@
 --
 -- agentflow_serve          records that a worker serves these lanes; called every few seconds
 -- agentflow_served_lanes   the lanes that some worker serves
--- agentflow_wanted_lanes   the unserved lanes in which recovery found something waiting
 -- agentflow_unserved       how long a node execution has waited in an unserved lane, and how often it was published again
 --
 -- A lane is served if a worker has said so within half a minute: a restart does not count as an absence.
@@ -18,14 +17,7 @@ CREATE OR REPLACE FUNCTION agentflow_served_lanes() RETURNS SETOF text LANGUAGE 
     SELECT l.lane FROM lanes l WHERE l.served_at > agentflow_now() - interval '30 seconds'
 $$;
 
--- Recovery comes back to what waits at the latest after five minutes.
-CREATE OR REPLACE FUNCTION agentflow_wanted_lanes() RETURNS SETOF text LANGUAGE sql STABLE AS $$
-    SELECT l.lane FROM lanes l WHERE l.wanted_at > agentflow_now() - interval '6 minutes'
-    AND l.lane NOT IN (SELECT agentflow_served_lanes())
-$$;
-
--- Nulls if it does not wait there. Records that the lane is wanted, and deletes lanes that nobody has served or wanted for
--- a week.
+-- Nulls if it does not wait there. Deletes lanes that nobody has served for a week.
 CREATE OR REPLACE FUNCTION agentflow_unserved(
     p_run uuid, p_node int, p_idx int, p_lane text, OUT seconds float8, OUT republished int
 ) LANGUAGE plpgsql AS $$
@@ -41,8 +33,6 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    DELETE FROM lanes l WHERE greatest(l.served_at, l.wanted_at) < v_now - interval '7 days' AND l.lane <> p_lane;
-    INSERT INTO lanes AS l (lane, wanted_at) VALUES (p_lane, v_now)
-    ON CONFLICT (lane) DO UPDATE SET wanted_at = v_now WHERE l.wanted_at IS NULL OR l.wanted_at < v_now - interval '5 seconds';
+    DELETE FROM lanes l WHERE l.served_at < v_now - interval '7 days' AND l.lane <> p_lane;
     seconds := extract(epoch FROM v_now - v_ready)::float8;
 END $$;
