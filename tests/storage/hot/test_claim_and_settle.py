@@ -38,7 +38,7 @@ def rows(session_of: Sessions, table: type, run_id: UUID) -> int:
 def test_only_one_of_two_claims_gets_it(drive: Callable[[Plan], Driver]) -> None:
     driver = drive(PAIR)
     assert driver.claim(0, 1)[1].verdict == "claimed"
-    assert driver.claim(0, 1)[1].verdict == "stopped"
+    assert driver.claim(0, 1)[1].verdict == "gone"
 
 
 def test_the_first_claim_makes_the_run_running_and_says_so(
@@ -142,7 +142,7 @@ def test_a_retry_is_not_claimed_before_it_is_due(drive: Callable[[Plan], Driver]
     driver = drive(PAIR)
     token, _ = driver.claim(0, 1)
     assert driver.settle(0, 1, token, change=Transition.retried("transient", "try again", 3600)).verdict == "landed"
-    assert driver.claim(0, 1)[1].verdict == "stopped"
+    assert driver.claim(0, 1)[1].verdict == "gone"
     assert not driver.hot.quiescent(driver.run_id)
     with session_of() as session, session.begin():
         session.execute(update(NodeExecution).values(due_at=func.agentflow_now()))
