@@ -92,3 +92,14 @@ def number_if_numeric(value: Any) -> Any:
     """A text that means a number as that number, whole ones exactly; any other value unchanged."""
     number = number_in(value) if isinstance(value, str) else None
     return value if number is None or number != number else number  # NaN is not equal to anything
+
+
+def only_a_number(value: Any) -> Any:
+    """`value`, unless it is a truth value or a text, which pydantic would turn into a number.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if isinstance(value, bool | str):
+        raise ValueError("a number is needed")
+    return value

@@ -5,37 +5,49 @@ as set (`"cache": null` on a node switches off the graph's cache). An effective 
 default, which this module must not read.
 """
 
-from typing import Annotated, Any, Final, Literal
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    Strict,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from agentflow.errors import FailureKind
-from agentflow.graph.json_values import of_whole_characters
+from agentflow.graph.json_values import of_whole_characters, only_a_number
 from agentflow.graph.names import Lane, Name
 
 _DAY = 86_400.0
 _YEAR = 366 * _DAY
 
-# Strict: neither `true` nor the text "5" is a number.
-_Whole = Annotated[int, Strict()]
-_Number = Annotated[float, Strict()]
-
-Seconds = Annotated[_Number, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 """A span of time, above 0 and at most a year."""
 
 Key = Name
 """The name of a limit that all workers share."""
 
-Priority = Annotated[_Whole, Field(ge=0, le=9)]
+Priority = Annotated[int, Field(ge=0, le=9)]
 """0 to 9; 9 is the most urgent."""
+
+
+_NUMBERS: Final = frozenset({int, float, NoneType})
+
+
+@cache
+def _leaves(annotation: Any) -> frozenset[Any]:
+    """The types of which an annotation is the union."""
+    if get_origin(annotation) is Annotated:
+        return _leaves(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return frozenset().union(*map(_leaves, get_args(annotation)))
+    return frozenset({annotation})
 
 
 class _Settings(BaseModel):
@@ -49,6 +61,12 @@ class _Settings(BaseModel):
         """Settings are shown, logged and stored as text, unknown keys included."""
         return of_whole_characters(given) if isinstance(given, dict) else given
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_for_numbers(cls, given: Any, info: ValidationInfo) -> Any:
+        is_number = info.field_name is not None and _leaves(cls.model_fields[info.field_name].annotation) <= _NUMBERS
+        return only_a_number(given) if is_number else given
+
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
@@ -58,10 +76,10 @@ class _Settings(BaseModel):
 class RetryPolicy(_Settings):
     """When a failed attempt is tried again, and after how long."""
 
-    max_failures: _Whole = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
+    max_failures: int = Field(0, ge=0, le=1000, description="Failed attempts that are tried again.")
     backoff: Literal["exponential", "fixed"] = Field("exponential", description="How the wait grows.")
-    base: _Number = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
-    cap: _Number = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="The longest wait, in seconds.")
+    base: float = Field(1.0, ge=0, le=_DAY, allow_inf_nan=False, description="The first wait, in seconds.")
+    cap: float = Field(300.0, ge=0, le=30 * _DAY, allow_inf_nan=False, description="The longest wait, in seconds.")
     jitter: bool = Field(True, description="Spread the waits, so that failures do not come back in step.")
     on: tuple[FailureKind, ...] = Field(("transient",), description="The kinds of failure that are retried.")
 
@@ -77,7 +95,7 @@ class RateLimit(_Settings):
     """Limits the starts per second over all workers."""
 
     key: Key
-    per_second: _Number = Field(
+    per_second: float = Field(
         ge=1 / _YEAR, le=1_000_000, allow_inf_nan=False, description="Starts per second; at least one per year."
     )
 
@@ -87,7 +105,7 @@ class Concurrency(_Settings):
     their child runs go on."""
 
     key: Key
-    limit: _Whole = Field(ge=1, le=1_000_000)
+    limit: int = Field(ge=1, le=1_000_000)
 
 
 class _PerNode(_Settings):
@@ -95,7 +113,7 @@ class _PerNode(_Settings):
 
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     on_worker_lost: Literal["rerun", "fail"] = Field("rerun", description="After a worker was lost during an attempt.")
-    max_losses: _Whole | None = Field(None, ge=0, le=1000, description="Lost leases that are borne; one more: FAILED.")
+    max_losses: int | None = Field(None, ge=0, le=1000, description="Lost leases that are borne; one more: FAILED.")
     timeout: Seconds | None = Field(None, description="Seconds an attempt may run; None: the block's own.")
     on_node_failure: Literal["continue", "stop", "ignore"] = Field(
         "continue", description="After a failure that no link handles: go on, cancel the rest, or not count it."
@@ -120,10 +138,8 @@ class GraphSettings(_PerNode):
     """The settings of a graph: defaults for its nodes, and settings for a whole run and its child runs."""
 
     deadline: Seconds | None = Field(None, description="Seconds after submission within which a run must end.")
-    max_node_executions: _Whole | None = Field(None, ge=1, le=1_000_000_000, description="A run with more: FAILED.")
-    budget: _Whole | None = Field(
-        None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED."
-    )
+    max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="A run with more: FAILED.")
+    budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED.")
     safe_mode: bool = Field(True, description="Whether steps that need a person's approval wait for it.")
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool, field_validator
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.graph.json_values import only_a_number
 from agentflow.graph.names import MAX_NAME, LabelName, LabelValue
 from agentflow.schemas.base import MAX_INPUTS, Inputs, Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.problems import ProblemPlace
@@ -33,19 +34,19 @@ class _Submission(Request):
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
-    priority: int | None = Field(
-        None, ge=0, le=9, strict=True, description="9 is the most urgent; null: the graph's, or 5."
-    )
+    priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
     labels: Labels = Field(default_factory=dict)
     allow_missing_inputs: StrictBool = Field(
         False, description="Run without inputs that are required: their nodes give nothing. Else that is a 422."
     )
 
+    _numbers = field_validator("priority", "version", mode="before", check_fields=False)(only_a_number)
+
 
 class SubmitRun(_Submission):
     """Run a stored graph."""
 
-    version: int | None = Field(None, ge=1, le=2**31 - 1, strict=True, description="null: the latest.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
 
 
 class SubmitInline(_Submission):

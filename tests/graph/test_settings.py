@@ -118,3 +118,8 @@ def test_nothing_but_a_number_is_a_number(key: str, odd: Any) -> None:
     kind = GraphSettings if key in OF_GRAPHS else NodeSettings
     with pytest.raises(ValidationError):
         kind.model_validate({key: nested.get(key, odd)})
+
+
+@pytest.mark.parametrize("key", ["max_losses", "priority", "timeout"])
+def test_a_whole_number_may_have_a_point(key: str) -> None:
+    assert NodeSettings.model_validate({key: 5.0}).model_dump()[key] == 5
