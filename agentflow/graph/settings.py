@@ -5,7 +5,6 @@ as set (`"cache": null` on a node switches off the graph's cache). An effective 
 default, which this module must not read.
 """
 
-from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -40,7 +39,6 @@ Priority = Annotated[int, Field(ge=0, le=9)]
 _NUMBERS: Final = frozenset({int, float, NoneType})
 
 
-@cache
 def _leaves(annotation: Any) -> frozenset[Any]:
     """The types of which an annotation is the union."""
     if get_origin(annotation) is Annotated:
