@@ -29,9 +29,9 @@ enable_utc = True
 # lane of your own. A worker serves the first three unless it is started with -Q (or CELERY_WORKER_QUEUES).
 
 # ── When a worker dies ───────────────────────────────────────────────────────────────────────────────────────────────
-# Fixed: a message is acknowledged after its task has ended, and requeued if the child process that ran it was killed.
-# Another worker then takes it at once, instead of after the lease expires. Lost leases are counted, so a message that
-# kills its worker cannot loop for ever.
+# Fixed: a message is acknowledged after its task has ended. If the child process that ran it was killed, the worker's
+# main process returns the lease and publishes anew: another child takes it at once, instead of after the lease expires.
+# Lost leases are counted, so what kills its worker cannot loop for ever.
 task_acks_late = True
 task_reject_on_worker_lost = True
 # A task that raised or hit a time limit is acknowledged too: the state of its node execution is in PostgreSQL, and

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     code_execution: bool = Field(False, description="Whether ExecuteCode may run users' code, in a sandbox.")
 
     # Flower
-    flower_auth: str | None = Field(None, description="user:password of the Flower dashboard.")
+    flower_auth: str | None = Field(None, description="user:password of the dashboard that agentflow up starts.")
 
     @field_validator("http_allow", "lanes", mode="before")
     @classmethod

@@ -83,7 +83,11 @@ class Transition:
 
     @classmethod
     def stopped(cls) -> Self:
-        """Its run was stopped: the storage records CANCELLED. If the run was not stopped, it runs again."""
+        """The attempt broke off because its run was stopped.
+
+        The storage records CANCELLED, as for every settlement of a stopped run. Where the run was not stopped after
+        all, it is QUEUED and runs again.
+        """
         return cls(NodeStatus.QUEUED)
 
     @classmethod

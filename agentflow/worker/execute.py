@@ -64,8 +64,8 @@ def execute(key: ExecutionKey) -> Exception | None:
     try:
         outcome = perform(attempt)
     except SystemExit:
-        # This process is told to end. (After a timeout the main process does that, and ends the attempt FAILED.) Unless
-        # its worker stops, the main process counts this attempt as lost, like any that died with its child.
+        # This process is told to end. (After a timeout the main process does that, and settles the attempt.) Unless its
+        # worker stops, the main process counts this attempt as lost, like any that died with its child.
         if attempt.interrupts.cause is None and is_stopping():
             attempt.return_lease()
         raise

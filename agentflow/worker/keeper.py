@@ -42,7 +42,7 @@ TICK: Final = 0.5
 SAY_EVERY: Final = 5.0
 """Seconds between two times that a worker says which lanes it serves."""
 
-KILL_AFTER: Final = 10.0
+KILL_STOPPED_AFTER: Final = 10.0
 """Seconds after it was told to stop in which a block may end by itself; then its process is killed."""
 
 
@@ -173,7 +173,7 @@ class Keeper:
     def _tell(self, task: _Task) -> None:
         """Tell a child to stop, and kill it if it does not."""
         first = self._told.setdefault((task.key, task.pid), monotonic())
-        if monotonic() - first > KILL_AFTER:
+        if monotonic() - first > KILL_STOPPED_AFTER:
             _kill(task, "stopped")
         else:
             _send(task.pid, signal.SIGUSR2)

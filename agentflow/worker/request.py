@@ -45,16 +45,16 @@ class NodeRequest(Request):  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = _raised(exc_info)
-        died = self.killed_for is not None or isinstance(error, WorkerLostError)
-        dead = died and self.killed_for is None and not celery_state.should_terminate
-        told = (dead or self.killed_for == "overran") and not stopping_was_said()
+        overran, stopping = self.killed_for == "overran", stopping_was_said()
+        died_by_itself = isinstance(error, WorkerLostError) and self.killed_for is None
+        dead = died_by_itself and not celery_state.should_terminate
         if not _is_settled(error):
             keeper().return_lease(
                 self.args,
                 self.worker_pid,
-                timed_out=self.killed_for == "overran",
-                died=died and not stopping_was_said(),
-                told=self._announce_lost if told else None,
+                timed_out=overran,
+                died=(died_by_itself or self.killed_for is not None) and not stopping,
+                told=self._announce_lost if (dead or overran) and not stopping else None,
             )
         if self.killed_for is not None:
             return self._end_killed()

@@ -226,8 +226,8 @@ def test_no_operation_takes_an_unknown_query_parameter(app, api):
     paths = app.test_client().get("/openapi.json").json["paths"]
     asked = 0
     for path, operations in paths.items():
-        for method in operations:
-            if path.startswith("/api/v1/"):
+        for method, operation in operations.items():
+            if operation.get("security"):
                 some = re.sub(r"{[^}]*}", "01890000-0000-7000-8000-000000000000", path)
                 reply = api.open(f"{some}?misspelt=1", method=method.upper(), json={})
                 assert reply.status_code in (400, 422), (method, path)

@@ -218,7 +218,7 @@ def test_a_child_that_does_not_let_go_is_killed(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "KILL_AFTER", 0.3)
+    monkeypatch.setattr(module, "KILL_STOPPED_AFTER", 0.3)
     at_it = child("signal.signal(signal.SIGUSR2, signal.SIG_IGN)")
     hold(run_id, at_it.pid)
     executing(run_id, at_it.pid)

@@ -9,8 +9,8 @@
 -- None of them needs a lease, a plan or a value of the run, so they work whatever is wrong with those. A fault counts as a
 -- lost lease (`losses`): either way an attempt was made and nothing came of it.
 
--- p_holder  the process that failed. p_died: it is gone without a word. What it holds, or held last, is counted by its
---           lease, or was counted by the process itself before it died
+-- p_holder  the process that failed. p_died: it is gone, and another reports that. Then what it holds or held last is left
+--           alone: returning its lease counts that, or it did so itself before it died
 CREATE OR REPLACE FUNCTION agentflow_fault(
     p_run uuid, p_node int, p_idx int, p_holder text, p_died boolean, p_bearable int, p_token uuid, p_lease float8,
     OUT verdict text, OUT emitted int, OUT attempt int, OUT losses int
