@@ -1,6 +1,7 @@
 """Warns of lanes of a run that no worker serves."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.dispatch.lanes import LANES
-from agentflow.errors import Problem
+from agentflow.errors import ClientError, Problem
 from agentflow.graph.plan import Plan
 from agentflow.services.plans import plan_of_run
 from agentflow.storage import lanes
@@ -32,7 +33,9 @@ def wanted(session: Session) -> list[str]:
     found: set[str] = set()
     for run_id, nodes in lanes.ready_for(session, _NOTED_AFTER, _MOST_NODES).items():
         run = run_views.find_any(session, run_id)
-        if run is not None:
+        if run is None:
+            continue
+        with suppress(ClientError):  # a graph that is gone, or with a block that is: others tell of that
             plan = plan_of_run(session, run)
             found |= {plan.nodes[number].lane for number in nodes}
     return sorted(found - served)

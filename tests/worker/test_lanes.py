@@ -14,6 +14,7 @@ from sqlalchemy import text
 from steps import execute
 
 from agentflow.dispatch.lanes import queue_name
+from agentflow.errors import NotFound
 from agentflow.services import cancellation, lanes, node_executions
 from agentflow.services import run_views as runs
 from agentflow.services.cursors import PageRequest
@@ -113,6 +114,25 @@ def test_what_is_wanted_is_what_waits_now(fleet: Fleet, probe: Probe, chain: Cha
     assert wanted() == ["far"], "nothing of a cancelled run waits"
     fleet.serve("far")
     assert wanted() == []
+
+
+def test_a_run_whose_plan_cannot_be_read_hides_no_other_lane(
+    fleet: Fleet, probe: Probe, chain: Chain, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.serve("default", "io", "cpu")
+    broken = chain(probe(passes), settings={"queue": "gpu"})
+    chain(probe(passes), settings={"queue": "far"})
+    rows("UPDATE node_executions SET queued_at = queued_at - interval '10 seconds' RETURNING 1")
+    real = lanes.plan_of_run
+
+    def plan_of_run(session: Any, run: Any) -> Any:
+        if run.id == broken:
+            raise NotFound("its block was removed")
+        return real(session, run)
+
+    monkeypatch.setattr(lanes, "plan_of_run", plan_of_run)
+    with transaction() as session:
+        assert lanes.wanted(session) == ["far"]
 
 
 def test_it_ends_failed_when_no_worker_has_come_for_long_enough(
