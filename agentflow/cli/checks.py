@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from agentflow import __version__
 from agentflow.blocks import registry
-from agentflow.dispatch.publish import patience
+from agentflow.dispatch.publish import is_redis, patience
 from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valkey_binary
 from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
@@ -42,7 +42,6 @@ _TIMEOUT = 3.0  # seconds per network request
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
 _MOST_QUEUES = 10  # that are named
-_REDIS = ("redis://", "rediss://")
 _OLDEST_REDIS = (6, 2)
 
 
@@ -196,7 +195,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             connection.default_channel.close()
             address = connection.as_uri()
         yield Finding("broker", "ok", address)
-        if url.startswith(_REDIS):
+        if is_redis(url):
             yield from _redis(url)
     except EngineError as error:
         yield Finding("broker", "fail", error.message)

@@ -55,12 +55,13 @@ _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 def patience(url: str, seconds: float) -> dict[str, float]:
     """Transport options with timeouts: a broker that is frozen accepts connections and never answers."""
-    if _is_redis(url):
+    if is_redis(url):
         return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     return {"read_timeout": seconds, "write_timeout": seconds}
 
 
-def _is_redis(url: str) -> bool:
+def is_redis(url: str) -> bool:
+    """Whether the broker at this address speaks Redis' protocol."""
     return url.startswith(("redis://", "rediss://"))
 
 
@@ -137,7 +138,7 @@ class Publisher:
         connection = Connection(
             self._url,
             connect_timeout=_SOCKET_TIMEOUT,
-            transport_options={**patience(self._url, _SOCKET_TIMEOUT), **(_OPTIONS if _is_redis(self._url) else {})},
+            transport_options={**patience(self._url, _SOCKET_TIMEOUT), **(_OPTIONS if is_redis(self._url) else {})},
         )
         connection.ensure_connection(max_retries=1, interval_start=0.05, interval_step=0, interval_max=0.05)
         self._producer = Producer(connection.default_channel, auto_declare=False)

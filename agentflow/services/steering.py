@@ -46,10 +46,7 @@ def pause(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    yield Step(_pause, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    yield from _pass_down(owner_id, run_id, paused=True)
-    summary: RunSummary = yield Step(_summary, owner_id, run_id)
-    return summary
+    return (yield from _whole_tree(_pause, owner_id, run_id, paused=True))
 
 
 def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
@@ -59,10 +56,7 @@ def resume(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         NotFound: the owner has no such run.
         AlreadyEnded: it has ended, or is being stopped.
     """
-    yield Step(_resume, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
-    yield from _pass_down(owner_id, run_id, paused=False)
-    summary: RunSummary = yield Step(_summary, owner_id, run_id)
-    return summary
+    return (yield from _whole_tree(_resume, owner_id, run_id, paused=False))
 
 
 def pass_down(owner_id: UUID, run_id: UUID) -> Steps[None]:
@@ -225,14 +219,18 @@ def _to_retry(session: Session, root: AnyRow) -> list[tuple[UUID, list[int], flo
     return tree
 
 
+def _whole_tree(act: Callable[..., None], owner_id: UUID, run_id: UUID, *, paused: bool) -> Steps[RunSummary]:
+    """Do `act` to a run, after which it is `paused` or not, and the same to its open child runs."""
+    yield Step(act, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+    yield from _pass_down(owner_id, run_id, paused=paused)
+    summary: RunSummary = yield Step(_summary, owner_id, run_id)
+    return summary
+
+
 def _pass_down(owner_id: UUID, run_id: UUID, *, paused: bool) -> Steps[None]:
     """Pause or resume the open child runs of a run as it was, and note that it is done."""
     yield from _reach_children(_pause if paused else _resume, owner_id, run_id)
-    yield Step(_passed_down, run_id, paused)
-
-
-def _passed_down(session: Session, run_id: UUID, paused: bool) -> None:
-    steering.passed_down(session, run_id, paused=paused)
+    yield Step(steering.passed_down, run_id, paused)
 
 
 def _reach_children(act: Callable[..., None], owner_id: UUID, run_id: UUID) -> Steps[None]:

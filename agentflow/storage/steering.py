@@ -73,7 +73,7 @@ def pause(
     return verdict
 
 
-def passed_down(session: Session, run_id: UUID, *, paused: bool) -> None:
+def passed_down(session: Session, run_id: UUID, paused: bool) -> None:
     """Note that all child runs of a run have followed a pause or a resume, unless the opposite was done meanwhile."""
     is_paused = Run.paused_at.is_not(None)
     session.execute(update(Run).where(Run.id == run_id, is_paused == paused).values(passing_down_at=None))
