@@ -1,23 +1,26 @@
 """Compares the speed of this checkout with another one, in alternating rounds with the servers and workers of both up.
 
-    python -m benchmarks.versus ../other --rounds 20
+    python -m benchmarks.versus ../other --starts 10 --rounds 10
 
-The other checkout (such as an older commit) needs its own virtual environment `.venv`, made by `.ci/venv dev`. Ratios
-to canvas vary by 10 % between runs; alternating rounds reveal a difference of 2 %.
+The other checkout (such as an older commit) needs its own virtual environment `.venv`, made by `.ci/venv dev`.
+Processes of the same code differ by up to 5 % in speed from one start to the next, and rounds do not average that out.
+So everything is started several times, each checkout first in turn, and the standard error comes from these starts.
 """
 
 import argparse
+import math
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.cpu import of_tree
 from benchmarks.report import Table, median, say
-from benchmarks.shapes import SHAPES
+from benchmarks.shapes import SHAPES, Shape
 
 _HERE: Final = Path(__file__).resolve().parent.parent
 _NAMES: Final = tuple(shape.name for shape in SHAPES)
@@ -74,11 +77,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versus", description="This checkout beside another.")
     parser.add_argument("other", type=Path, metavar="CHECKOUT")
     parser.add_argument("--only", nargs="+", choices=_NAMES, default=_NAMES, metavar="SHAPE", help=", ".join(_NAMES))
-    parser.add_argument("--rounds", type=int, default=20, help="of each shape (%(default)s)")
+    parser.add_argument("--starts", type=int, default=4, help="of the servers and workers of both (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="of each shape after each start (%(default)s)")
     parser.add_argument("--children", type=int, default=4, help="of each side's one worker (%(default)s)")
     options = parser.parse_args()
-    if options.rounds < 1 or options.children < 1:
-        parser.error("--rounds and --children must be at least 1")
+    if min(options.starts, options.rounds, options.children) < 1:
+        parser.error("--starts, --rounds and --children must be at least 1")
     if not (options.other / ".venv/bin/python").exists():
         parser.error(f"{options.other} has no virtual environment: run .ci/venv dev there")
     return options
@@ -93,15 +97,41 @@ def _rounds(takers: tuple[_Taker, _Taker], shape: str, count: int) -> list[tuple
     return found[_WARM_UP:]
 
 
-def _row(title: str, steps: int, found: list[tuple[_Measured, _Measured]]) -> list[str]:
-    speeds = [median([steps / pair[turn].seconds for pair in found]) for turn in (0, 1)]
-    cpu = [sum(pair[turn].cpu for pair in found) / len(found) / steps for turn in (0, 1)]
-    ratio = median([theirs.seconds / ours.seconds for ours, theirs in found])
+def _measure(
+    options: argparse.Namespace, shapes: Sequence[Shape]
+) -> dict[str, list[list[tuple[_Measured, _Measured]]]]:
+    """Shape → for each start, its rounds: this checkout's and the other's."""
+    found: dict[str, list[list[tuple[_Measured, _Measured]]]] = {shape.name: [] for shape in shapes}
+    for start in range(options.starts):
+        say(f"starting the servers and workers of both ({start + 1} of {options.starts})")
+        checkouts = (_HERE, options.other.resolve())
+        with ExitStack() as running:
+            first = start % 2
+            started = {
+                turn: running.enter_context(_taker(checkouts[turn], options.children)) for turn in (first, 1 - first)
+            }
+            for shape in shapes:
+                found[shape.name].append(_rounds((started[0], started[1]), shape.name, options.rounds))
+                say(f"{shape.title}: {_ratio(found[shape.name][-1]):.3f} × the other's speed")
+    return found
+
+
+def _ratio(rounds: Sequence[tuple[_Measured, _Measured]]) -> float:
+    return median([theirs.seconds / ours.seconds for ours, theirs in rounds])
+
+
+def _row(shape: Shape, starts: Sequence[Sequence[tuple[_Measured, _Measured]]]) -> list[str]:
+    pairs = [pair for rounds in starts for pair in rounds]
+    speeds = [median([shape.steps / pair[turn].seconds for pair in pairs]) for turn in (0, 1)]
+    cpu = [sum(pair[turn].cpu for pair in pairs) / len(pairs) / shape.steps for turn in (0, 1)]
+    logs = [math.log(_ratio(rounds)) for rounds in starts]
+    error = f" ± {statistics.stdev(logs) / len(logs) ** 0.5:.3f}" if len(logs) > 1 else ""
     return [
-        title,
+        shape.title,
         *(f"{speed:.0f}" for speed in speeds),
-        f"{ratio:.3f}",
+        f"{math.exp(statistics.fmean(logs)):.3f}{error}",
         *(f"{milliseconds:.2f}" for milliseconds in cpu),
+        f"{cpu[1] / cpu[0]:.3f}",
     ]
 
 
@@ -109,25 +139,20 @@ def main() -> int:
     """Measure and print. Returns the exit code."""
     options = _options()
     shapes = [shape for shape in SHAPES if shape.name in options.only]
-    rows = []
     try:
-        with ExitStack() as running:
-            say("starting the servers and workers of both")
-            here = running.enter_context(_taker(_HERE, options.children))
-            there = running.enter_context(_taker(options.other.resolve(), options.children))
-            for shape in shapes:
-                rows.append(_row(shape.title, shape.steps, _rounds((here, there), shape.name, options.rounds)))
-                say(f"{shape.title}: {rows[-1][3]} × the other's speed")
+        found = _measure(options, shapes)
     except RuntimeError as error:
         print(f"The benchmark ended: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    header = ("shape", "here /s", "there /s", "ratio", "CPU ms here", "CPU ms there")
+    header = ("shape", "here /s", "there /s", "ratio", "CPU ms here", "CPU ms there", "ratio")
     note = (
-        f"Steps a second, medians of {options.rounds} rounds in turns; ratio: median of the rounds' ratios. CPU: of a "
-        f"step, all processes. Workers 1 × -c {options.children} on each side."
+        f"Steps a second, medians of {options.starts} × {options.rounds} rounds in turns; ratio: geometric mean of the "
+        f"starts' medians, ± its standard error. CPU: of a step, all processes. "
+        f"Workers 1 × -c {options.children} on each side."
     )
+    rows = [_row(shape, found[shape.name]) for shape in shapes]
     print(f"\n{Table('This checkout beside the other', header, rows, [note]).text()}")
     return 0
 

@@ -150,26 +150,26 @@ class Channel(redis.Channel):  # type: ignore[misc]
             super()._put(queue, message, **kwargs)
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-        pusher = self._pusher()
+        if self._pushing is not None:
+            try:
+                self._push(key, message)
+                return
+            except redis_client.ConnectionError:  # the broker closed it since the last message
+                pass
+        self._push(key, message)
+
+    def _push(self, key: str, message: Any) -> None:
+        """Push on the connection for single messages, which is opened if there is none."""
+        if self._pushing is None:
+            pool = self.pool
+            self._pushing = pool.get_connection(), pool
+        pusher = self._pushing[0]
         try:
             pusher.send_command("LPUSH", key, dumps(message))
             pusher.read_response()
         except BaseException:  # an unread reply would be taken for the reply of the next command
             self._discard_pusher()
             raise
-
-    def _pusher(self) -> Any:
-        """The connection for single messages; a new one if the broker has closed the previous one."""
-        if self._pushing is not None:
-            try:
-                if not self._pushing[0].can_read():
-                    return self._pushing[0]
-            except (OSError, redis_client.RedisError):
-                pass
-            self._discard_pusher()
-        pool = self.pool
-        self._pushing = pool.get_connection(), pool
-        return self._pushing[0]
 
     def _discard_pusher(self) -> None:
         if self._pushing is not None:

@@ -27,9 +27,10 @@ DECLARE
     v_admitted timestamptz;
     v_now timestamptz;
     v_waited int;
+    v_gate boolean;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM agentflow_gate_shared(p_run);
+    SET LOCAL synchronous_commit = off;
+    v_gate := agentflow_gate_shared(p_run);
     SELECT r.status, r.stop_as, r.paused_at, r.admitted_at INTO v_run_status, v_stop_as, v_paused, v_admitted
     FROM runs r WHERE r.id = p_run;
     IF NOT FOUND OR v_run_status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN
@@ -86,7 +87,8 @@ BEGIN
             INSERT INTO events (run_id, kind, status) VALUES (p_run, 'run', 'RUNNING');
         END IF;
     END IF;
-    INSERT INTO events (run_id, kind, status, node, idx, attempt) VALUES (p_run, 'claimed', 'RUNNING', p_node, p_idx, attempt);
+    INSERT INTO events (run_id, at, kind, status, node, idx, attempt)
+    VALUES (p_run, v_now, 'claimed', 'RUNNING', p_node, p_idx, attempt);
     IF p_pins <> '{}' THEN
         SELECT '{' || string_agg(to_json(d.pin)::text || ':' || o.value, ',') || '}' INTO inputs
         FROM deliveries d

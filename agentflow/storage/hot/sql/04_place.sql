@@ -24,10 +24,14 @@ CREATE OR REPLACE FUNCTION agentflow_place(
 DECLARE
     v_sink record;
     v_idx int[];
+    v_one int;
 BEGIN
     IF cardinality(a_sink) = 1 AND NOT a_sticky[1] THEN
-        SELECT p.q_node, p.q_idx INTO q_node, q_idx
-        FROM agentflow_place_one(p_run, p_node, a_src[1], a_ord[1], a_part[1], a_sink[1], a_pin[1], a_need[1], a_base[1]) p;
+        v_one := agentflow_place_one(p_run, p_node, a_src[1], a_ord[1], a_part[1], a_sink[1], a_pin[1], a_need[1], a_base[1]);
+        IF v_one IS NOT NULL THEN
+            q_node := a_sink;
+            q_idx := ARRAY[v_one];
+        END IF;
         RETURN;
     END IF;
     IF false = ANY (a_sticky) THEN
@@ -52,11 +56,11 @@ BEGIN
     END IF;
 END $$;
 
--- One value over a plain link: the most frequent case, at half the cost of the general one below.
+-- One value over a plain link: the most frequent case, at half the cost of the general one below. Returns the index that
+-- became QUEUED by it, if one did.
 CREATE OR REPLACE FUNCTION agentflow_place_one(
-    p_run uuid, p_node int, p_src int, p_ord int, p_part int, p_sink int, p_pin text, p_need int, p_base int,
-    OUT q_node int[], OUT q_idx int[]
-) LANGUAGE plpgsql AS $$
+    p_run uuid, p_node int, p_src int, p_ord int, p_part int, p_sink int, p_pin text, p_need int, p_base int
+) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
     v_idx int;
@@ -75,10 +79,7 @@ BEGIN
         queued_at = CASE WHEN e.have + 1 = e.need THEN v_now END, check_at = excluded.check_at
     WHERE e.status = 'INCOMPLETE'
     RETURNING e.open INTO v_open;
-    IF v_open THEN
-        q_node := ARRAY[p_sink];
-        q_idx := ARRAY[v_idx];
-    END IF;
+    RETURN CASE WHEN v_open THEN v_idx END;
 END $$;
 
 -- Values over plain links, to any number of sinks, in one statement. It skips places where a_skip is true.

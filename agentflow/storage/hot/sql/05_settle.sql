@@ -38,8 +38,9 @@ DECLARE
     v_now timestamptz;
     v_attempt int;
     v_held record;
+    v_locked boolean;
 BEGIN
-    PERFORM agentflow_gate_shared(p_run);
+    v_locked := agentflow_gate_shared(p_run);
     SELECT r.stop_as INTO v_stop_as FROM runs r WHERE r.id = p_run;
     v_now := agentflow_now();
 
@@ -116,13 +117,16 @@ BEGIN
     verdict := 'landed';
 
     -- 3. Outputs, once each.
-    IF o_ord <> '{}' THEN
+    IF cardinality(o_ord) = 1 THEN  -- half the cost of a set
+        INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
+        VALUES (p_run, p_node, p_idx, o_ord[1], o_part[1], o_pin[1], o_value[1]);
+    ELSIF o_ord <> '{}' THEN
         INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value)
         SELECT p_run, p_node, p_idx, o.ord, o.part, o.pin, o.value
         FROM unnest(o_ord, o_part, o_pin, o_value) AS o(ord, part, pin, value);
     END IF;
-    INSERT INTO events (run_id, kind, status, reason, node, idx, attempt, first, count)
-    VALUES (p_run, CASE WHEN p_status IS NULL THEN 'flushed' ELSE 'settled' END, coalesce(p_status, 'RUNNING'),
+    INSERT INTO events (run_id, at, kind, status, reason, node, idx, attempt, first, count)
+    VALUES (p_run, v_now, CASE WHEN p_status IS NULL THEN 'flushed' ELSE 'settled' END, coalesce(p_status, 'RUNNING'),
             p_reason, p_node, p_idx, v_attempt, p_first, p_count);
 
     -- 4. Not our turn: park the routes. Whoever closes the gap releases them.
@@ -134,15 +138,16 @@ BEGIN
 
     -- 5. Our turn: place our values, and then those of the successors that waited for us.
     ELSIF r_ord <> '{}' THEN
-        PERFORM agentflow_sink_locks(p_run, r_sink);
-        SELECT p.q_node, p.q_idx INTO q_node, q_idx
-        FROM agentflow_place(p_run, p_node, array_fill(p_idx, ARRAY[cardinality(r_ord)]), r_ord, r_part, r_sink,
-                             r_pin, r_static, r_need, r_base, r_sticky) p;
+        v_locked := agentflow_sink_locks(p_run, r_sink);
+        v_held := agentflow_place(p_run, p_node, array_fill(p_idx, ARRAY[cardinality(r_ord)]), r_ord, r_part, r_sink,
+                                  r_pin, r_static, r_need, r_base, r_sticky);
+        q_node := v_held.q_node;
+        q_idx := v_held.q_idx;
     END IF;
     IF v_closes AND v_turn AND p_ordered AND EXISTS (
         SELECT FROM node_executions e WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx + 1
     ) THEN
-        SELECT l.q_node, l.q_idx, l.release_after INTO v_held FROM agentflow_release_after(p_run, p_node, p_idx) l;
+        v_held := agentflow_release_after(p_run, p_node, p_idx);
         q_node := q_node || v_held.q_node;
         q_idx := q_idx || v_held.q_idx;
         release_after := v_held.release_after;
@@ -151,13 +156,17 @@ BEGIN
     -- 6. The window. The most frequent case costs one look-up: we close, and what we made ready takes our place.
     IF v_closes AND cardinality(q_node) = 1 THEN
         IF EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window' AND e.node = q_node[1]) THEN
-            SELECT s.q_node, s.q_idx INTO q_node, q_idx FROM agentflow_swap(p_run, q_node[1], q_idx[1]) s;
+            v_held := agentflow_swap(p_run, q_node[1], q_idx[1]);
+            q_node := v_held.q_node;
+            q_idx := v_held.q_idx;
         END IF;
     ELSIF q_node IS NOT NULL THEN
         SELECT k.q_node, k.q_idx INTO q_node, q_idx FROM agentflow_keep_window(p_run, p_window, q_node, q_idx) k;
     ELSIF (v_closes OR p_status = 'WAITING')
           AND EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.hold = 'window') THEN
-        SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
+        v_held := agentflow_unhold(p_run, 'window', 1);
+        q_node := v_held.q_node;
+        q_idx := v_held.q_idx;
     END IF;
     IF v_closes AND q_node IS NULL THEN
         crowded := EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_run AND e.open AND e.hold IS NULL
@@ -166,7 +175,7 @@ BEGIN
 
     -- 7. What else follows.
     IF p_more IS NOT NULL THEN
-        SELECT c.wakes, c.also INTO v_held FROM agentflow_consequences(p_run, p_node, p_idx, p_more, true) c;
+        v_held := agentflow_consequences(p_run, p_node, p_idx, p_more, true);
         also := v_held.also;
         IF v_held.wakes THEN
             q_node := q_node || p_node;
