@@ -50,6 +50,14 @@ def test_one_message_and_a_batch_arrive_alike(publisher: Publisher, consume: Con
     assert len({message.headers["id"] for message in consuming.received}) == 3
 
 
+def test_a_connection_that_the_broker_closed_is_replaced(publisher: Publisher, consume: Consume, broker: Any) -> None:
+    for node in range(3):
+        assert publisher.send(messages([node]))
+        broker.client_kill_filter(_type="normal", skipme=True)
+    assert publisher.send(messages([3]))
+    assert consume().get(4) == [0, 1, 2, 3]
+
+
 def test_a_message_that_is_done_soon_is_never_written_down(publisher: Publisher, consume: Consume, broker: Any) -> None:
     consuming = consume()
     publisher.send(messages(range(10)))
