@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,11 @@ def events(fleet: Fleet) -> Iterator[Events]:
     """`events(kind)`: the events of that kind that the workers have sent since the test began."""
     install()
     seen: list[dict[str, Any]] = []
-    ends = threading.Event()
     with Celery(broker=fleet.broker_url, set_as_current=False) as app, app.connection_for_read() as connection:
         app.control.enable_events()
         receiver = app.events.Receiver(connection, handlers={"*": seen.append})
-
-        def listen() -> None:
-            while not ends.is_set():
-                with suppress(TimeoutError):
-                    receiver.capture(limit=None, timeout=0.5)
-
-        thread = threading.Thread(target=listen, daemon=True)
+        # One call to the end: between two it does not subscribe, and what is sent then is lost.
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None}, daemon=True)
         thread.start()
         # Workers start sending within a moment of being told.
         until(
@@ -40,7 +33,7 @@ def events(fleet: Fleet) -> Iterator[Events]:
         )
         seen.clear()
         yield lambda kind: any_of(seen, kind)
-        ends.set()
+        receiver.should_stop = True  # it looks every second
         thread.join(timeout=5)
         app.control.disable_events()
 
