@@ -32,6 +32,9 @@ class _Measured(NamedTuple):
     cpu: float  # milliseconds, of all processes
 
 
+_Rounds = list[tuple[_Measured, _Measured]]  # of this checkout and of the other
+
+
 class _Taker:
     """Controls the process that measures one checkout."""
 
@@ -88,7 +91,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _rounds(takers: tuple[_Taker, _Taker], shape: str, count: int) -> list[tuple[_Measured, _Measured]]:
+def _rounds(takers: tuple[_Taker, _Taker], shape: str, count: int) -> _Rounds:
     found = []
     for number in range(_WARM_UP + count):
         first = number % 2
@@ -97,11 +100,9 @@ def _rounds(takers: tuple[_Taker, _Taker], shape: str, count: int) -> list[tuple
     return found[_WARM_UP:]
 
 
-def _measure(
-    options: argparse.Namespace, shapes: Sequence[Shape]
-) -> dict[str, list[list[tuple[_Measured, _Measured]]]]:
-    """Shape → for each start, its rounds: this checkout's and the other's."""
-    found: dict[str, list[list[tuple[_Measured, _Measured]]]] = {shape.name: [] for shape in shapes}
+def _measure(options: argparse.Namespace, shapes: Sequence[Shape]) -> dict[str, list[_Rounds]]:
+    """Shape → the rounds of each start."""
+    found: dict[str, list[_Rounds]] = {shape.name: [] for shape in shapes}
     for start in range(options.starts):
         say(f"starting the servers and workers of both ({start + 1} of {options.starts})")
         checkouts = (_HERE, options.other.resolve())
@@ -116,11 +117,11 @@ def _measure(
     return found
 
 
-def _ratio(rounds: Sequence[tuple[_Measured, _Measured]]) -> float:
+def _ratio(rounds: _Rounds) -> float:
     return median([theirs.seconds / ours.seconds for ours, theirs in rounds])
 
 
-def _row(shape: Shape, starts: Sequence[Sequence[tuple[_Measured, _Measured]]]) -> list[str]:
+def _row(shape: Shape, starts: Sequence[_Rounds]) -> list[str]:
     pairs = [pair for rounds in starts for pair in rounds]
     speeds = [median([shape.steps / pair[turn].seconds for pair in pairs]) for turn in (0, 1)]
     cpu = [sum(pair[turn].cpu for pair in pairs) / len(pairs) / shape.steps for turn in (0, 1)]
@@ -146,7 +147,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    header = ("shape", "here /s", "there /s", "ratio", "CPU ms here", "CPU ms there", "ratio")
+    header = ("shape", "here /s", "there /s", "ratio", "CPU ms here", "CPU ms there", "CPU ratio")
     note = (
         f"Steps a second, medians of {options.starts} × {options.rounds} rounds in turns; ratio: geometric mean of the "
         f"starts' medians, ± its standard error. CPU: of a step, all processes. "

@@ -6,7 +6,7 @@
 -- agentflow_gate_is_free(run)  take it alone if nobody has it; whether that went
 -- agentflow_sink_locks(...)    one writer at a time for each node that values are delivered to
 --
--- They return true. Claim and settle assign that to a variable: PERFORM is a whole statement, at ten times the cost.
+-- What waits for a lock returns true. Claim and settle assign that to a variable: PERFORM is a whole statement, at ten times the cost.
 --
 -- Lock order, everywhere: gate, then the row of the preceding execution, then the own row, then following rows of the
 -- same node, then sinks in ascending order, then the places of an owner's active runs (10_limits.sql). All locks end with the
