@@ -4,6 +4,7 @@
     ├── ClientError                 the caller's mistake: a 4xx; nothing was stored
     │   ├── Malformed               the request is not what the API takes
     │   ├── Unauthenticated         no API key, or an unknown one
+    │   ├── Forbidden               the key or its user's role does not allow it
     │   ├── NotFound                no such object, or it is someone else's
     │   ├── Conflict                the object's state forbids it
     │   │   └── AlreadyEnded        a run that has ended cannot be changed
@@ -83,6 +84,10 @@ class Malformed(ClientError):
 
 class Unauthenticated(ClientError):
     """An API key is needed: send it as `Authorization: Bearer <key>`."""
+
+
+class Forbidden(ClientError):
+    """This key may not do that."""
 
 
 class NotFound(ClientError):

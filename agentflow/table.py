@@ -4,6 +4,7 @@ A feature's tables stand in its folder (`accounts/tables.py`), the engine's in `
 of all features: a foreign key finds its table, and a migration sees all.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,3 +32,8 @@ class Table(DeclarativeBase):
         str: Text(),
         dict[str, Any]: JSONB(),
     }
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """The condition of a CHECK that `column` holds one of `values`."""
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"

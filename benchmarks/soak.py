@@ -157,7 +157,7 @@ def _web(there: Ground, port: int) -> Iterator[Child]:
 def _soak(there: Ground, options: argparse.Namespace) -> Table:
     port = free_port()
     with transaction() as session:
-        key = create_key(session, there.owner_id, "soak")
+        key = create_key(session, there.owner_id, "soak")[0]
     layout = Layout(1, options.children)
     with (
         _web(there, port) as web,

@@ -1,11 +1,14 @@
 """Stores users and their API keys, by digest (a key itself never comes here), and counts what each user stores."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, literal, or_, select, text, update
+from sqlalchemy import Row, Select, func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from agentflow.accounts.scopes import Role
 from agentflow.accounts.tables import ApiKey, User
 from agentflow.ids import new_id
 
@@ -18,6 +21,19 @@ _STORED = text(
 _QUOTA_LOCK = text("SELECT pg_advisory_xact_lock(uuid_hash(:owner), -3)")
 _USE_RESOLUTION = timedelta(minutes=1)  # so that a busy key does not write at every request
 
+KeyRow = Row[*tuple[Any, ...]]
+
+
+class NewKey(NamedTuple):
+    """What is stored of a new key."""
+
+    owner_id: UUID
+    name: str
+    prefix: str
+    digest: str
+    scopes: Sequence[str] | None = None
+    expires_at: datetime | None = None
+
 
 def lock_keys(session: Session) -> None:
     """Nobody else makes a key until this transaction ends: two first starts at once must make one key."""
@@ -29,26 +45,64 @@ def any_key(session: Session) -> bool:
     return session.scalar(select(ApiKey.id).limit(1)) is not None
 
 
-def add_user(session: Session, name: str) -> UUID:
+def add_user(session: Session, name: str, role: Role = Role.MEMBER) -> UUID:
     """Write a new user; returns the id."""
-    user = User(id=new_id(), name=name)
+    user = User(id=new_id(), name=name, role=role)
     session.add(user)
     session.flush()
     return user.id
 
 
-def add_key(session: Session, owner_id: UUID, name: str, prefix: str, digest: str) -> UUID:
-    """Write a new key of the user `owner_id`; returns the key's id."""
-    key = ApiKey(id=new_id(), owner_id=owner_id, name=name, prefix=prefix, digest=digest)
+def user(session: Session, user_id: UUID, *, lock: bool = False) -> User | None:
+    """A user; `lock`: nobody else changes it until this transaction ends."""
+    return session.get(User, user_id, with_for_update=lock)
+
+
+def lock_admins(session: Session) -> Sequence[UUID]:
+    """The admins who are not suspended. None of them changes until this transaction ends."""
+    return session.scalars(
+        select(User.id).where(User.role == Role.ADMIN, User.suspended_at.is_(None)).order_by(User.id).with_for_update()
+    ).all()
+
+
+def users(session: Session, after: UUID | None, limit: int) -> Sequence[User]:
+    """Users, the newest first, below the id `after`."""
+    query = select(User)
+    if after is not None:
+        query = query.where(User.id < after)
+    return session.scalars(query.order_by(User.id.desc()).limit(limit)).all()
+
+
+def add_key(session: Session, new: NewKey) -> ApiKey:
+    """Write a new key."""
+    key = ApiKey(id=new_id(), **new._asdict())
     session.add(key)
     session.flush()
-    return key.id
+    return key
 
 
-def owner_of_key(session: Session, digest: str) -> UUID | None:
-    """Whose key has this digest; None where there is none, or it was revoked. Notes the use, to the minute."""
-    owner = session.scalar(select(ApiKey.owner_id).where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None)))
-    if owner is not None:
+def key(session: Session, key_id: UUID, *, lock: bool = False) -> ApiKey | None:
+    """A key; `lock`: nobody else changes it until this transaction ends."""
+    return session.get(ApiKey, key_id, with_for_update=lock)
+
+
+def keys(session: Session, owner_id: UUID, after: UUID | None, limit: int) -> Sequence[ApiKey]:
+    """The owner's keys, revoked ones too, the newest first, below the id `after`."""
+    query = select(ApiKey).where(ApiKey.owner_id == owner_id)
+    if after is not None:
+        query = query.where(ApiKey.id < after)
+    return session.scalars(query.order_by(ApiKey.id.desc()).limit(limit)).all()
+
+
+def digests(session: Session, owner_id: UUID) -> Sequence[str]:
+    """The digests of the owner's keys that are not revoked."""
+    return session.scalars(select(ApiKey.digest).where(ApiKey.owner_id == owner_id, ApiKey.revoked_at.is_(None))).all()
+
+
+def used_key(session: Session, digest: str) -> KeyRow | None:
+    """The key with this digest and its user; None where there is none. Notes the use, to the minute."""
+    found = session.execute(_KEY_AND_USER.where(ApiKey.digest == digest)).one_or_none()
+    if found is not None:
         session.execute(
             update(ApiKey)
             .where(
@@ -57,7 +111,19 @@ def owner_of_key(session: Session, digest: str) -> UUID | None:
             )
             .values(last_used_at=func.date_trunc("minute", func.now()))
         )
-    return owner
+    return found
+
+
+_KEY_AND_USER: Select[*tuple[Any, ...]] = select(
+    ApiKey.id,
+    ApiKey.owner_id,
+    ApiKey.scopes,
+    ApiKey.expires_at,
+    ApiKey.suspended_at,
+    ApiKey.revoked_at,
+    User.role,
+    User.suspended_at.label("user_suspended_at"),
+).join(User, User.id == ApiKey.owner_id)
 
 
 def stored_bytes(session: Session, owner_id: UUID) -> int:

@@ -1,4 +1,4 @@
-"""Makes the blueprints of `/api/v1`, which share the prefix, authentication, rate limit and refusals."""
+"""Makes the blueprints of `/api/v1`, which share the prefix, authentication, scopes, rate limit and refusals."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,7 +9,9 @@ from flask import current_app, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from agentflow.accounts.keys import Caller
 from agentflow.api.auth import key_in
+from agentflow.api.scopes import NEEDED
 from agentflow.errors import Malformed, Problem
 
 PREFIX = "/api/v1"
@@ -37,9 +39,12 @@ def name_of_the_view(*, name: str, **_: str) -> str:
 
 def _identify() -> None:
     key = key_in(request)
-    owner = current_app.extensions["authenticator"].owner_of(key)
-    current_app.extensions["rate"].take(owner_and_key(owner, key))
-    g.owner_id = owner
+    who: Caller = current_app.extensions["authenticator"].caller_of(key)
+    current_app.extensions["rate"].take(owner_and_key(who.user_id, key))
+    needed = NEEDED[(request.endpoint or "").rpartition(".")[2]]
+    if needed is not None:
+        who.require(needed)
+    g.caller = who
 
 
 def _refuse_query() -> None:
@@ -59,7 +64,12 @@ def owner_and_key(owner: UUID, key: str) -> tuple[UUID, int]:
     return owner, hash(key)
 
 
-def owner_id() -> UUID:
-    """The owner of the present request."""
-    found: UUID = g.owner_id
+def caller() -> Caller:
+    """Who sends the present request."""
+    found: Caller = g.caller
     return found
+
+
+def owner_id() -> UUID:
+    """The user who sends the present request, and to whom all that it makes belongs."""
+    return caller().user_id

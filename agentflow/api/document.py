@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from agentflow.accounts import schemas as accounts
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
@@ -22,6 +23,7 @@ _SCHEMAS: Final = "#/components/schemas/"
 ERRORS: Final = {
     400: "The request is malformed.",
     401: "An API key is needed.",
+    403: "The API key lacks the scope that this needs.",
     404: "There is no such thing, or it is someone else's.",
     405: "There is no such method here; `Allow` names those there are.",
     408: "The request came too slowly.",
@@ -35,12 +37,12 @@ ERRORS: Final = {
 }
 
 _OF_EVERY_ROUTE: Final = (400, 405, 408, 413, 414, 431)
-_OF_ROUTES_WITH_A_KEY: Final = (401, 429, 503)
+_OF_ROUTES_WITH_A_KEY: Final = (401, 403, 429, 503)
 _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
-    "reject_review", "send_signal",
+    "reject_review", "send_signal", "change_key", "revoke_key", "change_user",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -78,7 +80,10 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 """Request headers by operation."""
 
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
-_WITH_LOCATION: Final = ("create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block")
+_WITH_LOCATION: Final = frozenset({
+    "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
+    "create_user",
+})  # fmt: skip
 _EXAMPLE_GRAPH: Final = graphs.EXAMPLE
 
 EXAMPLES: Final[dict[str, Any]] = {
@@ -94,6 +99,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "approve_review": {"message": "fine"},
     "reject_review": {"message": "the sum is wrong"},
     "send_signal": {"payload": {"paid": True}},
+    "create_key": {"name": "nightly build", "scopes": ["graphs:read", "runs:write"]},
+    "change_key": {"suspended": True},
+    "create_user": {"name": "Ann", "role": "member"},
+    "change_user": {"suspended": True},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
 """An example body for each operation that takes one."""
@@ -179,7 +188,7 @@ def _problem(status: int) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
-    for module in (blocks, events, graphs, health, problems, reviews, runs):
+    for module in (accounts, blocks, events, graphs, health, problems, reviews, runs):
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
                 continue

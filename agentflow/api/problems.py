@@ -41,6 +41,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     ClientError: Kind(400, "bad-request", "The request cannot be carried out"),
     Malformed: Kind(400, "malformed", "The request is malformed"),
     errors.Unauthenticated: Kind(401, "unauthenticated", "An API key is needed"),
+    errors.Forbidden: Kind(403, "forbidden", "This API key may not do that"),
     errors.NotFound: Kind(404, "not-found", "Not found"),
     errors.Conflict: Kind(409, "conflict", "The state of the thing does not allow this"),
     errors.AlreadyEnded: Kind(409, "already-ended", "The run has ended"),
@@ -67,6 +68,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
 _BY_STATUS: dict[int, type[AgentFlowError]] = {
     400: Malformed,
     401: errors.Unauthenticated,
+    403: errors.Forbidden,
     404: errors.NotFound,
     413: errors.TooLarge,
     500: AgentFlowError,

@@ -1,4 +1,4 @@
-"""Finds the run, graph or review that a user names by id, by a prefix of the id, by `last`, or by a graph's name.
+"""Finds what a user names by id, by a prefix of the id, by `last`, or by its name.
 
 It never guesses: if several match, the command ends and lists them.
 """
@@ -56,16 +56,7 @@ def find_graph(client: Client, text: str) -> UUID:
     if text.lower() == LAST:
         newest = next(graphs, None)
         return newest.id if newest else _refuse("there are no graphs yet: agentflow graphs push FILE")
-    known = [(graph.id, graph.name) for graph in graphs]
-    ways: tuple[Callable[[UUID, str], bool], ...] = (
-        lambda _, name: name == text,
-        lambda _, name: name.casefold() == text.casefold(),
-        lambda id, _: len(text) >= SHORTEST and _begins(id, text),
-    )
-    for fits in ways:
-        if found := [one for one in known if fits(*one)]:
-            return _the_one(text, "graph", found)
-    return _refuse(f"there is no graph {text!r}: see `agentflow graphs list`")
+    return _named(text, "graph", [(graph.id, graph.name) for graph in graphs])
 
 
 def find_review(client: Client, text: str) -> UUID:
@@ -78,6 +69,36 @@ def find_review(client: Client, text: str) -> UUID:
         return newest.id if newest else _refuse("nothing waits for a person")
     _digits(text, "review")
     return _the_one(text, "review", [(review.id, review.name) for review in waiting if _begins(review.id, text)])
+
+
+def find_user(client: Client, text: str) -> UUID:
+    """The id of the user that `text` names: an id, a name in any case, or a prefix of an id."""
+    if (user_id := as_id(text)) is not None:
+        return user_id
+    return _named(text, "user", [(user.id, user.name) for user in client.users.list()])
+
+
+def find_key(client: Client, text: str) -> UUID:
+    """The id of the caller's API key that `text` names: an id, the characters that the list shows, a name, a prefix."""
+    if (key_id := as_id(text)) is not None:
+        return key_id
+    known = [key for key in client.keys.list() if key.revoked_at is None]
+    if shown := [(key.id, key.name) for key in known if text.startswith(key.prefix)]:
+        return _the_one(text, "key", shown)
+    return _named(text, "key", [(key.id, key.name) for key in known])
+
+
+def _named(text: str, word: str, known: list[tuple[UUID, str]]) -> UUID:
+    """The id of the only thing with that name, or else with an id that begins so. Anything else ends the command."""
+    ways: tuple[Callable[[UUID, str], bool], ...] = (
+        lambda _, name: name == text,
+        lambda _, name: name.casefold() == text.casefold(),
+        lambda id, _: len(text) >= SHORTEST and _begins(id, text),
+    )
+    for fits in ways:
+        if found := [one for one in known if fits(*one)]:
+            return _the_one(text, word, found)
+    return _refuse(f"there is no {word} {text!r}: see `agentflow {word}s list`")
 
 
 def _the_one(text: str, word: str, found: list[tuple[UUID, str]]) -> UUID:

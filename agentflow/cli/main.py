@@ -22,6 +22,8 @@ COMMANDS = {
     "runs": "List, get, follow and steer runs.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
+    "keys": "Make, list, suspend and revoke API keys.",
+    "users": "Add users, give them roles, suspend and resume them.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",

@@ -9,7 +9,9 @@ from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+from agentflow.accounts.schemas import Me
 from agentflow.client import stream
+from agentflow.client.accounts import Keys, Users
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
@@ -45,6 +47,8 @@ class Client:
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, attempts: int = 5) -> None:
         self._http = Http(url, key, timeout=timeout, attempts=attempts)
         self.graphs = Graphs(self._http)
+        self.keys = Keys(self._http)
+        self.users = Users(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +59,10 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def me(self) -> Me:
+        """Who has this client's key, and what it may be used for."""
+        return Me.model_validate(self._http.call("GET", "/me"))
 
     def submit(
         self,

@@ -57,7 +57,7 @@ from agentflow.engine.statuses import (
     ReviewStatus,
     RunStatus,
 )
-from agentflow.table import Table
+from agentflow.table import Table, one_of
 
 RUN_INPUTS_NODE = -1
 """The node number under which the inputs of a run are stored as outputs, so that a claim needs no special case."""
@@ -68,10 +68,6 @@ _BUSY = {
     "autovacuum_vacuum_insert_scale_factor": 0.05,  # keeps the visibility map fresh for index-only scans
     "autovacuum_vacuum_cost_delay": 1,  # milliseconds; the default 2 lets dead rows win on a busy server
 }
-
-
-def _in(column: str, values: Any) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
 
 
 class GraphHead(Table):
@@ -139,8 +135,8 @@ class Run(Table):
             ["graph_versions.graph_id", "graph_versions.version"],
             name="runs_graph_fk",
         ),
-        CheckConstraint(_in("status", RunStatus), name="status_known"),
-        CheckConstraint(f"({_in('status', RUN_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
+        CheckConstraint(one_of("status", RunStatus), name="status_known"),
+        CheckConstraint(f"({one_of('status', RUN_TERMINAL)}) = (ended_at IS NOT NULL)", name="ended_has_time"),
         CheckConstraint("status <> 'FAILED' OR reason IS NOT NULL", name="failed_has_reason"),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
         UniqueConstraint("parent_run_id", "parent_node", "parent_idx", "parent_call", name="runs_parent_key"),
@@ -219,15 +215,15 @@ CREATE OR REPLACE FUNCTION node_execution_is_sound(
 BEGIN
     IF have > need THEN
         RETURN false;
-    ELSIF {_in("status", NODE_TERMINAL)} THEN
+    ELSIF {one_of("status", NODE_TERMINAL)} THEN
         RETURN ended_at IS NOT NULL AND (status <> '{NodeStatus.FAILED}' OR reason IS NOT NULL)
             AND CASE WHEN open THEN hold IS NOT DISTINCT FROM '{Hold.TURN}'
                 ELSE hold IS NULL OR hold = '{Hold.UNROUTED}' END;
-    ELSIF {_in("status", NODE_OPEN)} THEN
+    ELSIF {one_of("status", NODE_OPEN)} THEN
         RETURN open AND ended_at IS NULL AND CASE status
             WHEN '{NodeStatus.RUNNING}' THEN hold IS NULL AND token IS NOT NULL AND lease_until IS NOT NULL
             WHEN '{NodeStatus.WAITING}' THEN hold IS NOT DISTINCT FROM '{Hold.WAITING}'
-            ELSE hold IS NULL OR {_in("hold", QUEUED_HOLDS)} END;
+            ELSE hold IS NULL OR {one_of("hold", QUEUED_HOLDS)} END;
     END IF;
     RETURN status = '{NodeStatus.INCOMPLETE}' AND NOT open AND ended_at IS NULL AND have < need AND hold IS NULL;
 END $$
@@ -410,7 +406,7 @@ class Review(Table):
 
     __tablename__ = "reviews"
     __table_args__ = (
-        CheckConstraint(_in("status", ReviewStatus), name="status_known"),
+        CheckConstraint(one_of("status", ReviewStatus), name="status_known"),
         Index("reviews_owner_idx", "owner_id", "status", text("id DESC")),
         Index("reviews_waiting_idx", "run_id", "node", postgresql_where=text("status = 'WAITING'")),
     )

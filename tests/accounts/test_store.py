@@ -9,15 +9,15 @@ from agentflow.services.transaction import transaction
 
 def test_a_key_that_is_used_again_within_a_minute_writes_nothing(environment):
     with transaction() as session:
-        digest = keys.digest(keys.create(session, store.add_user(session, "owner"), "key"))
-        store.owner_of_key(session, digest)
+        digest = keys.digest(keys.create(session, store.add_user(session, "owner"), "key")[0])
+        store.used_key(session, digest)
     for seconds, writes in ((0, 0), (61, 1)):
         with transaction() as session:
             session.execute(
                 text("UPDATE api_keys SET last_used_at = now() - make_interval(secs => :s)"), {"s": seconds}
             )
         with transaction() as session:
-            store.owner_of_key(session, digest)
+            store.used_key(session, digest)
             written = session.scalar(
                 text("SELECT count(*) FROM api_keys WHERE last_used_at = date_trunc('minute', now())")
             )

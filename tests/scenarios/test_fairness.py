@@ -20,7 +20,7 @@ def other(fleet: Fleet) -> Iterator[Client]:
     """Another user of the installation."""
     engine = create_engine(fleet.database_url)
     with Session(engine) as session, session.begin():
-        key = keys.create(session, store.add_user(session, "other"), "key")
+        key = keys.create(session, store.add_user(session, "other"), "key")[0]
     engine.dispose()
     with Client(fleet.url, key) as client:
         yield client

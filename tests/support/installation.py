@@ -101,7 +101,7 @@ def app(environment: Settings) -> Flask:
 
 def _key(name: str) -> str:
     with transaction() as session:
-        return keys.create(session, store.add_user(session, name), name)
+        return keys.create(session, store.add_user(session, name), name)[0]
 
 
 def _caller(app: Flask, key: str) -> FlaskClient:

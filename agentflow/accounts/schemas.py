@@ -1,0 +1,114 @@
+"""Defines requests and replies about users and API keys."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, StrictBool
+
+from agentflow.accounts.scopes import Role, Scope
+from agentflow.clock import now
+from agentflow.schemas.base import Page, PageQuery, Reply, Request
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
+]
+"""A name of one line that is not blank."""
+
+
+class UserView(Reply):
+    """Someone who owns graphs and runs."""
+
+    id: UUID
+    name: str
+    role: Role
+    created_at: datetime
+    suspended_at: datetime | None = None
+
+
+class UserList(Page):
+    """Users, the newest first."""
+
+    items: list[UserView]
+
+
+class NewUser(Request):
+    """A user to be."""
+
+    name: Name
+    role: Role = Role.MEMBER
+
+
+class ChangeUser(Request):
+    """What is to be another."""
+
+    role: Role | None = None
+    suspended: StrictBool | None = Field(None, description="While it is true, all keys of the user are refused.")
+
+
+class KeyView(Reply):
+    """An API key, without the key itself."""
+
+    id: UUID
+    owner_id: UUID
+    name: str
+    prefix: str = Field(description="The first characters of the key.")
+    scopes: list[Scope] | None = Field(None, description="Null: all that its user's role has.")
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = Field(None, description="To the minute.")
+    suspended_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word: valid, expired, suspended or revoked."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.suspended_at is not None:
+            return "suspended"
+        return "expired" if self.expires_at is not None and self.expires_at <= now() else "valid"
+
+
+class KeyMade(KeyView):
+    """A new API key. `key` is shown this once."""
+
+    key: str
+
+
+class KeyList(Page):
+    """API keys, revoked ones too, the newest first."""
+
+    items: list[KeyView]
+
+
+class KeyListQuery(PageQuery):
+    """Whose keys."""
+
+    user_id: UUID | None = Field(None, description="For admins: another user's; left out: your own.")
+
+
+class NewKey(Request):
+    """An API key to be."""
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] | None = Field(
+        None, description="Left out: those of the key that makes it."
+    )
+    expires_at: AwareDatetime | None = Field(None, description="When it stops working; left out: never.")
+    user_id: UUID | None = Field(None, description="For admins: whose it is to be; left out: your own.")
+
+
+class ChangeKey(Request):
+    """What is to be another."""
+
+    suspended: StrictBool = Field(description="While it is true, the key is refused.")
+
+
+class Me(Reply):
+    """Who the caller is, and what they may do."""
+
+    user: UserView
+    key_id: UUID
+    scopes: list[Scope]
+    expires_at: datetime | None = None

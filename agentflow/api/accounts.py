@@ -1,0 +1,140 @@
+"""Serves `/api/v1/me`, `/keys` and `/users`: who the caller is, API keys, and for admins the users."""
+
+from uuid import UUID
+
+from flask import Response, url_for
+from pydantic import BaseModel
+
+from agentflow.accounts import keys, users
+from agentflow.accounts.schemas import (
+    ChangeKey,
+    ChangeUser,
+    KeyList,
+    KeyListQuery,
+    KeyMade,
+    KeyView,
+    Me,
+    NewKey,
+    NewUser,
+    UserList,
+    UserView,
+)
+from agentflow.accounts.tables import ApiKey, User
+from agentflow.api.auth import tell_of_change
+from agentflow.api.blueprint import blueprint, caller
+from agentflow.api.replies import reply
+from agentflow.schemas.base import PageQuery
+from agentflow.services import cursors
+from agentflow.services.transaction import transaction
+
+api = blueprint("accounts", "Users, API keys, and what a key may be used for.")
+
+
+class UserPath(BaseModel):
+    """Which user."""
+
+    user_id: UUID
+
+
+class KeyPath(BaseModel):
+    """Which API key."""
+
+    key_id: UUID
+
+
+@api.get("/me", responses={200: Me})
+def me() -> Response:
+    """Who the caller is, and what the key may be used for."""
+    who = caller()
+    with transaction() as session:
+        user = _user(users.get(session, who.user_id))
+    return reply(Me(user=user, key_id=who.key_id, scopes=sorted(who.scopes), expires_at=who.expires_at))
+
+
+@api.post("/keys", responses={201: KeyMade})
+def create_key(body: NewKey) -> Response:
+    """Make an API key, with no more scopes than the key that makes it. The key itself is shown this once."""
+    owner = body.user_id or caller().user_id
+    with transaction() as session:
+        key, made = keys.make(session, caller(), owner, body.name, body.scopes, body.expires_at)
+        view = KeyMade(**_key(made).model_dump(), key=key)
+    response = reply(view, 201)
+    response.headers["Location"] = url_for("accounts.list_keys")
+    return response
+
+
+@api.get("/keys", responses={200: KeyList})
+def list_keys(query: KeyListQuery) -> Response:
+    """List API keys, the newest first."""
+    owner = query.user_id or caller().user_id
+    name = f"keys {owner}"
+    with transaction() as session:
+        found = keys.page(session, caller(), owner, cursors.identifier(name, query.after), query.limit + 1)
+        items = [_key(key) for key in found[: query.limit]]
+    more = cursors.cursor(name, items[-1].id) if len(found) > query.limit else None
+    return reply(KeyList(items=items, next_cursor=more))
+
+
+@api.patch("/keys/<uuid:key_id>", responses={200: KeyView})
+def change_key(path: KeyPath, body: ChangeKey) -> Response:
+    """Suspend an API key, or let it work again."""
+    act = keys.suspend if body.suspended else keys.resume
+    with transaction() as session:
+        key = keys.change(session, caller(), path.key_id, act)
+        tell_of_change(session, key.owner_id)
+        view = _key(key)
+    return reply(view)
+
+
+@api.delete("/keys/<uuid:key_id>", responses={204: None})
+def revoke_key(path: KeyPath) -> Response:
+    """Revoke an API key, for ever. It stops within a second."""
+    with transaction() as session:
+        key = keys.change(session, caller(), path.key_id, keys.revoke)
+        tell_of_change(session, key.owner_id)
+    return Response(status=204)
+
+
+@api.post("/users", responses={201: UserView})
+def create_user(body: NewUser) -> Response:
+    """Add a user. They have no key yet: make one with `user_id`."""
+    with transaction() as session:
+        view = _user(users.add(session, body.name, body.role))
+    response = reply(view, 201)
+    response.headers["Location"] = url_for("accounts.get_user", user_id=view.id)
+    return response
+
+
+@api.get("/users", responses={200: UserList})
+def list_users(query: PageQuery) -> Response:
+    """List users, the newest first."""
+    with transaction() as session:
+        found = users.page(session, cursors.identifier("users", query.after), query.limit + 1)
+        items = [_user(user) for user in found[: query.limit]]
+    more = cursors.cursor("users", items[-1].id) if len(found) > query.limit else None
+    return reply(UserList(items=items, next_cursor=more))
+
+
+@api.get("/users/<uuid:user_id>", responses={200: UserView})
+def get_user(path: UserPath) -> Response:
+    """A user."""
+    with transaction() as session:
+        return reply(_user(users.get(session, path.user_id)))
+
+
+@api.patch("/users/<uuid:user_id>", responses={200: UserView})
+def change_user(path: UserPath, body: ChangeUser) -> Response:
+    """Give a user another role, or suspend or resume them."""
+    with transaction() as session:
+        user = users.change(session, path.user_id, role=body.role, suspended=body.suspended)
+        tell_of_change(session, user.id)
+        view = _user(user)
+    return reply(view)
+
+
+def _user(user: User) -> UserView:
+    return UserView.model_validate(user, from_attributes=True)
+
+
+def _key(key: ApiKey) -> KeyView:
+    return KeyView.model_validate(key, from_attributes=True)

@@ -1,0 +1,58 @@
+"""Names the scope that each operation needs.
+
+An operation that is not in the table is refused to everybody, so that a new one cannot be open by mistake; a test holds
+the table against the OpenAPI document.
+"""
+
+from typing import Final
+
+from agentflow.accounts.scopes import Scope
+
+NEEDED: Final[dict[str, Scope | None]] = {
+    # graphs
+    "list_graphs": Scope.GRAPHS_READ,
+    "get_graph": Scope.GRAPHS_READ,
+    "export_graph": Scope.GRAPHS_READ,
+    "list_versions": Scope.GRAPHS_READ,
+    "validate_graph": Scope.GRAPHS_READ,
+    "show_inputs": Scope.GRAPHS_READ,
+    "create_graph": Scope.GRAPHS_WRITE,
+    "replace_graph": Scope.GRAPHS_WRITE,
+    "delete_graph": Scope.GRAPHS_WRITE,
+    # runs
+    "list_runs": Scope.RUNS_READ,
+    "get_run": Scope.RUNS_READ,
+    "explain_run": Scope.RUNS_READ,
+    "list_nodes": Scope.RUNS_READ,
+    "list_outputs": Scope.RUNS_READ,
+    "stream_events": Scope.RUNS_READ,
+    "submit_run": Scope.RUNS_WRITE,
+    "submit_inline": Scope.RUNS_WRITE,
+    "fork_run": Scope.RUNS_WRITE,
+    "cancel_run": Scope.RUNS_WRITE,
+    "cancel_runs": Scope.RUNS_WRITE,
+    "pause_run": Scope.RUNS_WRITE,
+    "resume_run": Scope.RUNS_WRITE,
+    "retry_run": Scope.RUNS_WRITE,
+    "send_signal": Scope.RUNS_WRITE,
+    # reviews
+    "list_reviews": Scope.RUNS_READ,
+    "get_review": Scope.RUNS_READ,
+    "approve_review": Scope.REVIEWS_DECIDE,
+    "reject_review": Scope.REVIEWS_DECIDE,
+    # blocks
+    "list_blocks": Scope.GRAPHS_READ,
+    "get_block": Scope.GRAPHS_READ,
+    "execute_block": Scope.BLOCKS_EXECUTE,
+    # accounts
+    "me": None,
+    "list_keys": Scope.KEYS_MANAGE,
+    "create_key": Scope.KEYS_MANAGE,
+    "change_key": Scope.KEYS_MANAGE,
+    "revoke_key": Scope.KEYS_MANAGE,
+    "list_users": Scope.ADMIN,
+    "create_user": Scope.ADMIN,
+    "get_user": Scope.ADMIN,
+    "change_user": Scope.ADMIN,
+}
+"""Operation → the scope that the caller needs; None: a valid key is enough."""

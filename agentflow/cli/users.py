@@ -1,0 +1,92 @@
+"""Implements `agentflow users`: add users, give them roles, suspend and resume them."""
+
+import click
+
+from agentflow.accounts.scopes import Role
+from agentflow.cli.connect import connected
+from agentflow.cli.finding import find_user
+from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.settings import settings
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_USER = click.argument("user", metavar="ID|NAME")
+
+
+@click.group()
+def users() -> None:
+    """Add users, give them roles, suspend and resume them. For admins."""
+
+
+@users.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice([*map(str, Role)]), default="member", show_default=True)
+@click.option(
+    "--admin", is_flag=True, help="Make an admin and their first key in the database itself, which needs no API or key."
+)
+@_JSON
+def create(name: str, role: str, admin: bool, as_json: bool) -> None:
+    """Add the user NAME.
+
+    With --admin: on servers of your own, where nobody has a key yet. It needs AGENTFLOW_DATABASE_URL, and prints the
+    key, which nobody can see again.
+    """
+    if admin:
+        from agentflow.accounts import keys
+        from agentflow.accounts import users as service
+        from agentflow.services.transaction import transaction
+
+        settings().database()  # complains in words where none is set
+        with transaction() as session:
+            user = service.add(session, name, Role.ADMIN)
+            key, _ = keys.create(session, user.id, "first key")
+            made = {"id": str(user.id), "name": name, "role": str(Role.ADMIN), "key": key}
+        click.echo(key) if not as_json else echo_json(made)
+        return
+    with connected() as client:
+        added = client.users.create(name, role)
+    echo_json(added) if as_json else click.echo(added.id)
+
+
+@users.command("list")
+@click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one user a line.")
+def list_users(limit: int, as_json: bool) -> None:
+    """List users, the newest first."""
+    with connected() as client:
+        found = client.users.list(limit=to_ask(limit, as_json=as_json))
+        if as_json:
+            echo_json_lines(found)
+            return
+        rows = [(one.id, one.name, one.role, one.created_at, one.suspended_at) for one in found]
+    echo_table(("ID", "NAME", "ROLE", "CREATED", "SUSPENDED"), rows, empty="There are no users.", limit=limit)
+
+
+@users.command()
+@_USER
+@click.argument("role", type=click.Choice([*map(str, Role)]))
+@_JSON
+def role(user: str, role: str, as_json: bool) -> None:
+    """Give a user another role."""
+    with connected() as client:
+        changed = client.users.change(find_user(client, user), role=role)
+    echo_json(changed) if as_json else click.echo(f"{changed.name} is {role} now.", err=True)
+
+
+@users.command()
+@_USER
+@_JSON
+def suspend(user: str, as_json: bool) -> None:
+    """Refuse all keys of a user, until they are resumed."""
+    with connected() as client:
+        changed = client.users.change(find_user(client, user), suspended=True)
+    echo_json(changed) if as_json else click.echo(f"{changed.name} is suspended.", err=True)
+
+
+@users.command()
+@_USER
+@_JSON
+def resume(user: str, as_json: bool) -> None:
+    """Let the keys of a suspended user work again."""
+    with connected() as client:
+        changed = client.users.change(find_user(client, user), suspended=False)
+    echo_json(changed) if as_json else click.echo(f"{changed.name} is not suspended.", err=True)

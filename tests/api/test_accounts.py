@@ -1,0 +1,168 @@
+"""Users and keys over HTTP."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agentflow.accounts import keys, store
+from agentflow.accounts.scopes import OF_ROLE, Role, Scope
+from agentflow.api.app import create_app
+from agentflow.services.transaction import transaction
+
+
+def caller(app, role=Role.ADMIN, **more):
+    with transaction() as session:
+        key, made = keys.create(session, store.add_user(session, role, role), "key", **more)
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+    client.user_id, client.key_id = made.owner_id, made.id
+    return client
+
+
+@pytest.fixture
+def admin(app):
+    return caller(app)
+
+
+def with_key(app, key):
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+    return client
+
+
+def test_me_says_who_one_is_and_what_one_may(app):
+    client = caller(app, Role.MEMBER, scopes=[Scope.RUNS_READ, Scope.ADMIN])
+    me = client.get("/api/v1/me").json
+    assert (me["user"]["id"], me["user"]["role"], me["scopes"]) == (str(client.user_id), "member", ["runs:read"])
+
+
+def test_an_admin_makes_a_user_and_a_key_for_them(app, admin):
+    user = admin.post("/api/v1/users", json={"name": "Ann", "role": "viewer"})
+    assert (user.status_code, user.json["role"]) == (201, "viewer")
+    assert admin.get(user.headers["Location"]).json == user.json
+    made = admin.post("/api/v1/keys", json={"name": "first", "user_id": user.json["id"]}).json
+    assert made["key"].startswith(made["prefix"])
+    theirs = with_key(app, made["key"])
+    assert theirs.get("/api/v1/graphs").status_code == 200
+    assert theirs.post("/api/v1/runs", json={}).status_code == 403
+    listed = admin.get("/api/v1/keys", query_string={"user_id": user.json["id"]}).json["items"]
+    assert [one["id"] for one in listed] == [made["id"]]
+    assert all("key" not in one for one in listed)
+
+
+def test_a_key_hands_on_no_more_than_it_has(app):
+    limited = caller(app, Role.MEMBER, scopes=[Scope.KEYS_MANAGE, Scope.RUNS_READ])
+    wider = limited.post("/api/v1/keys", json={"name": "x", "scopes": ["runs:write"]})
+    assert (wider.status_code, "runs:write" in wider.json["detail"]) == (403, True)
+    same = limited.post("/api/v1/keys", json={"name": "x"}).json
+    assert same["scopes"] == ["keys:manage", "runs:read"]
+    assert limited.post("/api/v1/keys", json={"name": "x", "scopes": ["runs:read"]}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({}, "name"),
+        ({"name": " "}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": "x", "scopes": []}, "scopes"),
+        ({"name": "x", "scopes": ["runs:fly"]}, "scopes"),
+        ({"name": "x", "scopes": ["admin"]}, "admin"),
+        ({"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+        ({"name": "x", "expiry": 1}, "expiry"),
+    ],
+)
+def test_a_malformed_key_is_refused_with_its_place(app, body, place):
+    reply = caller(app, Role.MEMBER).post("/api/v1/keys", json=body)
+    assert reply.status_code == 400
+    assert place in reply.json["detail"]
+
+
+def test_another_users_keys_are_not_there(app, admin):
+    member = caller(app, Role.MEMBER)
+    assert member.delete(f"/api/v1/keys/{admin.key_id}").status_code == 404
+    assert member.patch(f"/api/v1/keys/{admin.key_id}", json={"suspended": True}).status_code == 404
+    assert member.get("/api/v1/keys", query_string={"user_id": str(admin.user_id)}).status_code == 404
+    assert member.post("/api/v1/keys", json={"name": "x", "user_id": str(admin.user_id)}).status_code == 404
+    assert admin.patch(f"/api/v1/keys/{member.key_id}", json={"suspended": True}).status_code == 200
+
+
+def refused_within(client, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if client.get("/api/v1/me").status_code == 401:
+            return True
+    return False
+
+
+def test_a_revoked_key_stops_within_a_second_in_every_process(app, admin, environment):
+    member = caller(app, Role.MEMBER)
+    key = member.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
+    elsewhere = with_key(create_app(environment), key)
+    assert [client.get("/api/v1/me").status_code for client in (member, elsewhere)] == [200, 200]
+    assert admin.delete(f"/api/v1/keys/{member.key_id}").status_code == 204
+    assert refused_within(member, 1.0)
+    assert refused_within(elsewhere, 1.0)
+    assert admin.patch(f"/api/v1/keys/{member.key_id}", json={"suspended": False}).status_code == 409
+
+
+def test_a_suspended_user_is_out_until_resumed(app, admin):
+    member = caller(app, Role.MEMBER)
+    assert member.get("/api/v1/me").status_code == 200
+    assert admin.patch(f"/api/v1/users/{member.user_id}", json={"suspended": True}).json["suspended_at"]
+    assert refused_within(member, 1.0)
+    assert admin.patch(f"/api/v1/users/{member.user_id}", json={"suspended": False}).json["suspended_at"] is None
+    assert member.get("/api/v1/me").status_code == 200
+
+
+def test_a_key_stops_at_its_expiry_although_it_is_cached(app, admin):
+    when = datetime.now(UTC) + timedelta(seconds=0.5)
+    made = admin.post("/api/v1/keys", json={"name": "short", "expires_at": when.isoformat()}).json
+    client = with_key(app, made["key"])
+    assert client.get("/api/v1/me").status_code == 200
+    assert refused_within(client, 2.0)
+    assert datetime.now(UTC) >= when
+
+
+@pytest.mark.parametrize("change", [{"role": "member"}, {"suspended": True}])
+def test_the_last_admin_stays(app, admin, change):
+    refused = admin.patch(f"/api/v1/users/{admin.user_id}", json=change)
+    assert refused.status_code == 409
+    caller(app, Role.ADMIN)
+    assert admin.patch(f"/api/v1/users/{admin.user_id}", json=change).status_code == 200
+
+
+def test_lists_are_paged_whole_and_in_order(app, admin):
+    made = [admin.post("/api/v1/keys", json={"name": str(number)}).json["id"] for number in range(7)]
+    seen, after = [], None
+    while True:
+        page = admin.get("/api/v1/keys", query_string={"limit": 3, **({"after": after} if after else {})}).json
+        seen += [one["id"] for one in page["items"]]
+        if (after := page["next_cursor"]) is None:
+            break
+    assert seen == [*reversed(made), str(admin.key_id)]
+    foreign = admin.get("/api/v1/users", query_string={"after": "WyJrZXlzIl0"})
+    assert foreign.status_code == 400
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    role=st.sampled_from(list(Role)),
+    own=st.none() | st.sets(st.sampled_from(list(Scope)), min_size=1),
+    wanted=st.none() | st.sets(st.sampled_from(list(Scope)), min_size=1),
+)
+def test_no_chain_of_keys_gains_a_scope(app, role, own, wanted):
+    maker = caller(app, role, scopes=own)
+    before = set(maker.get("/api/v1/me").json["scopes"])
+    reply = maker.post("/api/v1/keys", json={"name": "x", "scopes": None if wanted is None else sorted(wanted)})
+    if reply.status_code != 201:
+        assert reply.status_code in (400, 403)
+        return
+    after = set(with_key(app, reply.json["key"]).get("/api/v1/me").json["scopes"])
+    assert after <= before or "admin" in before
+    assert after <= {str(scope) for scope in OF_ROLE[role]}

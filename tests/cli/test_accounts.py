@@ -1,0 +1,79 @@
+"""`agentflow users` and `agentflow keys`."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from agentflow.accounts import keys, store
+from agentflow.accounts.scopes import Role
+from agentflow.cli.connect import Exit
+from agentflow.cli.main import agentflow
+from agentflow.services.transaction import transaction
+from agentflow.settings import settings
+
+
+@pytest.fixture
+def key(environment):
+    """An admin's."""
+    with transaction() as session:
+        return keys.create(session, store.add_user(session, "boss", Role.ADMIN), "key")[0]
+
+
+def lines(result):
+    assert result.exit_code == Exit.OK, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_user_with_a_key_is_made_used_and_suspended(command, monkeypatch):
+    user = command("users", "create", "Ann", "--role", "viewer")
+    assert user.exit_code == Exit.OK, user.stderr
+    made = command("keys", "create", "first", "--user", "ann", "--scope", "runs:read", "--json")
+    key = json.loads(made.stdout)
+    assert (key["owner_id"], key["scopes"]) == (user.stdout.strip(), ["runs:read"])
+    monkeypatch.setattr(settings(), "api_key", key["key"])
+    assert command("runs", "list").exit_code == Exit.OK
+    refused = command("graphs", "list")
+    assert (refused.exit_code, "graphs:read" in refused.stderr) == (Exit.REFUSED, True)
+
+
+def test_the_lists_show_no_key_and_say_their_state(command):
+    shown = json.loads(command("keys", "create", "nightly", "--json").stdout)
+    assert command("keys", "suspend", "nightly").exit_code == Exit.OK
+    table = command("keys", "list").stdout
+    assert shown["key"] not in table
+    assert shown["prefix"] in table
+    assert "suspended" in table
+    assert command("keys", "resume", shown["key"][:12]).exit_code == Exit.OK
+    assert command("keys", "revoke", shown["id"]).exit_code == Exit.OK
+    assert "revoked" in command("keys", "list").stdout
+    states = {one["name"]: one["revoked_at"] for one in lines(command("keys", "list", "--json"))}
+    assert states["nightly"] is not None
+
+
+def test_roles_and_suspension_are_given_by_name(command):
+    command("users", "create", "Bob")
+    assert command("users", "role", "bob", "admin").exit_code == Exit.OK
+    assert command("users", "suspend", "Bob").exit_code == Exit.OK
+    (bob,) = [one for one in lines(command("users", "list", "--json")) if one["name"] == "Bob"]
+    assert (bob["role"], bob["suspended_at"] is None) == ("admin", False)
+    assert command("users", "resume", bob["id"]).exit_code == Exit.OK
+    missing = command("users", "suspend", "nobody")
+    assert (missing.exit_code, "no user 'nobody'" in missing.stderr) == (Exit.REFUSED, True)
+
+
+def test_the_first_admin_needs_no_key(environment, url, monkeypatch):
+    monkeypatch.setattr(settings(), "url", url)
+    made = CliRunner().invoke(agentflow, ["users", "create", "root", "--admin"])
+    assert made.exit_code == Exit.OK, made.stderr
+    monkeypatch.setattr(settings(), "api_key", made.stdout.strip())
+    (root,) = lines(CliRunner().invoke(agentflow, ["users", "list", "--json"]))
+    assert (root["name"], root["role"]) == ("root", "admin")
+
+
+def test_a_member_learns_what_is_missing(command, monkeypatch):
+    with transaction() as session:
+        key = keys.create(session, store.add_user(session, "member"), "key")[0]
+    monkeypatch.setattr(settings(), "api_key", key)
+    refused = command("users", "list")
+    assert (refused.exit_code, "scope admin" in refused.stderr) == (Exit.REFUSED, True)
