@@ -105,6 +105,32 @@ class ChangeKey(Request):
     suspended: StrictBool = Field(description="While it is true, the key is refused.")
 
 
+class AuditEntryView(Reply):
+    """Something that somebody did, or tried to do."""
+
+    id: UUID
+    at: datetime
+    user_id: UUID | None = None
+    key_id: UUID | None = None
+    source: str = Field(description="The address of the client, or `command line`.")
+    action: str = Field(description="The operation, as this document names it.")
+    target: str | None = Field(None, description="The id of what it was done to.")
+    status: int | None = Field(None, description="The HTTP status of a refusal; null: it was done.")
+    reason: str | None = Field(None, description="Of a refusal.")
+
+
+class AuditList(Page):
+    """Audit entries, the newest first."""
+
+    items: list[AuditEntryView]
+
+
+class AuditQuery(PageQuery):
+    """Whose entries."""
+
+    user_id: UUID | None = Field(None, description="Left out: everybody's for an admin, else your own.")
+
+
 class Me(Reply):
     """Who the caller is, and what they may do."""
 

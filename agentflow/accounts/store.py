@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from agentflow.accounts.scopes import Role
-from agentflow.accounts.tables import ApiKey, User
+from agentflow.accounts.tables import ApiKey, AuditEntry, User
 from agentflow.ids import new_id
 
 _STORED = text(
@@ -124,6 +124,47 @@ _KEY_AND_USER: Select[*tuple[Any, ...]] = select(
     User.role,
     User.suspended_at.label("user_suspended_at"),
 ).join(User, User.id == ApiKey.owner_id)
+
+
+_ADD_ENTRY = text(
+    "INSERT INTO audit_entries (id, user_id, key_id, source, action, target, status, reason) "
+    "VALUES (:id, :user_id, :key_id, :source, :action, :target, :status, :reason)"
+)
+
+
+class Act(NamedTuple):
+    """What somebody does, or tried to do.
+
+    Attributes:
+        source: the address of the client, or `command line`.
+        action: the operation's name in the OpenAPI document.
+        target: the id of what it is done to; None: nothing that has one, or nothing yet.
+        status: the HTTP status with which it was refused; None: it is done.
+        reason: why it was refused.
+    """
+
+    user_id: UUID | None
+    key_id: UUID | None
+    source: str
+    action: str
+    target: str | None = None
+    status: int | None = None
+    reason: str | None = None
+
+
+def add_audit_entry(session: Session, act: Act) -> None:
+    """Add an entry. As text, because every submission pays for it."""
+    session.execute(_ADD_ENTRY, {"id": new_id(), **act._asdict()})
+
+
+def audit_entries(session: Session, user_id: UUID | None, after: UUID | None, limit: int) -> Sequence[AuditEntry]:
+    """Entries, of one user or of all, the newest first, below the id `after`."""
+    query = select(AuditEntry)
+    if user_id is not None:
+        query = query.where(AuditEntry.user_id == user_id)
+    if after is not None:
+        query = query.where(AuditEntry.id < after)
+    return session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit)).all()
 
 
 def stored_bytes(session: Session, owner_id: UUID) -> int:

@@ -1,9 +1,9 @@
-"""Users and their API keys."""
+"""Users, their API keys, and what was done with them."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Text, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -40,3 +40,20 @@ class ApiKey(Table):
     last_used_at: Mapped[datetime | None]  # to the minute
     suspended_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Table):
+    """Who did what, or tried to. Rows are added and never changed: a trigger (migration 0016) refuses it."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("audit_entries_user_idx", "user_id", text("id DESC")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    user_id: Mapped[UUID | None]  # without a foreign key: the entry outlives the user
+    key_id: Mapped[UUID | None]
+    source: Mapped[str]  # the address of the client, or `command line`
+    action: Mapped[str]  # the operation's name in the OpenAPI document
+    target: Mapped[str | None]  # the id of what it was done to
+    status: Mapped[int | None] = mapped_column(SmallInteger)  # the HTTP status of a refusal; null: it was done
+    reason: Mapped[str | None]  # of a refusal

@@ -5,8 +5,11 @@ from uuid import UUID
 from flask import Response, url_for
 from pydantic import BaseModel
 
-from agentflow.accounts import keys, users
+from agentflow.accounts import audit, keys, users
 from agentflow.accounts.schemas import (
+    AuditEntryView,
+    AuditList,
+    AuditQuery,
     ChangeKey,
     ChangeUser,
     KeyList,
@@ -20,6 +23,7 @@ from agentflow.accounts.schemas import (
     UserView,
 )
 from agentflow.accounts.tables import ApiKey, User
+from agentflow.api.audit import made as recorded
 from agentflow.api.auth import tell_of_change
 from agentflow.api.blueprint import blueprint, caller
 from agentflow.api.replies import reply
@@ -58,6 +62,7 @@ def create_key(body: NewKey) -> Response:
     with transaction() as session:
         key, made = keys.make(session, caller(), owner, body.name, body.scopes, body.expires_at)
         view = KeyMade(**_key(made).model_dump(), key=key)
+        recorded(view.id)
     response = reply(view, 201)
     response.headers["Location"] = url_for("accounts.list_keys")
     return response
@@ -100,6 +105,7 @@ def create_user(body: NewUser) -> Response:
     """Add a user. They have no key yet: make one with `user_id`."""
     with transaction() as session:
         view = _user(users.add(session, body.name, body.role))
+        recorded(view.id)
     response = reply(view, 201)
     response.headers["Location"] = url_for("accounts.get_user", user_id=view.id)
     return response
@@ -130,6 +136,17 @@ def change_user(path: UserPath, body: ChangeUser) -> Response:
         tell_of_change(session, user.id)
         view = _user(user)
     return reply(view)
+
+
+@api.get("/audit", responses={200: AuditList})
+def list_audit(query: AuditQuery) -> Response:
+    """List who did what, the newest first: for an admin everybody, else the caller."""
+    name = f"audit {query.user_id}"
+    with transaction() as session:
+        found = audit.page(session, caller(), query.user_id, cursors.identifier(name, query.after), query.limit + 1)
+        items = [AuditEntryView.model_validate(entry, from_attributes=True) for entry in found[: query.limit]]
+    more = cursors.cursor(name, items[-1].id) if len(found) > query.limit else None
+    return reply(AuditList(items=items, next_cursor=more))
 
 
 def _user(user: User) -> UserView:

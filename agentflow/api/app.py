@@ -7,7 +7,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import accounts, blocks, docs, events, graphs, health, problems, reviews, runs
+from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, problems, reviews, runs
 from agentflow.api.auth import Authenticator
 from agentflow.api.places import Places
 from agentflow.api.rate import RateLimit
@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
     app.before_request(_set_request_id)
     app.after_request(_add_headers)
+    app.after_request(audit.end)
     problems.register(app)
     for module in (graphs, runs, reviews, events, blocks, accounts, docs, health):
         app.register_api(module.api)

@@ -3,6 +3,7 @@
 from flask import Response, current_app, url_for
 from pydantic import BaseModel
 
+from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.places import Places, client_gone, closing
 from agentflow.api.replies import json_response, reply
@@ -43,6 +44,7 @@ def execute_block(path: BlockPath, body: ExecuteBlock) -> Response:
     places: Places = current_app.extensions["block_waits"]
     with transaction() as session:
         run_id = blocks.start(session, owner_id(), path.block_id, body.inputs)
+        audit.made(run_id)
     try:
         places.take(owner_id())
     except (Busy, TooMany):

@@ -10,6 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from agentflow.accounts.keys import Caller
+from agentflow.api import audit
 from agentflow.api.auth import key_in
 from agentflow.api.scopes import NEEDED
 from agentflow.errors import Malformed, Problem
@@ -41,10 +42,12 @@ def _identify() -> None:
     key = key_in(request)
     who: Caller = current_app.extensions["authenticator"].caller_of(key)
     current_app.extensions["rate"].take(owner_and_key(who.user_id, key))
-    needed = NEEDED[(request.endpoint or "").rpartition(".")[2]]
+    g.caller = who
+    operation = (request.endpoint or "").rpartition(".")[2]
+    audit.begin(who, operation)
+    needed = NEEDED[operation]
     if needed is not None:
         who.require(needed)
-    g.caller = who
 
 
 def _refuse_query() -> None:

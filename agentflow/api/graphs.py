@@ -5,6 +5,7 @@ from uuid import UUID
 from flask import Response, url_for
 from pydantic import BaseModel
 
+from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import json_response, reply
 from agentflow.schemas.base import PageQuery
@@ -44,6 +45,7 @@ def create_graph(body: GraphDocument, query: SaveQuery) -> Response:
     """
     with transaction() as session:
         saved = graphs.create(session, owner_id(), body.root, query.imported)
+        audit.made(saved.id)
     return _saved(saved, 201)
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 from flask import Response, request, url_for
 from pydantic import BaseModel
 
+from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
@@ -59,6 +60,7 @@ def submit_run(path: GraphPath, body: SubmitRun) -> Response:
     """
     with transaction() as session:
         accepted = submissions.submit(session, owner_id(), Stored(path.graph_id, body.version), _wanted(body), _key())
+        audit.made(accepted.run_id)
     return _accepted(accepted)
 
 
@@ -70,6 +72,7 @@ def submit_inline(body: SubmitInline) -> Response:
     """
     with transaction() as session:
         accepted = submissions.submit(session, owner_id(), body.graph, _wanted(body), _key())
+        audit.made(accepted.run_id)
     return _accepted(accepted)
 
 

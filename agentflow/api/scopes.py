@@ -46,6 +46,7 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "execute_block": Scope.BLOCKS_EXECUTE,
     # accounts
     "me": None,
+    "list_audit": None,
     "list_keys": Scope.KEYS_MANAGE,
     "create_key": Scope.KEYS_MANAGE,
     "change_key": Scope.KEYS_MANAGE,

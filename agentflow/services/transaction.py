@@ -9,6 +9,7 @@ recovery publishes it: the rows are their own outbox.
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from agentflow.storage.connect import engine, session
 from agentflow.storage.statement_limits import limit_connections, limit_transaction
 
 _FOLLOWING = "agentflow_after_commit"
+_witness: ContextVar[Callable[[Session], None] | None] = ContextVar("witness", default=None)
 
 
 @contextmanager
@@ -38,8 +40,15 @@ def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
         if statement_seconds is not None:
             limit_transaction(opened, statement_seconds)
         yield opened
+        if (see := _witness.get()) is not None:
+            see(opened)
     for act in following:
         act()
+
+
+def witness(see: Callable[[Session], None] | None) -> None:
+    """Call `see` at the end of each transaction of this thread, before its commit; None: no longer."""
+    _witness.set(see)
 
 
 def after_commit(session: Session, act: Callable[[], object]) -> None:
