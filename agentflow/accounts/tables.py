@@ -43,7 +43,7 @@ class ApiKey(Table):
 
 
 class AuditEntry(Table):
-    """Who did what, or tried to. Rows are added and never changed: a trigger (migration 0017) refuses it."""
+    """Who did what, or tried to. Rows are added and never changed: a trigger (migration 0019) refuses it."""
 
     __tablename__ = "audit_entries"
     __table_args__ = (Index("audit_entries_user_idx", "user_id", text("id DESC")),)
