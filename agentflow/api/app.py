@@ -7,10 +7,9 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, problems, reviews, runs
+from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, problems, rate, reviews, runs
 from agentflow.api.auth import Authenticator
 from agentflow.api.places import Places
-from agentflow.api.rate import RateLimit
 from agentflow.api.requests import JsonRequest
 from agentflow.ids import new_id
 from agentflow.schemas.problems import ProblemDocument
@@ -50,7 +49,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["authenticator"] = Authenticator()
-    app.extensions["rate"] = RateLimit(limits.request_rate)
+    rate.install(app, limits)
     app.extensions["event_streams"] = Places("event streams", limits.max_event_streams)
     app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
     app.before_request(_set_request_id)

@@ -9,6 +9,7 @@ from flask import current_app, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from agentflow.accounts import keys
 from agentflow.accounts.keys import Caller
 from agentflow.api import audit
 from agentflow.api.auth import key_in
@@ -41,7 +42,7 @@ def name_of_the_view(*, name: str, **_: str) -> str:
 def _identify() -> None:
     key = key_in(request)
     who: Caller = current_app.extensions["authenticator"].caller_of(key)
-    current_app.extensions["rate"].take(owner_and_key(who.user_id, key))
+    g.rate_left = current_app.extensions["rate"].take(keys.digest(key))
     g.caller = who
     operation = (request.endpoint or "").rpartition(".")[2]
     audit.begin(who, operation)
@@ -60,11 +61,6 @@ def _refuse_query() -> None:
 @cache
 def _takes_query(view: Callable[..., object]) -> bool:
     return "query" in signature(view).parameters
-
-
-def owner_and_key(owner: UUID, key: str) -> tuple[UUID, int]:
-    """The key of the rate limit. It does not contain the API key itself, which is never stored."""
-    return owner, hash(key)
 
 
 def caller() -> Caller:

@@ -1,19 +1,19 @@
-"""The rate limit: a token bucket for each key."""
+"""The rate limit: of each key, over all web processes, and of each process by itself while Redis is away."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
+from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentflow.api.app import create_app
-from agentflow.api.rate import MAX_KEYS, RateLimit
+from agentflow.api.rate import RateLimit, _item
 from agentflow.errors import TooMany
 from agentflow.settings import Settings
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 def allowed(limit: RateLimit, key: str, tries: int) -> int:
@@ -27,39 +27,65 @@ def allowed(limit: RateLimit, key: str, tries: int) -> int:
     return count
 
 
-def test_a_burst_passes_and_then_the_rate_holds():
-    clock = Clock()
-    limit = RateLimit(10.0, clock)
-    assert allowed(limit, "a", 100) == 20
-    clock.time = 1.0
-    assert allowed(limit, "a", 100) == 10
-    clock.time = 1000.0
-    assert allowed(limit, "a", 100) == 20
+@settings(max_examples=200, deadline=None)
+@given(rate=st.floats(0.001, 100_000))
+def test_the_window_allows_what_the_rate_does(rate: float) -> None:
+    item = _item(rate)
+    seconds = item.get_expiry()
+    assert 2 <= seconds <= 1 + max(2, 1 / rate)
+    assert item.amount >= 1
+    assert item.amount <= max(1, rate * seconds)
 
 
-def test_keys_do_not_take_from_each_other():
-    limit = RateLimit(1.0, Clock())
-    assert (allowed(limit, "a", 10), allowed(limit, "b", 10)) == (2, 2)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_burst_passes_and_then_no_more(broker_url: str, shared: bool) -> None:
+    limit = RateLimit(10.0, broker_url if shared else None)
+    assert allowed(limit, "a", 60) == 20
+    assert allowed(limit, "b", 60) == 20, "keys do not take from each other"
 
 
-def test_the_message_says_when_to_come_back():
-    limit = RateLimit(0.1, Clock())
+def test_all_processes_count_together(broker_url: str) -> None:
+    limits = [RateLimit(100.0, broker_url) for _ in range(4)]
+    with ThreadPoolExecutor(8) as threads:
+        counts = list(threads.map(lambda number: allowed(limits[number % 4], "a", 40), range(16)))
+    assert 200 <= sum(counts) <= 200 + 100, "what its window allows, and what a second or so adds while it is counted"
+
+
+def test_it_tells_what_is_left(broker_url: str) -> None:
+    limit = RateLimit(5.0, broker_url)
+    left = [limit.take("a") for _ in range(10)]
+    assert [one.limit for one in left] == [10] * 10
+    assert [one.remaining for one in left] == list(range(9, -1, -1))
+    assert all(1 <= one.reset <= 2 for one in left)
+
+
+def test_the_message_says_when_to_come_back(broker_url: str) -> None:
+    limit = RateLimit(0.1, broker_url)
     limit.take("a")
-    with pytest.raises(TooMany, match="again in 10 s"):
+    with pytest.raises(TooMany, match=r"again in (9|10) s"):
         limit.take("a")
 
 
-def test_it_does_not_grow_without_end():
-    limit = RateLimit(1.0, Clock())
-    for number in range(MAX_KEYS + 10):
+def test_while_redis_is_away_each_process_counts_for_itself() -> None:
+    limit = RateLimit(10.0, "redis://127.0.0.1:1/0")
+    assert allowed(limit, "a", 60) == 20
+
+
+def test_redis_keeps_nothing_of_a_key_that_is_idle(broker_url: str, eventually: Callable[..., None]) -> None:
+    limit = RateLimit(100.0, broker_url)
+    for number in range(50):
         limit.take(str(number))
-    assert len(limit._buckets) == MAX_KEYS
+    with redis.Redis.from_url(broker_url) as client:
+        assert client.dbsize() == 50
+        eventually(lambda: client.dbsize() == 0)
 
 
-def test_too_many_requests_are_a_429(environment, api):
+def test_too_many_requests_are_a_429(environment: Settings, api: FlaskClient) -> None:
     slow = create_app(Settings(**{**environment.model_dump(), "request_rate": 1.0})).test_client()
     slow.environ_base["HTTP_AUTHORIZATION"] = api.environ_base["HTTP_AUTHORIZATION"]
-    replies = [slow.get("/api/v1/blocks") for _ in range(4)]
-    assert [reply.status_code for reply in replies[:2]] == [200, 200]
-    assert replies[-1].status_code == 429
-    assert "Retry-After" in replies[-1].headers
+    replies = [slow.get("/api/v1/blocks") for _ in range(12)]
+    assert Counter(reply.status_code for reply in replies)[429] >= 8
+    assert replies[0].headers["RateLimit-Limit"] == "2"
+    assert replies[0].headers["RateLimit-Remaining"] == "1"
+    refused = next(reply for reply in replies if reply.status_code == 429)
+    assert "Retry-After" in refused.headers
