@@ -24,6 +24,7 @@ COMMANDS = {
     "blocks": "List, show, try and write blocks.",
     "keys": "Make, list, suspend and revoke API keys.",
     "users": "Add users, give them roles, suspend and resume them.",
+    "audit": "List who changed what, or was refused to.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",

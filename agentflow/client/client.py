@@ -9,7 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
-from agentflow.accounts.schemas import Me
+from agentflow.accounts.schemas import AuditEntryView, AuditList, Me
 from agentflow.client import stream
 from agentflow.client.accounts import Keys, Users
 from agentflow.client.graphs import Graphs
@@ -63,6 +63,11 @@ class Client:
     def me(self) -> Me:
         """Who has this client's key, and what it may be used for."""
         return Me.model_validate(self._http.call("GET", "/me"))
+
+    def audit(self, *, user_id: Id | None = None, limit: int | None = None) -> Iterator[AuditEntryView]:
+        """Who changed what, or was refused to, the newest first; `user_id`: for admins, of one user only."""
+        query = {"user_id": str(user_id) if user_id else None}
+        return islice(every(self._http, "/audit", AuditList.model_validate, query), limit)
 
     def submit(
         self,

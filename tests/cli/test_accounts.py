@@ -77,3 +77,22 @@ def test_a_member_learns_what_is_missing(command, monkeypatch):
     monkeypatch.setattr(settings(), "api_key", key)
     refused = command("users", "list")
     assert (refused.exit_code, "scope admin" in refused.stderr) == (Exit.REFUSED, True)
+
+
+def test_the_audit_log_names_what_was_done_and_what_was_refused(command, monkeypatch):
+    user = command("users", "create", "Ann", "--role", "viewer").stdout.strip()
+    key = command("keys", "create", "first", "--user", "ann").stdout.strip()
+    admins = settings().api_key
+    monkeypatch.setattr(settings(), "api_key", key)
+    assert command("users", "create", "Eve").exit_code == Exit.REFUSED
+    own = lines(command("audit", "--json"))
+    assert [(one["action"], one["user_id"], one["status"]) for one in own] == [("create_user", user, 403)]
+    monkeypatch.setattr(settings(), "api_key", admins)
+    everybody = lines(command("audit", "--json"))
+    assert [one["action"] for one in everybody] == ["create_user", "create_key", "create_user"]
+    assert [one["status"] for one in everybody] == [403, None, None]
+    assert lines(command("audit", "--user", "ann", "--json")) == own
+    shown = command("audit", "--limit", "1")
+    assert "403" in shown.stdout
+    assert "There are more than these 1" in shown.stderr
+    assert key not in command("audit").stdout
