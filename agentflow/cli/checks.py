@@ -79,7 +79,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
 
 def _variables(settings: Settings) -> Iterator[Finding]:
     """Find AGENTFLOW_ variables that nothing reads: they are probably misspelt."""
-    known = [field.upper() for field in Settings.model_fields]
+    known = [*(field.upper() for field in Settings.model_fields), "PROFILE"]  # the command line's own
     for name in sorted(os.environ):
         field = name.upper().removeprefix(_PREFIX)
         if name.upper().startswith(_PREFIX) and field not in known:

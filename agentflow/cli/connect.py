@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from agentflow.cli import profiles
 from agentflow.client import ApiError, Client, Unreachable
 from agentflow.errors import EngineError
 from agentflow.proof import is_own
@@ -87,10 +88,13 @@ class Target:
 
 
 def target() -> Target:
-    """The API to use. The key of this folder's stack is sent only to that stack.
+    """The API to use: of the named profile, else of the settings, else this folder's stack, else the default profile.
 
-    Whoever sets another address must also set a key. Wrong settings end the command.
+    The key of this folder's stack is sent only to that stack. Whoever sets another address must also set a key. Wrong
+    settings end the command.
     """
+    if named := _named_profile():
+        return _of_profile(named)
     try:
         ours = settings()
     except EngineError as error:
@@ -104,14 +108,30 @@ def target() -> Target:
         click.echo("  The key of this folder's stack is for that stack alone.", err=True)
         sys.exit(Exit.REFUSED)
     if not stack.get("url"):
+        if profiles.DEFAULT in profiles.read():
+            return _of_profile(profiles.DEFAULT)
         complain(f"no stack runs from {ours.data_dir.absolute()}, and AGENTFLOW_API_KEY is not set")
         click.echo(
-            "  Start it with `agentflow up`, name its folder in AGENTFLOW_DATA_DIR, or set AGENTFLOW_URL and "
-            "AGENTFLOW_API_KEY.",
+            "  Start it with `agentflow up`, name its folder in AGENTFLOW_DATA_DIR, set AGENTFLOW_URL and "
+            "AGENTFLOW_API_KEY, or `agentflow login` to a server.",
             err=True,
         )
         sys.exit(Exit.UNREACHABLE)
     return Target(stack["url"], _key_of(stack))
+
+
+def _named_profile() -> str | None:
+    context = click.get_current_context(silent=True)
+    return context.find_root().params.get("profile") if context is not None else None
+
+
+def _of_profile(name: str) -> Target:
+    kept = profiles.read()
+    if name not in kept:
+        complain(f"there is no profile {name!r}; there are: {', '.join(kept) or 'none'}")
+        click.echo(f"  Make it with `agentflow login URL --profile {name}`.", err=True)
+        sys.exit(Exit.REFUSED)
+    return Target(kept[name].url, kept[name].key)
 
 
 def running_stack(ours: Settings) -> dict[str, str]:

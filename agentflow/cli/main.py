@@ -22,6 +22,8 @@ COMMANDS = {
     "runs": "List, get, follow and steer runs.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
+    "login": "Keep a server and a key of yours there.",
+    "logout": "Forget them.",
     "keys": "Make, list, suspend and revoke API keys.",
     "users": "Add users, give them roles, suspend and resume them.",
     "audit": "List who changed what, or was refused to.",
@@ -51,7 +53,8 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="agentflow")
-def agentflow() -> None:
+@click.option("--profile", envvar="AGENTFLOW_PROFILE", metavar="NAME", help="The server to talk to: see `login`.")
+def agentflow(profile: str | None) -> None:
     """AgentFlow runs agent graphs on Celery.
 
     Settings are environment variables, AGENTFLOW_DATABASE_URL and AGENTFLOW_BROKER_URL first of all; with neither set,
