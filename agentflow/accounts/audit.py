@@ -14,6 +14,7 @@ from agentflow.accounts.keys import Caller
 from agentflow.accounts.scopes import Scope
 from agentflow.accounts.store import Act
 from agentflow.accounts.tables import AuditEntry
+from agentflow.engine.codec import storable_text
 from agentflow.errors import NotFound
 
 COMMAND_LINE: Final = "command line"
@@ -25,12 +26,12 @@ _LONGEST: Final = 1_000
 
 def refused(act: Act, status: int, reason: str) -> Act:
     """The same act, refused with that HTTP status."""
-    return act._replace(status=status, reason=reason[:_LONGEST])
+    return act._replace(status=status, reason=storable_text(reason[:_LONGEST]))
 
 
 def record(session: Session, act: Act) -> None:
     """Add an entry."""
-    store.add_audit_entry(session, act)
+    store.add_audit_entry(session, act if act.target is None else act._replace(target=storable_text(act.target)))
 
 
 def page(

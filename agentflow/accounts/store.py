@@ -16,7 +16,8 @@ _STORED = text(
     "SELECT (SELECT coalesce(sum(pg_column_size(v.document) + coalesce(pg_column_size(v.plan), 0)), 0) "
     "FROM graph_versions v JOIN graphs g ON g.id = v.graph_id "
     "WHERE g.owner_id = :owner AND g.deleted_at IS NULL AND NOT g.inline) "
-    "+ (SELECT coalesce(sum(pg_column_size(m.value)), 0) FROM memories m WHERE m.owner_id = :owner)"
+    "+ (SELECT coalesce(sum(pg_column_size(m.value)), 0) FROM memories m WHERE m.owner_id = :owner) "
+    "+ (SELECT coalesce(sum(pg_column_size(p)), 0) FROM presets p WHERE p.owner_id = :owner)"
 )
 _QUOTA_LOCK = text("SELECT pg_advisory_xact_lock(uuid_hash(:owner), -3)")
 _USE_RESOLUTION = timedelta(minutes=1)  # so that a busy key does not write at every request
@@ -168,6 +169,6 @@ def audit_entries(session: Session, user_id: UUID | None, after: UUID | None, li
 
 
 def stored_bytes(session: Session, owner_id: UUID) -> int:
-    """Bytes of the owner's graphs and memories, as they are kept. Nobody adds to them before the caller commits."""
+    """Bytes of the owner's graphs, memories and presets, as kept. Nobody adds to them before the caller commits."""
     session.execute(_QUOTA_LOCK, {"owner": owner_id})
     return int(session.scalar(_STORED, {"owner": owner_id}) or 0)

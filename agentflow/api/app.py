@@ -7,7 +7,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from agentflow import __version__
-from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, problems, rate, reviews, runs
+from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, presets, problems, rate, reviews, runs
 from agentflow.api.auth import Authenticator
 from agentflow.api.places import Places
 from agentflow.api.requests import JsonRequest
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(_add_headers)
     app.after_request(audit.end)
     problems.register(app)
-    for module in (graphs, runs, reviews, events, blocks, accounts, docs, health):
+    for module in (graphs, runs, presets, reviews, events, blocks, accounts, docs, health):
         app.register_api(module.api)
     app.register_blueprint(docs.docs)
     return app

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from agentflow.accounts import schemas as accounts
+from agentflow.presets import schemas as presets
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
@@ -66,6 +67,7 @@ _IDEMPOTENCY_KEY: Final = {
 HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
     "submit_run": [_IDEMPOTENCY_KEY],
     "submit_inline": [_IDEMPOTENCY_KEY],
+    "run_preset": [_IDEMPOTENCY_KEY],
     "stream_events": [
         {
             "name": "Last-Event-ID",
@@ -82,7 +84,7 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
-    "create_user",
+    "create_user", "create_preset", "run_preset",
 })  # fmt: skip
 _EXAMPLE_GRAPH: Final = graphs.EXAMPLE
 
@@ -93,6 +95,13 @@ EXAMPLES: Final[dict[str, Any]] = {
     "show_inputs": _EXAMPLE_GRAPH,
     "submit_run": {"inputs": {"who": "Ann"}, "labels": {"order": "4711"}},
     "submit_inline": {"graph": _EXAMPLE_GRAPH, "inputs": {"who": "Ann"}},
+    "create_preset": {
+        "graph_id": "019a0000-0000-7000-8000-000000000000",
+        "name": "greet Ann",
+        "inputs": {"who": "Ann"},
+    },
+    "change_preset": {"name": "greet Bob", "inputs": {"who": "Bob"}},
+    "run_preset": {"inputs": {"who": "Carol"}},
     "fork_run": {"from_node": "out", "inputs": {"value": "Bob"}},
     "cancel_run": {"reason": "no longer needed"},
     "cancel_runs": {"labels": {"order": "4711"}},
@@ -188,7 +197,7 @@ def _problem(status: int) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
-    for module in (accounts, blocks, events, graphs, health, problems, reviews, runs):
+    for module in (accounts, blocks, events, graphs, health, presets, problems, reviews, runs):
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
                 continue

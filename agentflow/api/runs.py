@@ -29,6 +29,7 @@ from agentflow.schemas.runs import (
     RunListQuery,
     RunSummary,
     RunView,
+    Submission,
     SubmitInline,
     SubmitRun,
 )
@@ -59,9 +60,11 @@ def submit_run(path: GraphPath, body: SubmitRun) -> Response:
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
     """
     with transaction() as session:
-        accepted = submissions.submit(session, owner_id(), Stored(path.graph_id, body.version), _wanted(body), _key())
+        accepted = submissions.submit(
+            session, owner_id(), Stored(path.graph_id, body.version), wanted_of(body), idempotency_key()
+        )
         audit.made(accepted.run_id)
-    return _accepted(accepted)
+    return accepted_reply(accepted)
 
 
 @api.post("/runs", responses={202: RunAccepted})
@@ -71,9 +74,9 @@ def submit_inline(body: SubmitInline) -> Response:
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
     """
     with transaction() as session:
-        accepted = submissions.submit(session, owner_id(), body.graph, _wanted(body), _key())
+        accepted = submissions.submit(session, owner_id(), body.graph, wanted_of(body), idempotency_key())
         audit.made(accepted.run_id)
-    return _accepted(accepted)
+    return accepted_reply(accepted)
 
 
 @api.get("/runs", responses={200: RunList})
@@ -182,7 +185,8 @@ def fork_run(path: RunPath, body: ForkRun) -> Response:
     return response
 
 
-def _wanted(body: SubmitRun | SubmitInline) -> Wanted:
+def wanted_of(body: Submission) -> Wanted:
+    """What a request to run something asks for."""
     return Wanted(
         inputs=body.inputs,
         masks=body.nodes_input_masks,
@@ -192,7 +196,8 @@ def _wanted(body: SubmitRun | SubmitInline) -> Wanted:
     )
 
 
-def _key() -> str | None:
+def idempotency_key() -> str | None:
+    """This request's Idempotency-Key."""
     return request.headers.get(IDEMPOTENCY_KEY)
 
 
@@ -203,7 +208,8 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _accepted(accepted: Accepted) -> Response:
+def accepted_reply(accepted: Accepted) -> Response:
+    """Where the run is that was submitted, and what is doubtful about it."""
     response = reply(
         RunAccepted(
             id=accepted.run_id,

@@ -35,6 +35,13 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "resume_run": Scope.RUNS_WRITE,
     "retry_run": Scope.RUNS_WRITE,
     "send_signal": Scope.RUNS_WRITE,
+    # presets
+    "list_presets": Scope.GRAPHS_READ,
+    "get_preset": Scope.GRAPHS_READ,
+    "create_preset": Scope.GRAPHS_WRITE,
+    "change_preset": Scope.GRAPHS_WRITE,
+    "delete_preset": Scope.GRAPHS_WRITE,
+    "run_preset": Scope.RUNS_WRITE,
     # reviews
     "list_reviews": Scope.RUNS_READ,
     "get_review": Scope.RUNS_READ,

@@ -59,6 +59,13 @@ def find_graph(client: Client, text: str) -> UUID:
     return _named(text, "graph", [(graph.id, graph.name) for graph in graphs])
 
 
+def find_preset(client: Client, text: str) -> UUID:
+    """The id of the preset that `text` names: an id, a name in any case, or a prefix of an id."""
+    if (preset_id := as_id(text)) is not None:
+        return preset_id
+    return _named(text, "preset", [(preset.id, preset.name) for preset in client.presets.list()])
+
+
 def find_review(client: Client, text: str) -> UUID:
     """The id of the review that `text` names: an id, a prefix of a waiting one's id, or `last`."""
     if (review_id := as_id(text)) is not None:

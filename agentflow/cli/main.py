@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Run a graph from a file and follow it.",
     "graphs": "Push, list, get, validate, import and export graphs.",
     "runs": "List, get, follow and steer runs.",
+    "presets": "Save what a graph is to be run with, and run it.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
     "login": "Keep a server and a key of yours there.",

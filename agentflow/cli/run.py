@@ -68,7 +68,7 @@ def run(
     written = from_object(input_json.read(), "--input-json") if input_json else []
     written += parse_inputs(given, "-i")
     options: dict[str, Any] = {
-        "labels": dict(map(_label, labels)),
+        "labels": dict(map(label_pair, labels)),
         "priority": priority,
         "allow_missing_inputs": allow_missing,
     }
@@ -85,7 +85,7 @@ def run(
             accepted = client.submit(graph_id, inputs, version=graph_version, **options)
         else:
             accepted = client.submit_inline(document, inputs, **options)
-        sys.exit(_after(client, accepted, following=following, as_json=as_json, quiet=quiet, local=local))
+        sys.exit(report_accepted(client, accepted, following=following, as_json=as_json, quiet=quiet, local=local))
 
 
 def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,10 @@ def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     return answers
 
 
-def _after(client: Client, accepted: RunAccepted, *, following: bool, as_json: bool, quiet: bool, local: bool) -> Exit:
+def report_accepted(
+    client: Client, accepted: RunAccepted, *, following: bool, as_json: bool, quiet: bool, local: bool = False
+) -> Exit:
+    """Show what became of a submission, or follow its run."""
     print_places(accepted.warnings)
     if following:
         return follow(client, accepted.id, as_json=as_json, quiet=quiet, local=local)
@@ -155,5 +158,6 @@ def read_document(path: Path) -> dict[str, Any]:
     return content
 
 
-def _label(text: str) -> tuple[str, str]:
+def label_pair(text: str) -> tuple[str, str]:
+    """NAME and VALUE of a label option."""
     return parse_pair(text, "--label")

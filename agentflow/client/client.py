@@ -14,6 +14,7 @@ from agentflow.client import stream
 from agentflow.client.accounts import Keys, Users
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
+from agentflow.client.presets import Presets, wanted
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
@@ -47,6 +48,7 @@ class Client:
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, attempts: int = 5) -> None:
         self._http = Http(url, key, timeout=timeout, attempts=attempts)
         self.graphs = Graphs(self._http)
+        self.presets = Presets(self._http)
         self.keys = Keys(self._http)
         self.users = Users(self._http)
 
@@ -86,7 +88,7 @@ class Client:
 
         Without an `idempotency_key` one is made for this call, so that its retries run nothing twice.
         """
-        body = {"version": version, **_wanted(inputs, masks, labels, priority, allow_missing_inputs)}
+        body = {"version": version, **wanted(inputs, masks, labels, priority, allow_missing_inputs)}
         return self._submit(f"/graphs/{graph_id}/runs", body, idempotency_key)
 
     def submit_inline(
@@ -101,7 +103,7 @@ class Client:
         idempotency_key: str | None = None,
     ) -> RunAccepted:
         """Run a graph that comes with the call. For `idempotency_key`, see `submit`."""
-        body = {"graph": dict(document), **_wanted(inputs, masks, labels, priority, allow_missing_inputs)}
+        body = {"graph": dict(document), **wanted(inputs, masks, labels, priority, allow_missing_inputs)}
         return self._submit("/runs", body, idempotency_key)
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None) -> RunAccepted:
@@ -237,19 +239,3 @@ class Client:
     def block(self, block_id: str) -> BlockInfo:
         """One block."""
         return BlockInfo.model_validate(self._http.call("GET", f"/blocks/{block_id}"))
-
-
-def _wanted(
-    inputs: Mapping[str, Any] | None,
-    masks: Mapping[str, Mapping[str, Any]] | None,
-    labels: Mapping[str, str] | None,
-    priority: int | None,
-    allow_missing_inputs: bool,
-) -> dict[str, Any]:
-    return {
-        "inputs": dict(inputs or {}),
-        "nodes_input_masks": {node: dict(pins) for node, pins in (masks or {}).items()},
-        "labels": dict(labels or {}),
-        "priority": priority,
-        "allow_missing_inputs": allow_missing_inputs,
-    }

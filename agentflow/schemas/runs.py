@@ -29,7 +29,9 @@ Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), After
 """{node id: {pin: value}}."""
 
 
-class _Submission(Request):
+class Submission(Request):
+    """With what a graph is run."""
+
     inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
@@ -43,13 +45,13 @@ class _Submission(Request):
     _numbers = field_validator("priority", "version", mode="before", check_fields=False)(only_a_number)
 
 
-class SubmitRun(_Submission):
+class SubmitRun(Submission):
     """Run a stored graph."""
 
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
 
 
-class SubmitInline(_Submission):
+class SubmitInline(Submission):
     """Run a graph that comes with the request."""
 
     graph: dict[str, Any] = Field(description="The graph's document.")

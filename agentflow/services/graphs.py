@@ -23,6 +23,7 @@ from agentflow.graph.plan import compile_plan
 from agentflow.graph.schemas import credentials_input_schema, describe, input_schema
 from agentflow.graph.wiring import Masks
 from agentflow.ids import new_id
+from agentflow.presets import store as presets
 from agentflow.services import cursors, documents, plans, sub_graphs
 from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import document_of
@@ -229,7 +230,7 @@ def versions(
 
 
 def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:
-    """Hide a graph from now on; its runs and their results stay.
+    """Hide a graph from now on, and delete its presets; its runs and their results stay.
 
     Raises:
         NotFound: the owner has no such graph.
@@ -239,6 +240,7 @@ def delete(session: Session, owner_id: UUID, graph_id: UUID) -> None:
     if count := stored.open_runs(session, graph_id, _COUNTED_RUNS):
         told = f"{count} or more" if count == _COUNTED_RUNS else str(count)
         raise Conflict(f"runs of this graph that have not ended: {told}; wait for them, or cancel them")
+    presets.delete_of_graph(session, graph_id)
     stored.delete(session, graph_id)
 
 

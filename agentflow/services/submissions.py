@@ -70,7 +70,13 @@ class Stored(NamedTuple):
 
 
 def submit(
-    session: Session, owner_id: UUID, graph: Stored | dict[str, Any], wanted: Wanted, key: str | None = None
+    session: Session,
+    owner_id: UUID,
+    graph: Stored | dict[str, Any],
+    wanted: Wanted,
+    key: str | None = None,
+    *,
+    asked: list[Any] | None = None,
 ) -> Accepted:
     """Run a graph: a stored one, or a document that comes with the submission, which is stored but not listed.
 
@@ -80,6 +86,7 @@ def submit(
         graph: what to run.
         wanted: with what.
         key: the Idempotency-Key.
+        asked: what was asked for, which the key stands for; None: the graph and `wanted`.
 
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
@@ -90,7 +97,8 @@ def submit(
     run_id = new_id()
     if key is not None:
         what = [str(graph.graph_id), graph.version] if isinstance(graph, Stored) else [graph, None]
-        if (earlier := _earlier(session, owner_id, key, _digest([*what, asdict(wanted)]), run_id)) is not None:
+        digest = _digest(asked or [*what, asdict(wanted)])
+        if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
             return _replay(session, owner_id, earlier, wanted)
     if isinstance(graph, Stored):
         head = stored_graphs.find(session, owner_id, graph.graph_id)

@@ -46,7 +46,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 import agentflow.accounts.tables
-import agentflow.memories.tables  # noqa: F401
+import agentflow.memories.tables
+import agentflow.presets.tables  # noqa: F401
 from agentflow.engine.statuses import (
     NODE_OPEN,
     NODE_TERMINAL,

@@ -1,6 +1,11 @@
 """The audit log: every change and every refused one, in order, whole, and only for those whom it concerns."""
 
+from urllib.parse import quote
+from uuid import uuid4
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from agentflow.accounts import keys, store
@@ -69,6 +74,16 @@ def test_what_was_refused_is_recorded_with_its_reason(app, member):
         ("revoke_key", viewer.key_id, 404),
         ("create_graph", None, 422),
     ]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(odd=st.text(min_size=1, max_size=5) | st.sampled_from(["\0", "\ud800", "\0" * 2_000, "x" * 3_000]))
+def test_a_refusal_that_quotes_any_text_is_recorded(member, odd):
+    reply = member.post("/api/v1/runs", json={"graph": {}, "inputs": {odd: 1}, "labels": {"": odd}})
+    assert reply.status_code == 400
+    assert entries(member, limit=1)[0]["reason"]
+    member.delete(f"/api/v1/graphs/{quote(odd, errors='surrogatepass')}")
+    member.post(f"/api/v1/runs/{uuid4()}/signals/{quote(odd, safe='', errors='surrogatepass')}", json={})
 
 
 def test_who_has_no_key_leaves_nothing(app, admin):

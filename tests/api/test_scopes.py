@@ -27,11 +27,14 @@ def operations():
 
 OPERATIONS = operations()
 
+OWNED = ("graph_id", "run_id", "preset_id", "key_id")
+"""What in an address belongs to one user."""
+
 
 @pytest.fixture
 def ask(app):
     def send(name, method, path, key, **places):
-        for place in ("graph_id", "run_id", "review_id", "key_id", "user_id", "block_id", "name"):
+        for place in ("graph_id", "run_id", "review_id", "preset_id", "key_id", "user_id", "block_id", "name"):
             path = path.replace(f"{{{place}}}", str(places.get(place, uuid4())))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return app.test_client().open(path, method=method.upper(), headers=headers, json=EXAMPLES.get(name))
@@ -97,14 +100,15 @@ def test_a_role_is_the_bound_of_its_keys(ask, name, method, path):
 def belongings(api, echo):
     """What another user has: a graph, a run of it, a key."""
     graph = api.post("/api/v1/graphs", json=echo).json["id"]
+    preset = api.post("/api/v1/presets", json={"graph_id": graph, "name": "mine"}).json["id"]
     run = api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
     me = api.get("/api/v1/me").json
-    return {"graph_id": graph, "run_id": run, "key_id": me["key_id"], "user_id": me["user"]["id"]}
+    return {"graph_id": graph, "run_id": run, "preset_id": preset, "key_id": me["key_id"], "user_id": me["user"]["id"]}
 
 
 @pytest.mark.parametrize(
     ("name", "method", "path"),
-    [one for one in OPERATIONS if any(f"{{{what}}}" in one.values[2] for what in ("graph_id", "run_id", "key_id"))],
+    [one for one in OPERATIONS if any(f"{{{what}}}" in one.values[2] for what in OWNED)],
 )
 def test_what_is_anothers_is_not_there(ask, belongings, name, method, path):
     key, _, _ = make(Role.MEMBER)

@@ -1,0 +1,1 @@
+"""Saved inputs of a graph, under a name."""

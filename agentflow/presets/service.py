@@ -1,0 +1,159 @@
+"""Saves what a graph is to be run with, under a name, and runs it.
+
+A preset need not be complete: what a request gives is laid over it, name by name. It must fit the graph when it is
+saved; a preset without a version follows the graph, so a later version may refuse it when it is run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.accounts import quota
+from agentflow.blocks.registry import catalogue
+from agentflow.engine.codec import dumps, loads
+from agentflow.errors import GraphInvalid, NotFound
+from agentflow.graph.validation import check_inputs
+from agentflow.presets import store
+from agentflow.presets.tables import Preset
+from agentflow.services import cursors, graphs, submissions
+from agentflow.services.cursors import PageRequest
+from agentflow.services.given import refuse_unstorable
+from agentflow.services.plans import document_of, plan_of
+from agentflow.services.submissions import Accepted, Stored, Wanted
+from agentflow.storage import graphs as stored_graphs
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a preset gives to a run. `priority` None: the graph's, or 5."""
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+
+    @classmethod
+    def of(cls, preset: Preset) -> "Given":
+        """What this one gives."""
+        return cls(**loads(preset.given))
+
+    def under(self, wanted: Wanted) -> Wanted:
+        """This with `wanted` laid over it: inputs, labels and masked pins by their names."""
+        masks = {node: dict(pins) for node, pins in self.masks.items()}
+        for node, pins in wanted.masks.items():
+            masks.setdefault(node, {}).update(pins)
+        return Wanted(
+            inputs={**self.inputs, **wanted.inputs},
+            masks=masks,
+            labels={**self.labels, **wanted.labels},
+            priority=self.priority if wanted.priority is None else wanted.priority,
+            allow_missing_inputs=wanted.allow_missing_inputs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A preset as it is to be. `version` None: the graph's latest, also later."""
+
+    graph_id: UUID
+    version: int | None
+    name: str
+    given: Given
+
+
+def create(session: Session, owner_id: UUID, draft: Draft) -> Preset:
+    """Save a preset.
+
+    Raises:
+        NotFound: the owner has no such graph, or the graph no such version.
+        GraphInvalid: what it gives does not fit the graph.
+        TooLarge: a value is larger than one may be, or the owner stores as much as they may.
+        Malformed: a value cannot be stored.
+    """
+    _check(session, owner_id, draft)
+    preset = store.add(session, owner_id, draft.graph_id, draft.version, draft.name, dumps(asdict(draft.given)))
+    quota.refuse_beyond(session, owner_id)
+    return preset
+
+
+def get(session: Session, owner_id: UUID, preset_id: UUID, *, lock: bool = False) -> Preset:
+    """One preset; `lock`: nobody else changes it until this transaction ends.
+
+    Raises:
+        NotFound: the owner has no such preset.
+    """
+    preset = store.find(session, owner_id, preset_id, lock=lock)
+    if preset is None:
+        raise NotFound(f"there is no preset {preset_id}")
+    return preset
+
+
+def page(
+    session: Session, owner_id: UUID, graph_id: UUID | None, asked: PageRequest
+) -> tuple[list[Preset], str | None]:
+    """One page of the owner's presets, the newest first, and the next page's cursor; `graph_id`: of that graph only."""
+    of = f"presets/{graph_id}" if graph_id else "presets"
+    found = store.page(session, owner_id, graph_id, cursors.identifier(of, asked.after), asked.limit + 1)
+    return asked.cut(of, found, lambda preset: (preset.id,))
+
+
+def change(session: Session, owner_id: UUID, preset_id: UUID, draft: Draft) -> Preset:
+    """Make a preset what `draft` says. Get it with `lock` first, to keep what is not to change.
+
+    Raises:
+        NotFound, GraphInvalid, TooLarge, Malformed: as in `create`.
+    """
+    preset = get(session, owner_id, preset_id, lock=True)
+    _check(session, owner_id, draft)
+    preset.version, preset.name, preset.given = draft.version, draft.name, dumps(asdict(draft.given))
+    store.changed(session, preset)
+    quota.refuse_beyond(session, owner_id)
+    return preset
+
+
+def delete(session: Session, owner_id: UUID, preset_id: UUID) -> None:
+    """Delete a preset; its runs stay.
+
+    Raises:
+        NotFound: the owner has no such preset.
+    """
+    store.remove(session, get(session, owner_id, preset_id, lock=True))
+
+
+def run(session: Session, owner_id: UUID, preset_id: UUID, wanted: Wanted, key: str | None = None) -> Accepted:
+    """Run a preset's graph with what it gives and `wanted` laid over that.
+
+    The Idempotency-Key `key` stands for the preset and `wanted`: changing the preset in between starts no other run.
+
+    Raises:
+        NotFound: the owner has no such preset, or its graph or version is gone.
+        GraphInvalid, IdempotencyMismatch, TooLarge: as in `submissions.submit`.
+    """
+    preset = get(session, owner_id, preset_id)
+    return submissions.submit(
+        session,
+        owner_id,
+        Stored(preset.graph_id, preset.version),
+        Given.of(preset).under(wanted),
+        key,
+        asked=["preset", str(preset_id), asdict(wanted)],
+    )
+
+
+def _check(session: Session, owner_id: UUID, draft: Draft) -> None:
+    given = draft.given
+    head = stored_graphs.find(session, owner_id, draft.graph_id)
+    if head is None:
+        raise NotFound(f"there is no graph {draft.graph_id}")
+    version = draft.version or head.latest_version
+    plan = plan_of(session, draft.graph_id, version)
+    refuse_unstorable(given.inputs, given.masks)
+    problems = tuple(check_inputs(plan, catalogue, given.inputs))
+    if given.masks:
+        graph = document_of(session, draft.graph_id, version)
+        problems += graphs.unknown_in_masks(session, owner_id, graph, given.masks)
+    if any(problem.severity == "error" for problem in problems):
+        raise GraphInvalid("what the preset gives does not fit the graph", problems)
