@@ -10,10 +10,10 @@ from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import reply
 from agentflow.api.runs import accepted_reply, idempotency_key, wanted_of
 from agentflow.presets import service as presets
-from agentflow.presets.schemas import ChangePreset, NewPreset, PresetList, PresetListQuery, PresetView, RunPreset
+from agentflow.presets.schemas import ChangePreset, NewPreset, PresetList, PresetListQuery, PresetView
 from agentflow.presets.service import Draft, Given
 from agentflow.presets.tables import Preset
-from agentflow.schemas.runs import RunAccepted
+from agentflow.schemas.runs import RunAccepted, RunPreset
 from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import transaction
 

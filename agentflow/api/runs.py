@@ -27,9 +27,9 @@ from agentflow.schemas.runs import (
     RunExplanation,
     RunList,
     RunListQuery,
+    RunPreset,
     RunSummary,
     RunView,
-    Submission,
     SubmitInline,
     SubmitRun,
 )
@@ -185,7 +185,7 @@ def fork_run(path: RunPath, body: ForkRun) -> Response:
     return response
 
 
-def wanted_of(body: Submission) -> Wanted:
+def wanted_of(body: SubmitRun | SubmitInline | RunPreset) -> Wanted:
     """What a request to run something asks for."""
     return Wanted(
         inputs=body.inputs,

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from agentflow.graph.json_values import only_a_number
 from agentflow.schemas.base import Inputs, Page, PageQuery, Reply, Request, ShortText
-from agentflow.schemas.runs import Labels, Masks, Submission
+from agentflow.schemas.runs import Labels, Masks
 
 
 class NewPreset(Request):
@@ -38,10 +38,6 @@ class ChangePreset(Request):
     priority: int | None = Field(None, ge=0, le=9, description="null: the graph's, or 5.")
 
     _numbers = field_validator("priority", "version", mode="before")(only_a_number)
-
-
-class RunPreset(Submission):
-    """Run a preset. What is given here is laid over it, name by name."""
 
 
 class PresetView(Reply):

@@ -29,9 +29,7 @@ Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), After
 """{node id: {pin: value}}."""
 
 
-class Submission(Request):
-    """With what a graph is run."""
-
+class _Submission(Request):
     inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
@@ -45,16 +43,20 @@ class Submission(Request):
     _numbers = field_validator("priority", "version", mode="before", check_fields=False)(only_a_number)
 
 
-class SubmitRun(Submission):
+class SubmitRun(_Submission):
     """Run a stored graph."""
 
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: the latest.")
 
 
-class SubmitInline(Submission):
+class SubmitInline(_Submission):
     """Run a graph that comes with the request."""
 
     graph: dict[str, Any] = Field(description="The graph's document.")
+
+
+class RunPreset(_Submission):
+    """Run a preset. What is given here is laid over it, name by name."""
 
 
 class RunAccepted(Reply):

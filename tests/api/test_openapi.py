@@ -78,6 +78,7 @@ def test_bodies_headers_and_streams_are_described(document):
     assert headers == {
         ("submit_run", "Idempotency-Key"),
         ("submit_inline", "Idempotency-Key"),
+        ("run_preset", "Idempotency-Key"),
         ("stream_events", "Last-Event-ID"),
     }
     assert "Location" in found["submit_run"]["responses"]["202"]["headers"]
