@@ -78,6 +78,31 @@ class Settings(BaseSettings):
     )
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
 
+    # People who sign in
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="The address at which browsers reach the API, as https://host; OpenID Connect needs it.",
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, le=10, description="Proxies before the API, whose X-Forwarded-For and -Proto are believed."
+    )
+    session_idle_seconds: float = Field(
+        28_800.0, ge=300, description="Seconds without a request after which a session ends."
+    )
+    session_seconds: float = Field(604_800.0, ge=300, description="Seconds after which a session ends in any case.")
+    sign_in_attempts: int = Field(
+        10, gt=0, description="Attempts to sign in with a name in 15 minutes; ten times as many from an address."
+    )
+    oidc_issuer: str | None = Field(
+        None, description="The OpenID Connect provider that people may sign in through, as its `issuer`; unset: none."
+    )
+    oidc_client_id: str | None = Field(None, description="What the provider calls this installation.")
+    oidc_client_secret: SecretStr | None = Field(None, description="The secret that the provider gave it.", repr=False)
+    oidc_create_users: bool = Field(
+        False, description="Whether someone whom the provider knows, and nobody here, becomes a member."
+    )
+
     # Node executions
     node_timeout: float = Field(3600.0, gt=0, description="Seconds an attempt may run, unless set otherwise.")
     lease_seconds: float = Field(

@@ -35,15 +35,18 @@ class Caller:
     """Who sends a request.
 
     Attributes:
-        scopes: what the key may be used for, within what its user's role allows.
-        expires_at: when the key stops working; None: never.
+        key_id: the key; None: it is a session.
+        scopes: what the key may be used for, within what its user's role allows; of a session all that the role does.
+        expires_at: when the key or session stops working; None: never.
+        session_id: the session; None: it is a key.
     """
 
     user_id: UUID
-    key_id: UUID
+    key_id: UUID | None
     role: Role
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
+    session_id: UUID | None = None
 
     def require(self, scope: Scope) -> None:
         """Raise unless the caller has `scope`.
@@ -52,6 +55,8 @@ class Caller:
             Forbidden: it has not.
         """
         if scope not in self.scopes:
+            if self.key_id is None:
+                raise Forbidden(f"the role {self.role} has not the scope {scope}")
             raise Forbidden(f"this API key lacks the scope {scope}, or the role {self.role} has it not")
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StrictBool
 
+from agentflow.accounts.passwords import LONGEST, SHORTEST
 from agentflow.accounts.scopes import Role, Scope
 from agentflow.clock import now
 from agentflow.schemas.base import Page, PageQuery, Reply, Request
@@ -24,6 +25,7 @@ class UserView(Reply):
     role: Role
     created_at: datetime
     suspended_at: datetime | None = None
+    deleting_at: datetime | None = Field(None, description="Since when the user is being deleted.")
 
 
 class UserList(Page):
@@ -43,7 +45,66 @@ class ChangeUser(Request):
     """What is to be another."""
 
     role: Role | None = None
-    suspended: StrictBool | None = Field(None, description="While it is true, all keys of the user are refused.")
+    suspended: StrictBool | None = Field(
+        None, description="While it is true, all keys of the user are refused, and their runs pause."
+    )
+
+
+Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST)]
+"""A password to be."""
+
+GivenPassword = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+"""A password that somebody has."""
+
+
+class SetPassword(Request):
+    """A user's password to be."""
+
+    password: Password
+
+
+class ChangePassword(Request):
+    """One's own password to be, and the present one."""
+
+    old: GivenPassword
+    new: Password
+
+
+class SignIn(Request):
+    """Who somebody is."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    password: GivenPassword
+
+
+class SessionView(Reply):
+    """A person who is signed in at one browser."""
+
+    id: UUID
+    user_id: UUID
+    source: str = Field(description="The address from which they signed in.")
+    agent: str = Field(description="What their browser calls itself.")
+    created_at: datetime
+    last_used_at: datetime = Field(description="To the minute.")
+    expires_at: datetime = Field(description="Its end, however much it is used.")
+
+
+class SessionMade(SessionView):
+    """A new session. Its secret is in the cookie."""
+
+    csrf_token: str = Field(description="What every changing request with the cookie brings as `X-CSRF-Token`.")
+
+
+class SessionList(Page):
+    """Sessions that have not ended, the newest first."""
+
+    items: list[SessionView]
+
+
+class SessionListQuery(PageQuery):
+    """Whose sessions."""
+
+    user_id: UUID | None = Field(None, description="For admins: another user's; left out: your own.")
 
 
 class KeyView(Reply):
@@ -135,6 +196,10 @@ class Me(Reply):
     """Who the caller is, and what they may do."""
 
     user: UserView
-    key_id: UUID
+    key_id: UUID | None = Field(None, description="Null: it is a session.")
+    session_id: UUID | None = Field(None, description="Null: it is a key.")
     scopes: list[Scope]
     expires_at: datetime | None = None
+    csrf_token: str | None = Field(
+        None, description="Of a session: what every changing request with the cookie brings as `X-CSRF-Token`."
+    )

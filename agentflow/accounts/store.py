@@ -1,15 +1,18 @@
-"""Stores users and their API keys, by digest (a key itself never comes here), and counts what each user stores."""
+"""Stores users, their API keys and sessions, and counts what each user stores.
+
+Keys and sessions are stored by digest: a key, or the secret of a cookie, never comes here.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, literal, or_, select, text, update
+from sqlalchemy import Row, Select, delete, func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from agentflow.accounts.scopes import Role
-from agentflow.accounts.tables import ApiKey, AuditEntry, User
+from agentflow.accounts.tables import ApiKey, AuditEntry, User, UserSession
 from agentflow.ids import new_id
 
 _STORED = text(
@@ -125,6 +128,85 @@ _KEY_AND_USER: Select[*tuple[Any, ...]] = select(
     User.role,
     User.suspended_at.label("user_suspended_at"),
 ).join(User, User.id == ApiKey.owner_id)
+
+
+def user_named(session: Session, sign_in_name: str) -> User | None:
+    """The user with a password whose name, folded, is that."""
+    return session.scalars(select(User).where(User.sign_in_name == sign_in_name)).one_or_none()
+
+
+def lock_sign_in_names(session: Session) -> None:
+    """Nobody else gets a name to sign in with until this transaction ends: two cannot both take the same."""
+    session.execute(text("SELECT pg_advisory_xact_lock(0, -22)"))
+
+
+def add_session(session: Session, new: UserSession) -> UserSession:
+    """Write a new session; it gets its id."""
+    new.id = new_id()
+    session.add(new)
+    session.flush()
+    return new
+
+
+def used_session(session: Session, digest: str) -> KeyRow | None:
+    """The session with this digest and its user; None where there is none."""
+    return session.execute(_SESSION_AND_USER.where(UserSession.digest == digest)).one_or_none()
+
+
+def note_session_use(session: Session, session_id: UUID, moment: datetime) -> None:
+    """Note that a session was used, to the minute."""
+    session.execute(
+        update(UserSession)
+        .where(UserSession.id == session_id, UserSession.last_used_at < moment - _USE_RESOLUTION)
+        .values(last_used_at=moment)
+    )
+
+
+def session_of(session: Session, session_id: UUID) -> UserSession | None:
+    """A session. Nobody else changes it until this transaction ends."""
+    return session.get(UserSession, session_id, with_for_update=True)
+
+
+def sessions(
+    session: Session, user_id: UUID, moment: datetime, used_after: datetime, after: UUID | None, limit: int
+) -> Sequence[UserSession]:
+    """The user's sessions that have not ended, the newest first, below the id `after`."""
+    query = select(UserSession).where(
+        UserSession.user_id == user_id, UserSession.expires_at > moment, UserSession.last_used_at > used_after
+    )
+    if after is not None:
+        query = query.where(UserSession.id < after)
+    return session.scalars(query.order_by(UserSession.id.desc()).limit(limit)).all()
+
+
+def keep_newest_sessions(session: Session, user_id: UUID, most: int, moment: datetime, used_after: datetime) -> None:
+    """Delete the user's sessions that have ended, and the oldest beyond `most`."""
+    newest = select(UserSession.id).where(UserSession.user_id == user_id).order_by(UserSession.id.desc()).limit(most)
+    session.execute(
+        delete(UserSession).where(
+            UserSession.user_id == user_id,
+            or_(
+                UserSession.expires_at <= moment,
+                UserSession.last_used_at <= used_after,
+                UserSession.id.not_in(newest),
+            ),
+        )
+    )
+
+
+def end_sessions(session: Session, user_id: UUID) -> None:
+    """Delete all sessions of a user."""
+    session.execute(delete(UserSession).where(UserSession.user_id == user_id))
+
+
+_SESSION_AND_USER: Select[*tuple[Any, ...]] = select(
+    UserSession.id,
+    UserSession.user_id,
+    UserSession.last_used_at,
+    UserSession.expires_at,
+    User.role,
+    User.suspended_at.label("user_suspended_at"),
+).join(User, User.id == UserSession.user_id)
 
 
 _ADD_ENTRY = text(

@@ -1,4 +1,4 @@
-"""Users, their API keys, and what was done with them."""
+"""Users, their API keys, how they sign in, and what was done."""
 
 from datetime import datetime
 from uuid import UUID
@@ -15,13 +15,21 @@ class User(Table):
     """Someone who owns graphs and runs."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint(one_of("role", Role), name="role_known"),)
+    __table_args__ = (
+        CheckConstraint(one_of("role", Role), name="role_known"),
+        CheckConstraint("(password_hash IS NULL) = (sign_in_name IS NULL)", name="password_has_name"),
+        Index("users_follow_idx", "follow_at", postgresql_where=text("follow_at IS NOT NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
     role: Mapped[str] = mapped_column(server_default=Role.MEMBER)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     suspended_at: Mapped[datetime | None]  # since when their keys are refused
+    password_hash: Mapped[str | None]  # argon2id, with its parameters and salt
+    sign_in_name: Mapped[str | None] = mapped_column(unique=True)  # the name folded, for users with a password
+    deleting_at: Mapped[datetime | None]  # since when they are being deleted, which nothing stops
+    follow_at: Mapped[datetime | None]  # when to look at what their suspension, return or deletion has left to do
 
 
 class ApiKey(Table):
@@ -40,6 +48,45 @@ class ApiKey(Table):
     last_used_at: Mapped[datetime | None]  # to the minute
     suspended_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class UserSession(Table):
+    """A person who is signed in at one browser. The cookie's secret itself is not kept."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("sessions_user_idx", "user_id", text("id DESC")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 in hex of the cookie's secret, which is 256 random bits
+    source: Mapped[str]  # the address from which they signed in
+    agent: Mapped[str]  # what their browser calls itself
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime]  # to the minute
+    expires_at: Mapped[datetime]  # its end, however much it is used
+
+
+class Identity(Table):
+    """A user as an OpenID Connect provider knows them."""
+
+    __tablename__ = "identities"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OidcAttempt(Table):
+    """A sign-in that is under way at the provider. It is deleted when its browser returns."""
+
+    __tablename__ = "oidc_attempts"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)  # SHA-256 in hex of its state
+    nonce: Mapped[str]
+    verifier: Mapped[str]  # of PKCE
+    page: Mapped[str | None]  # the path to show afterwards
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class AuditEntry(Table):

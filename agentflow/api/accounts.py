@@ -1,11 +1,12 @@
 """Serves `/api/v1/me`, `/keys` and `/users`: who the caller is, API keys, and for admins the users."""
 
+import logging
 from uuid import UUID
 
 from flask import Response, url_for
 from pydantic import BaseModel
 
-from agentflow.accounts import audit, keys, users
+from agentflow.accounts import audit, keys, sessions, users
 from agentflow.accounts.schemas import (
     AuditEntryView,
     AuditList,
@@ -25,11 +26,16 @@ from agentflow.accounts.schemas import (
 from agentflow.accounts.tables import ApiKey, User
 from agentflow.api.audit import made as recorded
 from agentflow.api.auth import tell_of_change
-from agentflow.api.blueprint import blueprint, caller
+from agentflow.api.blueprint import blueprint, caller, session_secret
 from agentflow.api.replies import reply
+from agentflow.errors import AgentFlowError
+from agentflow.logs import log_outage
 from agentflow.schemas.base import PageQuery
 from agentflow.services import cursors
-from agentflow.services.transaction import transaction
+from agentflow.services import users as following
+from agentflow.services.transaction import carry_out, transaction
+
+logger = logging.getLogger(__name__)
 
 api = blueprint("accounts", "Users, API keys, and what a key may be used for.")
 
@@ -48,11 +54,21 @@ class KeyPath(BaseModel):
 
 @api.get("/me", responses={200: Me})
 def me() -> Response:
-    """Who the caller is, and what the key may be used for."""
+    """Who the caller is, and what the key or session may be used for."""
     who = caller()
     with transaction() as session:
         user = _user(users.get(session, who.user_id))
-    return reply(Me(user=user, key_id=who.key_id, scopes=sorted(who.scopes), expires_at=who.expires_at))
+    secret = session_secret()
+    return reply(
+        Me(
+            user=user,
+            key_id=who.key_id,
+            session_id=who.session_id,
+            scopes=sorted(who.scopes),
+            expires_at=who.expires_at,
+            csrf_token=sessions.csrf_token(secret) if secret is not None else None,
+        )
+    )
 
 
 @api.post("/keys", responses={201: KeyMade})
@@ -130,12 +146,25 @@ def get_user(path: UserPath) -> Response:
 
 @api.patch("/users/<uuid:user_id>", responses={200: UserView})
 def change_user(path: UserPath, body: ChangeUser) -> Response:
-    """Give a user another role, or suspend or resume them."""
+    """Give a user another role, or suspend or resume them: their runs pause, and those go on that it paused."""
     with transaction() as session:
         user = users.change(session, path.user_id, role=body.role, suspended=body.suspended)
         tell_of_change(session, user.id)
         view = _user(user)
+    if body.suspended is not None:
+        _follow(path.user_id)
     return reply(view)
+
+
+@api.delete("/users/<uuid:user_id>", responses={202: UserView})
+def delete_user(path: UserPath) -> Response:
+    """Delete a user and all that is theirs, for ever. Their keys stop within a second; the rest takes its time."""
+    with transaction() as session:
+        user = users.delete(session, path.user_id)
+        tell_of_change(session, user.id)
+        view = _user(user)
+    _follow(path.user_id)
+    return reply(view, 202)
 
 
 @api.get("/audit", responses={200: AuditList})
@@ -147,6 +176,14 @@ def list_audit(query: AuditQuery) -> Response:
         items = [AuditEntryView.model_validate(entry, from_attributes=True) for entry in found[: query.limit]]
     more = cursors.cursor(name, items[-1].id) if len(found) > query.limit else None
     return reply(AuditList(items=items, next_cursor=more))
+
+
+def _follow(user_id: UUID) -> None:
+    """Begin with what the change means for all that is theirs. Recovery does what is left."""
+    try:
+        carry_out(following.follow(user_id))
+    except AgentFlowError as error:
+        log_outage(logger, "user_not_followed", error)
 
 
 def _user(user: User) -> UserView:

@@ -5,10 +5,25 @@ from uuid import UUID
 from flask import Response, g, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from agentflow import __version__
-from agentflow.api import accounts, audit, blocks, docs, events, graphs, health, presets, problems, rate, reviews, runs
-from agentflow.api.auth import Authenticator
+from agentflow.api import (
+    accounts,
+    audit,
+    blocks,
+    docs,
+    events,
+    graphs,
+    health,
+    presets,
+    problems,
+    rate,
+    reviews,
+    runs,
+    sessions,
+)
+from agentflow.api.auth import COOKIE, Authenticator
 from agentflow.api.places import Places
 from agentflow.api.requests import JsonRequest
 from agentflow.ids import new_id
@@ -19,7 +34,7 @@ from agentflow.settings import settings as configured
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 _ABOUT = (
-    "Runs agent graphs. Every request needs an API key (`Authorization: Bearer …`). "
+    "Runs agent graphs. Every request needs an API key (`Authorization: Bearer …`), or the cookie of a session. "
     "Errors are problem documents (RFC 9457)."
 )
 
@@ -38,7 +53,16 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app = _Application(
         "agentflow",
         info=Info(title="AgentFlow", version=__version__, description=_ABOUT),
-        security_schemes={"key": {"type": "http", "scheme": "bearer", "description": "An API key, `af_…`."}},
+        security_schemes={
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key, `af_…`."},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": COOKIE,
+                "description": "A person who signed in; `__Host-` precedes the name over TLS. Changing requests need "
+                "`X-CSRF-Token`, too.",
+            },
+        },
         validation_error_status=400,
         validation_error_model=ProblemDocument,
         validation_error_callback=problems.of_shape,
@@ -47,6 +71,10 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     )
     # Each path has one spelling. Redirects would let a Host header choose the target.
     app.url_map.merge_slashes = False
+    if limits.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=limits.trusted_proxies, x_proto=limits.trusted_proxies
+        )
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["authenticator"] = Authenticator()
     rate.install(app, limits)
@@ -56,8 +84,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(_add_headers)
     app.after_request(audit.end)
     problems.register(app)
-    for module in (graphs, runs, presets, reviews, events, blocks, accounts, docs, health):
+    for module in (graphs, runs, presets, reviews, events, blocks, accounts, sessions, docs, health):
         app.register_api(module.api)
+    app.register_api(sessions.open_api)
     app.register_blueprint(docs.docs)
     return app
 

@@ -4,6 +4,8 @@ What only reads is not recorded, nor is a request without a valid key: anybody c
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from flask import Response, g, request
@@ -37,6 +39,15 @@ def begin(caller: Caller, operation: str) -> None:
         None if target is None else str(target),
     )
     witness(_record)
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """What is read in the body is not yet the change, and does not record it."""
+    witness(None)
+    yield
+    if g.get("act") is not None:
+        witness(_record)
 
 
 def made(target: object) -> None:

@@ -9,10 +9,10 @@ from flask import current_app, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from agentflow.accounts import keys
+from agentflow.accounts import keys, sessions
 from agentflow.accounts.keys import Caller
 from agentflow.api import audit
-from agentflow.api.auth import key_in
+from agentflow.api.auth import Authenticator, key_in, session_in
 from agentflow.api.scopes import NEEDED
 from agentflow.errors import Malformed, Problem
 
@@ -20,13 +20,13 @@ PREFIX = "/api/v1"
 
 
 def blueprint(noun: str, about: str) -> APIBlueprint:
-    """The blueprint for a noun. Every request to it needs a key."""
+    """The blueprint for a noun. Every request to it needs a key or a session."""
     made = APIBlueprint(
         noun,
         __name__,
         url_prefix=PREFIX,
         abp_tags=[Tag(name=noun, description=about)],
-        abp_security=[{"key": []}],
+        abp_security=[{"key": []}, {"session": []}],
         operation_id_callback=name_of_the_view,
     )
     made.before_request(_identify)
@@ -40,15 +40,34 @@ def name_of_the_view(*, name: str, **_: str) -> str:
 
 
 def _identify() -> None:
-    key = key_in(request)
-    who: Caller = current_app.extensions["authenticator"].caller_of(key)
-    g.rate_left = current_app.extensions["rate"].take(keys.digest(key))
+    who = _caller()
     g.caller = who
     operation = (request.endpoint or "").rpartition(".")[2]
     audit.begin(who, operation)
     needed = NEEDED[operation]
     if needed is not None:
         who.require(needed)
+
+
+def _caller() -> Caller:
+    authenticator: Authenticator = current_app.extensions["authenticator"]
+    if (key := key_in(request)) is not None:
+        who = authenticator.caller_of(key)
+        g.rate_left = current_app.extensions["rate"].take(keys.digest(key))
+        return who
+    g.session_secret = session_in(request)
+    who = authenticator.person_of(g.session_secret)
+    g.rate_left = current_app.extensions["rate"].take(sessions.digest(g.session_secret))
+    return who
+
+
+def open_blueprint(noun: str) -> APIBlueprint:
+    """A blueprint under the same prefix for what needs no key, because it gives a session. Names stay the noun's."""
+    made = APIBlueprint(
+        f"{noun}_open", __name__, url_prefix=PREFIX, abp_tags=[Tag(name=noun)], operation_id_callback=name_of_the_view
+    )
+    made.before_request(_refuse_query)
+    return made
 
 
 def _refuse_query() -> None:
@@ -66,6 +85,12 @@ def _takes_query(view: Callable[..., object]) -> bool:
 def caller() -> Caller:
     """Who sends the present request."""
     found: Caller = g.caller
+    return found
+
+
+def session_secret() -> str | None:
+    """The secret of the present request's session; None: it has a key."""
+    found: str | None = g.get("session_secret")
     return found
 
 

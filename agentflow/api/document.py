@@ -43,7 +43,8 @@ _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
-    "reject_review", "send_signal", "change_key", "revoke_key", "change_user",
+    "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
+    "change_password",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -112,6 +113,9 @@ EXAMPLES: Final[dict[str, Any]] = {
     "change_key": {"suspended": True},
     "create_user": {"name": "Ann", "role": "member"},
     "change_user": {"suspended": True},
+    "set_password": {"password": "correct horse battery staple"},
+    "change_password": {"old": "correct horse battery staple", "new": "staple battery horse correct"},
+    "sign_in": {"name": "Ann", "password": "correct horse battery staple"},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
 """An example body for each operation that takes one."""

@@ -1,19 +1,22 @@
-"""Limits the request rate of each key, over all web processes, and tells in `RateLimit-*` how much of it is left.
+"""Limits the request rate of each key or session, over all web processes, and how often people try to sign in.
 
 `limits` counts in Redis. With another broker, or while Redis is away, each process counts for itself, so that a key
 gets up to n times the rate with n of them. (flask-limiter, made of `limits`, counts before a request's key is known.)
+What is left of a key's rate is told in `RateLimit-*`.
 """
 
+import hashlib
 import logging
 import math
+from collections.abc import Callable
 from threading import Lock
 from time import time
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from flask import Flask, Response, g
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
 from agentflow import clock
@@ -25,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 BURST_SECONDS: Final = 2.0
 """The burst: an idle key may send at once what the rate allows in this time."""
+
+SIGN_IN_SECONDS: Final = 900
+"""The window in which attempts to sign in are counted."""
+
+PER_ADDRESS: Final = 10
+"""How many names' attempts may come from one address: people share it."""
 
 _TIMEOUT: Final = 0.25  # seconds: what a request waits for Redis at most
 _AWAY: Final = 5.0  # seconds without another try after a failure
@@ -38,6 +47,38 @@ class Left(NamedTuple):
     reset: int
 
 
+_Limiter = TypeVar("_Limiter", bound=RateLimiter)
+_Result = TypeVar("_Result")
+
+
+class _Counted(Generic[_Limiter]):
+    """One way of counting: in Redis, or in this process where there is none, and while it is away.
+
+    Args:
+        way: the strategy.
+        redis_url: where to count; None: in this process.
+    """
+
+    def __init__(self, way: type[_Limiter], redis_url: str | None) -> None:
+        self._own = way(MemoryStorage())
+        self._shared: _Limiter | None = None
+        if redis_url is not None:
+            self._shared = way(RedisStorage(redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT))
+        self._lock = Lock()
+        self._away_until = 0.0
+
+    def do(self, act: Callable[[_Limiter], _Result]) -> _Result:
+        """Do `act` where it is counted now."""
+        if self._shared is not None and clock.monotonic() >= self._away_until:
+            try:
+                return act(self._shared)
+            except RedisError as error:
+                with self._lock:
+                    self._away_until = clock.monotonic() + _AWAY
+                log_outage(logger, "rates_counted_apart", error)
+        return act(self._own)
+
+
 class RateLimit:
     """A rate limit for each key.
 
@@ -49,13 +90,7 @@ class RateLimit:
     def __init__(self, rate: float, redis_url: str | None) -> None:
         self._rate = rate
         self._limit = _item(rate)
-        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared: SlidingWindowCounterRateLimiter | None = None
-        if redis_url is not None:
-            storage = RedisStorage(redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
-            self._shared = SlidingWindowCounterRateLimiter(storage)
-        self._lock = Lock()
-        self._away_until = 0.0
+        self._counted = _Counted(SlidingWindowCounterRateLimiter, redis_url)
 
     def take(self, key: str) -> Left:
         """Count one request of `key`.
@@ -63,14 +98,7 @@ class RateLimit:
         Raises:
             TooMany: it has sent as many as it may.
         """
-        if self._shared is not None and clock.monotonic() >= self._away_until:
-            try:
-                return self._take(self._shared, key)
-            except RedisError as error:
-                with self._lock:
-                    self._away_until = clock.monotonic() + _AWAY
-                log_outage(logger, "rates_counted_apart", error)
-        return self._take(self._own, key)
+        return self._counted.do(lambda limiter: self._take(limiter, key))
 
     def _take(self, limiter: SlidingWindowCounterRateLimiter, key: str) -> Left:
         allowed = limiter.hit(self._limit, key)
@@ -81,6 +109,47 @@ class RateLimit:
         if not allowed:
             raise TooMany(f"more than {self._rate:g} requests a second; try again in {reset} s")
         return Left(self._limit.amount, window.remaining, reset)
+
+
+class SignInLimit:
+    """How often people may try to sign in, by name and by address. An attempt counts before its password is looked at.
+
+    Args:
+        attempts: those with one name in `SIGN_IN_SECONDS`; `PER_ADDRESS` times as many from one address.
+        redis_url: where to count; None: in this process.
+    """
+
+    def __init__(self, attempts: int, redis_url: str | None) -> None:
+        self._of_name = RateLimitItemPerSecond(attempts, SIGN_IN_SECONDS, namespace="agentflow-sign-in-name")
+        self._of_address = RateLimitItemPerSecond(
+            attempts * PER_ADDRESS, SIGN_IN_SECONDS, namespace="agentflow-sign-in-address"
+        )
+        self._counted = _Counted(MovingWindowRateLimiter, redis_url)
+
+    def take(self, name: str | None, address: str) -> None:
+        """Count one attempt; `name`: None, where none is given.
+
+        Raises:
+            TooMany: there were as many as there may be.
+        """
+        self._take(self._of_address, address)
+        if name is not None:
+            self._take(self._of_name, _hidden(name))
+
+    def succeeded(self, name: str) -> None:
+        """Forget the attempts with a name: its password was right."""
+        self._counted.do(lambda limiter: limiter.clear(self._of_name, _hidden(name)))
+
+    def _take(self, item: RateLimitItem, whose: str) -> None:
+        if self._counted.do(lambda limiter: limiter.hit(item, whose)):
+            return
+        window = self._counted.do(lambda limiter: limiter.get_window_stats(item, whose))
+        raise TooMany(f"too many attempts to sign in; try again in {max(1, math.ceil(window.reset_time - time()))} s")
+
+
+def _hidden(name: str) -> str:
+    """What stands in Redis for a name: it says nothing about the person, and its length is bounded."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _item(rate: float) -> RateLimitItem:
@@ -101,6 +170,8 @@ def tell(response: Response) -> Response:
 
 def install(app: Flask, ours: Settings) -> None:
     """Let the requests to `app` be counted, in the broker if that is Redis, and their responses tell what is left."""
-    url = ours.broker_url or ours.stack.get("broker_url") or ""
-    app.extensions["rate"] = RateLimit(ours.request_rate, url if url.startswith(("redis://", "rediss://")) else None)
+    broker = ours.broker_url or ours.stack.get("broker_url") or ""
+    url = broker if broker.startswith(("redis://", "rediss://")) else None
+    app.extensions["rate"] = RateLimit(ours.request_rate, url)
+    app.extensions["sign_in_limit"] = SignInLimit(ours.sign_in_attempts, url)
     app.after_request(tell)

@@ -62,5 +62,15 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "create_user": Scope.ADMIN,
     "get_user": Scope.ADMIN,
     "change_user": Scope.ADMIN,
+    "delete_user": Scope.ADMIN,
+    "set_password": Scope.ADMIN,
+    # sessions
+    "change_password": None,
+    "list_sessions": None,
+    "end_session": None,
+    "end_current_session": None,
 }
-"""Operation → the scope that the caller needs; None: a valid key is enough."""
+"""Operation → the scope that the caller needs; None: a valid key or session is enough."""
+
+OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc"})
+"""Operations of the API that need neither, because they give a session. They are throttled by address."""

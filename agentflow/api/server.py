@@ -299,6 +299,8 @@ class WaitressWorker(Worker):  # type: ignore[misc]
             max_request_body_size=limits.max_body_bytes + 1,  # waitress refuses this size and above
             inbuf_overflow=_KEPT_IN_MEMORY,
             outbuf_overflow=_REPLY_IN_MEMORY,
+            # Behind a proxy that is to be believed, its headers must reach the application, which reads the last ones.
+            clear_untrusted_proxy_headers=not limits.trusted_proxies,
             ident=None,
         )
         self._servers = [

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from agentflow.engine.statuses import RUN_RETRIABLE, Hold, NodeStatus
+from agentflow.engine.statuses import RUN_OPEN, RUN_RETRIABLE, Hold, NodeStatus
 from agentflow.errors import Unavailable
 from agentflow.graph.plan import Plan
 from agentflow.settings import settings
@@ -90,6 +90,49 @@ def resume(session: Session, run_id: UUID, *, as_parent: bool = False) -> Resump
         {"run": run_id, "as_parent": as_parent, "most": most, "window": window},
     ).one()
     return Resumption(row.verdict, _ready(row))
+
+
+def to_suspend(session: Session, owner_id: UUID, limit: int) -> Sequence[UUID]:
+    """Open runs of a user that are not paused, child runs after their parents."""
+    return session.scalars(
+        select(Run.id)
+        .where(
+            Run.owner_id == owner_id,
+            Run.status.in_(RUN_OPEN),
+            Run.paused_at.is_(None),
+            Run.stop_as.is_(None),
+        )
+        .order_by(Run.depth, Run.id)
+        .limit(limit)
+    ).all()
+
+
+def suspended(session: Session, owner_id: UUID, limit: int) -> Sequence[UUID]:
+    """Runs of a user that were paused because they were suspended, child runs after their parents."""
+    return session.scalars(
+        select(Run.id).where(Run.owner_id == owner_id, Run.suspended).order_by(Run.depth, Run.id).limit(limit)
+    ).all()
+
+
+def suspend(session: Session, owner_id: UUID, run_id: UUID) -> None:
+    """Pause a run and mark it, if its owner is still suspended: they stay so until this transaction ends."""
+    if session.scalar(_HELD_USER, {"user": owner_id}):
+        session.execute(text("SELECT agentflow_suspend(:run)"), {"run": run_id})
+
+
+def unsuspend(session: Session, owner_id: UUID, run_id: UUID) -> Resumption | None:
+    """Let a marked run go on and take its mark, if its owner is still there and not suspended; None: they are not.
+
+    It stays paused if it is a child run and its parent stays so.
+    """
+    if session.scalar(_HELD_USER, {"user": owner_id}) is not False:
+        return None
+    outcome = resume(session, run_id, as_parent=True)
+    session.execute(update(Run).where(Run.id == run_id).values(suspended=False))
+    return outcome
+
+
+_HELD_USER = text("SELECT suspended_at IS NOT NULL FROM users WHERE id = :user FOR SHARE")
 
 
 def retry(session: Session, run_id: UUID, unhandled: Sequence[int], deadline: float | None) -> Resumption:

@@ -156,6 +156,7 @@ class Run(Table):
             "runs_deadline_idx", "deadline_at", postgresql_where=text("ended_at IS NULL AND deadline_at IS NOT NULL")
         ),
         Index("runs_passing_down_idx", "passing_down_at", postgresql_where=text("passing_down_at IS NOT NULL")),
+        Index("runs_suspended_idx", "owner_id", postgresql_where=text("suspended")),
         Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
@@ -175,6 +176,7 @@ class Run(Table):
     stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; whoever settled stops it
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
+    suspended: Mapped[bool] = mapped_column(server_default=text("false"))  # paused because its owner is suspended
     passing_down_at: Mapped[datetime | None]  # since when its child runs are being paused or resumed like it
     deadline_at: Mapped[datetime | None]
     parent_run_id: Mapped[UUID | None]

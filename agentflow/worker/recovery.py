@@ -18,7 +18,7 @@ from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import Transition
 from agentflow.errors import TimedOut, Unavailable
 from agentflow.ids import new_token
-from agentflow.services import admission, steering
+from agentflow.services import admission, steering, users
 from agentflow.services.cancellation import stop_orphan
 from agentflow.services.transaction import carry_out
 from agentflow.settings import settings
@@ -40,6 +40,7 @@ MOST_RUNS: Final = 1_000
 _CHECKED_NOW: Final = 5_000  # node executions made due in one go when the broker's queues have become empty
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
 _PASSED_DOWN_WITHIN: Final = 10.0  # seconds; two may do it at a time
+_USERS_AT_ONCE: Final = 10  # users who were suspended, resumed or deleted that one turn looks at
 _PUBLISHED_UNSERVED: Final = 3  # how often something in an unserved lane is published again
 _FIRST = UUID(int=0)
 
@@ -156,6 +157,14 @@ class Recovery:
         for owner_id, run_id in found:
             with self.faults_counted():
                 carry_out(steering.pass_down(owner_id, run_id))
+        return len(found)
+
+    def follow_users(self) -> int:
+        """Take a turn at what the suspension, return or deletion of users has left to do."""
+        found = self._process.hot.users_to_follow(_PASSED_DOWN_WITHIN, _USERS_AT_ONCE)
+        for user_id in found:
+            with self.faults_counted():
+                carry_out(users.follow(user_id))
         return len(found)
 
     def end_forgotten_runs(self) -> int:

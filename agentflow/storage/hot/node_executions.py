@@ -127,8 +127,15 @@ _STATEMENTS = {
     "half_steered": (
         "float8, int",
         "UPDATE runs r SET passing_down_at = agentflow_now() WHERE r.id IN (SELECT m.id FROM runs m "
-        "WHERE m.passing_down_at < agentflow_now() - make_interval(secs => $1) LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED) "
+        "WHERE m.passing_down_at < agentflow_now() - make_interval(secs => $1) "
+        "AND NOT (m.suspended AND m.ended_at IS NULL) LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED) "
         "RETURNING r.owner_id, r.id",
+    ),
+    "users_to_follow": (
+        "float8, int",
+        "UPDATE users u SET follow_at = agentflow_now() + make_interval(secs => $1) WHERE u.id IN ("
+        "SELECT m.id FROM users m WHERE m.follow_at <= agentflow_now() ORDER BY m.follow_at LIMIT $2 "
+        "FOR NO KEY UPDATE SKIP LOCKED) RETURNING u.id",
     ),
     "reap_slots": function("reap_slots", "int"),
     "owners_in_line": function("owners_in_line", "int"),
@@ -447,6 +454,13 @@ class HotConnection(PreparedConnection):
         Each is given again after as many seconds, unless that is done by then. Owner and run.
         """
         return [(owner_id, run_id) for owner_id, run_id in self._call("half_steered", seconds, limit)]
+
+    def users_to_follow(self, seconds: float, limit: int) -> list[UUID]:
+        """At most `limit` users whose suspension, return or deletion has something left to do.
+
+        Each is given again after as many seconds, unless that is done by then.
+        """
+        return [user_id for (user_id,) in self._call("users_to_follow", seconds, limit)]
 
     def reap_slots(self, limit: int) -> list[ExecutionKey]:
         """Free slots that nobody uses. Who got one."""

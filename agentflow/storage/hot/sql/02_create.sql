@@ -28,16 +28,17 @@ BEGIN
         -- Pausing and resuming hold it alone, and look for child runs after: none slips through between.
         PERFORM agentflow_gate_shared(p_parent);
     END IF;
-    SELECT r.root_id, r.depth, r.deadline_at, r.paused_at INTO v_parent FROM runs r WHERE r.id = p_parent;
+    SELECT r.root_id, r.depth, r.deadline_at, r.paused_at, r.suspended INTO v_parent FROM runs r WHERE r.id = p_parent;
     IF p_most IS NOT NULL THEN
         PERFORM agentflow_places_lock(p_owner);
         v_hold := CASE WHEN NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
     END IF;
     INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
-                      parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, forked_from, admitted_at)
+                      parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, suspended, forked_from, admitted_at)
     VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,
             least(p_deadline, v_parent.deadline_at), p_budget, p_node_limit, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
-            coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, p_forked_from,
+            coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, coalesce(v_parent.suspended, false),
+            p_forked_from,
             CASE WHEN v_hold IS NULL THEN v_now END)
     ON CONFLICT (parent_run_id, parent_node, parent_idx, parent_call) DO NOTHING;
     created := FOUND;

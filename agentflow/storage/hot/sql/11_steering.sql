@@ -12,6 +12,37 @@
 -- not live to. p_as_parent: it is a child run that follows its parent. It does not if the parent has changed meanwhile: the
 -- parent's state is read under the child's gate, so the last one counts.
 
+-- A run that is paused because its owner is suspended has a mark (runs.suspended): it goes on when the owner is resumed. What
+-- its owner says afterwards counts instead, and takes the mark away.
+
+-- Lets nothing of the run start any more. The caller holds its gate alone, and its row.
+CREATE OR REPLACE FUNCTION agentflow_hold_back(p_run uuid, p_status text, p_suspended boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentflow_leave_rates(p_run);
+    UPDATE node_executions e SET hold = 'paused', due_at = agentflow_now(), check_at = 'infinity'
+    WHERE e.run_id = p_run AND e.open AND e.hold = 'rate';
+    UPDATE runs r SET paused_at = agentflow_now(), suspended = p_suspended WHERE r.id = p_run;
+    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', p_status, 'paused');
+END $$;
+
+-- verdict: paused, already, ended, unknown
+CREATE OR REPLACE FUNCTION agentflow_suspend(p_run uuid) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    SELECT r.status, r.ended_at, r.stop_as, r.paused_at INTO v FROM runs r WHERE r.id = p_run FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'unknown';
+    ELSIF v.ended_at IS NOT NULL OR v.stop_as IS NOT NULL THEN
+        RETURN 'ended';
+    ELSIF v.paused_at IS NOT NULL THEN
+        RETURN 'already';
+    END IF;
+    PERFORM agentflow_hold_back(p_run, v.status, true);
+    RETURN 'paused';
+END $$;
+
 -- verdict: paused, already, ended, unknown
 CREATE OR REPLACE FUNCTION agentflow_pause(p_run uuid, p_as_parent boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -25,17 +56,13 @@ BEGIN
         RETURN 'ended';
     END IF;
     IF NOT p_as_parent THEN
-        UPDATE runs r SET passing_down_at = agentflow_now() WHERE r.id = p_run;
+        UPDATE runs r SET passing_down_at = agentflow_now(), suspended = false WHERE r.id = p_run;
     END IF;
     IF v.paused_at IS NOT NULL
        OR (p_as_parent AND NOT EXISTS (SELECT FROM runs p WHERE p.id = v.parent_run_id AND p.paused_at IS NOT NULL)) THEN
         RETURN 'already';
     END IF;
-    PERFORM agentflow_leave_rates(p_run);
-    UPDATE node_executions e SET hold = 'paused', due_at = agentflow_now(), check_at = 'infinity'
-    WHERE e.run_id = p_run AND e.open AND e.hold = 'rate';
-    UPDATE runs r SET paused_at = agentflow_now() WHERE r.id = p_run;
-    INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'paused');
+    PERFORM agentflow_hold_back(p_run, v.status, false);
     RETURN 'paused';
 END $$;
 
@@ -73,7 +100,7 @@ BEGIN
         PERFORM agentflow_places_lock(v.owner_id);
         v_comes_in := agentflow_has_place(v.owner_id, p_most);
     END IF;
-    UPDATE runs r SET paused_at = NULL, admitted_at = CASE WHEN v_comes_in THEN r.admitted_at END WHERE r.id = p_run;
+    UPDATE runs r SET paused_at = NULL, suspended = false, admitted_at = CASE WHEN v_comes_in THEN r.admitted_at END WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v.status, 'resumed');
     IF v_comes_in THEN
         SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'paused', p_window) o;
@@ -111,7 +138,7 @@ BEGIN
                           AND r.admitted_at IS NOT NULL);
     v_status := CASE WHEN v_admitted THEN 'RUNNING' ELSE 'QUEUED' END;
     UPDATE runs r SET status = v_status, retry_no = r.retry_no + 1, losses = 0, reason = NULL, error = NULL, stats = NULL, ended_at = NULL,
-        stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL,
+        stop_as = NULL, stop_reason = NULL, stop_due = NULL, cancel_requested_at = NULL, paused_at = NULL, suspended = false,
         started_at = coalesce(r.started_at, v_now), admitted_at = CASE WHEN v_admitted THEN v_now END,
         deadline_at = least(v_now + make_interval(secs => p_deadline), (
             SELECT p.deadline_at FROM runs p WHERE p.id = r.parent_run_id AND p.ended_at IS NULL))
