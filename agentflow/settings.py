@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from agentflow.errors import EngineError
@@ -168,6 +168,15 @@ class Settings(BaseSettings):
             raise ValueError("two credentials have the same name, but for capitals")
         return named
 
+    @model_validator(mode="after")
+    def _whole_provider(self) -> "Settings":
+        """Refuse half a provider: nobody could sign in, and nobody be told why."""
+        needed = ("oidc_client_id", "oidc_client_secret", "public_url")
+        missing = [f"AGENTFLOW_{name.upper()}" for name in needed if self.oidc_issuer and not getattr(self, name)]
+        if missing:
+            raise ValueError(f"AGENTFLOW_OIDC_ISSUER needs {', '.join(missing)}, too")
+        return self
+
     def revealed_credentials(self) -> dict[str, Any]:
         """The credentials as JSON, with their secrets."""
         return {name: credential.revealed() for name, credential in self.credentials.items()}
@@ -225,5 +234,7 @@ def settings() -> Settings:
 
 
 def _sentence(place: tuple[int | str, ...], what: str) -> str:
+    if not place:  # it concerns several
+        return what
     name, *inside = (str(part) for part in place)
     return f"AGENTFLOW_{name.upper()}{''.join(f' → {part}' for part in inside)}: {what}"

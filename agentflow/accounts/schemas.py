@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StrictBool
+from pydantic import AwareDatetime, BaseModel, Field, StrictBool
 
 from agentflow.accounts.passwords import LONGEST, SHORTEST
 from agentflow.accounts.scopes import Role, Scope
@@ -75,6 +75,35 @@ class SignIn(Request):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     password: GivenPassword
+
+
+class LinkUser(Request):
+    """How a user signs in through OpenID Connect."""
+
+    subject: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | None = Field(
+        description="Whom the provider's tokens call the user (`sub`); null: they cannot sign in through it."
+    )
+
+
+class OidcQuery(Request):
+    """Where to go afterwards."""
+
+    page: str | None = Field(
+        None,
+        max_length=1000,
+        pattern=r"^/([!-.0-\[\]-~][!-~]*)?$",
+        description="The path of this site to show then; left out: the new session, as JSON.",
+    )
+
+
+class OidcReturnQuery(BaseModel):
+    """What a browser brings from the provider, which may add more."""
+
+    state: str = Field("", max_length=500)
+    code: str | None = Field(None, max_length=4_000)
+    iss: str | None = Field(None, max_length=1_000, description="The provider, where it says so (RFC 9207).")
+    error: str | None = Field(None, max_length=500)
+    error_description: str | None = Field(None, max_length=2_000)
 
 
 class SessionView(Reply):

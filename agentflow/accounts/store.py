@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, delete, func, literal, or_, select, text, up
 from sqlalchemy.orm import Session
 
 from agentflow.accounts.scopes import Role
-from agentflow.accounts.tables import ApiKey, AuditEntry, User, UserSession
+from agentflow.accounts.tables import ApiKey, AuditEntry, Identity, OidcAttempt, User, UserSession
 from agentflow.ids import new_id
 
 _STORED = text(
@@ -24,6 +24,7 @@ _STORED = text(
 )
 _QUOTA_LOCK = text("SELECT pg_advisory_xact_lock(uuid_hash(:owner), -3)")
 _USE_RESOLUTION = timedelta(minutes=1)  # so that a busy key does not write at every request
+_FORGOTTEN_AT_ONCE = 100
 
 KeyRow = Row[*tuple[Any, ...]]
 
@@ -197,6 +198,30 @@ def keep_newest_sessions(session: Session, user_id: UUID, most: int, moment: dat
 def end_sessions(session: Session, user_id: UUID) -> None:
     """Delete all sessions of a user."""
     session.execute(delete(UserSession).where(UserSession.user_id == user_id))
+
+
+def forget_attempts(session: Session, moment: datetime) -> None:
+    """Delete sign-ins through the provider that took too long, some at a time."""
+    past = select(OidcAttempt.digest).where(OidcAttempt.expires_at <= moment).limit(_FORGOTTEN_AT_ONCE)
+    session.execute(delete(OidcAttempt).where(OidcAttempt.digest.in_(past.with_for_update(skip_locked=True))))
+
+
+def take_attempt(session: Session, digest: str) -> KeyRow | None:
+    """Delete a sign-in through the provider, and give what it was; None: there is none, or it was taken."""
+    wanted = delete(OidcAttempt).where(OidcAttempt.digest == digest)
+    return session.execute(
+        wanted.returning(OidcAttempt.nonce, OidcAttempt.verifier, OidcAttempt.page, OidcAttempt.expires_at)
+    ).one_or_none()
+
+
+def lock_identity(session: Session, issuer: str, subject: str) -> None:
+    """Nobody else finds or links that identity until this transaction ends: two first sign-ins make one user."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, -22))"), {"name": f"{issuer} {subject}"})
+
+
+def forget_identities(session: Session, user_id: UUID, issuer: str) -> None:
+    """Delete how a provider knows a user."""
+    session.execute(delete(Identity).where(Identity.user_id == user_id, Identity.issuer == issuer))
 
 
 _SESSION_AND_USER: Select[*tuple[Any, ...]] = select(

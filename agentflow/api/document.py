@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from agentflow.accounts import schemas as accounts
+from agentflow.api.scopes import OPEN
 from agentflow.presets import schemas as presets
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
@@ -44,7 +45,7 @@ _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
-    "change_password",
+    "change_password", "link_user", "begin_oidc", "end_oidc",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -115,6 +116,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "change_user": {"suspended": True},
     "set_password": {"password": "correct horse battery staple"},
     "change_password": {"old": "correct horse battery staple", "new": "staple battery horse correct"},
+    "link_user": {"subject": "248289761001"},
     "sign_in": {"name": "Ann", "password": "correct horse battery staple"},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
@@ -168,7 +170,7 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
         if name in _WITH_LOCATION and status.startswith("2"):
             reply["headers"] = {"Location": _LOCATION}
     errors = set(_OF_EVERY_ROUTE)
-    if operation.get("security"):
+    if operation.get("security") or name in OPEN:
         errors.update(_OF_ROUTES_WITH_A_KEY)
     if "requestBody" in operation:
         errors.update(_OF_ROUTES_WITH_A_BODY)

@@ -64,6 +64,7 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "change_user": Scope.ADMIN,
     "delete_user": Scope.ADMIN,
     "set_password": Scope.ADMIN,
+    "link_user": Scope.ADMIN,
     # sessions
     "change_password": None,
     "list_sessions": None,

@@ -1,21 +1,26 @@
-"""Serves `/api/v1/sessions` and the passwords: people sign in with name and password, and end their sessions.
+"""Serves `/api/v1/sessions` and the passwords: people sign in, by password or provider, and end their sessions.
 
 A reply to a sign-in sets the session's cookie and tells its CSRF token. Each sign-in makes a new session: what a
 browser had before is never taken over, so nobody can plant a session that another then signs in to.
 """
 
 import logging
+from typing import Final
 from uuid import UUID
 
 from flask import Response, current_app, request
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from agentflow.accounts import audit, passwords, users
+from agentflow.accounts import audit, oidc, passwords, users
 from agentflow.accounts import sessions as service
 from agentflow.accounts import sign_in as signing_in
+from agentflow.accounts.oidc_provider import Provider, new_attempt, shown
 from agentflow.accounts.schemas import (
     ChangePassword,
+    LinkUser,
+    OidcQuery,
+    OidcReturnQuery,
     SessionList,
     SessionListQuery,
     SessionMade,
@@ -26,15 +31,17 @@ from agentflow.accounts.schemas import (
 from agentflow.accounts.store import Act
 from agentflow.accounts.tables import UserSession
 from agentflow.api.audit import only_looking
-from agentflow.api.auth import give_cookie, take_cookie, tell_of_change
-from agentflow.api.blueprint import blueprint, caller, open_blueprint
+from agentflow.api.auth import give_cookie, is_secure, take_cookie, tell_of_change
+from agentflow.api.blueprint import PREFIX, blueprint, caller, open_blueprint
 from agentflow.api.rate import SignInLimit
 from agentflow.api.replies import reply
-from agentflow.errors import Malformed, NotFound, Unauthenticated
+from agentflow.errors import Forbidden, Malformed, NotFound, Unauthenticated
 from agentflow.services import cursors
 from agentflow.services.transaction import transaction
 
 logger = logging.getLogger(__name__)
+
+_STATE_COOKIE: Final = "agentflow_oidc"
 
 api = blueprint("sessions", "People who sign in, at a browser each.")
 open_api = open_blueprint("sessions")
@@ -72,6 +79,54 @@ def sign_in(body: SignIn) -> Response:
     response = reply(view, 201)
     give_cookie(request, response, secret)
     return response
+
+
+@open_api.get("/sessions/oidc", responses={302: None})
+def begin_oidc(query: OidcQuery) -> Response:
+    """Sign in through the OpenID Connect provider: open this in the browser, which is sent there and back."""
+    provider = Provider()
+    sign_in_limit().take(None, address())
+    attempt = new_attempt(query.page)
+    target = provider.address(attempt)
+    with transaction() as session:
+        oidc.begin(session, attempt)
+    response = Response(status=302)
+    response.headers["Location"] = target
+    _set_state(response, attempt.state, oidc.ATTEMPT_SECONDS)
+    return response
+
+
+@open_api.get("/sessions/oidc/callback", responses={200: SessionMade, 303: None})
+def end_oidc(query: OidcReturnQuery) -> Response:
+    """Where the provider sends the browser back. Sets the cookie of a new session, as a password does."""
+    provider = Provider()
+    sign_in_limit().take(None, address())
+    with transaction() as session:
+        attempt = oidc.take(session, query.state, request.cookies.get(_STATE_COOKIE, ""))
+    if query.iss not in (None, provider.issuer):
+        raise Malformed("iss: this comes from another provider than the sign-in was begun with")
+    if query.error is not None or query.code is None:
+        why = ": ".join(shown(text) for text in (query.error, query.error_description) if text)
+        raise Forbidden(f"the OpenID Connect provider did not let you in: {why or 'it gives no code'}")
+    known = provider.known(attempt, query.code)
+    with transaction() as session:
+        secret, view = signed_in(session, oidc.user_of(session, known), "end_oidc")
+    response = reply(view) if attempt.page is None else Response(status=303)
+    if attempt.page is not None:
+        response.headers["Location"] = attempt.page
+    give_cookie(request, response, secret)
+    _set_state(response, "", 0)
+    return response
+
+
+@api.put("/users/<uuid:user_id>/identity", responses={204: None})
+def link_user(path: UserPath, body: LinkUser) -> Response:
+    """Say as whom a user signs in through the OpenID Connect provider. All their sessions end."""
+    issuer = Provider().issuer
+    with transaction() as session:
+        oidc.link(session, path.user_id, issuer, body.subject)
+        tell_of_change(session, path.user_id)
+    return Response(status=204)
 
 
 @api.get("/sessions", responses={200: SessionList})
@@ -159,6 +214,19 @@ def sign_in_limit() -> SignInLimit:
 def address() -> str:
     """Where the present request comes from."""
     return request.remote_addr or "unknown"
+
+
+def _set_state(response: Response, state: str, seconds: int) -> None:
+    """Let the browser keep a state for its return, which is a navigation from another site: so Lax, and no stricter."""
+    response.set_cookie(
+        _STATE_COOKIE,
+        state,
+        max_age=seconds,
+        path=f"{PREFIX}/sessions/oidc",
+        secure=is_secure(request),
+        httponly=True,
+        samesite="Lax",
+    )
 
 
 def _proven(who: signing_in.Claimed, password: str) -> UUID:

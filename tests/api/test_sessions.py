@@ -100,11 +100,10 @@ def test_an_unknown_name_costs_as_many_hashes_as_a_known_one(app, monkeypatch):
 
 
 def test_a_hash_is_renewed_at_a_sign_in_when_the_parameters_have_changed(app, monkeypatch):
-    monkeypatch.setattr(passwords, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1))
-    person("Ann")
+    with monkeypatch.context() as former:
+        former.setattr(passwords, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1))
+        person("Ann")
     ((before,),) = rows("SELECT password_hash FROM users")
-    monkeypatch.undo()
-    monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "")  # undone by `undo`, and not needed any more
     signed_in(app, "Ann")
     ((after,),) = rows("SELECT password_hash FROM users")
     assert before != after
