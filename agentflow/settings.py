@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         10, gt=0, description="Attempts to sign in with a name in 15 minutes; ten times as many from an address."
     )
     oidc_issuer: str | None = Field(
-        None, description="The OpenID Connect provider that people may sign in through, as its `issuer`; unset: none."
+        None, description="The OpenID Connect provider that people may sign in through, as its issuer; unset: none."
     )
     oidc_client_id: str | None = Field(None, description="What the provider calls this installation.")
     oidc_client_secret: SecretStr | None = Field(None, description="The secret that the provider gave it.", repr=False)

@@ -21,7 +21,15 @@ from agentflow.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = "docs/semantics.md"
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/graphs.md", "docs/blocks.md", "docs/operating.md", CONTRACT]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/graphs.md",
+    "docs/blocks.md",
+    "docs/operating.md",
+    "docs/accounts.md",
+    CONTRACT,
+]
 CONFORMANCE = "tests/CONFORMANCE.md"
 
 

@@ -173,9 +173,13 @@ TESTED_BY = {
     "services/child_runs": "worker/test_child_outputs",
     "services/lanes": "worker/test_lanes",
     "services/reviews": "worker/test_waiting",
+    "services/removal": "worker/test_removal",
     "services/secrecy": "worker/test_secrets",
     "services/steering": "worker/test_steering",
+    "services/suspension": "worker/test_suspension",
+    "services/users": "worker/test_suspension",
     "storage/gathering": "worker/test_gathering",
+    "storage/owners": "worker/test_removal",
     "storage/steering": "worker/test_steering",
     "storage/views/reviews": "worker/test_waiting",
     # What is tested together with another module.

@@ -16,12 +16,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from agentflow.errors import Busy
 
-SHORTEST: Final = 10
-"""Characters of a password, at least."""
-
-LONGEST: Final = 1_000
-"""Characters of a password, at most."""
-
 _AT_ONCE: Final = 4  # hashes at a time in a process: 256 MiB
 _PATIENCE: Final = 10.0  # seconds that a request waits for its turn
 

@@ -1,12 +1,11 @@
 """Defines requests and replies about users and API keys."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field, StrictBool
 
-from agentflow.accounts.passwords import LONGEST, SHORTEST
 from agentflow.accounts.scopes import Role, Scope
 from agentflow.clock import now
 from agentflow.schemas.base import Page, PageQuery, Reply, Request
@@ -50,10 +49,16 @@ class ChangeUser(Request):
     )
 
 
-Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST)]
+SHORTEST_PASSWORD: Final = 10
+"""Characters of a new password, at least."""
+
+LONGEST_PASSWORD: Final = 1_000
+"""Characters of a password, at most: each costs a little of a hash."""
+
+Password = Annotated[str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
 """A password to be."""
 
-GivenPassword = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+GivenPassword = Annotated[str, Field(min_length=1, max_length=LONGEST_PASSWORD)]
 """A password that somebody has."""
 
 

@@ -8,6 +8,7 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from agentflow import __version__
+from agentflow.accounts import passwords
 from agentflow.api import (
     accounts,
     audit,
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["authenticator"] = Authenticator()
     rate.install(app, limits)
+    passwords.prepare()
     app.extensions["event_streams"] = Places("event streams", limits.max_event_streams)
     app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
     app.before_request(_set_request_id)
@@ -86,7 +88,6 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.register(app)
     for module in (graphs, runs, presets, reviews, events, blocks, accounts, sessions, docs, health):
         app.register_api(module.api)
-    app.register_api(sessions.open_api)
     app.register_blueprint(docs.docs)
     return app
 

@@ -13,14 +13,14 @@ from agentflow.accounts import keys, sessions
 from agentflow.accounts.keys import Caller
 from agentflow.api import audit
 from agentflow.api.auth import Authenticator, key_in, session_in
-from agentflow.api.scopes import NEEDED
+from agentflow.api.scopes import NEEDED, OPEN
 from agentflow.errors import Malformed, Problem
 
 PREFIX = "/api/v1"
 
 
 def blueprint(noun: str, about: str) -> APIBlueprint:
-    """The blueprint for a noun. Every request to it needs a key or a session."""
+    """The blueprint for a noun. Every request to it needs a key or a session, but for operations in `OPEN`."""
     made = APIBlueprint(
         noun,
         __name__,
@@ -40,9 +40,11 @@ def name_of_the_view(*, name: str, **_: str) -> str:
 
 
 def _identify() -> None:
+    operation = (request.endpoint or "").rpartition(".")[2]
+    if operation in OPEN:
+        return
     who = _caller()
     g.caller = who
-    operation = (request.endpoint or "").rpartition(".")[2]
     audit.begin(who, operation)
     needed = NEEDED[operation]
     if needed is not None:
@@ -59,15 +61,6 @@ def _caller() -> Caller:
     who = authenticator.person_of(g.session_secret)
     g.rate_left = current_app.extensions["rate"].take(sessions.digest(g.session_secret))
     return who
-
-
-def open_blueprint(noun: str) -> APIBlueprint:
-    """A blueprint under the same prefix for what needs no key, because it gives a session. Names stay the noun's."""
-    made = APIBlueprint(
-        f"{noun}_open", __name__, url_prefix=PREFIX, abp_tags=[Tag(name=noun)], operation_id_callback=name_of_the_view
-    )
-    made.before_request(_refuse_query)
-    return made
 
 
 def _refuse_query() -> None:

@@ -139,6 +139,8 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     name = operation["operationId"]
     if description := operation.get("description"):
         operation["description"] = description.replace("<br/>", "\n").strip()
+    if name in OPEN:
+        operation.pop("security", None)
     operation.setdefault("parameters", []).extend(HEADERS.get(name, []))
     if name in OPTIONAL_BODIES:
         schema = {"$ref": _SCHEMAS + OPTIONAL_BODIES[name].__name__}

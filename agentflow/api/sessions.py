@@ -32,7 +32,7 @@ from agentflow.accounts.store import Act
 from agentflow.accounts.tables import UserSession
 from agentflow.api.audit import only_looking
 from agentflow.api.auth import give_cookie, is_secure, take_cookie, tell_of_change
-from agentflow.api.blueprint import PREFIX, blueprint, caller, open_blueprint
+from agentflow.api.blueprint import PREFIX, blueprint, caller
 from agentflow.api.rate import SignInLimit
 from agentflow.api.replies import reply
 from agentflow.errors import Forbidden, Malformed, NotFound, Unauthenticated
@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 _STATE_COOKIE: Final = "agentflow_oidc"
 
 api = blueprint("sessions", "People who sign in, at a browser each.")
-open_api = open_blueprint("sessions")
 
 
 class SessionPath(BaseModel):
@@ -59,7 +58,7 @@ class UserPath(BaseModel):
     user_id: UUID
 
 
-@open_api.post("/sessions", responses={201: SessionMade})
+@api.post("/sessions", responses={201: SessionMade})
 def sign_in(body: SignIn) -> Response:
     """Sign in with name and password. The reply sets a cookie; changing requests with it also need `csrf_token`."""
     # A page of another site can make a browser send a form or text, but JSON only if we allow it, which we do not: else
@@ -81,7 +80,7 @@ def sign_in(body: SignIn) -> Response:
     return response
 
 
-@open_api.get("/sessions/oidc", responses={302: None})
+@api.get("/sessions/oidc", responses={302: None})
 def begin_oidc(query: OidcQuery) -> Response:
     """Sign in through the OpenID Connect provider: open this in the browser, which is sent there and back."""
     provider = Provider()
@@ -96,7 +95,7 @@ def begin_oidc(query: OidcQuery) -> Response:
     return response
 
 
-@open_api.get("/sessions/oidc/callback", responses={200: SessionMade, 303: None})
+@api.get("/sessions/oidc/callback", responses={200: SessionMade, 303: None})
 def end_oidc(query: OidcReturnQuery) -> Response:
     """Where the provider sends the browser back. Sets the cookie of a new session, as a password does."""
     provider = Provider()

@@ -1,4 +1,6 @@
-"""Implements `agentflow users`: add users, give them roles, suspend and resume them."""
+"""Implements `agentflow users`: add users, give them roles and passwords, suspend, resume and delete them."""
+
+import sys
 
 import click
 
@@ -14,7 +16,7 @@ _USER = click.argument("user", metavar="ID|NAME")
 
 @click.group()
 def users() -> None:
-    """Add users, give them roles, suspend and resume them. For admins."""
+    """Add users, give them roles and passwords, suspend, resume and delete them. For admins."""
 
 
 @users.command()
@@ -76,7 +78,7 @@ def role(user: str, role: str, as_json: bool) -> None:
 @_USER
 @_JSON
 def suspend(user: str, as_json: bool) -> None:
-    """Refuse all keys of a user, until they are resumed."""
+    """Refuse all keys of a user and pause their runs, until they are resumed."""
     with connected() as client:
         changed = client.users.change(find_user(client, user), suspended=True)
     echo_json(changed) if as_json else click.echo(f"{changed.name} is suspended.", err=True)
@@ -86,7 +88,68 @@ def suspend(user: str, as_json: bool) -> None:
 @_USER
 @_JSON
 def resume(user: str, as_json: bool) -> None:
-    """Let the keys of a suspended user work again."""
+    """Let the keys of a suspended user work again, and their runs go on."""
     with connected() as client:
         changed = client.users.change(find_user(client, user), suspended=False)
     echo_json(changed) if as_json else click.echo(f"{changed.name} is not suspended.", err=True)
+
+
+@users.command()
+@click.argument("user", metavar="[ID|NAME]", required=False)
+@click.option("--stdin", is_flag=True, help="Read it from standard input.  [default: ask for it]")
+def password(user: str | None, stdin: bool) -> None:
+    """Give a user a password, or change your own. All their sessions end.
+
+    Your own: the present one is asked for first. From standard input each is a line.
+    """
+    with connected() as client:
+        user_id = find_user(client, user) if user else None
+        old = _secret("Present password", stdin=stdin) if user_id is None else ""
+        new = _secret("New password", stdin=stdin, twice=True)
+        if user_id is None:
+            client.change_password(old, new)
+        else:
+            client.users.set_password(user_id, new)
+    click.echo("The password is set.", err=True)
+
+
+@users.command()
+@_USER
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_JSON
+def delete(user: str, yes: bool, as_json: bool) -> None:
+    """Delete a user and all that is theirs, for ever: graphs, runs, keys."""
+    with connected() as client:
+        user_id = find_user(client, user)
+        if not yes:
+            name = client.users.get(user_id).name
+            click.confirm(f"Delete {name} and all that is theirs, for ever?", abort=True, err=True)
+        deleted = client.users.delete(user_id)
+    echo_json(deleted) if as_json else click.echo(f"{deleted.name} is being deleted.", err=True)
+
+
+@users.command()
+@_USER
+@click.argument("subject")
+def link(user: str, subject: str) -> None:
+    """Let a user sign in through OpenID Connect, where the provider calls them SUBJECT (`sub`)."""
+    with connected() as client:
+        client.users.link(find_user(client, user), subject)
+    click.echo(f"{user} signs in as {subject}.", err=True)
+
+
+@users.command()
+@_USER
+def unlink(user: str) -> None:
+    """Let a user no longer sign in through OpenID Connect."""
+    with connected() as client:
+        client.users.link(find_user(client, user), None)
+    click.echo(f"{user} does not sign in through OpenID Connect any more.", err=True)
+
+
+def _secret(what: str, *, stdin: bool, twice: bool = False) -> str:
+    """A secret from a line of standard input, or from a prompt that does not show it."""
+    if stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
+    return answer

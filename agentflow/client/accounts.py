@@ -1,11 +1,11 @@
-"""Wraps the API calls about API keys, as `Client.keys`, and about users, as `Client.users`."""
+"""Wraps the API calls about API keys, users and sessions: `Client.keys`, `Client.users` and `Client.sessions`."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from agentflow.accounts.schemas import KeyList, KeyMade, KeyView, UserList, UserView
+from agentflow.accounts.schemas import KeyList, KeyMade, KeyView, SessionList, SessionView, UserList, UserView
 from agentflow.client.http import Http, every
 
 Id = UUID | str
@@ -78,3 +78,31 @@ class Users:
         """Give a user another role, or suspend or resume them."""
         body = {name: value for name, value in (("role", role), ("suspended", suspended)) if value is not None}
         return UserView.model_validate(self._http.call("PATCH", f"/users/{user_id}", body=body))
+
+    def delete(self, user_id: Id) -> UserView:
+        """Delete a user and all that is theirs, for ever. It goes on after the call."""
+        return UserView.model_validate(self._http.call("DELETE", f"/users/{user_id}"))
+
+    def set_password(self, user_id: Id, password: str) -> None:
+        """Give a user a password. Their sessions end."""
+        self._http.call("POST", f"/users/{user_id}/password", body={"password": password})
+
+    def link(self, user_id: Id, subject: str | None) -> None:
+        """Say as whom a user signs in through OpenID Connect; None: as nobody. Their sessions end."""
+        self._http.call("PUT", f"/users/{user_id}/identity", body={"subject": subject})
+
+
+class Sessions:
+    """Where people are signed in."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def list(self, *, user_id: Id | None = None, limit: int | None = None) -> Iterator[SessionView]:
+        """Sessions that have not ended, the newest first; `user_id`: for admins, of another user."""
+        query = {"user_id": str(user_id) if user_id else None}
+        return islice(every(self._http, "/sessions", SessionList.model_validate, query), limit)
+
+    def end(self, session_id: Id) -> None:
+        """End a session."""
+        self._http.call("DELETE", f"/sessions/{session_id}", repeatable=False)

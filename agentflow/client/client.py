@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from agentflow.accounts.schemas import AuditEntryView, AuditList, Me
 from agentflow.client import stream
-from agentflow.client.accounts import Keys, Users
+from agentflow.client.accounts import Keys, Sessions, Users
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.client.presets import Presets, wanted
@@ -51,6 +51,7 @@ class Client:
         self.presets = Presets(self._http)
         self.keys = Keys(self._http)
         self.users = Users(self._http)
+        self.sessions = Sessions(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +66,10 @@ class Client:
     def me(self) -> Me:
         """Who has this client's key, and what it may be used for."""
         return Me.model_validate(self._http.call("GET", "/me"))
+
+    def change_password(self, old: str, new: str) -> None:
+        """Change one's own password. One's sessions end."""
+        self._http.call("POST", "/me/password", body={"old": old, "new": new}, repeatable=False)
 
     def audit(self, *, user_id: Id | None = None, limit: int | None = None) -> Iterator[AuditEntryView]:
         """Who changed what, or was refused to, the newest first; `user_id`: for admins, of one user only."""

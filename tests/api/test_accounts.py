@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import OF_ROLE, Role, Scope
@@ -166,3 +167,33 @@ def test_no_chain_of_keys_gains_a_scope(app, role, own, wanted):
     after = set(with_key(app, reply.json["key"]).get("/api/v1/me").json["scopes"])
     assert after <= before or "admin" in before
     assert after <= {str(scope) for scope in OF_ROLE[role]}
+
+
+def test_a_deleted_user_is_out_at_once_and_gone_in_the_end(app, admin, echo):
+    member = caller(app, Role.MEMBER)
+    graph = member.post("/api/v1/graphs", json=echo).json["id"]
+    run = member.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
+    deleted = admin.delete(f"/api/v1/users/{member.user_id}")
+    assert (deleted.status_code, deleted.json["deleting_at"] is None) == (202, False)
+    assert refused_within(member, 1.0)
+    with transaction() as session:
+        (stop,) = session.scalars(text("SELECT stop_as FROM runs WHERE id = :run"), {"run": run})
+    assert stop == "CANCELLED"
+    assert admin.patch(f"/api/v1/users/{member.user_id}", json={"suspended": False}).status_code == 409
+    assert admin.delete(f"/api/v1/users/{member.user_id}").status_code == 202, "again is no mistake"
+    assert admin.delete(f"/api/v1/users/{admin.user_id}").status_code == 409
+    assert caller(app, Role.MEMBER).delete(f"/api/v1/users/{admin.user_id}").status_code == 403
+
+
+def test_suspending_over_http_pauses_the_runs_of_that_user_only(app, admin, echo):
+    members = [caller(app, Role.MEMBER) for _ in range(2)]
+    for member in members:
+        graph = member.post("/api/v1/graphs", json=echo).json["id"]
+        member.run = member.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
+    admin.patch(f"/api/v1/users/{members[0].user_id}", json={"suspended": True})
+    assert members[1].get(f"/api/v1/runs/{members[1].run}").json["paused_at"] is None
+    with transaction() as session:
+        paused = session.scalars(text("SELECT id::text FROM runs WHERE paused_at IS NOT NULL")).all()
+    assert paused == [members[0].run]
+    admin.patch(f"/api/v1/users/{members[0].user_id}", json={"suspended": False})
+    assert members[0].get(f"/api/v1/runs/{members[0].run}").json["paused_at"] is None

@@ -9,7 +9,7 @@ from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import OF_ROLE, Role, Scope, effective
 from agentflow.api.app import create_app
 from agentflow.api.document import EXAMPLES
-from agentflow.api.scopes import NEEDED
+from agentflow.api.scopes import NEEDED, OPEN
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings
 
@@ -34,7 +34,8 @@ OWNED = ("graph_id", "run_id", "preset_id", "key_id")
 @pytest.fixture
 def ask(app):
     def send(name, method, path, key, **places):
-        for place in ("graph_id", "run_id", "review_id", "preset_id", "key_id", "user_id", "block_id", "name"):
+        places_of = ("graph_id", "run_id", "review_id", "preset_id", "key_id", "user_id", "session_id", "block_id", "name")
+        for place in places_of:
             path = path.replace(f"{{{place}}}", str(places.get(place, uuid4())))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return app.test_client().open(path, method=method.upper(), headers=headers, json=EXAMPLES.get(name))
@@ -50,6 +51,17 @@ def make(role=Role.ADMIN, **more):
 
 def test_every_operation_has_its_scope_and_there_are_no_others():
     assert set(NEEDED) == {operation.values[0] for operation in OPERATIONS}
+
+
+def test_what_needs_no_key_is_named(app):
+    document = app.test_client().get("/openapi.json").json
+    without = {
+        operation["operationId"]
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        if path.startswith("/api/") and not operation.get("security")
+    }
+    assert without == OPEN | {"graph_schema"}
 
 
 @pytest.mark.parametrize(("name", "method", "path"), OPERATIONS)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from people import PASSWORD, ask_to_sign_in, person, signed_in
 
 from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import Role
@@ -96,3 +97,56 @@ def test_the_audit_log_names_what_was_done_and_what_was_refused(command, monkeyp
     assert "403" in shown.stdout
     assert "There are more than these 1" in shown.stderr
     assert key not in command("audit").stdout
+
+
+@pytest.fixture
+def typed(url, monkeypatch):
+    """Runs the command line with lines on its standard input."""
+    monkeypatch.setattr(settings(), "url", url)
+    return lambda text, *arguments: CliRunner().invoke(agentflow, list(arguments), input=text)
+
+
+def test_a_password_is_read_from_standard_input_or_a_prompt_and_never_shown(command, typed, app):
+    command("users", "create", "Ann")
+    assert typed(f"{PASSWORD}\n", "users", "password", "ann", "--stdin").exit_code == Exit.OK
+    assert ask_to_sign_in(app.test_client(), "Ann").status_code == 201
+    asked = typed("another password\nanother password\n", "users", "password", "ann")
+    assert asked.exit_code == Exit.OK, asked.stderr
+    assert "another password" not in asked.output
+    assert ask_to_sign_in(app.test_client(), "Ann", "another password").status_code == 201
+    weak = typed("short\n", "users", "password", "ann", "--stdin")
+    assert (weak.exit_code, "password" in weak.stderr) == (Exit.REFUSED, True)
+
+
+def test_ones_own_password_is_changed_with_the_old_one(command, typed, app):
+    assert typed(f"{PASSWORD}\n", "users", "password", "boss", "--stdin").exit_code == Exit.OK
+    wrong = typed("wrong\nanother password\n", "users", "password", "--stdin")
+    assert (wrong.exit_code, "wrong" in wrong.stderr) == (Exit.REFUSED, True)
+    assert typed(f"{PASSWORD}\nanother password\n", "users", "password", "--stdin").exit_code == Exit.OK
+    assert ask_to_sign_in(app.test_client(), "boss", "another password").status_code == 201
+
+
+def test_sessions_are_listed_and_ended(command, app):
+    ann = person("Ann")
+    client = signed_in(app, "Ann")
+    (listed,) = lines(command("sessions", "list", "--user", "ann", "--json"))
+    assert (listed["id"], listed["user_id"]) == (client.session_id, str(ann))
+    assert client.session_id in command("sessions", "list", "--user", "ann").stdout
+    assert lines(command("sessions", "list", "--json")) == []
+    assert command("sessions", "end", client.session_id).exit_code == Exit.OK
+    assert command("sessions", "end", client.session_id).exit_code == Exit.REFUSED
+
+
+def test_a_user_is_deleted_after_a_question(command, typed):
+    command("users", "create", "Ann")
+    assert typed("n\n", "users", "delete", "ann").exit_code != Exit.OK
+    (ann,) = [one for one in lines(command("users", "list", "--json")) if one["name"] == "Ann"]
+    assert ann["deleting_at"] is None
+    deleted = command("users", "delete", "ann", "--yes", "--json")
+    assert json.loads(deleted.stdout)["deleting_at"]
+
+
+def test_without_a_provider_nobody_can_be_linked(command):
+    command("users", "create", "Ann")
+    refused = command("users", "link", "ann", "4711")
+    assert (refused.exit_code, "not configured" in refused.stderr) == (Exit.REFUSED, True)
