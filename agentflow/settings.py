@@ -5,6 +5,8 @@ Each setting is the environment variable `AGENTFLOW_<NAME>`. Without `AGENTFLOW_
 `celery -A agentflow worker` in that folder needs no configuration.
 """
 
+import base64
+import binascii
 import json
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ STACK_FILE = "stack.json"
 """The file in `data_dir` where `agentflow up` writes the addresses of its servers (mode 0600)."""
 
 _MEBIBYTE = 1024 * 1024
+_KEY_BYTES = 32
+_STANDARD = str.maketrans("-_", "+/")
 
 
 class ProviderCredential(BaseModel):
@@ -132,6 +136,12 @@ class Settings(BaseSettings):
         description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
         repr=False,
     )
+    credential_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Keys (comma-separated, 32 bytes each as base64) that encrypt users' credentials: the first "
+        "encrypts, all decrypt; unset: the local stack's, else none can be stored.",
+        repr=False,
+    )
     show_tracebacks: bool = Field(
         False,
         description="Keep and show the traceback of a block's bug, for those who write blocks; on in agentflow up.",
@@ -154,7 +164,7 @@ class Settings(BaseSettings):
     # Flower
     flower_auth: str | None = Field(None, description="user:password of the dashboard that agentflow up starts.")
 
-    @field_validator("http_allow", "lanes", mode="before")
+    @field_validator("http_allow", "lanes", "credential_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -177,6 +187,13 @@ class Settings(BaseSettings):
             raise ValueError(f"AGENTFLOW_OIDC_ISSUER needs {', '.join(missing)}, too")
         return self
 
+    @field_validator("credential_keys")
+    @classmethod
+    def _keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            _key(key.get_secret_value())
+        return value
+
     def revealed_credentials(self) -> dict[str, Any]:
         """The credentials as JSON, with their secrets."""
         return {name: credential.revealed() for name, credential in self.credentials.items()}
@@ -189,6 +206,14 @@ class Settings(BaseSettings):
             return {}
         content: dict[str, str] = json.loads(path.read_text())
         return content
+
+    def credential_key_ring(self) -> tuple[bytes, ...]:
+        """The keys that encrypt users' credentials, the newest first; empty if there are none."""
+        if self.credential_keys:
+            return tuple(_key(key.get_secret_value()) for key in self.credential_keys)
+        if self.database_url is not None:  # not the local stack's: its key must not get into another database
+            return ()
+        return tuple(_key(key) for key in self.stack.get("credential_keys", "").split(",") if key)
 
     def database(self) -> str:
         """The PostgreSQL address.
@@ -231,6 +256,17 @@ def settings() -> Settings:
         wrong = f"{error}: it is not JSON" if isinstance(error.__cause__, ValueError) else str(error)
     # Raised outside the except clauses: a traceback must not show the caught error, which may hold secrets.
     raise EngineError(f"the settings are wrong: {wrong}")
+
+
+def _key(text: str) -> bytes:
+    """The 32 bytes of a key, from base64 in either alphabet."""
+    try:
+        key = base64.b64decode(text.strip().translate(_STANDARD), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ValueError(f"each key is {_KEY_BYTES} bytes as base64: `openssl rand -base64 32` makes one")
+    return key
 
 
 def _sentence(place: tuple[int | str, ...], what: str) -> str:

@@ -13,6 +13,7 @@ from agentflow.api import (
     accounts,
     audit,
     blocks,
+    credentials,
     docs,
     events,
     graphs,
@@ -86,7 +87,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(_add_headers)
     app.after_request(audit.end)
     problems.register(app)
-    for module in (graphs, runs, presets, reviews, events, blocks, accounts, sessions, docs, health):
+    for module in (graphs, runs, presets, reviews, events, blocks, credentials, accounts, sessions, docs, health):
         app.register_api(module.api)
     app.register_blueprint(docs.docs)
     return app

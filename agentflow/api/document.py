@@ -45,7 +45,7 @@ _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
-    "change_password", "link_user", "begin_oidc", "end_oidc",
+    "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -86,7 +86,7 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
-    "create_user", "create_preset", "run_preset",
+    "create_user", "create_preset", "run_preset", "create_credential",
 })  # fmt: skip
 _EXAMPLE_GRAPH: Final = graphs.EXAMPLE
 
@@ -118,6 +118,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "change_password": {"old": "correct horse battery staple", "new": "staple battery horse correct"},
     "link_user": {"subject": "248289761001"},
     "sign_in": {"name": "Ann", "password": "correct horse battery staple"},
+    "create_credential": {"provider": "openai", "title": "mine", "secret": {"type": "api_key", "api_key": "sk-…"}},
+    "change_credential": {"title": "the old one"},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
 """An example body for each operation that takes one."""

@@ -19,6 +19,7 @@ from agentflow.schemas.runs import (
     CancelAccepted,
     CancelRun,
     ForkRun,
+    NamedCredential,
     NodeExecutionList,
     NodeListQuery,
     OutputList,
@@ -193,7 +194,13 @@ def wanted_of(body: SubmitRun | SubmitInline | RunPreset) -> Wanted:
         labels=body.labels,
         priority=body.priority,
         allow_missing_inputs=body.allow_missing_inputs,
+        credentials={key: _named(chosen) for key, chosen in body.credentials.items()},
     )
+
+
+def _named(chosen: UUID | NamedCredential) -> dict[str, str]:
+    """A credential as the value of a pin names it."""
+    return {"id": str(chosen)} if isinstance(chosen, UUID) else chosen.model_dump(mode="json", exclude_none=True)
 
 
 def idempotency_key() -> str | None:

@@ -51,6 +51,13 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "list_blocks": Scope.GRAPHS_READ,
     "get_block": Scope.GRAPHS_READ,
     "execute_block": Scope.BLOCKS_EXECUTE,
+    # credentials
+    "list_providers": Scope.CREDENTIALS_MANAGE,
+    "list_credentials": Scope.CREDENTIALS_MANAGE,
+    "create_credential": Scope.CREDENTIALS_MANAGE,
+    "get_credential": Scope.CREDENTIALS_MANAGE,
+    "change_credential": Scope.CREDENTIALS_MANAGE,
+    "delete_credential": Scope.CREDENTIALS_MANAGE,
     # accounts
     "me": None,
     "list_audit": None,

@@ -2,8 +2,8 @@
 
 A block declares a pin of type `credentials(...)`, and asks its context for a provider's credential when it runs. The
 pin's value only names a credential ({"provider": …}, or what an export wrote). The secret is never an input, so it is
-never recorded. It is sent only to the server that the operator set for it: users choose the server, and could otherwise
-have a password sent to a machine of their own.
+never recorded. It is sent only to the server that its owner set for it: graphs choose the server, and could otherwise
+have a password sent to a machine of their author's.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,11 @@ class Credential:
         api_key: a key or token.
         username: a user name.
         password: its password.
-        base_url: the provider's address, if it is not the library's default. The operator sets it, so it is trusted.
+        base_url: the provider's address, if it is not the library's default. Of an `api_key` the operator sets it, so
+            it is trusted.
         headers: sent with each request.
-        type: `api_key`, `user_password` or `host_scoped`; None if unknown.
+        type: `api_key`, `user_password`, `host_scoped` or `oauth2`; None if unknown.
+        host: the only host that a user's `host_scoped` one is for, as its owner wrote it (`*.example.com`).
     """
 
     provider: str
@@ -37,6 +39,7 @@ class Credential:
     base_url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     type: str | None = None
+    host: str = ""
 
 
 def credentials(*providers: str, types: tuple[str, ...] = ("api_key",)) -> Any:
@@ -71,8 +74,32 @@ def hold_to_its_server(credential: Credential, host: str, port: int, example: st
     if not site.hostname:
         raise BadInput(
             f"the credential {credential.provider} does not say for which server it is: "
-            f"the operator sets its base_url, such as {example}"
+            f"whoever stored it sets its base_url, such as {example}"
         )
     if site.hostname != host.lower() or (own_port or port) != port:
         where = f"{site.hostname}:{own_port}" if own_port else site.hostname
         raise BadInput(f"the credential {credential.provider} is for {where}, and goes nowhere else")
+
+
+def host_fits(pattern: str, scheme: str, host: str, port: int | None) -> bool:
+    """Whether a request may carry the headers of a credential for `pattern`.
+
+    Args:
+        pattern: `api.example.com` or `*.example.com`, with `http://` in front and a port behind where they are unusual.
+        scheme: of the request: `https` or `http`.
+        host: its host, in lower case, as ASCII.
+        port: its port; None: the usual one.
+    """
+    wanted, _, site = pattern.rpartition("://")
+    _, _, number = site.partition(":")
+    usual = {"http": 80, "https": 443}
+    own = wanted or "https"
+    if scheme != own or (port or usual[own]) != (int(number) if number else usual[own]):
+        return False
+    return host_named(pattern, host)
+
+
+def host_named(pattern: str, host: str) -> bool:
+    """Whether `pattern` is for `host`, whatever the port."""
+    name = pattern.rpartition("://")[2].partition(":")[0]
+    return host.endswith(name[1:]) and len(host) >= len(name) if name.startswith("*.") else host == name

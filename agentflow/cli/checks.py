@@ -90,7 +90,7 @@ def _variables(settings: Settings) -> Iterator[Finding]:
 
 def _credentials(settings: Settings) -> Iterator[Finding]:
     """Find operator's credentials that no block asks for."""
-    from agentflow.services.credentials import nobodys_credentials  # here, because it loads every block
+    from agentflow.credentials.system import nobodys_credentials  # here, because it loads every block
 
     if unknown := nobodys_credentials(settings.credentials):
         remedy = (

@@ -61,6 +61,7 @@ def up(
         database_url=ours.database_url,
         broker_url=ours.broker_url,
         flower_auth=ours.flower_auth,
+        credential_keys=[key.get_secret_value() for key in ours.credential_keys],
     )
     with Halt() as halt:
         sys.exit(_run(Launch(wanted, halt), halt))

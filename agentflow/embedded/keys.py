@@ -1,8 +1,9 @@
-"""Keeps the passwords and ports of a data directory, in one file (0600).
+"""Keeps the passwords, keys and ports of a data directory, in one file (0600).
 
 Passwords must never be printed, or passed to a process as arguments.
 """
 
+import base64
 import json
 import secrets
 from pathlib import Path
@@ -24,6 +25,12 @@ class Secrets:
         if name not in self._content:
             self._store(name, secrets.token_urlsafe(24))
         return self._content[name]
+
+    def key(self, name: str) -> str:
+        """The encryption key of that name, made at its first use: 32 random bytes, as base64."""
+        if (entry := f"{name}_key") not in self._content:
+            self._store(entry, base64.b64encode(secrets.token_bytes(32)).decode())
+        return self._content[entry]
 
     def port(self, name: str) -> int | None:
         """The last port of that name, to be used again if it is free; None at the first start."""

@@ -9,7 +9,7 @@ stopped again.
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TextIO
@@ -34,6 +34,7 @@ FLOWER_USER = "agentflow"
 SERVER_LOGS = ("postgres.log", "valkey.log")
 """The logs that the servers write themselves."""
 
+_KEYS = "AGENTFLOW_CREDENTIAL_KEYS"
 _WEB_PORTS = range(8080, 8100)
 _FLOWER_PORTS = range(5555, 5575)
 _READY_SECONDS = 60.0
@@ -55,6 +56,7 @@ class Wanted:
         database_url: a PostgreSQL that runs elsewhere; None: start one.
         broker_url: a broker that runs elsewhere; None: start one.
         flower_auth: user:password of the dashboard; None: made at the first start.
+        credential_keys: what encrypts users' credentials, before the key of the data directory.
         environment: further environment variables of the processes.
         durable: False only for throw-away data: faster, but not safe against a power cut.
     """
@@ -69,6 +71,7 @@ class Wanted:
     database_url: str | None = None
     broker_url: str | None = None
     flower_auth: str | None = None
+    credential_keys: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     durable: bool = True
 
@@ -207,6 +210,7 @@ class Launch:
         flower = f"http://127.0.0.1:{self._same_port('flower', _FLOWER_PORTS)}" if self._wanted.flower else None
         self.addresses = Addresses(f"http://127.0.0.1:{port}", flower, self._flower_password_file(), key_file, new_key)
         written = {"url": self.addresses.url, "api_key_file": str(key_file or ""), "flower_url": flower or ""}
+        written["credential_keys"] = self._credential_keys()
         if self._proves:
             written["stack_secret"] = self._secret
         self.stack.publish(**written)
@@ -238,6 +242,10 @@ class Launch:
     def _flower_auth(self) -> str:
         return self._wanted.flower_auth or f"{FLOWER_USER}:{self.stack.secrets.password('flower')}"
 
+    def _credential_keys(self) -> str:
+        """The keys that encrypt users' credentials: those that the owner set, then the one of this data directory."""
+        return ",".join((*self._wanted.credential_keys, self.stack.secrets.key("credentials")))
+
     def _start_processes(self) -> None:
         self.logs.mkdir(mode=0o700, exist_ok=True)
         environment = self._environment()
@@ -259,6 +267,7 @@ class Launch:
             "AGENTFLOW_BROKER_URL": self.stack.broker_url,
             "AGENTFLOW_URL": self.addresses.url,
             "AGENTFLOW_STACK_SECRET": self._secret,
+            _KEYS: self._credential_keys(),
             "WEB_ADDRESS": "127.0.0.1",
             "PORT": self.addresses.url.rpartition(":")[2],
             "FLOWER_ADDRESS": "127.0.0.1",

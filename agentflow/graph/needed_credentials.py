@@ -1,11 +1,11 @@
-"""Finds the credentials that the nodes of a graph need, and those that are missing.
+"""Finds the credentials that the nodes of a graph need.
 
 A pin takes credentials if its schema has `credentials_provider`: a list of providers. The provider is the one that the
 pin's value names; else the one that the block derives from the node's other values (for a model, its maker); else any
 in the list. A node that says `credentials_optional` in its metadata, or a pin that says it in its schema, needs none.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from agentflow.graph.model import Graph, Node
 from agentflow.graph.pins import base_name
 from agentflow.graph.wiring import Masks, Wiring
 
-Has = Callable[[str], bool]
-"""Whether a credential for a provider exists."""
+Check = Callable[["Need"], str | None]
+"""What is wrong with the credential that a pin would get; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Need:
         node: the node.
         pin: the pin.
         providers: a credential of any of these is enough.
+        value: the pin's value, which may name a credential; None: it has none.
         later: whether a link will bring the pin's value.
         optional: whether the node also runs without one.
     """
@@ -34,6 +35,7 @@ class Need:
     node: Node
     pin: PinSpec
     providers: list[str]
+    value: Any
     later: bool
     optional: bool
 
@@ -50,21 +52,23 @@ def needed(graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> It
         later = {base_name(pin) for pin in wiring.linked[id]}
         for pin in pins:
             optional = node.metadata.get("credentials_optional") or pin.schema.get("credentials_optional")
-            yield Need(node, pin, _providers(pin, spec, given, later), pin.name in later, bool(optional))
+            yield Need(
+                node, pin, _providers(pin, spec, given, later), given.get(pin.name), pin.name in later, bool(optional)
+            )
 
 
-def missing_credentials(
-    graph: Graph, catalogue: Catalogue, has_credential: Has, masks: Masks | None = None
-) -> list[Problem]:
-    """An error for each node whose required credential is missing. For submissions only: a graph is saved without.
+def credential_problems(needs: Iterable[Need], check: Check) -> list[Problem]:
+    """An error for each pin whose credential is missing or wrong. For submissions only: a graph is saved without.
 
     Linked pins are not checked, because their value is not known yet. Sub-graphs are checked when their own runs start.
     """
-    return [
-        Problem(f"this node needs a credential for {' or '.join(need.providers)}", need.node.id, need.pin.name)
-        for need in needed(graph, catalogue, masks)
-        if not need.optional and not need.later and not any(map(has_credential, need.providers))
-    ]
+    found = ((need, check(need)) for need in needs if not need.later)
+    return [Problem(message, need.node.id, need.pin.name) for need, message in found if message is not None]
+
+
+def missing(need: Need) -> str | None:
+    """The message where there is no credential; None: the node also runs without."""
+    return None if need.optional else f"this node needs a credential for {' or '.join(need.providers)}"
 
 
 def _providers(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: set[str]) -> list[str]:

@@ -5,14 +5,14 @@ the documents themselves.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
 from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
 from agentflow.graph.coercion import coerce
 from agentflow.graph.model import Graph, Node
-from agentflow.graph.needed_credentials import needed
+from agentflow.graph.needed_credentials import Need, needed
 from agentflow.graph.run_inputs import VALUE, linked_inputs, needs_value
 from agentflow.graph.withholding import says_secret
 
@@ -47,24 +47,28 @@ def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, An
     """
     properties: dict[str, Any] = {}
     required: dict[str, bool] = defaultdict(bool)
-    for need in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
+    for key, need in keyed_credentials(graph, catalogue):
         schema = {**need.pin.schema, "credentials_provider": need.providers}
-        providers, types = sorted(need.providers), sorted(schema.get("credentials_types", ()))
-        key = _key(providers, types, properties)
         properties.setdefault(key, {**schema, "title": key, "secret": True})
         required[key] |= not need.optional
     return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
 
 
-def _key(providers: list[str], types: list[str], taken: Mapping[str, Any]) -> str:
+def keyed_credentials(graph: Graph, catalogue: Catalogue) -> Iterator[tuple[str, Need]]:
+    """The credentials that a run needs, including those of its sub-graphs' runs, by their keys in the schema."""
+    taken: dict[str, tuple[list[str], list[str]]] = {}
+    for need in (found for part in (graph, *graph.parts()) for found in needed(part, catalogue)):
+        wanted = sorted(need.providers), sorted(need.pin.schema.get("credentials_types", ()))
+        key = _key(*wanted, taken)
+        taken[key] = wanted
+        yield key, need
+
+
+def _key(providers: list[str], types: list[str], taken: Mapping[str, tuple[list[str], list[str]]]) -> str:
     """The name of an entry. Two sets may read the same (`a-b` is one provider or two): the later gets a number."""
     written = f"{'-'.join(providers)}_{'-'.join(types)}_credentials"
     numbered = (written if number == 1 else f"{written}_{number}" for number in count(1))
-    return next(key for key in numbered if key not in taken or _is_of(taken[key], providers, types))
-
-
-def _is_of(entry: Mapping[str, Any], providers: list[str], types: list[str]) -> bool:
-    return sorted(entry["credentials_provider"]) == providers and sorted(entry.get("credentials_types", ())) == types
+    return next(key for key in numbered if taken.get(key, (providers, types)) == (providers, types))
 
 
 def describe(graph: Graph, catalogue: Catalogue) -> dict[str, Any]:

@@ -50,7 +50,7 @@ _NAMES: Final = re.compile(r'"([^"\\]{1,200})"\s*:')
 _IDENTIFYING_KEYS: Final = frozenset({"provider", "type", "id", "title"})
 """Fields of a credential that only identify it."""
 
-_MIN_SEARCHED: Final = 4
+MIN_SEARCHED: Final = 4
 """Minimum length of a secret that is searched for in a message. Shorter ones occur in ordinary words."""
 
 
@@ -110,14 +110,43 @@ def hidden_preview(text: str) -> str:
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """`text` with each of `secrets` replaced by `HIDDEN`, also in the forms in which JSON or Python quotes it."""
     for secret in sorted(secrets, key=len, reverse=True):
-        for quoted in {
-            secret,
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-            repr(secret)[1:-1],
-        }:
+        for quoted in quoted_forms(secret):
             text = text.replace(quoted, HIDDEN)
     return text
+
+
+def quoted_forms(secret: str) -> set[str]:
+    """A secret as JSON and Python quote it."""
+    return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+
+
+def without_texts(value: Any, secrets: Collection[str]) -> Any:
+    """`value`, a JSON value, with `HIDDEN` in place of each of `secrets`, in texts and keys at any depth.
+
+    A short secret, which ordinary words contain, is replaced only where it is the whole text; so is one of digits where
+    it is a number.
+    """
+    searched = sorted((secret for secret in secrets if len(secret) >= MIN_SEARCHED), key=len, reverse=True)
+    try:
+        return _without(value, frozenset(secrets), searched)
+    except RecursionError:  # too deep to inspect: withheld when in doubt
+        return HIDDEN
+
+
+def _without(value: Any, secrets: frozenset[str], searched: list[str]) -> Any:
+    if isinstance(value, str):
+        if value in secrets:
+            return HIDDEN
+        for secret in searched:
+            value = value.replace(secret, HIDDEN)
+        return value
+    if isinstance(value, Mapping):
+        return {_without(key, secrets, searched): _without(entry, secrets, searched) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(entry, secrets, searched) for entry in value]
+    if isinstance(value, int | float) and not isinstance(value, bool) and str(value) in secrets:
+        return HIDDEN
+    return value
 
 
 def without_secret_entries(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +245,7 @@ def _collect(value: Any, shown: Any, found: set[str]) -> None:
             waiting += [(entry, HIDDEN if whole else shown[place]) for place, entry in enumerate(value)]
         elif whole and value != HIDDEN and not isinstance(value, bool) and value is not None:
             text = str(value)
-            if len(text) >= _MIN_SEARCHED:
+            if len(text) >= MIN_SEARCHED:
                 found.add(text)
 
 

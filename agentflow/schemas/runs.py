@@ -14,6 +14,8 @@ from agentflow.schemas.base import MAX_INPUTS, Inputs, Page, PageQuery, Reply, R
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
+MAX_CREDENTIALS = 1_000
+"""The most credentials that a submission names."""
 
 Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
 """Free-form labels by which the submitter finds runs again."""
@@ -29,10 +31,25 @@ Masks = Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_INPUTS), After
 """{node id: {pin: value}}."""
 
 
+class NamedCredential(Request):
+    """A credential to use. What is said beside its id is checked against it."""
+
+    id: UUID
+    provider: ShortText | None = None
+    type: ShortText | None = None
+    title: ShortText | None = None
+
+
 class _Submission(Request):
     inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
+    )
+    credentials: Annotated[dict[ShortText, UUID | NamedCredential], Field(max_length=MAX_CREDENTIALS)] = Field(
+        default_factory=dict,
+        description="Keys of the graph's `credentials_input_schema`, each with the id of a credential of yours or of "
+        "the operator's, or with an object that has that `id`. Left out: what the nodes name, your only matching one, "
+        "or the operator's.",
     )
     priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
     labels: Labels = Field(default_factory=dict)

@@ -12,16 +12,16 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
+from agentflow.credentials import checking
 from agentflow.engine.codec import loads, members
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import BadInput, GraphInvalid, Malformed, NotFound, TooLarge
 from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.needed_credentials import missing_credentials
+from agentflow.graph.needed_credentials import needed
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.run_inputs import missing_inputs
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs, runs
-from agentflow.services.credentials import has_credential
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_inputs_of, plan_of
 from agentflow.services.run_views import output_name
@@ -69,7 +69,7 @@ def start_graph(
         raise BadInput(f"there is no graph {graph_id} to run; it was deleted, or never was here")
     try:
         plan = plan_of(session, head.id, version or head.latest_version)
-        _refuse_without_credentials(session, plan, caller.masks)
+        _refuse_without_credentials(session, caller, plan)
         needed = needed_inputs_of(session, plan.graph_id, plan.version)
         if missing := list(missing_inputs(needed, inputs, caller.masks)):
             raise GraphInvalid("it lacks inputs", missing)
@@ -118,9 +118,9 @@ def _start(session: Session, caller: Caller, plan: Plan, inputs: Mapping[str, An
     runs.start(session, NewRun(new_id(), caller.owner_id, plan, inputs, masks, priority=priority, parent=parent))
 
 
-def _refuse_without_credentials(session: Session, plan: Plan, masks: Masks) -> None:
-    graph = document_of(session, plan.graph_id, plan.version)
-    if problems := missing_credentials(graph, catalogue, has_credential, masks):
+def _refuse_without_credentials(session: Session, caller: Caller, plan: Plan) -> None:
+    needs = needed(document_of(session, plan.graph_id, plan.version), catalogue, caller.masks)
+    if problems := checking.problems(session, caller.owner_id, needs):
         raise GraphInvalid("it lacks credentials", problems)
 
 

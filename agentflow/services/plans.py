@@ -13,11 +13,10 @@ from agentflow.blocks.registry import catalogue
 from agentflow.engine.codec import loads
 from agentflow.errors import GraphInvalid, NotFound, Problem
 from agentflow.graph.model import Graph
-from agentflow.graph.needed_credentials import missing_credentials
+from agentflow.graph.needed_credentials import Need, needed
 from agentflow.graph.plan import Plan, compile_plan
 from agentflow.graph.run_inputs import NeededInput, needed_inputs
 from agentflow.services import documents
-from agentflow.services.credentials import has_credential
 from agentflow.storage import graphs
 from agentflow.storage.views.runs import AnyRow
 
@@ -59,6 +58,7 @@ _plans: VersionCache[Plan] = VersionCache()
 _documents: VersionCache[Graph] = VersionCache()
 _run_problems: VersionCache[tuple[Problem, ...]] = VersionCache()
 _needed_inputs: VersionCache[tuple[NeededInput, ...]] = VersionCache()
+_needed_credentials: VersionCache[tuple[Need, ...]] = VersionCache()
 
 
 def plan_of(session: Session, graph_id: UUID, version: int) -> Plan:
@@ -141,7 +141,7 @@ def keep(graph: Graph, plan: Plan) -> None:
 
 
 def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Problem, ...]:
-    """All that is wrong with running a graph version without inputs and masks. Cached.
+    """All that is wrong with running a graph version without inputs and masks, but for credentials. Cached.
 
     Raises:
         NotFound: there is no such version. The owner is not checked.
@@ -150,7 +150,7 @@ def run_problems_of(session: Session, graph_id: UUID, version: int) -> tuple[Pro
     if (kept := _run_problems.get(key)) is not None:
         return kept
     graph = document_of(session, graph_id, version)
-    problems = (*documents.problems_of_run(graph), *missing_credentials(graph, catalogue, has_credential))
+    problems = tuple(documents.problems_of_run(graph))
     _run_problems.put(key, problems, len(problems))
     return problems
 
@@ -167,3 +167,17 @@ def needed_inputs_of(session: Session, graph_id: UUID, version: int) -> tuple[Ne
     needed = needed_inputs(document_of(session, graph_id, version), catalogue)
     _needed_inputs.put(key, needed, len(needed))
     return needed
+
+
+def needed_credentials_of(session: Session, graph_id: UUID, version: int) -> tuple[Need, ...]:
+    """The credentials that the nodes of a graph version need in a run without masks. Cached; whose they are is not.
+
+    Raises:
+        NotFound: there is no such version. The owner is not checked.
+    """
+    key = (graph_id, version)
+    if (kept := _needed_credentials.get(key)) is not None:
+        return kept
+    found = tuple(needed(document_of(session, graph_id, version), catalogue))
+    _needed_credentials.put(key, found, len(found))
+    return found

@@ -13,8 +13,11 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.withholding import HIDDEN as HIDDEN  # shown instead of a secret
+from agentflow.graph.withholding import MIN_SEARCHED as MIN_SEARCHED
+from agentflow.graph.withholding import quoted_forms as quoted_forms
 from agentflow.graph.withholding import redacted as redacted
 from agentflow.graph.withholding import says_secret
+from agentflow.graph.withholding import without_texts as without_texts
 from agentflow.settings import ProviderCredential
 
 _HEADERS: Final = "headers"

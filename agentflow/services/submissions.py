@@ -8,25 +8,25 @@ submission finds the run of the first one, however close they are.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
+from agentflow.credentials import checking
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import GraphInvalid, IdempotencyMismatch, Malformed, NotFound, Problem
 from agentflow.graph.catalogue import BlockKind
-from agentflow.graph.needed_credentials import missing_credentials
+from agentflow.graph.needed_credentials import needed
 from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import missing_inputs
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
-from agentflow.services import documents, graphs, lanes, runs
-from agentflow.services.credentials import has_credential
+from agentflow.services import chosen_credentials, documents, graphs, lanes, runs
 from agentflow.services.given import refuse_unstorable
-from agentflow.services.plans import document_of, needed_inputs_of, plan_of, run_problems_of
+from agentflow.services.plans import document_of, needed_credentials_of, needed_inputs_of, plan_of, run_problems_of
 from agentflow.storage import graphs as stored_graphs
 from agentflow.storage import idempotency
 from agentflow.storage.runs import NewRun
@@ -40,6 +40,8 @@ MAX_KEY: Final = 255
 class Wanted:
     """What a submitter asks for, beside the graph. `priority` None: the graph's, or 5.
 
+    `credentials`: key of the graph's `credentials_input_schema` → {"id": …}, with `provider` and `type` where they are
+    to be checked.
     `allow_missing_inputs`: required input nodes without a value run all the same, and give nothing.
     """
 
@@ -48,6 +50,12 @@ class Wanted:
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
     allow_missing_inputs: bool = False
+    credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def as_asked(self) -> dict[str, Any]:
+        """All that it says, for the digest of an Idempotency-Key: the same as before there were `credentials`."""
+        asked = asdict(self)
+        return asked if self.credentials else {name: value for name, value in asked.items() if name != "credentials"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def submit(
     run_id = new_id()
     if key is not None:
         what = [str(graph.graph_id), graph.version] if isinstance(graph, Stored) else [graph, None]
-        digest = _digest(asked or [*what, asdict(wanted)])
+        digest = _digest(asked or [*what, wanted.as_asked()])
         if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
             return _replay(session, owner_id, earlier, wanted)
     if isinstance(graph, Stored):
@@ -107,31 +115,39 @@ def submit(
         plan = plan_of(session, graph.graph_id, graph.version or head.latest_version)
     else:
         plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
-    warnings = _check(session, owner_id, plan, wanted)
+    wanted, warnings = _checked(session, owner_id, plan, wanted)
     new = NewRun(run_id, owner_id, plan, wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
     runs.start(session, new)
     return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)
 
 
-def _check(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Problem, ...]:
-    """Whether the run can start; returns the warnings."""
+def _checked(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Wanted, tuple[Problem, ...]]:
+    """Whether the run can start; returns what is wanted, with its credentials as masks, and the warnings."""
     refuse_unstorable(wanted.inputs, wanted.masks)
+    problems: tuple[Problem, ...] = ()
+    if wanted.credentials:
+        graph = document_of(session, plan.graph_id, plan.version)
+        masks, problems = chosen_credentials.as_masks(session, owner_id, graph, wanted.credentials, wanted.masks)
+        wanted = replace(wanted, masks=masks)
     if wanted.masks:  # they change which pins are waited for
         graph = document_of(session, plan.graph_id, plan.version)
-        problems = documents.problems_of_run(graph, masks=wanted.masks)
+        problems += documents.problems_of_run(graph, masks=wanted.masks)
         problems += graphs.unknown_in_masks(session, owner_id, graph, wanted.masks)
-        problems += tuple(missing_credentials(graph, catalogue, has_credential, wanted.masks))
+        needs = tuple(needed(graph, catalogue, wanted.masks))
     else:
-        problems = run_problems_of(session, plan.graph_id, plan.version)
+        problems += run_problems_of(session, plan.graph_id, plan.version)
+        needs = needed_credentials_of(session, plan.graph_id, plan.version)
+    if needs:
+        problems += tuple(checking.problems(session, owner_id, needs))
     problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
     if not wanted.allow_missing_inputs:
-        needed = needed_inputs_of(session, plan.graph_id, plan.version)
-        problems += tuple(missing_inputs(needed, wanted.inputs, wanted.masks))
+        inputs = needed_inputs_of(session, plan.graph_id, plan.version)
+        problems += tuple(missing_inputs(inputs, wanted.inputs, wanted.masks))
     if any(node.kind is BlockKind.AGENT for node in plan.nodes):
         problems += graphs.missing_graphs(session, owner_id, document_of(session, plan.graph_id, plan.version))
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
-    return (*problems, *lanes.warnings(session, plan))
+    return wanted, (*problems, *lanes.warnings(session, plan))
 
 
 def _digest(submitted: list[Any]) -> str:
@@ -156,7 +172,7 @@ def _replay(session: Session, owner_id: UUID, run_id: UUID, wanted: Wanted) -> A
     if run is None:
         raise NotFound(f"the run {run_id} that this Idempotency-Key stood for was deleted")
     try:
-        warnings = _check(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
+        _, warnings = _checked(session, owner_id, plan_of(session, run.graph_id, run.graph_version), wanted)
     except GraphInvalid as invalid:  # now: a graph that it runs was deleted, say. The run was accepted all the same
         warnings = tuple(problem for problem in invalid.problems if problem.severity == "warning")
     return Accepted(run_id, run.graph_id, run.graph_version, RunStatus(run.status), warnings, replayed=True)

@@ -46,6 +46,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 import agentflow.accounts.tables
+import agentflow.credentials.tables
 import agentflow.memories.tables
 import agentflow.presets.tables  # noqa: F401
 from agentflow.engine.statuses import (

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from agentflow.blocks.base import Block, check_output
+from agentflow.credentials.granting import Granted
 from agentflow.dispatch import publish
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.execution import ExecutionKey, Lease
@@ -60,7 +61,11 @@ class Attempt:
         self.kept_before: list[tuple[str, Any]] | None = None  # its cached outputs, if they were found before the claim
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
+        self.granted: Granted | None = None  # the credentials that it may use; None: its block takes none
+        self.handed: frozenset[str] = frozenset()  # the secrets of those that its block asked for
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
+        self._searched: frozenset[str] = frozenset()  # of those handed, what a message is searched for
+        self._forms: frozenset[str] = frozenset()  # those handed, as JSON quotes them
         self._router = Router(self.node)
         self._ordinal = claim.resumed_from or 0
         self._batch = Batch(first=claim.emitted)
@@ -86,6 +91,8 @@ class Attempt:
         if self._ordinal >= settings().max_outputs:
             raise BlockBug(f"the block yielded more than {settings().max_outputs} values")
         text = dumps(value)
+        if self.handed and (shown := self.without_secrets(value, text)) is not value:
+            value, text = shown, dumps(shown)
         if len(text) > settings().max_value_bytes or len(text.encode()) > settings().max_value_bytes:
             raise BlockBug(f"the value on pin {pin!r} is larger than {settings().max_value_bytes} bytes")
         self._ordinal += 1
@@ -126,7 +133,25 @@ class Attempt:
 
     def redacted(self, text: str) -> str:
         """`text`, a message of this attempt, without its secrets."""
-        return secrecy.redacted(text, self.secrets)
+        return secrecy.redacted(text, self.secrets | self._searched)
+
+    def hand(self, secrets: frozenset[str]) -> None:
+        """Note that the block gets these secrets: from now on nothing that it gives is stored or logged with them."""
+        if not secrets <= self.handed:
+            self.handed |= secrets
+            self._searched = frozenset(secret for secret in self.handed if len(secret) >= secrecy.MIN_SEARCHED)
+            self._forms = frozenset(form for secret in self.handed for form in secrecy.quoted_forms(secret))
+
+    def without_secrets(self, value: Any, text: str | None = None) -> Any:
+        """`value`, which the block gives, without the secrets that it got; the same object where it has none.
+
+        Args:
+            value: a JSON value.
+            text: its JSON text, where that is known: searching it is cheaper than walking through the value.
+        """
+        if not self.handed or (text is not None and not any(form in text for form in self._forms)):
+            return value
+        return secrecy.without_texts(value, self.handed)
 
     def flush_in_background(self) -> None:
         """`flush` for the flusher's thread; the next settle repeats what fails here."""

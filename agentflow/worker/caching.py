@@ -21,8 +21,8 @@ from agentflow.graph.cache_settings import overlap
 from agentflow.graph.catalogue import BlockSpec, Dependence
 from agentflow.graph.plan import PlanNode
 from agentflow.memories import service as memories
-from agentflow.services.credentials import credentials_mark
 from agentflow.services.transaction import transaction
+from agentflow.worker import credentials
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import linked_pins, tools
 from agentflow.worker.process import Process, RunContext
@@ -103,7 +103,7 @@ def _depends(spec: BlockSpec, inputs: Any, run: RunContext, node: PlanNode) -> l
     plan = run.plan
     depends: list[Any] = [[asdict(tool) for tool in tools(plan, node.number)]]
     if any("credentials_provider" in pin.schema for pin in spec.inputs.values()):
-        depends.append(credentials_mark())  # a block says only when it runs whose credential it takes
+        depends.append(credentials.mark(run.owner_id))  # a block says only when it runs whose credential it takes
     if spec.gathers is not None:
         depends.append(inputs.items)  # the engine assembles them: they are not among what was delivered
     if Dependence.GRAPH in spec.depends_on:

@@ -19,8 +19,8 @@ from agentflow.graph.plan import Plan, PlanNode
 from agentflow.logs import TRACE
 from agentflow.memories import service as memories
 from agentflow.services.child_runs import is_lone
-from agentflow.services.credentials import credential_for
 from agentflow.services.transaction import transaction
+from agentflow.worker import credentials
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.process import RunContext
 
@@ -48,7 +48,7 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
         tools=tools(run.plan, node.number),
         linked=linked_pins(run, node),
         memory=_Memory(attempt),
-        credential=lambda provider: credential_for(node.block_id, provider),
+        credential=lambda provider: credentials.given(attempt, provider),
         report=_checked(attempt),
     )
 
@@ -102,7 +102,8 @@ class _Memory:
     def put(self, key: str, value: Any) -> None:
         self._notice()
         with transaction() as session:
-            memories.put(session, self._owner_id, key, value)
+            withheld = self._attempt.without_secrets
+            memories.put(session, self._owner_id, withheld(key), withheld(value))
 
     def _notice(self) -> None:
         """Note that memory was used: without its block declaring it, the outputs are not cached."""

@@ -30,7 +30,7 @@ from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
 from agentflow.storage.gathering import group_size
 from agentflow.storage.hot.node_executions import Limits
-from agentflow.worker import caching, waiting
+from agentflow.worker import caching, credentials, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
 from agentflow.worker.endings import NodeExecutionStopped, ending, lost
@@ -172,6 +172,8 @@ def perform(attempt: Attempt) -> Outcome:
         block, given = load(attempt)
         if block.gathers is not None and not gather(attempt, block.gathers, given):
             return Completed()
+        if attempt.kept_before is None:
+            credentials.load(attempt, block.spec(), given)
         inputs = block.parse(given)
         resumed = waiting.resumed(attempt)
         if isinstance(resumed, Asleep):
@@ -277,7 +279,7 @@ def transition_of(attempt: Attempt, outcome: Outcome) -> Transition:
         return COMPLETED
     if isinstance(outcome, Waiting):
         try:
-            return Transition.waiting(waiting.begin(attempt, outcome.wait))
+            return Transition.waiting(waiting.begin(attempt, credentials.withheld(attempt, outcome.wait)))
         except Unavailable:
             raise
         except Exception as error:  # a wait has its own output

@@ -27,15 +27,16 @@ def operations():
 
 OPERATIONS = operations()
 
-OWNED = ("graph_id", "run_id", "preset_id", "key_id")
+OWNED = ("graph_id", "run_id", "preset_id", "key_id", "credential_id")
 """What in an address belongs to one user."""
+
+PLACES = (*OWNED, "review_id", "user_id", "session_id", "block_id", "name")
 
 
 @pytest.fixture
 def ask(app):
     def send(name, method, path, key, **places):
-        places_of = ("graph_id", "run_id", "review_id", "preset_id", "key_id", "user_id", "session_id", "block_id", "name")
-        for place in places_of:
+        for place in PLACES:
             path = path.replace(f"{{{place}}}", str(places.get(place, uuid4())))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return app.test_client().open(path, method=method.upper(), headers=headers, json=EXAMPLES.get(name))
@@ -110,12 +111,14 @@ def test_a_role_is_the_bound_of_its_keys(ask, name, method, path):
 
 @pytest.fixture
 def belongings(api, echo):
-    """What another user has: a graph, a run of it, a key."""
+    """What another user has: a graph, a run of it, a key, a credential."""
     graph = api.post("/api/v1/graphs", json=echo).json["id"]
     preset = api.post("/api/v1/presets", json={"graph_id": graph, "name": "mine"}).json["id"]
     run = api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
     me = api.get("/api/v1/me").json
-    return {"graph_id": graph, "run_id": run, "preset_id": preset, "key_id": me["key_id"], "user_id": me["user"]["id"]}
+    credential = api.post("/api/v1/credentials", json=EXAMPLES["create_credential"]).json["id"]
+    ids = {"graph_id": graph, "run_id": run, "preset_id": preset, "credential_id": credential}
+    return {**ids, "key_id": me["key_id"], "user_id": me["user"]["id"]}
 
 
 @pytest.mark.parametrize(

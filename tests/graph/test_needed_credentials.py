@@ -7,8 +7,15 @@ import pytest
 
 from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, BlockSpec, Catalogue, PinSpec
-from agentflow.graph.needed_credentials import missing_credentials, needed
+from agentflow.graph.needed_credentials import Need, credential_problems, missing, needed
 from agentflow.graph.schemas import credentials_input_schema
+
+
+def missing_credentials(graph: Any, catalogue: Catalogue, has: Any, masks: Any = None) -> list[Problem]:
+    def check(need: Need) -> str | None:
+        return None if any(map(has, need.providers)) else missing(need)
+
+    return credential_problems(needed(graph, catalogue, masks), check)
 
 
 def places(problems: list[Problem]) -> list[tuple[str, str | None, str | None, str]]:

@@ -44,6 +44,9 @@ ECHO: dict[str, Any] = {
 }
 """A graph that gives what it gets."""
 
+CREDENTIAL_KEY = "a" * 42 + "A="
+"""The key that encrypts credentials in tests."""
+
 _numbers = itertools.count(1)
 
 
@@ -81,6 +84,7 @@ def environment(shared_database: str, broker_url: str, monkeypatch: pytest.Monke
     """This process on an empty database and an empty broker."""
     monkeypatch.setenv("AGENTFLOW_DATABASE_URL", shared_database)
     monkeypatch.setenv("AGENTFLOW_BROKER_URL", broker_url)
+    monkeypatch.setenv("AGENTFLOW_CREDENTIAL_KEYS", CREDENTIAL_KEY)
     _forget()
     _empty()
     yield settings()

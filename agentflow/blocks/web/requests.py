@@ -7,7 +7,7 @@ A host-scoped credential is a set of headers for one site only. The operator nam
      "host_scoped": {"base_url": "https://example.com:8443", "api_key": "…"}}
 
 A credential without `base_url` is for its host, over https on the usual port; an `api_key` becomes a bearer token. A
-redirect to another site carries none of it.
+redirect to another site carries none of it. A user's own names its host, or a pattern of hosts (`host_fits`).
 """
 
 import json
@@ -18,7 +18,7 @@ import httpx
 from pydantic import Field
 
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestVector
-from agentflow.blocks.credentials import Credential, credentials, provider_of
+from agentflow.blocks.credentials import Credential, credentials, host_fits, provider_of
 from agentflow.blocks.files.contents import content_of, is_address
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
@@ -159,6 +159,10 @@ def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credenti
             if name == provider and provider not in _ANY_HOST:
                 raise
             continue
+        if credential.host:
+            if host_fits(credential.host, url.scheme, url.raw_host.decode(), url.port):
+                return credential
+            raise BadInput(f"the credential {name} is for {credential.host}, and goes nowhere else")
         if not credential.base_url and name != of_the_host:
             raise BadInput(f"the credential {name} does not say for which site it is: the operator sets its base_url")
         if not _is_host_scoped(name, credential):
@@ -168,7 +172,10 @@ def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credenti
             return credential
         if name != HOST_SCOPED:
             raise BadInput(f"the credential {name} is for {site.scheme}://{host_and_port(site)}, and goes nowhere else")
-    raise BadInput(f"there is no credential for the host {url.host} here: the operator sets it as {of_the_host}")
+    raise BadInput(
+        f"there is no credential for the host {url.host} here: store one of the type {HOST_SCOPED}, "
+        f"or have the operator set {of_the_host}"
+    )
 
 
 def _is_host_scoped(name: str, credential: Credential) -> bool:

@@ -1,4 +1,4 @@
-"""Finds credentials for blocks that may have them; so far those that the operator has set.
+"""Finds the operator's credentials, which everybody may use, for the blocks that may have them.
 
 A block gets only what its pins declare: credentials of the providers and types that they name. Those of the type
 `host_scoped` have names of the operator's choice, and go to pins that take that type.
@@ -6,7 +6,8 @@ A block gets only what its pins declare: credentials of the providers and types 
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 from agentflow.blocks import registry
 from agentflow.blocks.credentials import Credential
@@ -18,6 +19,9 @@ from agentflow.settings import ProviderCredential, settings
 _WITHOUT: Final = frozenset({"ollama"})
 """Providers that let everybody in."""
 
+_NAMESPACE: Final = UUID("6f0f3c5e-6d0b-5c52-9d7e-3f8f2f0f6f11")
+"""Of the ids of the operator's credentials, so that each is the same in every process and after every restart."""
+
 _MOST_SHOWN: Final = 100
 """Characters of a provider's name in a message."""
 
@@ -25,6 +29,42 @@ _MOST_SHOWN: Final = 100
 def has_credential(provider: str) -> bool:
     """Whether there is a credential for a provider, or none is needed."""
     return provider in _WITHOUT or provider in settings().credentials
+
+
+def system_id(provider: str) -> UUID:
+    """The fixed id of the operator's credential for a provider."""
+    return uuid5(_NAMESPACE, provider)
+
+
+def provider_of_id(id: UUID) -> str | None:
+    """The provider whose operator's credential has this id; None: there is none."""
+    return next((provider for provider in settings().credentials if system_id(provider) == id), None)
+
+
+def type_of(provider: str) -> str | None:
+    """The type of the operator's credential for a provider; None: any that its pins take."""
+    return _type(provider, settings().credentials[provider])
+
+
+def providers() -> list[dict[str, Any]]:
+    """Whose credentials the installed blocks take, by name: types, blocks, and the operator's credential."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for block in registry.every():
+        for pin in block.spec().inputs.values() if block.enabled else ():
+            for provider in pin.schema.get("credentials_provider") or ():
+                types, blocks = found.setdefault(str(provider), (set(), set()))
+                types.update(pin.schema.get("credentials_types") or ())
+                blocks.add(block.name)
+    return [
+        {"provider": name, "types": sorted(types), "blocks": sorted(blocks), "system_credential": _shown(name)}
+        for name, (types, blocks) in sorted(found.items())
+    ]
+
+
+def _shown(provider: str) -> dict[str, Any] | None:
+    if provider not in settings().credentials:
+        return None
+    return {"id": system_id(provider), "type": type_of(provider)}
 
 
 def credential_for(block_id: str, provider: str) -> Credential:
@@ -44,7 +84,8 @@ def credential_for(block_id: str, provider: str) -> Credential:
         raise BadInput(f"{spec.name} does not take the credential {provider[:_MOST_SHOWN]}{told}")
     if known is None:
         raise BadInput(
-            f"there is no credential for {provider[:_MOST_SHOWN]} here: the operator sets it in AGENTFLOW_CREDENTIALS"
+            f"there is no credential for {provider[:_MOST_SHOWN]} here: store one of your own, "
+            "or have the operator set one in AGENTFLOW_CREDENTIALS"
         )
     return Credential(
         provider,
@@ -67,8 +108,8 @@ def nobodys_credentials(credentials: Mapping[str, ProviderCredential]) -> list[s
     ]
 
 
-def credentials_mark() -> str:
-    """A text that changes whenever a credential does."""
+def mark() -> str:
+    """A text that changes whenever a credential of the operator does."""
     return hashlib.sha256(dumps(settings().revealed_credentials()).encode()).hexdigest()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agentflow.blocks import registry
+from agentflow.credentials.system import credential_for, nobodys_credentials
 from agentflow.errors import BadInput, EngineError
-from agentflow.services.credentials import credential_for, nobodys_credentials
 from agentflow.settings import settings
 
 SECRET = "sk-hush"

@@ -1,0 +1,150 @@
+"""Gives a block the credentials that its node execution may use: read at its start, decrypted when the block asks.
+
+What is not asked for is never decrypted. Nothing decrypted is stored or kept longer than the attempt.
+"""
+
+import base64
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.blocks.credentials import Credential
+from agentflow.clock import now
+from agentflow.credentials import choice, store, system
+from agentflow.credentials.kinds import Kind
+from agentflow.credentials.service import bound_of, key_ring, sealed_of
+from agentflow.credentials.tables import StoredCredential
+from agentflow.errors import BadInput
+from agentflow.graph.catalogue import HOST_SCOPED, BlockSpec, PinSpec, takes_credential
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A credential that a block gets.
+
+    Attributes:
+        credential: itself.
+        secrets: the texts that nothing may show after this.
+        noted: the id under which its use is to be noted; None: it was noted a moment ago, or is the operator's.
+    """
+
+    credential: Credential
+    secrets: frozenset[str]
+    noted: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a node execution may use.
+
+    Attributes:
+        block_id: its block.
+        named: what its pins name by id; those of the operator by their provider.
+        free: the pins that name none by id.
+        own: further credentials of the owner that those pins take.
+    """
+
+    block_id: str
+    named: Sequence[StoredCredential | str] = ()
+    free: Sequence[PinSpec] = ()
+    own: Sequence[StoredCredential] = field(default=(), repr=False)
+
+    def of(self, provider: str) -> Grant:
+        """The credential for `provider`, decrypted.
+
+        Raises:
+            BadInput: there is none, it cannot be used, or there are several.
+            SystemFault: it cannot be decrypted.
+        """
+        for one in self.named:
+            if isinstance(one, str):
+                if one == provider:
+                    return self._of_the_operator(provider)
+            elif _answers(one, provider):
+                return _decrypted(one, provider)
+        free = [pin for pin in self.free if takes_credential(pin, provider, None) or _is_host(pin, provider)]
+        if self.named and not free:
+            raise BadInput(f"the node names a credential by its id, which is none for {provider[:100]}")
+        found = choice.matching(free, provider, self.own)
+        try:
+            chosen = choice.only_one(provider, found)
+        except BadInput as told:
+            try:
+                return self._of_the_operator(provider)
+            except BadInput:
+                raise told from None
+        return self._of_the_operator(provider) if chosen is None else _decrypted(chosen, provider)
+
+    def _of_the_operator(self, provider: str) -> Grant:
+        credential = system.credential_for(self.block_id, provider)
+        return Grant(credential, _secrets(credential))
+
+
+def grant(session: Session, owner_id: UUID, spec: BlockSpec, given: MutableMapping[str, Any]) -> Granted:
+    """What a node execution with these inputs, by pin, may use. A pin that names one by id gets its provider and type.
+
+    Raises:
+        BadInput: a pin names one that is not there (any more), cannot be used, or does not fit.
+    """
+    pins = credential_pins(spec)
+    ids = {pin.name: id for pin in pins if (id := choice.named_id(given.get(pin.name))) is not None}
+    free = [pin for pin in pins if pin.name not in ids]
+    providers = {str(one) for pin in free for one in pin.schema.get("credentials_provider") or ()}
+    of_hosts = any(HOST_SCOPED in (pin.schema.get("credentials_types") or ()) for pin in free)
+    found = store.fitting(session, owner_id, ids.values(), providers, [HOST_SCOPED] if of_hosts else [])
+    own = {one.id: one for one in found}
+    named: list[StoredCredential | str] = []
+    for pin in pins:
+        if pin.name in ids:
+            id, value = ids[pin.name], given[pin.name]
+            provider = choice.named_of_the_operator(pin, value, id)
+            one = choice.named_own(pin, value, id, own) if provider is None else provider
+            named.append(one)
+            given[pin.name] = {**value, "provider": one if isinstance(one, str) else one.provider}
+    return Granted(spec.id, named, free, found)
+
+
+def credential_pins(spec: BlockSpec) -> list[PinSpec]:
+    """The pins of a block that take credentials."""
+    return [pin for pin in spec.inputs.values() if "credentials_provider" in pin.schema]
+
+
+def _is_host(pin: PinSpec, provider: str) -> bool:
+    return provider.partition(":")[0] == HOST_SCOPED and HOST_SCOPED in (pin.schema.get("credentials_types") or ())
+
+
+def _answers(one: StoredCredential, provider: str) -> bool:
+    """Whether it is what the block asks for. One for a host is: the block checks the host."""
+    return one.provider == provider or (one.kind == Kind.HOST_SCOPED and provider.partition(":")[0] == HOST_SCOPED)
+
+
+def _decrypted(one: StoredCredential, provider: str) -> Grant:
+    secret = key_ring().decrypt(sealed_of(one), bound_of(one))
+    details = one.details
+    credential = Credential(
+        provider,
+        secret.get("api_key", "") or secret.get("access_token", ""),
+        details.get("username", ""),
+        secret.get("password", ""),
+        details.get("base_url", ""),
+        secret.get("headers", {}),
+        one.kind,
+        details.get("host", ""),
+    )
+    recent = one.last_used_at is not None and one.last_used_at > now() - store.USE_RESOLUTION
+    return Grant(credential, _secrets(credential), None if recent else one.id)
+
+
+def _secrets(credential: Credential) -> frozenset[str]:
+    """The texts of a credential that must be withheld where a block quotes them."""
+    found = {credential.api_key, credential.password, *credential.headers.values()}
+    for value in credential.headers.values():  # a server may quote the token alone
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() in ("bearer", "basic", "token", "apikey"):
+            found.add(token.strip())
+    if credential.username and credential.password:  # as HTTP's basic authentication sends it
+        found.add(base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode())
+    return frozenset(found - {""})

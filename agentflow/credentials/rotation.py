@@ -1,0 +1,65 @@
+"""Encrypts all credentials again under the newest key, so that an older one can be taken out of the ring.
+
+It works in batches, each a transaction of its own, and may be stopped and started again at any time. Others may use and
+change credentials meanwhile: a row is locked while it is encrypted again, and a process that still encrypts with an
+older key is told by what is left at the end.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from agentflow.credentials import store
+from agentflow.credentials.service import bound_of, key_ring, sealed_of
+from agentflow.errors import SystemFault
+
+BATCH: Final = 100
+"""Credentials in one transaction, so that none is locked for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch.
+
+    Attributes:
+        rotated: how many were encrypted again.
+        unreadable: those that no key of the ring decrypts; they stay as they are.
+        last: the id behind which the next batch begins; None: there is none.
+    """
+
+    rotated: int
+    unreadable: tuple[UUID, ...]
+    last: UUID | None
+
+
+def rotate_batch(session: Session, after: UUID | None = None, limit: int = BATCH) -> Batch:
+    """Encrypt the next credentials again, above the id `after`.
+
+    Raises:
+        Conflict: there is no key.
+    """
+    ring = key_ring()
+    found = store.under_other_keys(session, ring.newest, after, limit)
+    unreadable: list[UUID] = []
+    for credential in found:
+        bound = bound_of(credential)
+        try:
+            sealed = ring.encrypt(ring.decrypt(sealed_of(credential), bound), bound)
+        except SystemFault:
+            unreadable.append(credential.id)
+            continue
+        credential.secret, credential.key_id = sealed.data, sealed.key_id
+    session.flush()
+    last = found[-1].id if len(found) == limit else None
+    return Batch(len(found) - len(unreadable), tuple(unreadable), last)
+
+
+def left(session: Session) -> int:
+    """How many credentials are not under the newest key.
+
+    Raises:
+        Conflict: there is no key.
+    """
+    return store.count_under_other_keys(session, key_ring().newest)

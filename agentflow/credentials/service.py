@@ -1,0 +1,163 @@
+"""Makes, lists, changes and deletes the credentials of an owner. Nobody else sees or uses them, admins included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from agentflow.clock import now
+from agentflow.credentials import store
+from agentflow.credentials.encryption import Bound, KeyRing, Sealed
+from agentflow.credentials.kinds import Secret, State
+from agentflow.credentials.tables import StoredCredential
+from agentflow.errors import Conflict, Malformed, NotFound, TooMany
+from agentflow.ids import new_id
+from agentflow.settings import settings
+
+MOST: Final = 1_000
+"""Credentials of one owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A credential to be.
+
+    Attributes:
+        provider: whose it is, such as `openai`; in any case.
+        title: its name, for people; None: the provider's.
+        secret: what is kept of it.
+        expires_at: when it stops working; None: never, or nobody knows.
+    """
+
+    provider: str
+    title: str | None
+    secret: Secret
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be another; None: it stays.
+
+    Attributes:
+        secret: of the same kind. A new one is valid again.
+        expires_at: in a tuple, because None is a value: never.
+    """
+
+    title: str | None = None
+    secret: Secret | None = None
+    expires_at: tuple[datetime | None] | None = None
+
+
+def key_ring() -> KeyRing:
+    """The keys of this installation."""
+    return KeyRing(settings().credential_key_ring())
+
+
+def create(session: Session, owner_id: UUID, new: New) -> StoredCredential:
+    """Store a credential.
+
+    Raises:
+        Conflict: there is no key to encrypt it with.
+        Malformed: `expires_at` is past.
+        TooMany: the owner has as many as allowed.
+    """
+    _refuse_past(new.expires_at)
+    ring = key_ring()
+    if store.count(session, owner_id) >= MOST:
+        raise TooMany(f"you have {MOST:,} credentials, as many as allowed: delete some first")
+    provider = new.provider.lower()
+    bound = Bound(new_id(), owner_id, provider, new.secret.type, new.secret.shown())
+    sealed = ring.encrypt(new.secret.hidden(), bound)
+    credential = StoredCredential(
+        id=bound.id,
+        owner_id=owner_id,
+        provider=provider,
+        kind=bound.kind,
+        title=new.title or provider,
+        details=bound.details,
+        secret=sealed.data,
+        key_id=sealed.key_id,
+        expires_at=new.expires_at,
+    )
+    store.add(session, credential)
+    return credential
+
+
+def page(
+    session: Session, owner_id: UUID, provider: str | None, after: UUID | None, limit: int
+) -> Sequence[StoredCredential]:
+    """The owner's credentials, the newest first, below the id `after`; `provider`: only of that one."""
+    return store.page(session, owner_id, provider.lower() if provider else None, after, limit)
+
+
+def get(session: Session, owner_id: UUID, credential_id: UUID, *, lock: bool = False) -> StoredCredential:
+    """The owner's credential.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+    """
+    found = store.get(session, owner_id, credential_id, lock=lock)
+    if found is None:
+        raise NotFound(f"there is no credential {credential_id}")
+    return found
+
+
+def change(session: Session, owner_id: UUID, credential_id: UUID, changes: Changes) -> StoredCredential:
+    """Give a credential another title, expiry or secret. Node executions that run keep what they have.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+        Conflict: the new secret is of another kind, or there is no key to encrypt it with.
+        Malformed: the new expiry is past.
+    """
+    credential = get(session, owner_id, credential_id, lock=True)
+    if changes.title is not None:
+        credential.title = changes.title
+    if changes.expires_at is not None:
+        (credential.expires_at,) = changes.expires_at
+        _refuse_past(credential.expires_at)
+    if changes.secret is not None:
+        _replace_secret(credential, changes.secret)
+    credential.updated_at = func.clock_timestamp()
+    session.flush()
+    session.refresh(credential)
+    return credential
+
+
+def delete(session: Session, owner_id: UUID, credential_id: UUID) -> None:
+    """Delete a credential. What names it fails from now on.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+    """
+    session.delete(get(session, owner_id, credential_id, lock=True))
+    session.flush()
+
+
+def bound_of(credential: StoredCredential) -> Bound:
+    """What the secret of a stored credential is bound to."""
+    return Bound(credential.id, credential.owner_id, credential.provider, credential.kind, credential.details)
+
+
+def sealed_of(credential: StoredCredential) -> Sealed:
+    """The encrypted secret of a stored credential."""
+    return Sealed(credential.key_id, credential.secret)
+
+
+def _replace_secret(credential: StoredCredential, secret: Secret) -> None:
+    if secret.type != credential.kind:
+        raise Conflict(f"the credential is of the type {credential.kind}, which stays: {secret.type} is another")
+    credential.details = secret.shown()
+    sealed = key_ring().encrypt(secret.hidden(), bound_of(credential))
+    credential.secret, credential.key_id = sealed.data, sealed.key_id
+    credential.state = State.VALID
+
+
+def _refuse_past(expires_at: datetime | None) -> None:
+    if expires_at is not None and expires_at <= now():
+        raise Malformed(f"expires_at: {expires_at.isoformat()} is past")
