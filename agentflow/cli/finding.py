@@ -95,6 +95,13 @@ def find_key(client: Client, text: str) -> UUID:
     return _named(text, "key", [(key.id, key.name) for key in known])
 
 
+def find_credential(client: Client, text: str) -> UUID:
+    """The id of the caller's credential that `text` names: an id, a title in any case, or a prefix of an id."""
+    if (credential_id := as_id(text)) is not None:
+        return credential_id
+    return _named(text, "credential", [(one.id, one.title) for one in client.credentials.list()])
+
+
 def _named(text: str, word: str, known: list[tuple[UUID, str]]) -> UUID:
     """The id of the only thing with that name, or else with an id that begins so. Anything else ends the command."""
     ways: tuple[Callable[[UUID, str], bool], ...] = (

@@ -23,6 +23,7 @@ COMMANDS = {
     "presets": "Save what a graph is to be run with, and run it.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
+    "credentials": "Store, list, change and delete what blocks may use elsewhere.",
     "login": "Keep a server and a key of yours there.",
     "logout": "Forget them.",
     "keys": "Make, list, suspend and revoke API keys.",

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import EXIT_CODES, Exit, connected, print_places
-from agentflow.cli.finding import find_graph
+from agentflow.cli.finding import find_credential, find_graph
 from agentflow.cli.follow import follow
 from agentflow.cli.inputs import at, from_object, of_type, parse_inputs, parse_pair, type_words, typed
 from agentflow.cli.tables import echo_json
@@ -32,6 +33,13 @@ _JSON_FILE = click.File(encoding="utf-8-sig")  # ignores the byte order mark tha
 )
 @click.option("--input-json", type=_JSON_FILE, metavar="FILE", help="As -i @FILE; - reads standard input.")
 @click.option("--allow-missing", is_flag=True, help="Run even if required inputs are missing.")
+@click.option(
+    "--credential",
+    "credentials",
+    multiple=True,
+    metavar="KEY=ID|TITLE",
+    help="A credential for a key of the graph's `credentials_input_schema`. Several.",
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label to find the run by.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--version", "graph_version", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
@@ -44,6 +52,7 @@ def run(
     given: tuple[str, ...],
     input_json: Any,
     allow_missing: bool,
+    credentials: tuple[str, ...],
     labels: tuple[str, ...],
     priority: int | None,
     graph_version: int | None,
@@ -79,6 +88,7 @@ def run(
         else:
             schema = client.graphs.inputs(document)
         inputs = typed(written, schema)
+        options["credentials"] = dict(_credential(client, text) for text in credentials)
         if not allow_missing and not as_json and sys.stdin.isatty():
             inputs |= ask(schema, inputs)
         if document is None:
@@ -104,6 +114,13 @@ def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         text = click.prompt(f"{label} ({words})" if words else label, type=str, hide_input=hidden, err=True)
         answers[name] = of_type(text, wanted)
     return answers
+
+
+def _credential(client: Client, text: str) -> tuple[str, UUID]:
+    key, found, named = text.partition("=")
+    if not found:
+        raise click.BadParameter(f"{text!r} is not KEY=ID or KEY=TITLE", param_hint="--credential")
+    return key, find_credential(client, named)
 
 
 def report_accepted(

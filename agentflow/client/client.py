@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from agentflow.accounts.schemas import AuditEntryView, AuditList, Me
 from agentflow.client import stream
 from agentflow.client.accounts import Keys, Sessions, Users
+from agentflow.client.credentials import Credentials
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.client.presets import Presets, wanted
@@ -49,6 +50,7 @@ class Client:
         self._http = Http(url, key, timeout=timeout, attempts=attempts)
         self.graphs = Graphs(self._http)
         self.presets = Presets(self._http)
+        self.credentials = Credentials(self._http)
         self.keys = Keys(self._http)
         self.users = Users(self._http)
         self.sessions = Sessions(self._http)
@@ -86,14 +88,15 @@ class Client:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         allow_missing_inputs: bool = False,
+        credentials: Mapping[str, Id] | None = None,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
         """Run a stored graph, by default its latest version. Missing required inputs are refused unless
-        `allow_missing_inputs`.
+        `allow_missing_inputs`. `credentials`: keys of the graph's `credentials_input_schema`, with ids of credentials.
 
         Without an `idempotency_key` one is made for this call, so that its retries run nothing twice.
         """
-        body = {"version": version, **wanted(inputs, masks, labels, priority, allow_missing_inputs)}
+        body = {"version": version, **wanted(inputs, masks, labels, priority, allow_missing_inputs, credentials)}
         return self._submit(f"/graphs/{graph_id}/runs", body, idempotency_key)
 
     def submit_inline(
@@ -105,10 +108,11 @@ class Client:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         allow_missing_inputs: bool = False,
+        credentials: Mapping[str, Id] | None = None,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
         """Run a graph that comes with the call. For `idempotency_key`, see `submit`."""
-        body = {"graph": dict(document), **wanted(inputs, masks, labels, priority, allow_missing_inputs)}
+        body = {"graph": dict(document), **wanted(inputs, masks, labels, priority, allow_missing_inputs, credentials)}
         return self._submit("/runs", body, idempotency_key)
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None) -> RunAccepted:

@@ -33,9 +33,13 @@ def wanted(
     labels: Mapping[str, str] | None,
     priority: int | None,
     allow_missing_inputs: bool,
+    credentials: Mapping[str, Id] | None = None,
 ) -> dict[str, Any]:
     """What a submission asks for, as the API takes it."""
-    return {**given(inputs, masks, labels, priority), "allow_missing_inputs": allow_missing_inputs}
+    body = {**given(inputs, masks, labels, priority), "allow_missing_inputs": allow_missing_inputs}
+    if credentials:
+        body["credentials"] = {key: str(chosen) for key, chosen in credentials.items()}
+    return body
 
 
 class Presets:

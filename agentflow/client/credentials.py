@@ -1,0 +1,79 @@
+"""Wraps the API calls about credentials, as `Client.credentials`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from agentflow.client.http import Http, every
+from agentflow.credentials.schemas import CredentialList, CredentialView, ProviderList, ProviderView
+
+Id = UUID | str
+
+KEEP: Final = "keep"
+"""For `Credentials.change`: the expiry stays."""
+
+
+class Credentials:
+    """What blocks may use elsewhere, of one user of one AgentFlow. No secret comes back."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def create(
+        self,
+        provider: str,
+        secret: Mapping[str, Any],
+        *,
+        title: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> CredentialView:
+        """Store a credential. It is not retried once the API may have received it: that could make a second one.
+
+        Args:
+            provider: whose it is, such as `openai`.
+            secret: its `type` and what that consists of: `{"type": "api_key", "api_key": …}`; `user_password` has
+                `username`, `password` and `base_url`; `host_scoped` has `host` and `headers`; `oauth2` has
+                `access_token`, `refresh_token`, `scopes` and `username`.
+            title: its name; None: the provider's.
+            expires_at: when it stops working, with a time zone; None: never.
+        """
+        body = {"provider": provider, "title": title, "secret": dict(secret), "expires_at": _text(expires_at)}
+        return CredentialView.model_validate(self._http.call("POST", "/credentials", body=body, repeatable=False))
+
+    def list(self, *, provider: str | None = None, limit: int | None = None) -> Iterator[CredentialView]:
+        """One's own credentials, the newest first."""
+        query = {"provider": provider}
+        return islice(every(self._http, "/credentials", CredentialList.model_validate, query), limit)
+
+    def get(self, credential_id: Id) -> CredentialView:
+        """A credential, without its secret."""
+        return CredentialView.model_validate(self._http.call("GET", f"/credentials/{credential_id}"))
+
+    def change(
+        self,
+        credential_id: Id,
+        *,
+        title: str | None = None,
+        secret: Mapping[str, Any] | None = None,
+        expires_at: datetime | Literal["keep"] | None = KEEP,
+    ) -> CredentialView:
+        """Give a credential another title, secret (of the same type) or expiry (None: never)."""
+        body: dict[str, Any] = {"title": title, "secret": dict(secret) if secret is not None else None}
+        body = {name: value for name, value in body.items() if value is not None}
+        if expires_at is None or isinstance(expires_at, datetime):
+            body["expires_at"] = _text(expires_at)
+        return CredentialView.model_validate(self._http.call("PATCH", f"/credentials/{credential_id}", body=body))
+
+    def delete(self, credential_id: Id) -> None:
+        """Delete a credential. What names it fails from now on."""
+        self._http.call("DELETE", f"/credentials/{credential_id}", repeatable=False)
+
+    def providers(self) -> Sequence[ProviderView]:
+        """Whose credentials the blocks take, of which types, and whether the operator has one."""
+        return ProviderList.model_validate(self._http.call("GET", "/providers")).items
+
+
+def _text(when: datetime | None) -> str | None:
+    return when.isoformat() if when else None
