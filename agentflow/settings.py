@@ -6,7 +6,6 @@ Each setting is the environment variable `AGENTFLOW_<NAME>`. Without `AGENTFLOW_
 """
 
 import base64
-import binascii
 import json
 from functools import cache
 from pathlib import Path
@@ -262,7 +261,7 @@ def _key(text: str) -> bytes:
     """The 32 bytes of a key, from base64 in either alphabet."""
     try:
         key = base64.b64decode(text.strip().translate(_STANDARD), validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:
         raise ValueError(f"each key is {_KEY_BYTES} bytes as base64: `openssl rand -base64 32` makes one")

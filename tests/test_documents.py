@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/blocks.md",
     "docs/operating.md",
     "docs/accounts.md",
+    "docs/credentials.md",
     CONTRACT,
 ]
 CONFORMANCE = "tests/CONFORMANCE.md"
