@@ -5,6 +5,7 @@
     │   ├── Malformed               the request is not what the API takes
     │   ├── Unauthenticated         no API key, or an unknown one
     │   ├── Forbidden               the key or its user's role does not allow it
+    │   ├── PaymentRequired         the owner has no credits for what can cost some
     │   ├── NotFound                no such object, or it is someone else's
     │   ├── Conflict                the object's state forbids it
     │   │   └── AlreadyEnded        a run that has ended cannot be changed
@@ -17,6 +18,7 @@
     │   ├── BlockBug                block: the block broke its own contract
     │   ├── Transient               transient: a retry may succeed (timeouts, 429, 5xx, connection)
     │   ├── TimedOut                transient: the attempt exceeded its timeout
+    │   ├── Unpaid                  user: the owner's credits do not suffice; the whole run ends
     │   └── SystemFault             system: the engine or a worker failed, not the block
     ├── Interrupted                 stops a running block (a BaseException, so that blocks do not swallow it)
     └── EngineError                 a fault on our side: a 5xx
@@ -90,6 +92,10 @@ class Forbidden(ClientError):
     """This key may not do that."""
 
 
+class PaymentRequired(ClientError):
+    """There are no credits for this."""
+
+
 class NotFound(ClientError):
     """There is no such thing here."""
 
@@ -152,6 +158,12 @@ class Transient(NodeFailure):
 
 class TimedOut(Transient):
     """The attempt ran longer than its timeout allows."""
+
+
+class Unpaid(NodeFailure):
+    """The credits do not suffice for this block."""
+
+    kind = "user"
 
 
 class SystemFault(NodeFailure):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from agentflow.credits.model_prices import model_prices
 from agentflow.errors import EngineError
 
 STACK_FILE = "stack.json"
@@ -160,6 +161,18 @@ class Settings(BaseSettings):
     reader_url: str = Field("https://r.jina.ai", description="Answers ExtractWebsiteContent: GET <url>/<address>.")
     code_execution: bool = Field(False, description="Whether ExecuteCode may run users' code, in a sandbox.")
 
+    # Credits
+    credits: bool = Field(False, description="Whether owners pay for what their runs cost, from the credits they have.")
+    credits_daily_limit: int | None = Field(
+        None, ge=0, description="Credits that an owner may spend a day (UTC), unless set for them; unset: any."
+    )
+    model_prices: Path | None = Field(
+        None, description="JSON file of what language models cost; unset: the one in the package."
+    )
+    top_up_secret: SecretStr | None = Field(
+        None, description="Secret of the webhook for top-ups, whsec_… of Standard Webhooks; unset: there is none."
+    )
+
     # Flower
     flower_auth: str | None = Field(None, description="user:password of the dashboard that agentflow up starts.")
 
@@ -167,6 +180,20 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_prices")
+    @classmethod
+    def _check_prices(cls, value: Path | None) -> Path | None:
+        """Read the file: no process starts with prices that are wrong."""
+        model_prices(value)
+        return value
+
+    @field_validator("top_up_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            signing_key(value)
+        return value
 
     @field_validator("credentials")
     @classmethod
@@ -238,6 +265,22 @@ class Settings(BaseSettings):
                 "set it, start `agentflow up` there, or name the folder of one that runs in AGENTFLOW_DATA_DIR"
             )
         return address
+
+
+def signing_key(secret: SecretStr) -> bytes:
+    """The key in a secret of Standard Webhooks.
+
+    Raises:
+        ValueError: it is none: `whsec_` and 24 to 64 bytes in base64.
+    """
+    given = secret.get_secret_value()
+    try:
+        key = base64.b64decode(given.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not given.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("this is no secret of Standard Webhooks: whsec_ and 24 to 64 random bytes in base64")
+    return key
 
 
 @cache

@@ -163,6 +163,7 @@ TESTED_BY = {
     "engine/waits": "worker/test_waiting",
     # What is tested through HTTP.
     "services/blocks": "api/test_docs",
+    "services/estimates": "api/test_credits",
     "services/explanations": "api/test_explanations",
     "services/graphs": "api/test_graphs",
     "services/runs": "api/test_submissions",

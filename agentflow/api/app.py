@@ -14,6 +14,7 @@ from agentflow.api import (
     audit,
     blocks,
     credentials,
+    credits,
     docs,
     events,
     graphs,
@@ -87,8 +88,11 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(_add_headers)
     app.after_request(audit.end)
     problems.register(app)
-    for module in (graphs, runs, presets, reviews, events, blocks, credentials, accounts, sessions, docs, health):
+    for module in (
+        graphs, runs, presets, reviews, events, blocks, credentials, credits, accounts, sessions, docs, health,
+    ):  # fmt: skip
         app.register_api(module.api)
+    app.register_api(credits.hooks)
     app.register_blueprint(docs.docs)
     return app
 

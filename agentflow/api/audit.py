@@ -21,7 +21,7 @@ from agentflow.services.transaction import transaction, witness
 logger = logging.getLogger(__name__)
 
 _CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_ONLY_READ: Final = frozenset({"validate_graph", "show_inputs"})
+_ONLY_READ: Final = frozenset({"validate_graph", "show_inputs", "estimate_graph"})
 """Operations that take a body and change nothing."""
 
 
@@ -48,6 +48,12 @@ def only_looking() -> Iterator[None]:
     yield
     if g.get("act") is not None:
         witness(_record)
+
+
+def begin_signed(operation: str, target: object) -> None:
+    """`begin`, for a webhook whose signature is valid: it comes from no user."""
+    g.act = Act(None, None, request.remote_addr or "unknown", operation, str(target))
+    witness(_record)
 
 
 def made(target: object) -> None:

@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from agentflow.accounts import schemas as accounts
 from agentflow.api.scopes import OPEN
+from agentflow.credits import schemas as credits
 from agentflow.presets import schemas as presets
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
@@ -25,6 +26,7 @@ _SCHEMAS: Final = "#/components/schemas/"
 ERRORS: Final = {
     400: "The request is malformed.",
     401: "An API key is needed.",
+    402: "The owner has no credits for what can cost some.",
     403: "The API key lacks the scope that this needs.",
     404: "There is no such thing, or it is someone else's.",
     405: "There is no such method here; `Allow` names those there are.",
@@ -45,12 +47,14 @@ _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
-    "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential",
+    "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential", "grant_credits",
+    "top_up_credits",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
 OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
     "cancel_run": runs.CancelRun,
+    "estimate_graph": credits.EstimateGraph,
     "approve_review": reviews.Approval,
     "reject_review": reviews.Decision,
     "send_signal": reviews.Signal,
@@ -66,10 +70,25 @@ _IDEMPOTENCY_KEY: Final = {
     "example": "order-4711",
 }
 
+_WEBHOOK: Final = {
+    "in": "header",
+    "required": False,
+    "description": "Of Standard Webhooks; without it the answer is a 401.",
+    "schema": {"type": "string"},
+}
+
 HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
     "submit_run": [_IDEMPOTENCY_KEY],
     "submit_inline": [_IDEMPOTENCY_KEY],
     "run_preset": [_IDEMPOTENCY_KEY],
+    "grant_credits": [
+        {**_IDEMPOTENCY_KEY, "description": "Sending the same request with the same key again gives nothing more."}
+    ],
+    "top_up_credits": [
+        {**_WEBHOOK, "name": "webhook-id", "example": "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"},
+        {**_WEBHOOK, "name": "webhook-timestamp", "example": "1674087231"},
+        {**_WEBHOOK, "name": "webhook-signature", "example": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
+    ],
     "stream_events": [
         {
             "name": "Last-Event-ID",
@@ -88,7 +107,16 @@ _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
     "create_user", "create_preset", "run_preset", "create_credential",
 })  # fmt: skip
+MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
+    **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
+    **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
+    "top_up_credits": (401, 404, 503),
+}
+"""Operation → the errors that it can return beside those of routes like it."""
+
 _EXAMPLE_GRAPH: Final = graphs.EXAMPLE
+
+_SOMEBODY: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 EXAMPLES: Final[dict[str, Any]] = {
     "create_graph": _EXAMPLE_GRAPH,
@@ -120,6 +148,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "sign_in": {"name": "Ann", "password": "correct horse battery staple"},
     "create_credential": {"provider": "openai", "title": "mine", "secret": {"type": "api_key", "api_key": "sk-…"}},
     "change_credential": {"title": "the old one"},
+    "grant_credits": {"user_id": _SOMEBODY, "amount": 500, "reason": "welcome"},
+    "set_credit_limit": {"user_id": _SOMEBODY, "daily_limit": 100},
+    "top_up_credits": {"id": "payment-4711", "user_id": _SOMEBODY, "amount": 1000},
+    "estimate_graph": {"nodes_input_masks": {"out": {"value": "Bob"}}},
     "execute_block": {"inputs": {"format": "Hello, {{name}}!", "values": {"name": "Ann"}}, "wait": 5},
 }
 """An example body for each operation that takes one."""
@@ -168,6 +200,8 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
         content = {"application/json": {"schema": page}, "text/event-stream": {"schema": text}}
         given["200"] = {"description": "The events.", "content": content}
         given["204"] = {"description": "The run has ended, and every event was seen."}
+    if name == "list_transactions":
+        given["200"]["content"]["text/csv"] = {"schema": {"type": "string", "description": "The same, with a header."}}
     if name == "graph_schema":
         given["200"]["content"] = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}
     for status, reply in given.items():
@@ -182,6 +216,7 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
         errors.add(404)
     if name in CONFLICTS:
         errors.add(409)
+    errors.update(MORE_ERRORS.get(name, ()))
     problems = {str(status): _problem(status) for status in sorted(errors) if str(status) not in given}
     return dict(sorted((given | problems).items()))
 
@@ -207,7 +242,7 @@ def _problem(status: int) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
-    for module in (accounts, blocks, events, graphs, health, presets, problems, reviews, runs):
+    for module in (accounts, blocks, credits, events, graphs, health, presets, problems, reviews, runs):
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
                 continue

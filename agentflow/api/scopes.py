@@ -16,6 +16,7 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "list_versions": Scope.GRAPHS_READ,
     "validate_graph": Scope.GRAPHS_READ,
     "show_inputs": Scope.GRAPHS_READ,
+    "estimate_graph": Scope.GRAPHS_READ,
     "create_graph": Scope.GRAPHS_WRITE,
     "replace_graph": Scope.GRAPHS_WRITE,
     "delete_graph": Scope.GRAPHS_WRITE,
@@ -77,6 +78,11 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "list_sessions": None,
     "end_session": None,
     "end_current_session": None,
+    # credits
+    "get_credits": Scope.CREDITS_READ,
+    "list_transactions": Scope.CREDITS_READ,
+    "grant_credits": Scope.ADMIN,
+    "set_credit_limit": Scope.ADMIN,
 }
 """Operation → the scope that the caller needs; None: a valid key or session is enough."""
 

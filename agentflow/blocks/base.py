@@ -25,6 +25,7 @@ from agentflow.engine.codec import dumps
 from agentflow.engine.waits import Resumed, Wait
 from agentflow.errors import BadInput, BlockBug, Interrupted
 from agentflow.graph.catalogue import CHANGES, ERROR_PIN, BlockKind, BlockSpec, Dependence, PinSpec
+from agentflow.graph.costs import Cost, costs_of
 from agentflow.graph.pins import TOOLS, is_tool_pin, tool_pin
 from agentflow.graph.settings import RetryPolicy
 
@@ -128,7 +129,8 @@ class Context:
         credential: provider → its credential.
             Raises BadInput if there is none.
         report: adds counts to the `stats` of the node execution, summed over its attempts and over the run:
-            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits. Counts that the engine keeps itself
+            `report(input_tokens=12, output_tokens=3)`. `cost` is in credits, beside the block's own; `items`,
+            `cost_usd` and tokens are what a cost may count. Counts that the engine keeps itself
             (`outputs`, `failures`, `duration`, …) cannot be reported.
     """
 
@@ -235,7 +237,8 @@ class Block(ABC):
             feeds them, the first execution does not wait for them.
         former_inputs: former name → present name of input pins; graphs with the former name are changed.
         former_outputs: the same for output pins.
-        cost: credits for each COMPLETED node execution.
+        cost: what a node execution costs: a list of `Cost`, of which the first that matches its inputs counts; or a
+            number: credits for each COMPLETED one.
         waits: whether its work is done while it waits: by a person, a clock, an event or another run.
         depends_on: what its result depends on besides its inputs, tools and credentials.
         cacheable: whether `settings.cache` may reuse its earlier outputs; None: unless it depends on something that
@@ -262,7 +265,7 @@ class Block(ABC):
     feedback: ClassVar[tuple[str, ...]] = ()
     former_inputs: ClassVar[Mapping[str, str]] = {}
     former_outputs: ClassVar[Mapping[str, str]] = {}
-    cost: ClassVar[int] = 0
+    cost: ClassVar[int | Sequence[Cost]] = 0
     waits: ClassVar[bool] = False
     depends_on: ClassVar[frozenset[Dependence]] = frozenset()
     cacheable: ClassVar[bool | None] = None
@@ -392,7 +395,7 @@ def _spec(cls: type[Block]) -> BlockSpec:
         lane=cls.lane,
         timeout=cls.timeout,
         retry=cls.retry,
-        cost=cls.cost,
+        costs=costs_of(cls.cost),
         depends_on=frozenset(cls.depends_on),
         cacheable=not CHANGES & cls.depends_on if cls.cacheable is None else cls.cacheable,
         gathers=cls.gathers,

@@ -46,7 +46,7 @@ def block_info(spec: BlockSpec, input_model: type[BaseModel], output_model: type
         "name": spec.name,
         "inputSchema": input_model.model_json_schema(mode="validation"),
         "outputSchema": outputs,
-        "costs": [{"cost_amount": spec.cost, "cost_type": "run", "cost_filter": {}}] if spec.cost else [],
+        "costs": [cost.as_json() for cost in spec.costs],
         "description": spec.description,
         "categories": [{"category": category, "description": ""} for category in spec.categories],
         "contributors": [],

@@ -111,7 +111,6 @@ def described(block: type[Block]) -> dict[str, Any]:
         "lane": spec.lane,
         "timeout": spec.timeout,
         "retry": None if spec.retry is None else spec.retry.model_dump(mode="json"),
-        "cost": spec.cost,
         "atomic": block.atomic,
         "sensitive": block.sensitive,
     }

@@ -1,7 +1,7 @@
 """Prints a block for people: its pins, how it is executed, and its test vectors as examples."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ import click
 from agentflow.blocks.base import Block, TestVector
 from agentflow.cli.blocks_local import line_of
 from agentflow.cli.tables import brief, echo_table
+from agentflow.graph.costs import Cost, CostType
 from agentflow.schemas.blocks import BlockInfo
 
 
@@ -31,7 +32,7 @@ def show_block(block: type[Block]) -> None:
         "lane": spec.lane,
         "timeout": None if spec.timeout is None else f"{spec.timeout:g} s",
         "retry": None if spec.retry is None else _json(spec.retry.model_dump(mode="json")),
-        "cost": f"{spec.cost} credits" if spec.cost else None,
+        "cost": _costs(spec.costs),
         "links": "static" if spec.static_output else None,
         "gathers": spec.gathers,
         "from": block.__module__,
@@ -43,6 +44,16 @@ def show_block(block: type[Block]) -> None:
         click.echo(f"\nExample {number}")
         for word, what in _example(vector):
             click.echo(f"  {word:<8} {what}")
+
+
+def _costs(costs: Sequence[Cost]) -> str:
+    told = []
+    for cost in costs:
+        per = {CostType.RUN: "", CostType.COST_USD: " a dollar", CostType.TOKENS: ", or by the model's price"}.get(
+            cost.type, f" per {cost.divisor} {cost.type}"
+        )
+        told.append(f"{cost.amount} credits{per}{f' if {_json(dict(cost.filter))}' if cost.filter else ''}")
+    return "; ".join(told)
 
 
 def _show_pins(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:

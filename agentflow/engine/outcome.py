@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentflow.engine.codec import storable_text
+from agentflow.engine.statuses import FailureReason
 from agentflow.engine.waits import Asleep, Wait
 from agentflow.engine.wording import spoken, words
-from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient
+from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient, Unpaid
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def failure(error: BaseException) -> Failed:
     doing, and may pass; everything else is the block's bug.
     """
     if isinstance(error, NodeFailure):
-        failed = _failed(error.kind, "timeout" if isinstance(error, TimedOut) else error.kind, words(error))
+        failed = _failed(error.kind, _reason(error), words(error))
         return replace(failed, after=error.after) if isinstance(error, Transient) else failed
     if isinstance(error, EngineError):
         return _failed("system", "system", words(error))
@@ -72,6 +73,12 @@ def failure(error: BaseException) -> Failed:
     kind: FailureKind = "transient" if isinstance(error, ConnectionError | TimeoutError) else "block"
     failed = _failed(kind, kind, words(error))
     return replace(failed, trace=_trace(error)) if kind == "block" else failed
+
+
+def _reason(error: NodeFailure) -> str:
+    if isinstance(error, Unpaid):
+        return FailureReason.INSUFFICIENT_BALANCE
+    return "timeout" if isinstance(error, TimedOut) else error.kind
 
 
 def reported(value: Any) -> Failed:

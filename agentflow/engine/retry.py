@@ -6,6 +6,7 @@ from typing import Final
 
 from agentflow.engine.outcome import Failed
 from agentflow.engine.settlement import Transition
+from agentflow.engine.statuses import FailureReason
 from agentflow.errors import FailureKind
 from agentflow.graph.settings import RetryPolicy
 
@@ -20,6 +21,8 @@ def after_failure(policy: RetryPolicy, failed: Failed, failures: int) -> Transit
         failed: how the attempt failed.
         failures: how many attempts failed before this one.
     """
+    if failed.reason == FailureReason.INSUFFICIENT_BALANCE:  # which ends the run
+        return Transition.failed(failed.reason, failed.message)
     delay = retry_delay(policy, failed.kind, failures, _chance, failed.after)
     if delay is None:
         return Transition.failed(failed.reason, failed.message)

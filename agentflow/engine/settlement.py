@@ -101,6 +101,29 @@ FLUSHED: Final = Transition.flushed()
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What the owner of a run pays for an attempt.
+
+    Attributes:
+        owner: the owner's id.
+        token: the lease's, which causes the charge: once, however often the settlement is sent.
+        attempt, node_id, block: what it was for.
+        amount: credits.
+        used: credits, if its run was stopped and it is CANCELLED.
+        held: something may be held back for it, which is given back.
+    """
+
+    owner: str
+    token: str
+    attempt: int
+    node_id: str
+    block: str
+    amount: int
+    used: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Consequences:
     """What else happens in the transaction. Most settlements have none of these.
 
@@ -110,6 +133,7 @@ class Consequences:
         frees_slot: it may hold a slot of a concurrency limit.
         wakes_parent: its run is a child run, and the parent is told.
         stops_run: the reason for which its run must be stopped.
+        charge: what its owner pays, where credits are on and it cost something.
     """
 
     stats: Mapping[str, float] | None = None
@@ -117,6 +141,7 @@ class Consequences:
     frees_slot: bool = False
     wakes_parent: bool = False
     stops_run: FailureReason | None = None
+    charge: Charge | None = None
 
     def as_json(self) -> str | None:
         """As `agentflow_consequences` takes them, without those that are false or 0; None: there are none."""
@@ -125,6 +150,8 @@ class Consequences:
         found = members(self)
         if self.wait is not None:
             found["wait"] = members(self.wait)
+        if self.charge is not None:
+            found["charge"] = {name: value for name, value in members(self.charge).items() if value}
         return dumps({name: value for name, value in found.items() if value})
 
 
@@ -162,6 +189,7 @@ def settlement(
     *,
     in_child_run: bool = False,
     stats: Mapping[str, float] | None = None,
+    charge: Charge | None = None,
 ) -> Settlement:
     """Assemble a settlement: routes and consequences follow from the plan.
 
@@ -173,6 +201,7 @@ def settlement(
         transition: what becomes of it.
         in_child_run: its run has a parent.
         stats: counts that the block reported in this attempt.
+        charge: what its owner pays for it.
     """
     node = plan.nodes[key.node]
     consequences = _NONE
@@ -181,12 +210,18 @@ def settlement(
         # A sub-graph node keeps its slot while it waits: it stands for its child run.
         frees = node.settings.concurrency is not None and not (waits and node.kind is BlockKind.AGENT)
         wakes = in_child_run and node.kind is BlockKind.OUTPUT
-        stops = transition.status is NodeStatus.FAILED and failure_stops(plan, key.node)
+        stops = None
+        if transition.status is NodeStatus.FAILED:
+            if transition.reason == FailureReason.INSUFFICIENT_BALANCE:
+                stops = FailureReason.INSUFFICIENT_BALANCE
+            elif failure_stops(plan, key.node):
+                stops = FailureReason.NODE_FAILED
         consequences = Consequences(
             stats=stats or None,
             wait=transition.wait,
             frees_slot=frees,
             wakes_parent=wakes,
-            stops_run=FailureReason.NODE_FAILED if stops else None,
+            stops_run=stops,
+            charge=charge,
         )
     return Settlement(key, lease, outputs, routes_of(plan, outputs), transition, node.ordered, consequences)

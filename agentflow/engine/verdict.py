@@ -11,7 +11,7 @@ from agentflow.graph.plan import Plan
 
 OWN_COUNTS: Final = frozenset(
     {"node_count", "node_error_count", "node_cancelled_count", "leftovers", "leftover_count", "child_runs"}
-    | {"duration", "waited", "outputs", "failures", "losses"}
+    | {"duration", "waited", "outputs", "failures", "losses", "charged"}
 )
 """What the engine itself counts of runs and node executions: blocks report under other names, beside these."""
 
@@ -75,6 +75,7 @@ def judge(
     stop: tuple[RunStatus, str] | None,
     first_failure: FirstFailure | None,
     reported: Mapping[str, float] = MappingProxyType({}),
+    shortfall: str | None = None,
 ) -> Verdict:
     """The verdict on a run in which nothing is open.
 
@@ -85,6 +86,7 @@ def judge(
         stop: the status to end with and the reason, if it was stopped.
         first_failure: the first failure that nothing handled; None if there is none.
         reported: counts that its blocks reported (`cost`, tokens, …), and those of its child runs, added up.
+        shortfall: what its owner could not pay for, if it was stopped for that; None: it was more than its budget.
     """
     stats = _stats(plan, counts, missing)
     stats |= {"cost": 0} | {key: count + stats.get(key, 0) for key, count in reported.items()}
@@ -92,7 +94,11 @@ def judge(
         status, reason = stop
         if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:
             return Verdict(status, reason, _describe(plan, first_failure), stats)
-        return Verdict(status, reason, _STOPPED.get(reason, reason) if status is RunStatus.FAILED else None, stats)
+        if status is not RunStatus.FAILED:
+            return Verdict(status, reason, None, stats)
+        if reason == FailureReason.INSUFFICIENT_BALANCE and shortfall is not None:
+            return Verdict(status, reason, shortfall, stats)
+        return Verdict(status, reason, _STOPPED.get(reason, reason), stats)
     if first_failure is not None:
         reason = _FAILED_OF.get(first_failure.reason or "", FailureReason.NODE_FAILED)
         return Verdict(RunStatus.FAILED, reason, _describe(plan, first_failure), stats)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from agentflow.graph.costs import Cost
 from agentflow.graph.settings import RetryPolicy
 
 ERROR_PIN: Final = "error"
@@ -100,7 +101,7 @@ class BlockSpec:
         lane: the workers' queue for its node executions, unless the node names one.
         timeout: seconds that an attempt may run, unless the node says; None: the installation's default.
         retry: its retry policy, unless the node or the graph has one; None: no retries.
-        cost: credits that a node execution costs.
+        costs: what a node execution costs: the first that matches its inputs counts; none: nothing.
         depends_on: what its result depends on besides its inputs.
         cacheable: whether `settings.cache` may reuse its earlier outputs.
         gathers: the pin whose values it gathers from many executions into one list (`worker/gathering.py`); None: it
@@ -126,7 +127,7 @@ class BlockSpec:
     lane: str = "default"
     timeout: float | None = None
     retry: RetryPolicy | None = None
-    cost: int = 0
+    costs: tuple[Cost, ...] = ()
     depends_on: frozenset[Dependence] = frozenset()
     cacheable: bool = True
     gathers: str | None = None

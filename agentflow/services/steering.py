@@ -21,7 +21,7 @@ from agentflow.graph.masked_names import unknown_names
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
-from agentflow.services import admission, documents, runs
+from agentflow.services import admission, documents, estimates, runs
 from agentflow.services import run_views as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
@@ -71,18 +71,25 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
     Raises:
         NotFound: the owner has no such run.
         Conflict: it has not ended, has completed, or is a child run.
+        PaymentRequired: it can cost something, and the owner has no credits.
     """
     run = yield Step(views.find, owner_id, run_id)
     if run.parent_run_id is not None:
         raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
     if run.status not in RUN_TERMINAL:  # before its children run again for nothing
         raise _not_retried(run_id, "open")
+    if run.status in RUN_RETRIABLE:
+        yield Step(_refuse_unpayable, owner_id, run)
     verdict = yield from _retry_tree(run)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
     yield from admission.admit(owner_id)
     summary: RunSummary = yield Step(_summary, owner_id, run_id)
     return summary
+
+
+def _refuse_unpayable(session: Session, owner_id: UUID, run: AnyRow) -> None:
+    estimates.refuse_unpayable(session, owner_id, plan_of_run(session, run))
 
 
 def retry_child(parent: Parent) -> Steps[bool]:
@@ -115,6 +122,7 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
         Conflict: it has not ended, or the node is part of a cycle.
         GraphInvalid: the graph has no such node, the node no such pin, or it cannot run with these inputs.
         TooLarge: an input is larger than a value may be.
+        PaymentRequired: it can cost something, and the owner has no credits.
     """
     refuse_unstorable({}, {from_node: inputs or {}})
     run = views.find(session, owner_id, run_id)
@@ -134,6 +142,7 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
     problems += unknown_names([graph], catalogue, {from_node: inputs})
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
+    estimates.refuse_unpayable(session, owner_id, plan)
     new = NewRun(new_id(), owner_id, plan, given, masks, run.labels, run.priority)
     runs.start(session, new, Fork(run_id, anew))
     return _summary(session, owner_id, new.id)

@@ -24,7 +24,7 @@ from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import missing_inputs
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
-from agentflow.services import chosen_credentials, documents, graphs, lanes, runs
+from agentflow.services import chosen_credentials, documents, estimates, graphs, lanes, runs
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, needed_credentials_of, needed_inputs_of, plan_of, run_problems_of
 from agentflow.storage import graphs as stored_graphs
@@ -100,6 +100,7 @@ def submit(
         NotFound: the owner has no such graph, or the graph no such version.
         GraphInvalid: the graph, inputs or masks do not allow a run; holds all problems.
         IdempotencyMismatch: the key was used for another submission.
+        PaymentRequired: it can cost something, and the owner has no credits.
         TooLarge: too many nodes, or an input is larger than a value may be.
     """
     run_id = new_id()
@@ -116,6 +117,7 @@ def submit(
     else:
         plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
     wanted, warnings = _checked(session, owner_id, plan, wanted)
+    estimates.refuse_unpayable(session, owner_id, plan)
     new = NewRun(run_id, owner_id, plan, wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
     runs.start(session, new)
     return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)

@@ -27,8 +27,9 @@ _COPIES = (
     "INSERT INTO node_executions (run_id, node, idx, status, reason, open, have, need, attempt, failures, losses, "
     "emitted, resumed_from, waited, stats, holder, check_at, queued_at, started_at, ended_at, error) "
     "SELECT :fork, node, idx, status, reason, false, have, need, attempt, failures, losses, "
-    "emitted, resumed_from, waited, stats, holder, check_at, queued_at, started_at, ended_at, error "
-    "FROM node_executions WHERE run_id = :run AND node = ANY (:kept)",
+    # What they cost was paid by the run that they are taken from.
+    "emitted, resumed_from, waited, nullif(stats - '{cost,charged}'::text[], '{}'), holder, check_at, queued_at, "
+    "started_at, ended_at, error FROM node_executions WHERE run_id = :run AND node = ANY (:kept)",
     "INSERT INTO outputs (run_id, node, idx, ordinal, part, pin, value) "
     "SELECT :fork, node, idx, ordinal, part, pin, value FROM outputs WHERE run_id = :run AND node = ANY (:kept)",
     "INSERT INTO deliveries (run_id, node, pin, idx, source_node, source_idx, source_ordinal, source_part, filled) "

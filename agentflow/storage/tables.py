@@ -47,6 +47,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import agentflow.accounts.tables
 import agentflow.credentials.tables
+import agentflow.credits.tables
 import agentflow.memories.tables
 import agentflow.presets.tables  # noqa: F401
 from agentflow.engine.statuses import (
@@ -270,7 +271,7 @@ class NodeExecution(Table):
     node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     status: Mapped[str]  # NodeStatus
-    reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, worker_lost, timeout, unserved
+    reason: Mapped[str | None]  # why it FAILED: user, block, transient, system, timeout, insufficient_balance, …
     open: Mapped[bool] = mapped_column(Boolean)
     hold: Mapped[str | None]  # Hold
     have: Mapped[int]  # linked pins that have a value
@@ -502,6 +503,7 @@ class RunCost(Table):
 
     root_id: Mapped[UUID] = mapped_column(primary_key=True)
     cost: Mapped[int] = mapped_column(BigInteger)
+    shortfall: Mapped[str | None]  # what its owner could not pay for last, in words
 
 
 class Lane(Table):

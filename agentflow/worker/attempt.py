@@ -17,15 +17,16 @@ from agentflow.engine.codec import dumps, loads
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.inputs import collect
 from agentflow.engine.routing import Batch, Router
-from agentflow.engine.settlement import FLUSHED, Settlement, Transition, settlement
-from agentflow.engine.statuses import NodeStatus
+from agentflow.engine.settlement import FLUSHED, Charge, Settlement, Transition, settlement
+from agentflow.engine.statuses import FailureReason, NodeStatus
 from agentflow.errors import BadInput, BlockBug, EngineError, Unavailable
 from agentflow.forking import lazy
 from agentflow.logs import log_outage
 from agentflow.services import secrecy
 from agentflow.settings import settings
-from agentflow.storage.hot.node_executions import Claim, Settled
+from agentflow.storage.hot.node_executions import Claim, Payer, Settled
 from agentflow.storage.runs import Ready
+from agentflow.worker.billing import Tab
 from agentflow.worker.error_facts import error_facts
 from agentflow.worker.follow import end_if_quiescent, follow
 from agentflow.worker.interrupts import Interrupts
@@ -66,6 +67,8 @@ class Attempt:
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
         self._searched: frozenset[str] = frozenset()  # of those handed, what a message is searched for
         self._forms: frozenset[str] = frozenset()  # those handed, as JSON quotes them
+        self.tab = Tab(Payer(run.owner_id, lease.token, claim.attempt, self.node.id, self.node.block_name), self.node)
+        self._charge: Charge | None = None
         self._router = Router(self.node)
         self._ordinal = claim.resumed_from or 0
         self._batch = Batch(first=claim.emitted)
@@ -191,7 +194,10 @@ class Attempt:
             self._closed = True
             if self._atomic and transition.status not in (NodeStatus.COMPLETED, NodeStatus.WAITING):
                 self._batch = Batch(first=self.claim.emitted)
-            if transition.status is NodeStatus.FAILED:
+            price, self._charge = self.tab.close(self.stats, transition)
+            self.report(cost=price)
+            unpaid = transition.reason == FailureReason.INSUFFICIENT_BALANCE  # its run ends: nobody handles that
+            if transition.status is NodeStatus.FAILED and not unpaid:
                 facts = self._facts(transition.reason)
                 self._router.add_error(self._batch, transition.error or "", self.claim.attempt, facts)
             settled, made = self._settle_or_fail(transition)
@@ -228,12 +234,20 @@ class Attempt:
             why = error.message if isinstance(error, EngineError) else type(error).__name__
             self.kept = None
             self.stats = {}
+            self._charge = self.tab.nothing()
             return self._settle(Transition.failed("system", f"what the block yielded cannot be stored: {why}"))
 
     def _settlement(self, transition: Transition) -> Settlement:
         in_child_run = self.run.parent_run_id is not None
         return settlement(
-            self.run.plan, self.key, self.lease, self._batch, transition, in_child_run=in_child_run, stats=self.stats
+            self.run.plan,
+            self.key,
+            self.lease,
+            self._batch,
+            transition,
+            in_child_run=in_child_run,
+            stats=self.stats,
+            charge=self._charge,
         )
 
     def _settle(self, transition: Transition) -> tuple[Settled, Settlement]:

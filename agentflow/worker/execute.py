@@ -179,6 +179,9 @@ def perform(attempt: Attempt) -> Outcome:
         if isinstance(resumed, Asleep):
             return Waiting(resumed)
         cached = caching.find(attempt, block, inputs) if resumed is None else None
+        if cached is None and block.spec().costs:  # a hit costs nothing
+            with attempt.process.lock:
+                attempt.tab.open(attempt.process.hot, attempt.key, block, given)
     except Unavailable:
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything
@@ -231,7 +234,6 @@ def _drive(attempt: Attempt, block: Block, inputs: Any, resumed: Resumed | None)
             with alarm.block():
                 item = next(values, _END)
             if item is _END:
-                attempt.report(cost=block.cost)
                 return Completed()
             if isinstance(item, Wait):
                 return Waiting(item)

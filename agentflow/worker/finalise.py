@@ -8,8 +8,9 @@ import logging
 from typing import Final
 from uuid import UUID
 
+from agentflow.credits import store as credits
 from agentflow.dispatch import publish, publish_finaliser
-from agentflow.engine.statuses import NodeStatus, RunStatus
+from agentflow.engine.statuses import FailureReason, NodeStatus, RunStatus
 from agentflow.engine.verdict import judge
 from agentflow.services import admission
 from agentflow.services.transaction import carry_out
@@ -62,7 +63,7 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
         if flushed:
             publish(run, flushed)
             return False
-    verdict = judge(plan, census.counts, missing, census.stop, failure, census.reported)
+    verdict = judge(plan, census.counts, missing, census.stop, failure, census.reported, _shortfall(run, census))
     with state.lock:
         finished = state.hot.finish(run.run_id, census, verdict, may_grow=gathers)
     if finished.woken is not None:
@@ -74,6 +75,14 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
         else:
             logger.info("run_ended", extra=fields)
     return finished.done
+
+
+def _shortfall(run: RunContext, census: Census) -> str | None:
+    """What its owner could not pay for, if it was stopped for that."""
+    if census.stop is None or census.stop[1] != FailureReason.INSUFFICIENT_BALANCE:
+        return None
+    with session() as opened:
+        return credits.shortfall(opened, run.root_id)
 
 
 def _make_room(state: Process, run: RunContext) -> None:

@@ -55,6 +55,8 @@ def _reason_to_stop(
 ) -> FailureReason | None:
     if stops is not None and settled.verdict == "landed":
         return stops
+    if settled.short:
+        return FailureReason.INSUFFICIENT_BALANCE
     if _is_too_large(process, run, len(settled.ready)):
         return FailureReason.LIMIT
     if run.budget is not None and (settled.total_cost or 0) > run.budget:

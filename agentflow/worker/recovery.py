@@ -143,6 +143,10 @@ class Recovery:
                     stop_run(run, reason)
         return len(found)
 
+    def drop_holds(self) -> int:
+        """Give back credits that are held for node executions that have ended without a settlement."""
+        return self._process.hot.drop_holds(MOST_EXECUTIONS) if settings().credits else 0
+
     def stop_orphans(self) -> int:
         """Stop child runs that nobody waits for any more."""
         found = self._process.hot.orphans(MOST_EXECUTIONS)

@@ -73,8 +73,8 @@ def _empty() -> None:
     kept = ("engine_functions",)
     with transaction() as session:
         for table in reversed(Table.metadata.sorted_tables):
-            if table.name == "audit_entries":  # which refuses to delete
-                session.execute(text("TRUNCATE audit_entries"))
+            if table.name in ("audit_entries", "credit_transactions"):  # which refuse to delete
+                session.execute(text(f"TRUNCATE {table.name}"))
             elif table.name not in kept:
                 session.execute(delete(table))
 

@@ -74,6 +74,8 @@ _STATEMENTS = {
         "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, text, int, text, float8, boolean, int"
     ),
     "settle": function("settle", _SETTLE_TYPES),
+    "hold_credits": function("hold_credits", f"{_KEY}, uuid, uuid, int, text, text, bigint, bigint"),
+    "drop_holds": function("drop_holds", "int"),
     "release": function("release", f"{_KEY}, int"),
     "wake_due": function("wake_due", _KEY),
     "gathered": function("gathered", "uuid, int, text, int, int"),
@@ -181,7 +183,10 @@ class Claim(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The reply of `agentflow_settle`; see `sql/05_settle.sql`. `others`: what else became QUEUED, of any run."""
+    """The reply of `agentflow_settle`; see `sql/05_settle.sql`. `others`: what else became QUEUED, of any run.
+
+    `short`: its owner could not pay all that it cost.
+    """
 
     verdict: Literal["landed", "lost", "stopped"]
     ready: list[Ready]
@@ -189,6 +194,28 @@ class Settled(NamedTuple):
     crowded: bool
     others: list[ExecutionKey] = []
     total_cost: int | None = None
+    short: bool = False
+
+
+class Payer(NamedTuple):
+    """Who pays for an attempt, and what it is."""
+
+    owner_id: UUID
+    token: UUID
+    attempt: int
+    node_id: str
+    block: str
+
+
+class CreditHold(NamedTuple):
+    """Whether credits are held back. `first`: nothing was short since the owner was given credits last.
+
+    `balance`: what the owner has; of `limit`, what they may still spend today.
+    """
+
+    verdict: Literal["held", "short", "limit"]
+    balance: int
+    first: bool
 
 
 class Finished(NamedTuple):
@@ -310,7 +337,23 @@ class HotConnection(PreparedConnection):
         if also is None:
             return settled
         others = [ExecutionKey(UUID(run_id), node, idx) for run_id, node, idx in also["others"] or ()]
-        return settled._replace(others=others, total_cost=also.get("total_cost"))
+        return settled._replace(others=others, total_cost=also.get("total_cost"), short=bool(also.get("short")))
+
+    def hold_credits(self, key: ExecutionKey, payer: "Payer", amount: int, most_a_day: int | None) -> "CreditHold":
+        """Hold back what an attempt costs before it runs; see `sql/15_credits.sql`. Again with the same: harmless.
+
+        Args:
+            key: the node execution.
+            payer: who pays, for which attempt.
+            amount: credits; 0: nothing is held, but something must be there.
+            most_a_day: credits that an owner without a limit of their own may spend a day; None: any.
+        """
+        owner_id, token, *what = payer
+        return CreditHold(*self._call("hold_credits", *key, token, owner_id, *what, amount, most_a_day)[0])
+
+    def drop_holds(self, limit: int) -> int:
+        """Give back what is held for node executions that have ended without a settlement. How many."""
+        return int(self._call("drop_holds", limit)[0][0])
 
     def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:
         """Route the outputs that waited for `key`: what became QUEUED, and the index for the next call, if any."""

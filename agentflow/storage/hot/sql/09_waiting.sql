@@ -98,11 +98,13 @@ $$;
 --   wakes_parent  this run is a child run, and its parent is told
 --   stops_run     the reason for which the run must be stopped. The caller does so after the commit (a gate is never
 --                 upgraded); if it dies before that, recovery does
+--   charge        what its owner pays, in 15_credits.sql
 --
--- p_landed  false: its run was stopped, so only its slot is freed
+-- p_landed  false: its run was stopped, so only its slot is freed, and what it used is paid
 -- wakes     what it waits for has come already: it is QUEUED again
 -- also      {others: node executions of other runs (or of this one) that became QUEUED, as [run, node, index];
---           total_cost: what the tree of runs has cost by now, where this cost something}
+--           total_cost: what the tree of runs has cost by now, where this cost something;
+--           short: its owner could not pay all of it, and the run must be stopped}
 CREATE OR REPLACE FUNCTION agentflow_consequences(
     p_run uuid, p_node int, p_idx int, p_more json, p_landed boolean,
     OUT wakes boolean, OUT also json
@@ -114,16 +116,24 @@ DECLARE
     v_freed json;
     v_woken json;
     v_cost bigint;
+    v_short boolean;
 BEGIN
     IF p_more -> 'frees_slot' IS NOT NULL THEN
         SELECT json_agg(json_build_array(f.run_id, f.node, f.idx)) INTO v_freed FROM agentflow_free_slot(p_run, p_node, p_idx) f;
     END IF;
     IF NOT p_landed THEN
+        IF p_more -> 'charge' IS NOT NULL THEN
+            PERFORM agentflow_pay(p_run, p_node, p_idx, p_more -> 'charge', false);
+        END IF;
         also := json_build_object('others', v_freed);
         RETURN;
     END IF;
     IF p_more -> 'stops_run' IS NOT NULL THEN
         UPDATE runs r SET stop_due = p_more ->> 'stops_run' WHERE r.id = p_run AND r.stop_due IS NULL;
+        IF p_more ->> 'stops_run' = 'insufficient_balance' THEN
+            PERFORM agentflow_note_shortfall(p_run, e.error) FROM node_executions e
+            WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
+        END IF;
     END IF;
     IF v_stats IS NOT NULL THEN
         UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, v_stats)
@@ -142,7 +152,11 @@ BEGIN
         INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (v_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
         ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO v_cost;
     END IF;
-    also := json_build_object('others', coalesce(v_freed::jsonb, '[]') || coalesce(v_woken::jsonb, '[]'), 'total_cost', v_cost);
+    IF p_more -> 'charge' IS NOT NULL THEN  -- the last: it locks the balance of the owner
+        v_short := agentflow_pay(p_run, p_node, p_idx, p_more -> 'charge', true);
+    END IF;
+    also := json_build_object('others', coalesce(v_freed::jsonb, '[]') || coalesce(v_woken::jsonb, '[]'), 'total_cost', v_cost,
+                              'short', v_short);
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_wake_due(p_run uuid, p_node int, p_idx int) RETURNS boolean LANGUAGE plpgsql AS $$

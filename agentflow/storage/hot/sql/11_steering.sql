@@ -144,6 +144,7 @@ BEGIN
             SELECT p.deadline_at FROM runs p WHERE p.id = r.parent_run_id AND p.ended_at IS NULL))
     WHERE r.id = p_run;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v_status, 'retried');
+    UPDATE run_costs c SET shortfall = NULL WHERE c.root_id = p_run AND c.shortfall IS NOT NULL;
 
     -- Outputs that the stop kept from being delivered have their turn now (recovery releases them).
     UPDATE node_executions e SET open = true, hold = 'turn', check_at = v_now WHERE e.run_id = p_run AND e.hold = 'unrouted';
@@ -165,7 +166,8 @@ BEGIN
         hold = CASE WHEN v_admitted THEN 'window' ELSE 'admission' END,
         failures = 0, losses = 0, republished = 0, due_at = NULL, queued_at = v_now, check_at = 'infinity',
         lease_until = v_now  -- a new attempt, although it may have waited
-    WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND e.node = ANY (p_unhandled)));
+    WHERE e.run_id = p_run AND (e.status = 'CANCELLED' OR (e.status = 'FAILED' AND (e.node = ANY (p_unhandled)
+                                OR e.reason = 'insufficient_balance')));  -- which never started
     IF v_admitted THEN
         SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', p_window) o;
     END IF;

@@ -1,0 +1,118 @@
+"""Estimates what a run of a graph costs before it runs: each node once, with what is known of its inputs.
+
+What comes over a link is unknown, and so may be which cost counts: the estimate is a range. What is paid by use has no
+price yet. Graphs that a graph runs are read with the caller's `Lookup`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from agentflow.blocks.registry import catalogue
+from agentflow.credits import pricing
+from agentflow.credits.model_prices import Prices
+from agentflow.engine.inputs import collect_shown
+from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.costs import RESERVED, Cost, CostType, matches
+from agentflow.graph.pins import base_name
+from agentflow.graph.plan import Plan, PlanNode
+
+Lookup = Callable[[UUID, int | None], Plan | None]
+"""The plan of a graph of the owner's, by id and version (None: the latest); None: there is none."""
+
+Masks = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one node costs each time.
+
+    Attributes:
+        path: the sub-graph nodes above it, and its own id.
+        block: its block's name.
+        types: what it may be counted by.
+        least, most: credits before it runs; `most` None: that depends on the size of what comes over its links.
+        by_use: more is paid by what it uses.
+    """
+
+    path: tuple[str, ...]
+    block: str
+    types: tuple[CostType, ...]
+    least: int
+    most: int | None
+    by_use: bool
+
+
+class _Place(NamedTuple):
+    plan: Plan
+    path: tuple[str, ...]
+    graphs: frozenset[UUID]
+
+
+def can_cost(plan: Plan, lookup: Lookup) -> bool:
+    """Whether some node of a graph, or of those that it runs, has a cost."""
+    return any(_costs(node) for node, _ in _nodes(plan, lookup))
+
+
+def estimates(plan: Plan, masks: Masks, prices: Prices, lookup: Lookup) -> list[Estimate]:
+    """What the nodes of a graph cost that can cost something. A graph that runs itself is entered once."""
+    masked = plan.masked(masks) if masks else plan
+    return [_estimate(node, path, masks, prices) for node, path in _nodes(masked, lookup, masks) if _costs(node)]
+
+
+def _nodes(plan: Plan, lookup: Lookup, masks: Masks | None = None) -> Iterator[tuple[PlanNode, tuple[str, ...]]]:
+    waiting = [_Place(plan, (), frozenset({plan.graph_id}))]
+    while waiting:
+        place = waiting.pop()
+        for node in place.plan.nodes:
+            path = (*place.path, node.id)
+            yield node, path
+            child = _child(node, lookup) if node.kind is BlockKind.AGENT else None
+            if child is not None and child.graph_id not in place.graphs:
+                below = child.masked(masks) if masks else child
+                waiting.append(_Place(below, path, place.graphs | {child.graph_id}))
+
+
+def _child(node: PlanNode, lookup: Lookup) -> Plan | None:
+    given, version = node.input_default.get("graph_id"), node.input_default.get("graph_version")
+    try:
+        return lookup(UUID(str(given)), version if type(version) is int else None)
+    except ValueError:  # it comes over a link
+        return None
+
+
+def _costs(node: PlanNode) -> tuple[Cost, ...]:
+    spec = catalogue(node.block_id)
+    return () if spec is None else spec.costs
+
+
+def _estimate(node: PlanNode, path: tuple[str, ...], masks: Masks, prices: Prices) -> Estimate:
+    spec = catalogue(node.block_id)
+    assert spec is not None
+    unknown = {base_name(pin) for pin in node.pins}
+    defaults = {name: pin.default for name, pin in spec.inputs.items() if not pin.required}
+    given = {**defaults, **collect_shown(node, {}, masks.get(node.id, {}))}
+    known = {pin: value for pin, value in given.items() if pin not in unknown}
+    found = _candidates(spec.costs, known, unknown)
+    bills = [pricing.bill((Cost(cost.amount, cost.type, cost.divisor),), known, prices) for cost in found if cost]
+    before = [bill.before for bill in bills] + [0] * (None in found)
+    types = tuple(dict.fromkeys(cost.type for cost in found if cost))
+    grows = CostType.BYTE in types and bool(unknown)
+    unpriced = CostType.TOKENS in types and "model" in unknown
+    by_use = any(kind not in RESERVED or kind is CostType.TOKENS for kind in types)
+    return Estimate(
+        path, node.block_name, types, min(before, default=0), None if grows or unpriced else max(before), by_use
+    )
+
+
+def _candidates(costs: tuple[Cost, ...], known: Mapping[str, Any], unknown: set[str]) -> list[Cost | None]:
+    """The costs that may count; None among them: it may be free."""
+    found: list[Cost | None] = []
+    for cost in costs:
+        certain = {name: value for name, value in cost.filter.items() if name not in unknown}
+        if matches(certain, known):
+            found.append(cost)
+            if len(certain) == len(cost.filter):
+                return found
+    return [*found, None]

@@ -1,0 +1,313 @@
+"""The ledger: nothing is given or taken twice, no balance falls below 0, and it is the sum of its transactions."""
+
+import queue
+import threading
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from agentflow.accounts import store as accounts
+from agentflow.credits import ledger, store
+from agentflow.credits.store import Gift
+from agentflow.credits.tables import CreditTransaction, TransactionType
+from agentflow.engine.codec import dumps
+from agentflow.engine.execution import ExecutionKey
+from agentflow.errors import AgentFlowError, Conflict, IdempotencyMismatch, NotFound
+from agentflow.ids import new_id, new_token
+from agentflow.services.transaction import transaction
+from agentflow.storage.hot.node_executions import HotConnection, Payer
+
+
+@pytest.fixture
+def owner(environment):
+    with transaction() as session:
+        return accounts.add_user(session, "owner")
+
+
+def give(owner, amount, cause=None):
+    with transaction() as session:
+        return store.give(session, Gift(owner, TransactionType.GRANT, amount, "a gift", cause or str(uuid4())))[0]
+
+
+def balance(owner):
+    with transaction() as session:
+        return store.balance(session, owner)
+
+
+def transactions(owner):
+    with transaction() as session:
+        return store.transactions(session, owner, None, 10_000)[::-1]
+
+
+def is_in_order(owner):
+    """The ledger adds up: each running balance, and the balance at the end."""
+    total = 0
+    for number, one in enumerate(transactions(owner), 1):
+        total += one.amount
+        assert (one.number, one.balance) == (number, total)
+        assert total >= 0
+    assert balance(owner).balance == total
+    with transaction() as session:
+        assert store.disagreements(session, 10) == []
+
+
+def charge(key, payer, amount, *, held=True, landed=True):
+    what = {
+        "owner": str(payer.owner_id),
+        "token": str(payer.token),
+        "attempt": 1,
+        "node_id": "n",
+        "block": "B",
+        "amount": amount,
+        "used": amount,
+        **({"held": True} if held else {}),
+    }
+    with transaction() as session:
+        row = session.execute(
+            text("SELECT * FROM agentflow_charge(:run, :node, :idx, CAST(:what AS json), :landed)"),
+            {"run": key.run_id, "node": key.node, "idx": key.idx, "what": dumps(what), "landed": landed},
+        ).one()
+        session.execute(
+            text(
+                "INSERT INTO node_executions (run_id, node, idx, status, open, have, need, stats, check_at, ended_at) "
+                "VALUES (:run, :node, :idx, 'COMPLETED', false, 0, 0, jsonb_build_object('charged', :paid ::bigint), "
+                "now(), now()) ON CONFLICT (run_id, node, idx) DO UPDATE SET stats = "
+                "agentflow_add_stats(node_executions.stats, excluded.stats)"
+            ),
+            {"run": key.run_id, "node": key.node, "idx": key.idx, "paid": row.paid},
+        )
+        return row
+
+
+@pytest.fixture
+def hot(environment):
+    connection = HotConnection()
+    yield connection
+    connection.close()
+
+
+def attempt(owner):
+    return ExecutionKey(new_id(), 0, 1), Payer(owner, new_token(), 1, "n", "B")
+
+
+def at_once(count, act):
+    """`act(number)` in so many threads at once; their results."""
+    together, results = threading.Barrier(count), []
+
+    def run(number):
+        together.wait()
+        results.append(act(number))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == count
+    return results
+
+
+@pytest.mark.parametrize(("has", "price"), [(100, 3), (50, 1), (7, 8), (99, 1)])
+def test_of_100_spenders_on_one_balance_as_many_succeed_as_it_pays_for(owner, has, price):
+    give(owner, has)
+
+    free = queue.SimpleQueue()  # PostgreSQL takes fewer connections than there are spenders
+    for connection in (connections := [HotConnection() for _ in range(50)]):
+        free.put(connection)
+
+    def spend(_):
+        key, payer = attempt(owner)
+        connection = free.get()
+        held = connection.hold_credits(key, payer, price, None).verdict
+        free.put(connection)
+        if held == "held":
+            assert charge(key, payer, price).missing == 0
+        return held
+
+    verdicts = Counter(at_once(100, spend))
+    for connection in connections:
+        connection.close()
+    assert verdicts["held"] == min(has // price, 100)
+    assert balance(owner)[:2] == (has - price * verdicts["held"], 0)
+    is_in_order(owner)
+
+
+def test_a_cause_counts_once_however_often_it_is_delivered_at_once(owner):
+    verdicts = at_once(20, lambda _: give(owner, 5, "payment 1"))
+    assert Counter(verdicts) == {"given": 1, "before": 19}
+    assert balance(owner).balance == 5
+    is_in_order(owner)
+
+
+def test_one_cause_for_two_owners_at_once_counts_for_one(owner):
+    with transaction() as session:
+        other = accounts.add_user(session, "other")
+    verdicts = at_once(20, lambda number: give((owner, other)[number % 2], 5, "payment 2"))
+    assert Counter(verdicts) == {"given": 1, "before": 19}
+    assert balance(owner).balance + balance(other).balance == 5
+
+
+def test_what_is_held_is_given_back_and_the_price_taken(owner, hot):
+    give(owner, 10)
+    key, payer = attempt(owner)
+    assert hot.hold_credits(key, payer, 4, None)[:2] == ("held", 6)
+    assert balance(owner)[:2] == (6, 4)
+    assert charge(key, payer, 3).paid == 3
+    assert [(one.type, one.amount, one.balance) for one in transactions(owner)] == [
+        ("GRANT", 10, 10),
+        ("RESERVE", -4, 6),
+        ("RESERVE", 4, 10),
+        ("USAGE", -3, 7),
+    ]
+    assert [one.run_id for one in transactions(owner)] == [None, key.run_id, key.run_id, key.run_id]
+    is_in_order(owner)
+
+
+def test_the_next_attempt_takes_over_what_a_lost_one_held(owner, hot):
+    give(owner, 10)
+    key, payer = attempt(owner)
+    for price, left in ((7, 3), (7, 3), (9, 1), (2, 8)):
+        assert hot.hold_credits(key, payer._replace(token=new_token()), price, None)[:2] == ("held", left)
+        assert balance(owner)[:2] == (left, price)
+        is_in_order(owner)
+    refused = hot.hold_credits(key, payer._replace(token=new_token()), 11, None)
+    assert refused[:2] == ("short", 10)
+
+
+def test_what_is_held_for_a_node_execution_that_is_gone_is_given_back(owner, hot):
+    give(owner, 10)
+    for _ in range(3):
+        hot.hold_credits(*attempt(owner), 2, None)
+    assert hot.drop_holds(2) == 2
+    assert hot.drop_holds(2) == 1
+    assert hot.drop_holds(2) == 0
+    assert balance(owner)[:2] == (10, 0)
+    is_in_order(owner)
+
+
+def test_a_price_above_the_balance_takes_what_is_there_and_notes_the_rest(owner):
+    give(owner, 10)
+    key, payer = attempt(owner)
+    assert charge(key, payer, 25, held=False) == (10, 15, 10)
+    last = transactions(owner)[-1]
+    assert (last.amount, last.unpaid, last.balance) == (-10, 15, 0)
+    is_in_order(owner)
+
+
+def test_the_same_attempt_cannot_be_charged_twice(owner):
+    give(owner, 10)
+    key, payer = attempt(owner)
+    charge(key, payer, 3, held=False)
+    with pytest.raises(AgentFlowError):
+        charge(key, payer, 3, held=False)
+    assert balance(owner).balance == 7
+    is_in_order(owner)
+
+
+def test_an_owner_spends_no_more_a_day_than_their_limit(owner, hot):
+    give(owner, 100)
+    key, payer = attempt(owner)
+    assert hot.hold_credits(key, payer, 6, 10)[0] == "held"
+    assert hot.hold_credits(*attempt(owner), 5, 10)[:2] == ("limit", 4)
+    charge(key, payer, 10)
+    assert hot.hold_credits(*attempt(owner), 0, 10)[:2] == ("limit", 0)
+    with transaction() as session:
+        store.set_daily_limit(session, owner, 12)
+    assert hot.hold_credits(*attempt(owner), 2, 10)[0] == "held"
+    with transaction() as session:
+        session.execute(text("UPDATE credit_balances SET day = day - 1"))
+    assert balance(owner).spent == 0
+    assert hot.hold_credits(*attempt(owner), 12, None)[0] == "held"
+    is_in_order(owner)
+
+
+def test_an_empty_balance_starts_nothing_that_is_paid_by_its_use(owner, hot):
+    assert hot.hold_credits(*attempt(owner), 0, None) == ("short", 0, True)
+    assert hot.hold_credits(*attempt(owner), 0, None) == ("short", 0, False), "told once"
+    give(owner, 1)
+    assert hot.hold_credits(*attempt(owner), 0, None)[0] == "held"
+    assert hot.hold_credits(*attempt(owner), 2, None) == ("short", 1, True), "and again after it was topped up"
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["give", "hold", "hold again", "settle", "drop"]), st.integers(1, 60)), max_size=25
+    )
+)
+def test_whatever_happens_the_balance_is_the_sum_and_not_negative(environment, hot, acts):
+    with transaction() as session:
+        owner = accounts.add_user(session, "owner")
+    held = []
+    for act, amount in acts:
+        if act == "give":
+            give(owner, amount)
+        elif act == "hold":
+            key, payer = attempt(owner)
+            if hot.hold_credits(key, payer, amount, 200).verdict == "held":
+                held.append((key, payer))
+        elif act == "hold again" and held:
+            key, payer = held[-1][0], held.pop()[1]._replace(token=new_token())
+            hot.hold_credits(key, payer, amount, 200)
+            held.append((key, payer))
+        elif act == "settle" and held:
+            charge(*held.pop(0), amount)
+        elif act == "drop":
+            hot.drop_holds(100)
+    is_in_order(owner)
+
+
+def test_the_ledger_refuses_to_be_changed(owner):
+    give(owner, 5)
+    for statement in ("UPDATE credit_transactions SET amount = 6", "DELETE FROM credit_transactions"):
+        with pytest.raises(AgentFlowError), transaction() as session:
+            session.execute(text(statement))
+    is_in_order(owner)
+
+
+def test_a_balance_that_was_tampered_with_is_found(owner):
+    give(owner, 5)
+    with transaction() as session:
+        session.execute(text("UPDATE credit_balances SET balance = 6"))
+        (found,) = store.disagreements(session, 10)
+        session.rollback()
+    assert (str(owner) in found, "is 6" in found, "add up to 5" in found) == (True, True, True)
+
+
+def test_a_charge_that_is_missing_is_found(owner):
+    give(owner, 5)
+    key, payer = attempt(owner)
+    charge(key, payer, 3, held=False)
+    with transaction() as session:
+        session.execute(text("UPDATE node_executions SET stats = jsonb_build_object('charged', 4)"))
+        (found,) = store.disagreements(session, 10)
+        session.rollback()
+    assert f"{key.run_id}/0/1 notes 4 credits, the ledger has 3" in found
+
+
+def test_nobody_has_more_credits_than_can_be_counted(owner):
+    with transaction() as session:
+        ledger.top_up(session, owner, store.MOST, "much", "1")
+        with pytest.raises(Conflict):
+            ledger.top_up(session, owner, 1, "more", "2")
+    is_in_order(owner)
+
+
+def test_a_payment_with_another_amount_or_user_is_refused(owner):
+    with transaction() as session:
+        other = accounts.add_user(session, "other")
+        first = ledger.top_up(session, owner, 5, "paid", "1")
+        again = ledger.top_up(session, owner, 5, "paid", "1")
+        assert (first.replayed, again.replayed) == (False, True)
+        assert first.transaction is again.transaction
+        for someone, amount in ((owner, 6), (other, 5)):
+            with pytest.raises(IdempotencyMismatch):
+                ledger.top_up(session, someone, amount, "paid", "1")
+        with pytest.raises(NotFound):
+            ledger.top_up(session, new_id(), 5, "paid", "2")
+    assert len(transactions(owner)) == 1
+    assert isinstance(transactions(owner)[0], CreditTransaction)
