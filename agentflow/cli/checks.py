@@ -42,6 +42,7 @@ _TIMEOUT = 3.0  # seconds per network request
 _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
 _MOST_QUEUES = 10  # that are named
+_MOST_DISAGREEMENTS = 10  # of the ledger of credits, that are told
 _OLDEST_REDIS = (6, 2)
 
 
@@ -65,7 +66,8 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _broker, _workers, _queues, _api,
+        _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _credits, _broker, _workers, _queues,
+        _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -250,6 +252,23 @@ def _queues(settings: Settings) -> Iterator[Finding]:
     for lane in missing[:_MOST_QUEUES]:
         message = f"work waits in the queue {lane!r}, which no worker serves"
         yield Finding("queues", "warn", message, f"start one: agentflow worker -Q {lane}")
+
+
+def _credits(settings: Settings) -> Iterator[Finding]:
+    """Hold the ledger of credits against the balances and the node executions."""
+    from agentflow.credits import store  # here, as the others that read tables
+
+    try:
+        with Session(engine(settings.database())) as session:
+            found = store.disagreements(session, _MOST_DISAGREEMENTS)
+    except (EngineError, SQLAlchemyError):
+        return  # the check of the database has reported it
+    state = "on" if settings.credits else "off"
+    if not found:
+        yield Finding("credits", "ok", f"{state}; ledger, balances and node executions agree")
+    for what in found:
+        remedy = "keep a copy of the database, and find out who wrote to it besides AgentFlow"
+        yield Finding("credits", "fail", what, remedy)
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

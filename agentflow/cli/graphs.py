@@ -1,4 +1,4 @@
-"""Implements `agentflow graphs`: store, list, get, validate, import, export and delete graphs."""
+"""Implements `agentflow graphs`: store, list, get, validate, import, export, estimate and delete graphs."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ from agentflow.cli.finding import find_graph
 from agentflow.cli.inputs import at, type_words
 from agentflow.cli.run import find_document, read_document
 from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.credits.schemas import GraphEstimate, NodeEstimate
 from agentflow.schemas.graphs import GraphSaved
 
 _GRAPH = click.argument("graph", metavar="GRAPH")
@@ -126,6 +127,23 @@ def validate(file: Path, as_json: bool) -> None:
     sys.exit(Exit.OK if report.valid else Exit.FAILED)
 
 
+@graphs.command(short_help="Estimate what a run of a graph would cost.")
+@_GRAPH
+@click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def estimate(graph: str, number: int | None, as_json: bool) -> None:
+    """Estimate what a run of a graph would cost, in credits, if each node ran once."""
+    with connected() as client:
+        found = client.graphs.estimate(find_graph(client, graph), version=number)
+    if as_json:
+        echo_json(found)
+        return
+    rows = [(" / ".join(one.path), one.block, *_credits(one)) for one in found.nodes]
+    if rows:
+        rows.append(("all", "", *_credits(found)))
+    echo_table(("NODE", "BLOCK", "CREDITS", ""), rows, empty="A run costs nothing.")
+
+
 @graphs.command()
 @_GRAPH
 def delete(graph: str) -> None:
@@ -134,6 +152,11 @@ def delete(graph: str) -> None:
         graph_id = find_graph(client, graph)
         client.graphs.delete(graph_id)
     click.echo(f"Deleted {graph_id}.", err=True)
+
+
+def _credits(found: NodeEstimate | GraphEstimate) -> tuple[str, str]:
+    most = "…" if found.most is None else f"{found.most}"
+    return f"{found.least}" if most == f"{found.least}" else f"{found.least} to {most}", "+ by use" * found.by_use
 
 
 def _print_saved(saved: GraphSaved, as_json: bool) -> None:

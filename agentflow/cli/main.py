@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": "Make, list, suspend and revoke API keys.",
     "users": "Add users, give them roles, suspend, resume and delete them.",
     "sessions": "List where people are signed in, and sign them out.",
+    "credits": "Show what you have and have used; give credits and limit them.",
     "audit": "List who changed what, or was refused to.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",

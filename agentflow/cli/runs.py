@@ -98,10 +98,20 @@ def get(run: str, as_json: bool) -> None:
         "labels": found.labels or None,
         "inputs": found.inputs or None,
         "stats": found.stats or None,
+        "cost": _cost(found),
         "waits": " ".join(map(unserved_words, found.unserved_queues)) or None,
     }
     echo_table(("", ""), [(name, value) for name, value in facts.items() if value is not None], empty="")
     show_result(found)
+
+
+def _cost(found: RunView) -> str | None:
+    """In total and by node; None: nothing."""
+    if not found.costs:
+        return None
+    total = found.stats.get("cost", sum(found.costs.values()))
+    by_node = ", ".join(f"{node}: {cost}" for node, cost in found.costs.items())
+    return f"{total} credits ({by_node})"
 
 
 @runs.command(short_help="Say why a run does not go on.")
@@ -187,12 +197,13 @@ def nodes(run: str, status: str | None, node: str | None, limit: int, everything
                 one.attempt,
                 one.stats.get("duration"),
                 one.stats.get("waited"),
+                one.stats.get("cost"),
                 _remark(one),
             )
             for one in shown
         ]
     echo_table(
-        ("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "WAITED", "ERROR / WAITS FOR / CHILD RUN"),
+        ("NODE", "TITLE", "STATUS", "ATTEMPT", "SECONDS", "WAITED", "COST", "ERROR / WAITS FOR / CHILD RUN"),
         rows,
         empty="None.",
         limit=most,

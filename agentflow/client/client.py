@@ -13,6 +13,7 @@ from agentflow.accounts.schemas import AuditEntryView, AuditList, Me
 from agentflow.client import stream
 from agentflow.client.accounts import Keys, Sessions, Users
 from agentflow.client.credentials import Credentials
+from agentflow.client.credits import Credits
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.client.presets import Presets, wanted
@@ -54,6 +55,7 @@ class Client:
         self.keys = Keys(self._http)
         self.users = Users(self._http)
         self.sessions = Sessions(self._http)
+        self.credits = Credits(self._http)
 
     def __enter__(self) -> Self:
         return self

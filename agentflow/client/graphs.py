@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.client.http import Http, every
+from agentflow.credits.schemas import GraphEstimate
 from agentflow.schemas.graphs import (
     GraphInputs,
     GraphList,
@@ -69,3 +70,10 @@ class Graphs:
         """JSON Schema of what a run of a graph takes, without storing the graph."""
         found = GraphInputs.model_validate(self._http.call("POST", "/graphs/inputs", body=dict(document)))
         return found.input_schema
+
+    def estimate(
+        self, graph_id: Id, *, version: int | None = None, masks: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> GraphEstimate:
+        """What a run would cost if each node ran once."""
+        body = {"version": version, "nodes_input_masks": {node: dict(pins) for node, pins in (masks or {}).items()}}
+        return GraphEstimate.model_validate(self._http.call("POST", f"/graphs/{graph_id}/estimate", body=body))

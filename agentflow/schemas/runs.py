@@ -128,6 +128,9 @@ class RunView(RunSummary):
     outputs: dict[str, list[Any]] = {}
     outputs_truncated: bool = Field(False, description="There are more, or larger ones: see `/outputs`.")
     stats: dict[str, Any] = {}
+    costs: dict[str, int] = Field(
+        {}, description="Credits by node id, of those that cost something; child runs count once they have ended."
+    )
     unserved_queues: list[str] = Field(
         [], description="Queues in which node executions of it are ready, and which no worker serves."
     )

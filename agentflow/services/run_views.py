@@ -58,6 +58,7 @@ def get(session: Session, owner_id: UUID, run_id: UUID) -> RunView:
         outputs=shown,
         outputs_truncated=len(lines) > MAX_OUTPUTS_SHOWN or any(line.value.text is None for line in lines),
         stats=run.stats if run.stats is not None else _present_stats(session, run_id),
+        costs={plan.nodes[node].id: cost for node, cost in run_views.costs(session, run_id, run.root_id).items()},
         unserved_queues=lanes.unserved(session, run_id, plan) if run.ended_at is None else [],
     )
 

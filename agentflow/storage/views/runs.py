@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from agentflow.storage.tables import RUN_INPUTS_NODE, GraphHead, NodeExecution, Output, Run
@@ -143,3 +143,21 @@ def counts(session: Session, run_id: UUID) -> dict[str, int]:
     some = select(NodeExecution.status).where(NodeExecution.run_id == run_id).limit(COUNTED).subquery()
     rows = session.execute(select(some.c.status, func.count().label("counted")).group_by(some.c.status))
     return {row.status: row.counted for row in rows}
+
+
+_COSTS = text(
+    "SELECT c.node, sum(c.cost)::bigint AS cost FROM ("
+    "SELECT e.node, (e.stats ->> 'cost')::numeric AS cost FROM node_executions e WHERE e.run_id = :run "
+    "UNION ALL "
+    "SELECT r.parent_node, (r.stats ->> 'cost')::numeric FROM runs r WHERE r.parent_run_id = :run) c "
+    "WHERE c.cost > 0 AND EXISTS (SELECT FROM run_costs t WHERE t.root_id = :root) GROUP BY c.node ORDER BY c.node"
+)
+
+
+def costs(session: Session, run_id: UUID, root_id: UUID) -> dict[int, int]:
+    """Credits that each node's executions have cost, with their child runs that have ended, by node.
+
+    Nothing is read if the whole tree, whose root is `root_id`, has cost nothing.
+    """
+    found = session.execute(_COSTS, {"run": run_id, "root": root_id})
+    return {row.node: row.cost for row in found}
