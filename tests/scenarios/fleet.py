@@ -27,7 +27,17 @@ DEADLINE = 40.0  # seconds until a condition must hold; far more than it takes
 TEST_BLOCKS = {
     name: f"5ce0a001-0000-4000-8000-00000000000{number}"
     for number, name in enumerate(
-        ["TestSleep", "TestAsyncSleep", "TestTicks", "TestFail", "TestDie", "TestStubborn", "TestOdd", "TestLethal"],
+        [
+            "TestSleep",
+            "TestAsyncSleep",
+            "TestTicks",
+            "TestFail",
+            "TestDie",
+            "TestStubborn",
+            "TestOdd",
+            "TestLethal",
+            "TestPaid",
+        ],
         start=1,
     )
 }

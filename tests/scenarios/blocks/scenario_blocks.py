@@ -46,6 +46,12 @@ class Sleep(Block):
         yield "value", inputs.value
 
 
+class Paid(Sleep):
+    id = "5ce0a001-0000-4000-8000-000000000009"
+    name = "TestPaid"
+    cost = 3
+
+
 class AsyncSleep(Block):
     id = "5ce0a001-0000-4000-8000-000000000002"
     name = "TestAsyncSleep"
