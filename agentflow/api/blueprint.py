@@ -30,7 +30,7 @@ def blueprint(noun: str, about: str) -> APIBlueprint:
         operation_id_callback=name_of_the_view,
     )
     made.before_request(_identify)
-    made.before_request(_refuse_query)
+    made.before_request(refuse_query)
     return made
 
 
@@ -63,7 +63,7 @@ def _caller() -> Caller:
     return who
 
 
-def _refuse_query() -> None:
+def refuse_query() -> None:
     """Refuse a query at a view that takes none, as the models of the others refuse what they do not know."""
     if request.args and not _takes_query(current_app.view_functions[request.endpoint or ""]):
         problems = [Problem(f"{name}: Extra inputs are not permitted") for name in request.args]

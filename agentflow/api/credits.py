@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from agentflow.api import audit
-from agentflow.api.blueprint import PREFIX, blueprint, caller, name_of_the_view, owner_id
+from agentflow.api.blueprint import PREFIX, blueprint, caller, name_of_the_view, owner_id, refuse_query
 from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
@@ -51,6 +51,7 @@ hooks = APIBlueprint(
     abp_tags=[Tag(name="hooks", description="For other systems, which sign what they send.")],
     operation_id_callback=name_of_the_view,
 )
+hooks.before_request(refuse_query)
 
 
 @api.get("/credits", responses={200: CreditsView})

@@ -207,7 +207,7 @@ def test_a_top_up_counts_once_however_often_it_is_delivered(api, boss, owner, to
     assert told == [("top_up_credits", None, status) for status in (404, 422, None, None)]
 
 
-def test_a_top_up_that_is_not_signed_gives_nothing_and_leaves_nothing(api, boss, owner, top_up, monkeypatch):
+def test_a_top_up_that_is_not_signed_gives_nothing_and_leaves_nothing(app, api, boss, owner, top_up, monkeypatch):
     body = {"id": "payment-1", "user_id": owner, "amount": 300}
     other = SecretStr("whsec_" + base64.b64encode(b"x" * 30).decode())
     refused = [
@@ -221,6 +221,7 @@ def test_a_top_up_that_is_not_signed_gives_nothing_and_leaves_nothing(api, boss,
         top_up(body, **{"webhook-id": "msg_2"}),
     ]
     assert [reply.status_code for reply in refused] == [401] * len(refused)
+    assert app.test_client().post("/api/v1/credits/top-ups?x=1", json=body).status_code == 400
     monkeypatch.setattr(settings(), "top_up_secret", None)
     assert top_up(body).status_code == 404
     assert balance(api) == 0
