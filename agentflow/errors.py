@@ -17,6 +17,7 @@
     │   ├── BadInput                user: the inputs are wrong; a retry is useless
     │   ├── BlockBug                block: the block broke its own contract
     │   ├── Transient               transient: a retry may succeed (timeouts, 429, 5xx, connection)
+    │   ├── NotAllowed              user: moderation refused what the node gives
     │   ├── TimedOut                transient: the attempt exceeded its timeout
     │   ├── Unpaid                  user: the owner's credits do not suffice; the whole run ends
     │   └── SystemFault             system: the engine or a worker failed, not the block
@@ -135,6 +136,12 @@ class NodeFailure(AgentFlowError):
 
 class BadInput(NodeFailure):
     """The block was given inputs that it cannot work with."""
+
+    kind = "user"
+
+
+class NotAllowed(NodeFailure):
+    """Moderation refused what the node gives."""
 
     kind = "user"
 

@@ -149,6 +149,16 @@ class Settings(BaseSettings):
     max_node_executions: int = Field(100_000, gt=0, description="A run with more ends FAILED.")
     child_memory_mb: int = Field(2048, ge=128, description="Memory limit of one worker child process, in MiB.")
 
+    # Moderation
+    moderation: str | None = Field(
+        None,
+        description="Checks what runs get and give: https://…, words:FILE, python:MODULE:FUNCTION; unset: off.",
+    )
+    moderation_failure: Literal["refuse", "pass"] = Field(
+        "refuse", description="What becomes of a text at which the moderator fails. One that is late lets it pass."
+    )
+    moderation_token: SecretStr | None = Field(None, description="Bearer token for the moderation service.", repr=False)
+
     # Web blocks
     http_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -3,6 +3,6 @@
 PostgreSQL holds the state. A lost message costs time, until recovery publishes it again; a duplicate is harmless.
 """
 
-from agentflow.dispatch.publish import PublishedRun, backlog, publish, publish_finaliser
+from agentflow.dispatch.publish import PublishedRun, backlog, publish, publish_examination, publish_finaliser
 
-__all__ = ["PublishedRun", "backlog", "publish", "publish_finaliser"]
+__all__ = ["PublishedRun", "backlog", "publish", "publish_examination", "publish_finaliser"]

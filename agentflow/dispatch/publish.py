@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 EXECUTE: Final = "agentflow.execute"
 FINALISE: Final = "agentflow.finalise_run"
-"""The names of the two Celery tasks (`worker/tasks.py`)."""
+EXAMINE: Final = "agentflow.examine_run"
+"""The names of the Celery tasks (`worker/tasks.py`)."""
 
 KILL_AFTER: Final = "kill_after"
 """The header with the seconds after which the worker's main process kills the child that runs the task."""
@@ -250,6 +251,11 @@ def publish_finaliser(run_id: UUID, *, again: bool = False) -> bool:
     """Enqueue the finaliser of a run; duplicates are harmless. `again`: an earlier try may have killed its process."""
     args = [str(run_id), True] if again else [str(run_id)]
     return publisher().send([TaskMessage(FINALISE, "default", args, FINALISE, MOST_URGENT, None)])
+
+
+def publish_examination(run_id: UUID) -> bool:
+    """Have moderation examine what a run is given; duplicates are harmless."""
+    return publisher().send([TaskMessage(EXAMINE, "default", [str(run_id)], EXAMINE, MOST_URGENT, None)])
 
 
 def backlog() -> int | None:

@@ -1,6 +1,7 @@
 """Names what an attempt did. `perform` turns everything that a block can return or raise into one of these."""
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,7 +9,16 @@ from agentflow.engine.codec import storable_text
 from agentflow.engine.statuses import FailureReason
 from agentflow.engine.waits import Asleep, Wait
 from agentflow.engine.wording import spoken, words
-from agentflow.errors import AgentFlowError, EngineError, FailureKind, NodeFailure, TimedOut, Transient, Unpaid
+from agentflow.errors import (
+    AgentFlowError,
+    EngineError,
+    FailureKind,
+    NodeFailure,
+    NotAllowed,
+    TimedOut,
+    Transient,
+    Unpaid,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,13 @@ class Waiting:
 
 Outcome = Completed | Failed | Stopped | Waiting
 
+_REASONS: Mapping[type[NodeFailure], str] = {
+    TimedOut: "timeout",
+    Unpaid: FailureReason.INSUFFICIENT_BALANCE,
+    NotAllowed: FailureReason.MODERATION,
+}
+"""Reasons that are not the kind of failure."""
+
 _MESSAGE_LIMIT = 10_000
 """Characters of an error message that are kept."""
 
@@ -76,9 +93,7 @@ def failure(error: BaseException) -> Failed:
 
 
 def _reason(error: NodeFailure) -> str:
-    if isinstance(error, Unpaid):
-        return FailureReason.INSUFFICIENT_BALANCE
-    return "timeout" if isinstance(error, TimedOut) else error.kind
+    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), error.kind)
 
 
 def reported(value: Any) -> Failed:

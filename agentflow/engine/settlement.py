@@ -134,6 +134,7 @@ class Consequences:
         wakes_parent: its run is a child run, and the parent is told.
         stops_run: the reason for which its run must be stopped.
         charge: what its owner pays, where credits are on and it cost something.
+        withholds_inputs: what was delivered to it is taken away, also where it came from: nobody may see it.
     """
 
     stats: Mapping[str, float] | None = None
@@ -142,6 +143,7 @@ class Consequences:
     wakes_parent: bool = False
     stops_run: FailureReason | None = None
     charge: Charge | None = None
+    withholds_inputs: bool = False
 
     def as_json(self) -> str | None:
         """As `agentflow_consequences` takes them, without those that are false or 0; None: there are none."""
@@ -154,6 +156,9 @@ class Consequences:
             found["charge"] = {name: value for name, value in members(self.charge).items() if value}
         return dumps({name: value for name, value in found.items() if value})
 
+
+STOPPING: Final = frozenset({FailureReason.INSUFFICIENT_BALANCE, FailureReason.MODERATION})
+"""Reasons of a failed node execution that end its run, whatever its graph says of failures."""
 
 _NONE: Final = Consequences()
 
@@ -212,8 +217,8 @@ def settlement(
         wakes = in_child_run and node.kind is BlockKind.OUTPUT
         stops = None
         if transition.status is NodeStatus.FAILED:
-            if transition.reason == FailureReason.INSUFFICIENT_BALANCE:
-                stops = FailureReason.INSUFFICIENT_BALANCE
+            if transition.reason in STOPPING:
+                stops = FailureReason(transition.reason)
             elif failure_stops(plan, key.node):
                 stops = FailureReason.NODE_FAILED
         consequences = Consequences(
@@ -223,5 +228,6 @@ def settlement(
             wakes_parent=wakes,
             stops_run=stops,
             charge=charge,
+            withholds_inputs=stops is FailureReason.MODERATION,
         )
     return Settlement(key, lease, outputs, routes_of(plan, outputs), transition, node.ordered, consequences)

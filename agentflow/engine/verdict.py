@@ -55,7 +55,12 @@ _STOPPED: Mapping[str, str] = {
     FailureReason.TIMEOUT: "the run did not end before its deadline",
     FailureReason.LIMIT: "the run has more node executions than it may: most likely a loop without an end",
     FailureReason.INSUFFICIENT_BALANCE: "the run has cost more than its budget",
+    FailureReason.MODERATION: "moderation refused what the run was given",
 }
+
+
+_OF_A_NODE: Final = frozenset({FailureReason.NODE_FAILED, FailureReason.MODERATION})
+"""Reasons of a stop that a failed node explains, if there is one."""
 
 
 def failure_is_unhandled(plan: Plan, node: int) -> bool:
@@ -92,7 +97,7 @@ def judge(
     stats |= {"cost": 0} | {key: count + stats.get(key, 0) for key, count in reported.items()}
     if stop is not None:
         status, reason = stop
-        if status is RunStatus.FAILED and reason == FailureReason.NODE_FAILED and first_failure is not None:
+        if status is RunStatus.FAILED and reason in _OF_A_NODE and first_failure is not None:
             return Verdict(status, reason, _describe(plan, first_failure), stats)
         if status is not RunStatus.FAILED:
             return Verdict(status, reason, None, stats)

@@ -60,7 +60,9 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
         yield Reason(message=f"it is being stopped{since}: what still runs is told to end")
     if run.paused_at is not None:
         yield Reason(message=f"it is paused since {_told(run.paused_at)}: resume it, and it goes on")
-    if any(group.hold == Hold.ADMISSION for group in found):
+    if run.examine_at is not None:
+        yield Reason(message="it waits until moderation has examined what it was given")
+    elif any(group.hold == Hold.ADMISSION for group in found):
         active, most = explaining.active(session, owner_id), settings().max_active_runs
         before = explaining.earlier(session, owner_id, run.id, run.priority)
         yield Reason(

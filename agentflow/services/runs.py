@@ -5,12 +5,13 @@ commit.
 """
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import PublishedRun, publish, publish_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_examination, publish_finaliser
+from agentflow.moderation import checking as moderation
 from agentflow.services.transaction import after_commit
 from agentflow.storage import runs, steering
 from agentflow.storage.runs import NewRun
@@ -25,7 +26,13 @@ class Fork:
 
 
 def start(session: Session, new: NewRun, fork: Fork | None = None) -> None:
-    """Start a run; a child run that exists is not started again. `fork`: what it takes over from another run."""
+    """Start a run, or hold it until moderation has passed it; a child run that exists is not started again.
+
+    `fork`: what it takes over from another run.
+    """
+    if moderation.is_on() and new.parent is None:
+        new = replace(new, examine=True)
+        after_commit(session, lambda: publish_examination(new.id))
     published = PublishedRun(new.id, new.plan, new.urgency)
     if fork is None:
         ready = runs.create(session, new)

@@ -6,7 +6,7 @@ Child runs follow their parents, each in a transaction of its own (`cancellation
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -34,6 +34,8 @@ from agentflow.storage.steering import Resumption
 from agentflow.storage.views import children
 from agentflow.storage.views import runs as run_views
 from agentflow.storage.views.runs import AnyRow
+
+_ANEW: Final = "that is withheld, so the run cannot be repeated; submit another"
 
 STATEMENT_SECONDS = 120.0
 """For a transaction that looks at all node executions of a run."""
@@ -80,6 +82,8 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         raise _not_retried(run_id, "open")
     if run.status in RUN_RETRIABLE:
         yield Step(_refuse_unpayable, owner_id, run)
+    if (yield Step(children.any_refused, run_id)):
+        raise Conflict(f"moderation refused what run {run_id} was given, or gave: {_ANEW}")
     verdict = yield from _retry_tree(run)
     if verdict != "retried":
         raise _not_retried(run_id, verdict)
@@ -128,6 +132,8 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
     run = views.find(session, owner_id, run_id)
     if run.status not in RUN_TERMINAL:
         raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
+    if children.any_refused(session, run_id):
+        raise Conflict(f"moderation refused what run {run_id} was given, or gave: {_ANEW}")
     plan = plan_of(session, run.graph_id, run.graph_version)
     anew = _anew(plan, from_node)
     masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}

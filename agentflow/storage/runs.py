@@ -24,8 +24,8 @@ from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
 
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
-    ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :window, "
-    "cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
+    ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :examine, "
+    ":window, cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
     "cast(:starting AS int[]), cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
 
@@ -60,6 +60,7 @@ class NewRun:
         labels: the owner's marks.
         priority: 0 to 9, the most urgent; None: the graph's, else 5.
         parent: the node execution that waits for a child run. If its child exists, nothing is created.
+        examine: it is held until moderation has passed it; not for child runs.
     """
 
     id: UUID
@@ -70,6 +71,7 @@ class NewRun:
     labels: Mapping[str, Any] = field(default_factory=dict)
     priority: int | None = None
     parent: Parent | None = None
+    examine: bool = False
 
     @property
     def urgency(self) -> int:
@@ -121,6 +123,7 @@ def create(
             "parent_call": parent.call if parent else None,
             "forked_from": forked_from,
             "most": None if parent else settings().max_active_runs,
+            "examine": new.examine,
             "window": settings().ready_window,
             "names": list(new.inputs),
             "values": [dumps(value) for value in new.inputs.values()],

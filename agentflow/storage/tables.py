@@ -159,6 +159,7 @@ class Run(Table):
         ),
         Index("runs_passing_down_idx", "passing_down_at", postgresql_where=text("passing_down_at IS NOT NULL")),
         Index("runs_suspended_idx", "owner_id", postgresql_where=text("suspended")),
+        Index("runs_examine_idx", "examine_at", postgresql_where=text("ended_at IS NULL AND examine_at IS NOT NULL")),
         Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
@@ -176,6 +177,7 @@ class Run(Table):
     stop_as: Mapped[str | None]  # the status with which it will end, once it was stopped; the first stop wins
     stop_reason: Mapped[str | None]
     stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; whoever settled stops it
+    examine_at: Mapped[datetime | None]  # it is held until moderation has passed it; when that is asked (again)
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
     suspended: Mapped[bool] = mapped_column(server_default=text("false"))  # paused because its owner is suspended

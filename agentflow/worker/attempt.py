@@ -19,9 +19,11 @@ from agentflow.engine.inputs import collect
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.settlement import FLUSHED, Charge, Settlement, Transition, settlement
 from agentflow.engine.statuses import FailureReason, NodeStatus
-from agentflow.errors import BadInput, BlockBug, EngineError, Unavailable
+from agentflow.errors import BadInput, BlockBug, EngineError, NotAllowed, Unavailable
 from agentflow.forking import lazy
+from agentflow.graph.catalogue import BlockKind
 from agentflow.logs import log_outage
+from agentflow.moderation import checking as moderation
 from agentflow.services import secrecy
 from agentflow.settings import settings
 from agentflow.storage.hot.node_executions import Claim, Payer, Settled
@@ -90,6 +92,7 @@ class Attempt:
 
         Raises:
             BlockBug: the value is not JSON, too large, or one too many.
+            NotAllowed: it is an output of the run, and moderation refuses it.
         """
         if self._ordinal >= settings().max_outputs:
             raise BlockBug(f"the block yielded more than {settings().max_outputs} values")
@@ -98,6 +101,8 @@ class Attempt:
             value, text = shown, dumps(shown)
         if len(text) > settings().max_value_bytes or len(text.encode()) > settings().max_value_bytes:
             raise BlockBug(f"the value on pin {pin!r} is larger than {settings().max_value_bytes} bytes")
+        if self.node.kind is BlockKind.OUTPUT and moderation.is_on():
+            self._refuse_unless_allowed(value)
         self._ordinal += 1
         if self.kept is not None:
             self.kept.append((pin, value))
@@ -114,6 +119,13 @@ class Attempt:
             self.flush()
         else:
             self.interrupts.flush_in(settings().flush_seconds)
+
+    def _refuse_unless_allowed(self, value: Any) -> None:
+        of = {"run_id": str(self.run.run_id), "owner_id": str(self.run.owner_id), "node_id": self.node.id}
+        verdict = moderation.check("output", value, of)
+        if not verdict.allowed:
+            told = ": ".join(filter(None, (", ".join(verdict.categories), verdict.reason)))
+            raise NotAllowed(f"moderation refused what this node gives{f': {told}' if told else ''}")
 
     def report(self, **counts: float) -> None:
         """Add to what the block reported in this attempt; zeros are left out."""

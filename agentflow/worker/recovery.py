@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from agentflow.clock import monotonic
-from agentflow.dispatch import backlog, publish, publish_finaliser
+from agentflow.dispatch import backlog, publish, publish_examination, publish_finaliser
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.outcome import failure
 from agentflow.engine.retry import after_failure
@@ -169,6 +169,13 @@ class Recovery:
         for user_id in found:
             with self.faults_counted():
                 carry_out(users.follow(user_id))
+        return len(found)
+
+    def examine_runs(self) -> int:
+        """Publish again the runs that moderation should have examined by now."""
+        found = self._process.hot.to_examine(MOST_EXECUTIONS)
+        for run_id in found:
+            publish_examination(run_id)
         return len(found)
 
     def end_forgotten_runs(self) -> int:

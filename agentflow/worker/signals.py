@@ -13,6 +13,7 @@ from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
 from agentflow.errors import EngineError
 from agentflow.logs import FORMAT, FieldsFormatter, keep_handlers, silence_http_libraries
+from agentflow.moderation import checking as moderation
 from agentflow.settings import settings
 from agentflow.storage.connect import after_fork
 from agentflow.storage.migrate import await_schema
@@ -48,6 +49,7 @@ def _before_forking(sender: Any, **_: Any) -> None:
     try:
         await_schema(settings().database(), settings().database_patience, _say)
         registry.every()
+        moderation.check_setting()
     except EngineError as error:
         sys.exit(f"agentflow: this worker does not start: {error.message}")
     # What is loaded by now stays: garbage collections must not traverse it again, nor copy its pages into a child.

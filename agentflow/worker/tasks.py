@@ -1,10 +1,12 @@
-"""The two Celery tasks. Their arguments are ids; everything else is in PostgreSQL."""
+"""The Celery tasks. Their arguments are ids; everything else is in PostgreSQL."""
 
 from typing import Any
 from uuid import UUID
 
-from agentflow.dispatch.publish import EXECUTE, FINALISE
+from agentflow.dispatch.publish import EXAMINE, EXECUTE, FINALISE
 from agentflow.engine.execution import ExecutionKey
+from agentflow.moderation import service as moderation
+from agentflow.services.transaction import carry_out
 from agentflow.worker.app import app
 from agentflow.worker.endings import NodeExecutionFailed
 from agentflow.worker.execute import execute as _execute
@@ -37,3 +39,10 @@ def finalise_run(self: Any, run_id: str, again: bool = False) -> None:
             finalise_again(UUID(run_id))
         else:
             _finalise(UUID(run_id))
+
+
+@app.task(name=EXAMINE)  # type: ignore[untyped-decorator]
+def examine_run(run_id: str) -> None:
+    """Have moderation examine what a run is given: it is admitted then, or ends FAILED."""
+    with counted(UUID(run_id)):
+        carry_out(moderation.examine(UUID(run_id)))

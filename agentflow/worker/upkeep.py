@@ -54,6 +54,7 @@ CHORES: Final = (
     Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
+    Chore("examine_runs", Recovery.examine_runs, MOST_EXECUTIONS),
     Chore("repair_overdue", Recovery.repair_overdue, MOST_EXECUTIONS, every=0),
 )
 

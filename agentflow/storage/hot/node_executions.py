@@ -139,6 +139,7 @@ _STATEMENTS = {
         "SELECT m.id FROM users m WHERE m.follow_at <= agentflow_now() ORDER BY m.follow_at LIMIT $2 "
         "FOR NO KEY UPDATE SKIP LOCKED) RETURNING u.id",
     ),
+    "to_examine": ("int", "SELECT * FROM agentflow_to_examine($1) AS e(id)"),
     "reap_slots": function("reap_slots", "int"),
     "owners_in_line": function("owners_in_line", "int"),
     "serve": function("serve", "text[]"),
@@ -477,6 +478,10 @@ class HotConnection(PreparedConnection):
     def check_now(self, limit: int) -> int:
         """The broker's queues are empty: make due what was put off behind them, at most `limit`. Returns how many."""
         return int(self._call("check_now", limit)[0][0])
+
+    def to_examine(self, limit: int) -> list[UUID]:
+        """Runs that moderation should have examined by now. They are found again after a while only."""
+        return [run_id for (run_id,) in self._call("to_examine", limit)]
 
     def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason]]:
         """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason."""

@@ -7,11 +7,11 @@ from heapq import merge
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, column, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, column, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
-from agentflow.engine.statuses import NODE_TERMINAL, NodeStatus
+from agentflow.engine.statuses import NODE_TERMINAL, FailureReason, NodeStatus
 from agentflow.storage.runs import Parent
 from agentflow.storage.tables import NodeExecution, Output, Run
 
@@ -233,3 +233,9 @@ def node_outputs(session: Session, run_id: UUID, node: int) -> Sequence[tuple[st
         .order_by(Output.ordinal)
     )
     return [(row.pin, row.value) for row in rows]
+
+
+def any_refused(session: Session, root_id: UUID) -> bool:
+    """Whether moderation refused something in a tree of runs."""
+    refused = exists().where(Run.root_id == root_id, Run.reason == FailureReason.MODERATION)
+    return bool(session.scalar(select(refused)))

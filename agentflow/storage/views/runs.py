@@ -32,6 +32,8 @@ _COLUMNS = (
     Run.stop_reason,
     Run.cancel_requested_at,
     Run.paused_at,
+    Run.examine_at,
+    Run.owner_id,
     Run.root_id,
     Run.forked_from,
     Run.retry_no,

@@ -135,6 +135,13 @@ BEGIN
             WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
         END IF;
     END IF;
+    IF p_more -> 'withholds_inputs' IS NOT NULL THEN
+        -- Wherever in the run the same value stands: it may have come through other nodes.
+        UPDATE outputs o SET value = agentflow_withheld() WHERE o.run_id = p_run AND o.value IN (
+            SELECT s.value FROM deliveries d JOIN outputs s ON s.run_id = d.run_id AND s.node = d.source_node
+                AND s.idx = d.source_idx AND s.ordinal = d.source_ordinal AND s.part IN (0, d.source_part)
+            WHERE d.run_id = p_run AND d.node = p_node AND d.idx = p_idx);
+    END IF;
     IF v_stats IS NOT NULL THEN
         UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, v_stats)
         WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;

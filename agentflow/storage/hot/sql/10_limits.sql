@@ -241,13 +241,14 @@ CREATE OR REPLACE FUNCTION agentflow_admit(
 DECLARE
     v_run uuid;
 BEGIN
-    IF NOT EXISTS (SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NULL) THEN
+    IF NOT EXISTS (SELECT FROM runs r WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NULL
+                   AND r.examine_at IS NULL) THEN
         RETURN;
     END IF;
     PERFORM agentflow_places_lock(p_owner);
     FOR v_run IN
         SELECT n.id FROM runs n WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
-        AND n.parent_run_id IS NULL ORDER BY n.priority DESC, n.id
+        AND n.examine_at IS NULL AND n.parent_run_id IS NULL ORDER BY n.priority DESC, n.id
     LOOP
         EXIT WHEN NOT agentflow_has_place(p_owner, p_most);
         RETURN QUERY SELECT l.* FROM agentflow_admit_run(v_run, p_window) l;
@@ -287,5 +288,6 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_owners_in_line(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
-    SELECT DISTINCT r.owner_id FROM runs r WHERE r.ended_at IS NULL AND r.admitted_at IS NULL LIMIT p_limit
+    SELECT DISTINCT r.owner_id FROM runs r
+    WHERE r.ended_at IS NULL AND r.admitted_at IS NULL AND r.examine_at IS NULL LIMIT p_limit
 $$;

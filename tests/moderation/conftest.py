@@ -1,0 +1,3 @@
+"""These tests run against AgentFlow in this process."""
+
+from installation import *  # noqa: F403

@@ -1,0 +1,156 @@
+"""Nothing of a run starts before moderation has passed it, and nobody sees what was refused."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from agentflow.moderation import checking
+from agentflow.moderation.service import examine
+from agentflow.services import admission
+from agentflow.services.transaction import carry_out, transaction
+from agentflow.worker.process import process
+from agentflow.worker.recovery import Recovery
+
+WITHHELD = "[withheld by moderation]"
+
+
+def refuse_bad(kind, content, metadata):
+    return "bad" not in content and f"worse in {kind}" not in content
+
+
+@pytest.fixture
+def moderated(environment, monkeypatch):
+    monkeypatch.setattr(environment, "moderation", f"python:{__name__}:refuse_bad")
+    yield
+    checking._moderator.cache_clear()
+
+
+def run_of(api, run):
+    return api.get(f"/api/v1/runs/{run}").json
+
+
+def everything(run):
+    """All that the database keeps of a run, as text."""
+    tables = ("runs", "outputs", "node_executions", "deliveries", "events", "parked_routes", "waits")
+    with transaction() as session:
+        return "\n".join(
+            str(row)
+            for table in tables
+            for row in session.execute(
+                text(f"SELECT * FROM {table} WHERE {'id' if table == 'runs' else 'run_id'} = :run"), {"run": run}
+            )
+        )
+
+
+def test_without_a_moderator_nothing_is_held(api, submit, work):
+    run = submit(inputs={"word": "bad"})
+    work(run)
+    assert run_of(api, run)["outputs"] == {"said": ["bad"]}
+
+
+def test_a_run_is_held_until_it_is_examined_and_goes_on_then(api, submit, work, moderated):
+    run = submit(inputs={"word": "fine"})
+    work(run)
+    assert run_of(api, run)["status"] == "QUEUED"
+    reasons = api.get(f"/api/v1/runs/{run}/explanation").json["reasons"]
+    assert any("moderation" in reason["message"] for reason in reasons)
+    carry_out(examine(run))
+    carry_out(examine(run))
+    work(run)
+    assert run_of(api, run)["outputs"] == {"said": ["fine"]}
+
+
+def test_its_owners_other_runs_do_not_admit_it(api, submit, work, moderated):
+    run = submit(inputs={"word": "bad"})
+    with transaction() as session:
+        owner = session.scalar(text("SELECT owner_id FROM runs WHERE id = :run"), {"run": run})
+    assert carry_out(admission.admit(owner)) == 0
+    assert process().hot.owners_in_line(100) == []
+    work(run)
+    assert run_of(api, run)["status"] == "QUEUED"
+
+
+def test_one_that_is_refused_ends_failed_and_shows_nothing(api, submit, work, moderated):
+    run = submit(inputs={"word": "a bad word"}, nodes_input_masks={"out": {"name": "a bad name"}})
+    carry_out(examine(run))
+    work(run)
+    found = run_of(api, run)
+    assert (found["status"], found["reason"]) == ("FAILED", "moderation")
+    assert found["inputs"] == {"word": WITHHELD}
+    assert "bad" not in everything(run)
+    for act, body in (("retry", None), ("fork", {"from_node": "out", "inputs": {}})):
+        refused = api.post(f"/api/v1/runs/{run}/{act}", json=body)
+        assert (refused.status_code, "moderation" in refused.json["detail"]) == (409, True)
+
+
+def test_literals_masks_and_the_graphs_that_it_runs_are_examined_too(api, push, echo, moderated, work):
+    def ends(reply):
+        carry_out(examine(UUID(reply.json["id"])))
+        work(UUID(reply.json["id"]))
+        return run_of(api, reply.json["id"])["reason"]
+
+    inner = str(
+        push({"nodes": [{"id": "v", "block_id": "StoreValue", "input_default": {"input": "bad"}}], "links": []})
+    )
+    sub = {"id": "sub", "block_id": "AgentExecutor", "input_default": {"graph_id": inner, "graph_version": 1}}
+    outer = str(push({"nodes": [sub], "links": []}))
+    assert ends(api.post(f"/api/v1/graphs/{inner}/runs", json={})) == "moderation"
+    assert ends(api.post(f"/api/v1/graphs/{outer}/runs", json={})) == "moderation"
+    mask = {"inputs": {"word": 1}, "nodes_input_masks": {"out": {"value": "bad"}}}
+    assert ends(api.post(f"/api/v1/graphs/{push(echo)}/runs", json=mask)) == "moderation"
+
+
+def test_an_output_that_is_refused_ends_the_run_and_is_withheld_wherever_it_stands(api, submit, work, moderated):
+    run = submit(inputs={"word": "worse in output"})
+    carry_out(examine(run))
+    work(run)
+    found = run_of(api, run)
+    assert (found["status"], found["reason"], found["outputs"]) == ("FAILED", "moderation", {})
+    assert "moderation refused what this node gives" in found["error"]
+    assert "worse" not in everything(run)
+    assert api.post(f"/api/v1/runs/{run}/retry").status_code == 409
+
+
+def test_what_nobody_examined_in_time_is_examined_again(api, submit, work, moderated):
+    run = submit(inputs={"word": "fine"})
+    recovery = Recovery(process())
+    assert recovery.examine_runs() == 0
+    with transaction() as session:
+        session.execute(text("UPDATE runs SET examine_at = agentflow_now() - interval '1 second'"))
+    assert recovery.examine_runs() == 1
+    assert recovery.examine_runs() == 0
+    carry_out(examine(run))
+    work(run)
+    assert run_of(api, run)["status"] == "COMPLETED"
+
+
+def test_a_run_that_was_cancelled_meanwhile_stays_so(api, submit, work, moderated):
+    run = submit(inputs={"word": "bad"})
+    api.post(f"/api/v1/runs/{run}/cancel")
+    carry_out(examine(run))
+    work(run)
+    assert run_of(api, run)["status"] == "CANCELLED"
+    carry_out(examine(uuid4()))
+
+
+@examples(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(words=st.lists(st.sampled_from(["fine", "bad", "worse in output", "ok"]), min_size=1, max_size=8))
+def test_each_run_ends_as_its_words_say(api, submit, work, moderated, environment, words):
+    environment.max_active_runs = 3
+    runs = [submit(inputs={"word": word}) for word in words]
+    for run in runs:
+        carry_out(examine(run))
+    for _ in range(len(runs)):
+        for run in runs:
+            work(run)
+    for run, word in zip(runs, words, strict=True):
+        found = run_of(api, run)
+        if word in ("fine", "ok"):
+            assert found["outputs"] == {"said": [word]}
+        else:
+            assert (found["status"], found["reason"]) == ("FAILED", "moderation")
+            assert word not in everything(run)
