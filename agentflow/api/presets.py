@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import reply
-from agentflow.api.runs import accepted_reply, idempotency_key, wanted_of
+from agentflow.api.runs import accepted_reply, idempotency_key, named, wanted_of
 from agentflow.presets import service as presets
 from agentflow.presets.schemas import ChangePreset, NewPreset, PresetList, PresetListQuery, PresetView
 from agentflow.presets.service import Draft, Given
@@ -29,7 +29,7 @@ class PresetPath(BaseModel):
 @api.post("/presets", responses={201: PresetView})
 def create_preset(body: NewPreset) -> Response:
     """Save what a graph is to be run with."""
-    given = Given(body.inputs, body.nodes_input_masks, body.labels, body.priority)
+    given = Given(body.inputs, body.nodes_input_masks, body.labels, body.priority, named(body.credentials))
     with transaction() as session:
         made = presets.create(session, owner_id(), Draft(body.graph_id, body.version, body.name, given))
         audit.made(made.id)
@@ -94,6 +94,7 @@ def _changed(preset: Preset, body: ChangePreset) -> Draft:
             given.masks if body.nodes_input_masks is None else body.nodes_input_masks,
             given.labels if body.labels is None else body.labels,
             body.priority if "priority" in told else given.priority,
+            given.credentials if body.credentials is None else named(body.credentials),
         ),
     )
 
@@ -107,6 +108,7 @@ def _view(preset: Preset) -> PresetView:
         version=preset.version,
         inputs=dict(given.inputs),
         nodes_input_masks={node: dict(pins) for node, pins in given.masks.items()},
+        credentials={key: dict(chosen) for key, chosen in given.credentials.items()},
         labels=dict(given.labels),
         priority=given.priority,
         created_at=preset.created_at,

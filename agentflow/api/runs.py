@@ -1,5 +1,6 @@
 """Serves `/api/v1/runs`: submit graphs; inspect, steer and cancel runs."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from flask import Response, request, url_for
@@ -194,13 +195,16 @@ def wanted_of(body: SubmitRun | SubmitInline | RunPreset) -> Wanted:
         labels=body.labels,
         priority=body.priority,
         allow_missing_inputs=body.allow_missing_inputs,
-        credentials={key: _named(chosen) for key, chosen in body.credentials.items()},
+        credentials=named(body.credentials),
     )
 
 
-def _named(chosen: UUID | NamedCredential) -> dict[str, str]:
-    """A credential as the value of a pin names it."""
-    return {"id": str(chosen)} if isinstance(chosen, UUID) else chosen.model_dump(mode="json", exclude_none=True)
+def named(credentials: Mapping[str, UUID | NamedCredential]) -> dict[str, dict[str, str]]:
+    """Credentials as the values of pins name them."""
+    return {
+        key: {"id": str(chosen)} if isinstance(chosen, UUID) else chosen.model_dump(mode="json", exclude_none=True)
+        for key, chosen in credentials.items()
+    }
 
 
 def idempotency_key() -> str | None:

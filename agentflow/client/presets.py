@@ -58,6 +58,7 @@ class Presets:
         masks: Mapping[str, Mapping[str, Any]] | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        credentials: Mapping[str, Id] | None = None,
     ) -> PresetView:
         """Save a preset. It is not retried once the API may have received it: that could save a second one.
 
@@ -68,6 +69,7 @@ class Presets:
             "name": name,
             "version": version,
             **given(inputs, masks, labels, priority),
+            "credentials": {key: str(chosen) for key, chosen in (credentials or {}).items()},
         }
         return PresetView.model_validate(self._http.call("POST", "/presets", body=body, repeatable=False))
 
@@ -97,10 +99,11 @@ class Presets:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         allow_missing_inputs: bool = False,
+        credentials: Mapping[str, Id] | None = None,
         idempotency_key: str | None = None,
     ) -> RunAccepted:
         """Run a preset; what is given here is laid over it. For `idempotency_key`, see `Client.submit`."""
-        body = wanted(inputs, masks, labels, priority, allow_missing_inputs)
+        body = wanted(inputs, masks, labels, priority, allow_missing_inputs, credentials)
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         return RunAccepted.model_validate(
             self._http.call("POST", f"/presets/{preset_id}/runs", body=body, headers=headers)

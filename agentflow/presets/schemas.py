@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from agentflow.graph.json_values import only_a_number
 from agentflow.schemas.base import Inputs, Page, PageQuery, Reply, Request, ShortText
-from agentflow.schemas.runs import Labels, Masks
+from agentflow.schemas.runs import ChosenCredentials, Labels, Masks
 
 
 class NewPreset(Request):
@@ -21,6 +21,9 @@ class NewPreset(Request):
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
+    credentials: ChosenCredentials = Field(
+        default_factory=dict, description="Keys of the graph's `credentials_input_schema`, each with a credential's id."
+    )
     labels: Labels = Field(default_factory=dict)
     priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
 
@@ -28,12 +31,13 @@ class NewPreset(Request):
 
 
 class ChangePreset(Request):
-    """What to change; what is left out stays. `inputs`, masks and labels are replaced as a whole."""
+    """What to change; what is left out stays. Inputs, masks, credentials and labels are replaced as a whole."""
 
     name: ShortText | None = Field(None, min_length=1)
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: always the latest.")
     inputs: Inputs | None = None
     nodes_input_masks: Masks | None = None
+    credentials: ChosenCredentials | None = None
     labels: Labels | None = None
     priority: int | None = Field(None, ge=0, le=9, description="null: the graph's, or 5.")
 
@@ -49,6 +53,7 @@ class PresetView(Reply):
     version: int | None = Field(None, description="null: the latest.")
     inputs: dict[str, Any] = {}
     nodes_input_masks: dict[str, dict[str, Any]] = {}
+    credentials: dict[str, dict[str, str]] = {}
     labels: dict[str, str] = {}
     priority: int | None = None
     created_at: datetime

@@ -5,7 +5,7 @@ saved; a preset without a version follows the graph, so a later version may refu
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from agentflow.errors import GraphInvalid, NotFound
 from agentflow.graph.validation import check_inputs
 from agentflow.presets import store
 from agentflow.presets.tables import Preset
-from agentflow.services import cursors, graphs, submissions
+from agentflow.services import chosen_credentials, cursors, graphs, submissions
 from agentflow.services.cursors import PageRequest
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of
@@ -28,12 +28,13 @@ from agentflow.storage import graphs as stored_graphs
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a preset gives to a run. `priority` None: the graph's, or 5."""
+    """What a preset gives to a run. `priority` None: the graph's, or 5; `credentials`: as in `Wanted`."""
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
+    credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, preset: Preset) -> "Given":
@@ -41,16 +42,17 @@ class Given:
         return cls(**loads(preset.given))
 
     def under(self, wanted: Wanted) -> Wanted:
-        """This with `wanted` laid over it: inputs, labels and masked pins by their names."""
+        """This with `wanted` laid over it: inputs, labels, credentials and masked pins by their names."""
         masks = {node: dict(pins) for node, pins in self.masks.items()}
         for node, pins in wanted.masks.items():
             masks.setdefault(node, {}).update(pins)
-        return Wanted(
+        return replace(
+            wanted,
             inputs={**self.inputs, **wanted.inputs},
             masks=masks,
             labels={**self.labels, **wanted.labels},
             priority=self.priority if wanted.priority is None else wanted.priority,
-            allow_missing_inputs=wanted.allow_missing_inputs,
+            credentials={**self.credentials, **wanted.credentials},
         )
 
 
@@ -139,7 +141,7 @@ def run(session: Session, owner_id: UUID, preset_id: UUID, wanted: Wanted, key: 
         Stored(preset.graph_id, preset.version),
         Given.of(preset).under(wanted),
         key,
-        asked=["preset", str(preset_id), asdict(wanted)],
+        asked=["preset", str(preset_id), wanted.as_asked()],
     )
 
 
@@ -152,8 +154,10 @@ def _check(session: Session, owner_id: UUID, draft: Draft) -> None:
     plan = plan_of(session, draft.graph_id, version)
     refuse_unstorable(given.inputs, given.masks)
     problems = tuple(check_inputs(plan, catalogue, given.inputs))
+    graph = document_of(session, draft.graph_id, version)
+    if given.credentials:
+        problems += chosen_credentials.as_masks(session, owner_id, graph, given.credentials, given.masks)[1]
     if given.masks:
-        graph = document_of(session, draft.graph_id, version)
         problems += graphs.unknown_in_masks(session, owner_id, graph, given.masks)
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("what the preset gives does not fit the graph", problems)

@@ -40,12 +40,16 @@ class NamedCredential(Request):
     title: ShortText | None = None
 
 
+ChosenCredentials = Annotated[dict[ShortText, UUID | NamedCredential], Field(max_length=MAX_CREDENTIALS)]
+"""Keys of a graph's `credentials_input_schema`, with what is to be used for each."""
+
+
 class _Submission(Request):
     inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: Masks = Field(
         default_factory=dict, description="{node id: {pin: value}}: overwrites what the pins would get."
     )
-    credentials: Annotated[dict[ShortText, UUID | NamedCredential], Field(max_length=MAX_CREDENTIALS)] = Field(
+    credentials: ChosenCredentials = Field(
         default_factory=dict,
         description="Keys of the graph's `credentials_input_schema`, each with the id of a credential of yours or of "
         "the operator's, or with an object that has that `id`. Left out: what the nodes name, your only matching one, "
