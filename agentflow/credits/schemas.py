@@ -4,15 +4,21 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import BeforeValidator, Field, StrictBool
 
 from agentflow.credits.store import MOST
 from agentflow.credits.tables import TransactionType
 from agentflow.graph.costs import CostType
+from agentflow.graph.json_values import only_a_number
 from agentflow.schemas.base import Page, PageQuery, Reply, Request
 from agentflow.schemas.runs import Masks
 
-Amount = Annotated[StrictInt, Field(ge=1, le=MOST, description="Credits; 1 is 0.01 US dollars.")]
+Whole = Annotated[int, BeforeValidator(only_a_number)]
+"""A whole number, as JSON Schema has it: also 2.0, and neither a text nor a truth value."""
+
+Amount = Annotated[
+    int, BeforeValidator(only_a_number), Field(ge=1, le=MOST, description="Credits; 1 is 0.01 US dollars.")
+]
 """A number of credits that is given."""
 
 Line = Annotated[
@@ -93,7 +99,7 @@ class CreditLimit(Request):
     """What a user may spend a day."""
 
     user_id: UUID
-    daily_limit: Annotated[StrictInt, Field(ge=0, le=MOST)] | None = Field(
+    daily_limit: Annotated[Whole, Field(ge=0, le=MOST)] | None = Field(
         description="Credits a day (UTC); null: as many as the installation lets everybody."
     )
 
@@ -101,7 +107,7 @@ class CreditLimit(Request):
 class EstimateGraph(Request):
     """Estimate what a run would cost."""
 
-    version: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="null: the latest.")
+    version: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="null: the latest.")
     nodes_input_masks: Masks = Field(default_factory=dict, description="{node id: {pin: value}}, as of a run.")
 
 

@@ -142,7 +142,7 @@ def test_only_admins_give_and_set_limits_and_look_at_others(api, stranger, owner
     assert balance(api) == 0
 
 
-@pytest.mark.parametrize("amount", [0, -1, -(10**30), 10**15 + 1, 10**400, 1.5, 2.0, "5", True, None, [], 1e300])
+@pytest.mark.parametrize("amount", [0, -1, -(10**30), 10**15 + 1, 10**400, 1.5, "5", True, None, [], 1e300])
 def test_an_amount_that_is_no_number_of_credits_is_refused_and_nothing_is_given(api, boss, owner, top_up, amount):
     for reply in (grant(boss, owner, amount), top_up({"id": "p", "user_id": owner, "amount": amount})):
         assert (reply.status_code, "amount" in reply.json["detail"]) == (400, True), reply.json

@@ -28,9 +28,15 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 429]
 [[operations]]
 include-operation-id = [
     "list_graphs", "list_versions", "list_reviews", "list_runs", "list_nodes", "list_outputs", "stream_events",
+    "list_transactions",
 ]
 # A cursor is opaque: one that no page gave is refused, and no schema can say so.
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 429]
+
+[[operations]]
+include-operation-id = ["grant_credits", "set_credit_limit"]
+# They are for admins, and this key is a member's.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 429]
 """
 
 
