@@ -13,12 +13,10 @@ from agentflow.graph.json_values import only_a_number
 from agentflow.schemas.base import Page, PageQuery, Reply, Request
 from agentflow.schemas.runs import Masks
 
-Whole = Annotated[int, BeforeValidator(only_a_number)]
-"""A whole number, as JSON Schema has it: also 2.0, and neither a text nor a truth value."""
+_ONLY_A_NUMBER = BeforeValidator(only_a_number)
+"""It stands behind the bounds: before them, the JSON Schema would not show these. 2.0 is a whole number there."""
 
-Amount = Annotated[
-    int, BeforeValidator(only_a_number), Field(ge=1, le=MOST, description="Credits; 1 is 0.01 US dollars.")
-]
+Amount = Annotated[int, Field(ge=1, le=MOST, description="Credits; 1 is 0.01 US dollars."), _ONLY_A_NUMBER]
 """A number of credits that is given."""
 
 Line = Annotated[
@@ -99,7 +97,7 @@ class CreditLimit(Request):
     """What a user may spend a day."""
 
     user_id: UUID
-    daily_limit: Annotated[Whole, Field(ge=0, le=MOST)] | None = Field(
+    daily_limit: Annotated[int, Field(ge=0, le=MOST), _ONLY_A_NUMBER] | None = Field(
         description="Credits a day (UTC); null: as many as the installation lets everybody."
     )
 
@@ -107,7 +105,9 @@ class CreditLimit(Request):
 class EstimateGraph(Request):
     """Estimate what a run would cost."""
 
-    version: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="null: the latest.")
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), _ONLY_A_NUMBER] | None = Field(
+        None, description="null: the latest."
+    )
     nodes_input_masks: Masks = Field(default_factory=dict, description="{node id: {pin: value}}, as of a run.")
 
 
