@@ -78,7 +78,8 @@ def test_a_price_is_in_the_description() -> None:
     class Dear(Sample):
         cost = 3
 
-    assert Dear.info()["costs"] == [{"cost_amount": 3, "cost_type": "run", "cost_filter": {}}]
+    told = {"cost_amount": 3, "cost_type": "run", "cost_divisor": 1, "cost_filter": {}}
+    assert Dear.info()["costs"] == [told]
     assert Sample.info()["costs"] == []
 
 
