@@ -3,8 +3,8 @@
     AgentFlowError
     ├── ClientError                 the caller's mistake: a 4xx; nothing was stored
     │   ├── Malformed               the request is not what the API takes
-    │   ├── Unauthenticated         no API key, or an unknown one
-    │   ├── Forbidden               the key or its user's role does not allow it
+    │   ├── Unauthenticated         no API key or session, or an unknown one
+    │   ├── Forbidden               the key, or its user's role, does not allow it
     │   ├── PaymentRequired         the owner has no credits for what can cost some
     │   ├── NotFound                no such object, or it is someone else's
     │   ├── Conflict                the object's state forbids it
@@ -86,11 +86,11 @@ class Malformed(ClientError):
 
 
 class Unauthenticated(ClientError):
-    """An API key is needed: send it as `Authorization: Bearer <key>`."""
+    """An API key is needed: send it as `Authorization: Bearer <key>`, or sign in."""
 
 
 class Forbidden(ClientError):
-    """This key may not do that."""
+    """This key or session may not do that."""
 
 
 class PaymentRequired(ClientError):

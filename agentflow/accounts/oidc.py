@@ -83,6 +83,10 @@ def link(session: Session, user_id: UUID, issuer: str, subject: str | None) -> N
         NotFound: there is no such user.
         Conflict: another user signs in so, or the user is being deleted.
     """
+    if subject is not None:
+        store.lock_identity(
+            session, issuer, subject
+        )  # before the user, as a sign-in does: else each waits for the other
     user = store.user(session, user_id, lock=True)
     if user is None:
         raise NotFound(f"there is no user {user_id}")
@@ -91,7 +95,6 @@ def link(session: Session, user_id: UUID, issuer: str, subject: str | None) -> N
     store.forget_identities(session, user_id, issuer)
     store.end_sessions(session, user_id)
     if subject is not None:
-        store.lock_identity(session, issuer, subject)
         if session.get(Identity, (issuer, subject)) is not None:
             raise Conflict("another user signs in as that subject")
         session.add(Identity(issuer=issuer, subject=subject, user_id=user_id))

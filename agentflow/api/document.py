@@ -25,9 +25,9 @@ _SCHEMAS: Final = "#/components/schemas/"
 
 ERRORS: Final = {
     400: "The request is malformed.",
-    401: "An API key is needed.",
+    401: "An API key or a session is needed, or what was given proves nobody.",
     402: "The owner has no credits for what can cost some.",
-    403: "The API key lacks the scope that this needs.",
+    403: "The API key or session lacks the scope that this needs, or its CSRF token.",
     404: "There is no such thing, or it is someone else's.",
     405: "There is no such method here; `Allow` names those there are.",
     408: "The request came too slowly.",

@@ -44,11 +44,18 @@ def has_open_runs(session: Session, owner_id: UUID) -> bool:
 
 
 def delete_some(session: Session, owner_id: UUID) -> bool:
-    """Delete some of what an owner has whose runs have all ended; returns whether nothing is left but the user."""
-    runs = session.scalars(select(Run.id).where(Run.owner_id == owner_id).order_by(Run.id).limit(_RUNS)).all()
+    """Delete some of what an owner has, of runs only those that have ended.
+
+    Returns:
+        whether nothing is left but the user.
+    """
+    ended = select(Run.id).where(Run.owner_id == owner_id, Run.ended_at.is_not(None))
+    runs = session.scalars(ended.order_by(Run.id).limit(_RUNS)).all()
     if runs:
         if all(_delete(session, table, column.in_(runs)) for table, column in tables_of(_OF_RUN, but=_OWN)):
-            session.execute(delete(Run).where(Run.id.in_(runs), Run.ended_at.is_not(None)))
+            session.execute(delete(Run).where(Run.id.in_(runs)))
+        return False
+    if has_open_runs(session, owner_id):  # begun by a request that was under way
         return False
     graphs = session.scalars(select(GraphHead.id).where(GraphHead.owner_id == owner_id).limit(_GRAPHS)).all()
     if graphs:

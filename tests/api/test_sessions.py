@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import argon2
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import PASSWORD, ask_to_sign_in, person, secret_of, signed_in, with_key
+from serving import serve, start_serving  # noqa: F401
 from sqlalchemy import text
 
 from agentflow.accounts import passwords, sessions, store
@@ -134,6 +136,17 @@ def test_behind_a_trusted_proxy_its_address_and_scheme_count_and_else_not(app, e
     ]
     assert ["Secure" in cookie for cookie in cookies] == [False, True]
     assert sorted(rows("SELECT source FROM sessions")) == [("127.0.0.1",), ("203.0.113.9",)]
+
+
+@pytest.mark.parametrize(("proxies", "believed"), [("0", False), ("1", True)])
+def test_the_server_passes_on_what_a_trusted_proxy_says(serve, proxies, believed):  # noqa: F811
+    person("Ann")
+    _, url = serve(AGENTFLOW_TRUSTED_PROXIES=proxies)
+    headers = {"X-Forwarded-For": "192.0.2.1, 203.0.113.9", "X-Forwarded-Proto": "https"}
+    body = {"name": "Ann", "password": PASSWORD}
+    reply = httpx.post(f"{url}/api/v1/sessions", json=body, headers=headers)
+    assert ("Secure" in reply.headers["Set-Cookie"]) == believed
+    assert reply.json()["source"] == ("203.0.113.9" if believed else "127.0.0.1")
 
 
 def test_neither_secret_nor_token_is_stored(app):
