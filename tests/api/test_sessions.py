@@ -115,6 +115,19 @@ def test_a_hash_is_renewed_at_a_sign_in_when_the_parameters_have_changed(app, mo
     assert rows("SELECT password_hash FROM users") == [(after,)]
 
 
+def test_so_many_passwords_are_hashed_at_a_time_and_others_are_told_to_come_again(app, monkeypatch):
+    person("Ann")
+    monkeypatch.setattr(passwords, "_PATIENCE", 0.01)
+    for _ in range(passwords._AT_ONCE):
+        passwords._places.acquire()
+    try:
+        refused = ask_to_sign_in(app.test_client(), "Ann")
+    finally:
+        passwords._places.release(passwords._AT_ONCE)
+    assert (refused.status_code, "try again" in refused.json["detail"]) == (503, True)
+    assert ask_to_sign_in(app.test_client(), "Ann").status_code == 201
+
+
 def test_the_cookie_is_out_of_reach_of_scripts_and_foreign_sites(app):
     person("Ann")
     header = ask_to_sign_in(app.test_client(), "Ann").headers["Set-Cookie"]
