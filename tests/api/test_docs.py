@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import text
 
+from agentflow.api.scopes import OPEN
 from agentflow.services import readiness
 from agentflow.services.transaction import transaction
 
@@ -52,9 +53,9 @@ def test_the_openapi_document_names_every_route(app):
     assert routes <= described
     for path in routes:
         for operation in document["paths"][path].values():
-            # The one holds nothing of anybody's, the other must be signed.
-            needs_key = path not in ("/api/v1/schemas/graph", "/api/v1/credits/top-ups")
-            assert operation.get("security") == ([{"key": []}] if needs_key else None)
+            # What needs no key holds nothing of anybody's, gives a session, or must be signed.
+            needs_key = operation["operationId"] not in OPEN | {"graph_schema", "top_up_credits"}
+            assert operation.get("security") == ([{"key": []}, {"session": []}] if needs_key else None)
             assert operation["summary"]
 
 
