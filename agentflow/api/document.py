@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from agentflow.accounts import schemas as accounts
 from agentflow.api.scopes import OPEN
+from agentflow.credentials import schemas as credentials
 from agentflow.credits import schemas as credits
 from agentflow.presets import schemas as presets
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
@@ -242,7 +243,7 @@ def _problem(status: int) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
-    for module in (accounts, blocks, credits, events, graphs, health, presets, problems, reviews, runs):
+    for module in (accounts, blocks, credentials, credits, events, graphs, health, presets, problems, reviews, runs):
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
                 continue

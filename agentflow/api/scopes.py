@@ -88,3 +88,6 @@ NEEDED: Final[dict[str, Scope | None]] = {
 
 OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc"})
 """Operations of the API that need neither, because they give a session. They are throttled by address."""
+
+SIGNED: Final = frozenset({"top_up_credits"})
+"""Operations that need neither, because what is sent is signed with a secret of the operator's."""

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from agentflow.api.scopes import OPEN
+from agentflow.api.scopes import OPEN, SIGNED
 from agentflow.services import readiness
 from agentflow.services.transaction import transaction
 
@@ -54,7 +54,7 @@ def test_the_openapi_document_names_every_route(app):
     for path in routes:
         for operation in document["paths"][path].values():
             # What needs no key holds nothing of anybody's, gives a session, or must be signed.
-            needs_key = operation["operationId"] not in OPEN | {"graph_schema", "top_up_credits"}
+            needs_key = operation["operationId"] not in OPEN | SIGNED | {"graph_schema"}
             assert operation.get("security") == ([{"key": []}, {"session": []}] if needs_key else None)
             assert operation["summary"]
 

@@ -9,7 +9,7 @@ from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import OF_ROLE, Role, Scope, effective
 from agentflow.api.app import create_app
 from agentflow.api.document import EXAMPLES
-from agentflow.api.scopes import NEEDED, OPEN
+from agentflow.api.scopes import NEEDED, OPEN, SIGNED
 from agentflow.services.transaction import transaction
 from agentflow.settings import Settings
 
@@ -62,7 +62,7 @@ def test_what_needs_no_key_is_named(app):
         for operation in item.values()
         if path.startswith("/api/") and not operation.get("security")
     }
-    assert without == OPEN | {"graph_schema"}
+    assert without == OPEN | SIGNED | {"graph_schema"}
 
 
 @pytest.mark.parametrize(("name", "method", "path"), OPERATIONS)
