@@ -15,7 +15,7 @@ from agentflow import __version__
 from agentflow.errors import AgentFlowError, ClientError
 
 COMMANDS = {
-    "up": "Run everything on this machine: servers, API, workers, dashboard.",
+    "up": "Run all on this machine: servers, API, workers, dashboard.",
     "demo": "See it work: start everything, run an example graph, stop.",
     "run": "Run a graph from a file and follow it.",
     "graphs": "Push, list, get, validate, import and export graphs.",

@@ -109,6 +109,6 @@ def test_nothing_follows_a_redirect_to_another_site(site: "Site", other_site: "S
 
 
 def test_without_a_credential_nothing_is_sent(site: "Site") -> None:
-    with pytest.raises(BadInput, match=r"the operator sets it as host_scoped:127\.0\.0\.1"):
+    with pytest.raises(BadInput, match=r"have the operator set host_scoped:127\.0\.0\.1"):
         send(site.url("/echo"), kept())
     assert site.seen == []
