@@ -1,10 +1,10 @@
 """Defines requests and replies about credentials. No reply has room for a secret."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from agentflow.accounts.schemas import Name
 from agentflow.credentials.kinds import Kind, Secret, State
@@ -14,13 +14,25 @@ Provider = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """The name of a provider."""
 
 
+def _in_utc(when: datetime) -> datetime:
+    """The same time in UTC, which neither the database nor Python may be unable to write."""
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the year must be 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with a time zone."""
+
+
 class NewCredential(Request):
     """A credential to be."""
 
     provider: Provider = Field(description="Whose it is, as `GET /providers` names it.")
     title: Name | None = Field(None, description="Left out: the provider's name.")
     secret: Secret = Field(description="What is kept encrypted, and never shown again.")
-    expires_at: AwareDatetime | None = Field(None, description="When it stops working; left out: never.")
+    expires_at: Moment | None = Field(None, description="When it stops working; left out: never.")
 
 
 class ChangeCredential(Request):
@@ -28,7 +40,7 @@ class ChangeCredential(Request):
 
     title: Name | None = None
     secret: Secret | None = Field(None, description="Of the same type as before.")
-    expires_at: AwareDatetime | None = Field(None, description="null: never.")
+    expires_at: Moment | None = Field(None, description="null: never.")
 
 
 class CredentialView(Reply):

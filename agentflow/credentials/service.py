@@ -9,12 +9,11 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from agentflow.clock import now
 from agentflow.credentials import store
 from agentflow.credentials.encryption import Bound, KeyRing, Sealed
 from agentflow.credentials.kinds import Secret, State
 from agentflow.credentials.tables import StoredCredential
-from agentflow.errors import Conflict, Malformed, NotFound, TooMany
+from agentflow.errors import Conflict, NotFound, TooMany
 from agentflow.ids import new_id
 from agentflow.settings import settings
 
@@ -30,7 +29,7 @@ class New:
         provider: whose it is, such as `openai`; in any case.
         title: its name, for people; None: the provider's.
         secret: what is kept of it.
-        expires_at: when it stops working; None: never, or nobody knows.
+        expires_at: when it stops working; None: never, or nobody knows. It may be past.
     """
 
     provider: str
@@ -63,10 +62,8 @@ def create(session: Session, owner_id: UUID, new: New) -> StoredCredential:
 
     Raises:
         Conflict: there is no key to encrypt it with.
-        Malformed: `expires_at` is past.
         TooMany: the owner has as many as allowed.
     """
-    _refuse_past(new.expires_at)
     ring = key_ring()
     if store.count(session, owner_id) >= MOST:
         raise TooMany(f"you have {MOST:,} credentials, as many as allowed: delete some first")
@@ -113,14 +110,12 @@ def change(session: Session, owner_id: UUID, credential_id: UUID, changes: Chang
     Raises:
         NotFound: there is none, or it is another's.
         Conflict: the new secret is of another kind, or there is no key to encrypt it with.
-        Malformed: the new expiry is past.
     """
     credential = get(session, owner_id, credential_id, lock=True)
     if changes.title is not None:
         credential.title = changes.title
     if changes.expires_at is not None:
         (credential.expires_at,) = changes.expires_at
-        _refuse_past(credential.expires_at)
     if changes.secret is not None:
         _replace_secret(credential, changes.secret)
     credential.updated_at = func.clock_timestamp()
@@ -156,8 +151,3 @@ def _replace_secret(credential: StoredCredential, secret: Secret) -> None:
     sealed = key_ring().encrypt(secret.hidden(), bound_of(credential))
     credential.secret, credential.key_id = sealed.data, sealed.key_id
     credential.state = State.VALID
-
-
-def _refuse_past(expires_at: datetime | None) -> None:
-    if expires_at is not None and expires_at <= now():
-        raise Malformed(f"expires_at: {expires_at.isoformat()} is past")

@@ -90,8 +90,14 @@ def test_an_expiry_is_set_taken_away_and_tells_the_state(api):
     never = api.patch(path, json={"expires_at": None}).json
     assert (never["state"], never["expires_at"]) == ("valid", None)
     past = api.patch(path, json={"expires_at": "2001-01-01T00:00:00Z"})
-    assert (past.status_code, "expires_at" in past.json["detail"]) == (400, True)
-    assert api.post(URL, json=body(expires_at="2001-01-01T00:00:00Z")).status_code == 400
+    assert (past.status_code, past.json["state"]) == (200, "expired")
+    assert create(api, expires_at="2001-01-01T00:00:00Z")["state"] == "expired"
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_the_first_and_the_last_time_are_kept(api, when):
+    assert create(api, expires_at=when)["expires_at"] == when
+    assert api.get(URL).json["items"][0]["expires_at"] == when
 
 
 def test_a_new_secret_makes_it_valid_again(api):
@@ -176,6 +182,8 @@ WRONG = [
     ({"secret": {**ALL["http"], "headers": {"X-Key": "v\r\nX: y"}}}, "secret.host_scoped.headers"),
     ({"title": "\x00"}, "title"),
     ({"expires_at": "2999-01-01T00:00:00"}, "expires_at"),
+    ({"expires_at": "0001-01-01T00:00:00+23:00"}, "expires_at"),
+    ({"expires_at": "9999-12-31T23:59:59-23:00"}, "expires_at"),
     ({"colour": "blue"}, "colour"),
 ]
 

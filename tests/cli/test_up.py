@@ -103,7 +103,7 @@ def test_no_password_is_in_any_argument(start):
     passwords = [value for name, value in secrets.items() if not name.endswith("_port")]
     arguments = [command_line(child.pid) for child in up.children().values()]
 
-    assert len(passwords) == 4
+    assert len(passwords) == 5
     assert all(arguments)
     assert not [password for password in passwords if password in up.told + " ".join(arguments)]
 
