@@ -28,7 +28,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 429]
 [[operations]]
 include-operation-id = [
     "list_graphs", "list_versions", "list_reviews", "list_runs", "list_nodes", "list_outputs", "stream_events",
-    "list_transactions",
+    "list_transactions", "list_credentials", "list_presets",
 ]
 # A cursor is opaque: one that no page gave is refused, and no schema can say so.
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 429]
