@@ -23,8 +23,8 @@ MOST_ROWS: Final = 5_000
 _RUNS: Final = 20  # runs whose rows are looked for at a time
 _GRAPHS: Final = 20  # graphs, with all their versions, that one transaction deletes
 
-KEPT: Final = frozenset({"audit_entries"})
-"""Tables that name a user and stay: the log holds numbers and no names."""
+KEPT: Final = frozenset({"audit_entries", "credit_transactions"})
+"""Tables that name a user and stay: the audit log and the ledger hold numbers and no names."""
 
 _OWN: Final = ("owner_id", "user_id")
 _OF_RUN: Final = ("run_id", "root_id")

@@ -48,7 +48,7 @@ def counts(rows: Rows) -> dict[str, int]:
     return {
         table.name: rows(f"SELECT count(*) FROM {table.name}")[0]
         for table in Table.metadata.sorted_tables
-        if table.name not in OF_NOBODY | {"audit_entries"}
+        if table.name not in OF_NOBODY | owners.KEPT
     }
 
 
@@ -85,6 +85,14 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "INSERT INTO review_policies (run_id, node) VALUES (:run, 0)",
         "INSERT INTO reviews (id, owner_id, run_id, node, idx, name, data, editable, status) "
         "VALUES (:run, :owner, :run, 0, 1, 'n', '1', false, 'APPROVED')",
+        "INSERT INTO presets (id, owner_id, graph_id, name, given) "
+        "SELECT :run, :owner, r.graph_id, 'n', '{}' FROM runs r WHERE r.id = :run",
+        "INSERT INTO credentials (id, owner_id, provider, kind, title, details, secret, key_id) "
+        "VALUES (:run, :owner, 'p', 'api_key', 't', '{}', '', 'k')",
+        "INSERT INTO credit_balances (owner_id, balance, last_number) VALUES (:owner, 5, 1)",
+        "INSERT INTO credit_transactions (owner_id, number, type, amount, balance, reason, cause) "
+        "VALUES (:owner, 1, 'GRANT', 5, 5, 'r', :owner ::text)",
+        "INSERT INTO credit_holds (run_id, node, idx, owner_id, token, amount) VALUES (:run, 0, 1, :owner, :run, 1)",
         "INSERT INTO waits (run_id, node, idx, kind, key, open) VALUES (:run, 0, 1, 'time', 'k', false)",
         "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
         "VALUES (:run, 0, 'p', 0, 1, 0, 0)",
@@ -116,6 +124,7 @@ def test_everything_goes_and_nothing_of_another_user(probe: Probe, chain: Chain,
     assert rows("SELECT id FROM graphs") == [kept]
     assert set(rows("SELECT id FROM users")) >= {admin, other}
     assert owner not in rows("SELECT id FROM users")
+    assert rows("SELECT owner_id FROM credit_transactions") == [owner]
 
 
 def test_open_runs_are_cancelled_first_and_waited_for(
