@@ -111,6 +111,8 @@ _WITH_LOCATION: Final = frozenset({
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
     **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
+    **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
+    **dict.fromkeys(("end_current_session", "create_preset"), (404,)),
     "top_up_credits": (401, 404, 503),
 }
 """Operation → the errors that it can return beside those of routes like it."""
