@@ -49,7 +49,7 @@ CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
     "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential", "grant_credits",
-    "top_up_credits",
+    "top_up_credits", "delete_credential",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
