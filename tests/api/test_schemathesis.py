@@ -35,6 +35,11 @@ include-operation-id = "cancel_runs"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 429]
 
 [[operations]]
+include-operation-id = ["create_key", "change_key"]
+# A key cannot expire in the past, and no schema can say so.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 422, 429]
+
+[[operations]]
 include-operation-id = {pages}
 # A cursor is opaque: one that no page gave is refused, and no schema can say so.
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 429]
