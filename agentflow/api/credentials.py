@@ -13,7 +13,7 @@ from agentflow.credentials import service, system
 from agentflow.credentials.kinds import Kind, standing
 from agentflow.credentials.schemas import (
     ChangeCredential,
-    CredentialDeletion,
+    CredentialDeletionQuery,
     CredentialList,
     CredentialListQuery,
     CredentialView,
@@ -45,7 +45,7 @@ def list_providers() -> Response:
 def create_credential(body: NewCredential) -> Response:
     """Store a credential, encrypted. Nobody can read its secret again; blocks of your own runs use it."""
     with transaction() as session:
-        new = New(body.provider, body.title, body.secret, body.expires_at)
+        new = New(body.provider, body.title, body.secret, body.expires_at, body.exclusive)
         view = _view(service.create(session, owner_id(), new))
         recorded(view.id)
     response = reply(view, 201)
@@ -74,16 +74,16 @@ def get_credential(path: CredentialPath) -> Response:
 
 @api.patch("/credentials/<uuid:credential_id>", responses={200: CredentialView})
 def change_credential(path: CredentialPath, body: ChangeCredential) -> Response:
-    """Give a credential another title, expiry or secret; a new secret makes it valid again."""
+    """Give a credential another title, expiry, exclusiveness or secret; a new secret makes it valid again."""
     expires_at = (body.expires_at,) if "expires_at" in body.model_fields_set else None
     with transaction() as session:
-        changes = Changes(body.title, body.secret, expires_at)
+        changes = Changes(body.title, body.secret, expires_at, body.exclusive)
         view = _view(service.change(session, owner_id(), path.credential_id, changes))
     return reply(view)
 
 
 @api.delete("/credentials/<uuid:credential_id>", responses={204: None})
-def delete_credential(path: CredentialPath, query: CredentialDeletion) -> Response:
+def delete_credential(path: CredentialPath, query: CredentialDeletionQuery) -> Response:
     """Delete a credential. What names it fails from now on, in runs under way too.
 
     One that presets name is deleted with `force` only.
@@ -104,6 +104,7 @@ def _view(one: StoredCredential) -> CredentialView:
         title=one.title,
         state=standing(one.state, one.expires_at, now()),
         details=one.details,
+        exclusive=one.exclusive,
         created_at=one.created_at,
         updated_at=one.updated_at,
         last_used_at=one.last_used_at,

@@ -42,9 +42,17 @@ class Credential:
     host: str = ""
 
 
-def credentials(*providers: str, types: tuple[str, ...] = ("api_key",)) -> Any:
-    """The type of a credentials pin that takes these providers' credentials of these types."""
+def credentials(*providers: str, types: tuple[str, ...] = ("api_key",), exclusive: bool = False) -> Any:
+    """The type of a credentials pin that takes these providers' credentials of these types.
+
+    Args:
+        providers: in lower case.
+        types: of `CredentialType`.
+        exclusive: one node execution at a time may use what the pin gets, whatever its owner says of it.
+    """
     extra: dict[str, Any] = {"credentials_provider": list(providers), "credentials_types": list(types)}
+    if exclusive:
+        extra["credentials_exclusive"] = True
     return Annotated[dict[str, Any] | None, Field(default=None, json_schema_extra=extra)]
 
 

@@ -45,6 +45,7 @@ def credentials() -> None:
 @click.option("--type", "kind", type=click.Choice([*map(str, Kind)]), default="api_key", show_default=True)
 @click.option("--title", help="Its name.  [default: the provider's]")
 @click.option("--expires", type=_TIME, help="When it stops working (local time).")
+@click.option("--exclusive", is_flag=True, help="One node execution at a time may use it; others wait their turn.")
 @_USERNAME
 @_BASE_URL
 @_HOST
@@ -57,6 +58,7 @@ def create(
     kind: str,
     title: str | None,
     expires: datetime | None,
+    exclusive: bool,
     secret_stdin: bool,
     as_json: bool,
     **given: Any,
@@ -65,7 +67,7 @@ def create(
     secret = _secret(Kind(kind), given, stdin=secret_stdin)
     with connected() as client:
         expires_at = expires.astimezone() if expires else None
-        made = client.credentials.create(provider, secret, title=title, expires_at=expires_at)
+        made = client.credentials.create(provider, secret, title=title, expires_at=expires_at, exclusive=exclusive)
     echo_json(made) if as_json else click.echo(made.id)
 
 
@@ -105,6 +107,7 @@ def show(credential: str, as_json: bool) -> None:
 @click.option("--title", help="Its new name.")
 @click.option("--expires", type=_TIME, help="When it stops working (local time).")
 @click.option("--never-expires", is_flag=True, help="Take its expiry away.")
+@click.option("--exclusive/--shared", default=None, help="Whether one node execution at a time may use it.")
 @click.option("--secret", "anew", is_flag=True, help="Give it a new secret, which is asked for.")
 @_USERNAME
 @_BASE_URL
@@ -118,12 +121,13 @@ def update(
     title: str | None,
     expires: datetime | None,
     never_expires: bool,
+    exclusive: bool | None,
     anew: bool,
     secret_stdin: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Give a credential another title, expiry or secret.
+    """Give a credential another title, expiry, exclusiveness or secret.
 
     A new secret replaces all of the old one: name user, server, host and headers again, unless they stay as they are.
     """
@@ -136,7 +140,7 @@ def update(
         kept = {**found.details, **{name: value for name, value in given.items() if value}}
         secret = _secret(found.type, kept, stdin=secret_stdin) if anew or secret_stdin else None
         when: Any = None if never_expires else expires.astimezone() if expires else KEEP
-        changed = client.credentials.change(found.id, title=title, secret=secret, expires_at=when)
+        changed = client.credentials.change(found.id, title=title, secret=secret, expires_at=when, exclusive=exclusive)
     echo_json(changed) if as_json else click.echo(f"The credential {changed.title} is changed.", err=True)
 
 

@@ -28,6 +28,7 @@ class Credentials:
         *,
         title: str | None = None,
         expires_at: datetime | None = None,
+        exclusive: bool = False,
     ) -> CredentialView:
         """Store a credential. It is not retried once the API may have received it: that could make a second one.
 
@@ -38,8 +39,15 @@ class Credentials:
                 `access_token`, `refresh_token`, `scopes` and `username`.
             title: its name; None: the provider's.
             expires_at: when it stops working, with a time zone; None: never.
+            exclusive: one node execution at a time may use it; others wait their turn.
         """
-        body = {"provider": provider, "title": title, "secret": dict(secret), "expires_at": _text(expires_at)}
+        body = {
+            "provider": provider,
+            "title": title,
+            "secret": dict(secret),
+            "expires_at": _text(expires_at),
+            "exclusive": exclusive,
+        }
         return CredentialView.model_validate(self._http.call("POST", "/credentials", body=body, repeatable=False))
 
     def list(self, *, provider: str | None = None, limit: int | None = None) -> Iterator[CredentialView]:
@@ -58,9 +66,11 @@ class Credentials:
         title: str | None = None,
         secret: Mapping[str, Any] | None = None,
         expires_at: datetime | Literal["keep"] | None = KEEP,
+        exclusive: bool | None = None,
     ) -> CredentialView:
-        """Give a credential another title, secret (of the same type) or expiry (None: never)."""
-        body: dict[str, Any] = {"title": title, "secret": dict(secret) if secret is not None else None}
+        """Give a credential another title, secret (of the same type), expiry (None: never) or exclusiveness."""
+        told = dict(secret) if secret is not None else None
+        body: dict[str, Any] = {"title": title, "secret": told, "exclusive": exclusive}
         body = {name: value for name, value in body.items() if value is not None}
         if expires_at is None or isinstance(expires_at, datetime):
             body["expires_at"] = _text(expires_at)

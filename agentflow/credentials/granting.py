@@ -4,9 +4,9 @@ What is not asked for is never decrypted. Nothing decrypted is stored or kept lo
 """
 
 import base64
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -19,6 +19,10 @@ from agentflow.credentials.service import bound_of, key_ring, sealed_of
 from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import HOST_SCOPED, BlockSpec, PinSpec, takes_credential
+from agentflow.graph.needed_credentials import providers_of
+
+NOBODY: Final = UUID(int=0)
+"""Whose the operator's credentials are, where a limit spans all owners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,57 @@ def grant(session: Session, owner_id: UUID, spec: BlockSpec, given: MutableMappi
             named.append(one)
             given[pin.name] = {**value, "provider": one if isinstance(one, str) else one.provider}
     return Granted(spec.id, named, free, found)
+
+
+def alone(
+    session: Session, owner_id: UUID, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str]
+) -> set[tuple[UUID, UUID]]:
+    """The credentials that a node execution may get and must then be the only one to use: (whose, id).
+
+    Rather one too many than one too few: where the values do not tell which it gets, all that it may.
+
+    Args:
+        session: a session.
+        owner_id: whose run it is.
+        spec: the block.
+        given: what is known of its inputs, by pin.
+        later: the pins whose values are not known yet.
+    """
+    try:
+        granted = grant(session, owner_id, spec, dict(given))
+    except BadInput:  # it fails when it runs
+        return set()
+    found: set[tuple[UUID, UUID]] = set()
+    for pin in credential_pins(spec):
+        for_one = bool(pin.schema.get("credentials_exclusive"))
+        for one in _possible(pin, spec, given, later, granted):
+            if isinstance(one, str):
+                found |= {(NOBODY, system.system_id(one))} if for_one else set()
+            elif for_one or one.exclusive:
+                found.add((owner_id, one.id))
+    return found
+
+
+def _possible(
+    pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str], granted: Granted
+) -> Iterator[StoredCredential | str]:
+    """The credentials that a pin may get; those of the operator by their provider."""
+    id = choice.named_id(given.get(pin.name))
+    if id is not None:
+        yield from (one for one in granted.named if (system.system_id(one) if isinstance(one, str) else one.id) == id)
+        return
+    own = [one for one in granted.own if takes_credential(pin, one.provider, one.kind)]
+    providers = providers_of(pin, spec, given, later)
+    if pin.name in later:
+        yield from own
+        yield from (provider for provider in providers if system.has_credential(provider))
+        return
+    yield from (one for one in own if one.kind == Kind.HOST_SCOPED)
+    for provider in providers:
+        usable = [one for one in own if one.provider == provider and one.kind != Kind.HOST_SCOPED]
+        yield from usable
+        if not usable and system.has_credential(provider):
+            yield provider
 
 
 def credential_pins(spec: BlockSpec) -> list[PinSpec]:

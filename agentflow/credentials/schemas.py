@@ -33,6 +33,7 @@ class NewCredential(Request):
     title: Name | None = Field(None, description="Left out: the provider's name.")
     secret: Secret = Field(description="What is kept encrypted, and never shown again.")
     expires_at: Moment | None = Field(None, description="When it stops working; left out: never.")
+    exclusive: bool = Field(False, description="One node execution at a time may use it; others wait their turn.")
 
 
 class ChangeCredential(Request):
@@ -41,6 +42,7 @@ class ChangeCredential(Request):
     title: Name | None = None
     secret: Secret | None = Field(None, description="Of the same type as before.")
     expires_at: Moment | None = Field(None, description="null: never.")
+    exclusive: bool | None = Field(None, description="Whether one node execution at a time may use it.")
 
 
 class CredentialView(Reply):
@@ -56,6 +58,7 @@ class CredentialView(Reply):
     updated_at: datetime
     last_used_at: datetime | None = Field(None, description="To the minute.")
     expires_at: datetime | None = None
+    exclusive: bool = Field(False, description="One node execution at a time may use it.")
 
 
 class CredentialList(Page):
@@ -64,7 +67,7 @@ class CredentialList(Page):
     items: list[CredentialView]
 
 
-class CredentialDeletion(Request):
+class CredentialDeletionQuery(Request):
     """Whether to delete what is in use."""
 
     force: bool = Field(False, description="Also where something names it, which fails then.")

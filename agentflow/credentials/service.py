@@ -30,12 +30,14 @@ class New:
         title: its name, for people; None: the provider's.
         secret: what is kept of it.
         expires_at: when it stops working; None: never, or nobody knows. It may be past.
+        exclusive: one node execution at a time may use it.
     """
 
     provider: str
     title: str | None
     secret: Secret
     expires_at: datetime | None = None
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Changes:
     title: str | None = None
     secret: Secret | None = None
     expires_at: tuple[datetime | None] | None = None
+    exclusive: bool | None = None
 
 
 def key_ring() -> KeyRing:
@@ -80,6 +83,7 @@ def create(session: Session, owner_id: UUID, new: New) -> StoredCredential:
         secret=sealed.data,
         key_id=sealed.key_id,
         expires_at=new.expires_at,
+        exclusive=new.exclusive,
     )
     store.add(session, credential)
     return credential
@@ -116,6 +120,8 @@ def change(session: Session, owner_id: UUID, credential_id: UUID, changes: Chang
         credential.title = changes.title
     if changes.expires_at is not None:
         (credential.expires_at,) = changes.expires_at
+    if changes.exclusive is not None:
+        credential.exclusive = changes.exclusive
     if changes.secret is not None:
         _replace_secret(credential, changes.secret)
     credential.updated_at = func.clock_timestamp()

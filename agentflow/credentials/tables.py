@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from agentflow.credentials.kinds import STORED_STATES, Kind, State
@@ -19,6 +19,7 @@ class StoredCredential(Table):
         CheckConstraint(one_of("kind", Kind), name="kind_known"),
         CheckConstraint(one_of("state", STORED_STATES), name="state_known"),
         Index("credentials_owner_idx", "owner_id", text("id DESC")),
+        Index("credentials_exclusive_idx", "owner_id", postgresql_where=text("exclusive")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -30,6 +31,7 @@ class StoredCredential(Table):
     secret: Mapped[bytes] = mapped_column(LargeBinary)  # encrypted
     key_id: Mapped[str]  # the key of the ring that encrypted it
     state: Mapped[str] = mapped_column(server_default=State.VALID)  # of `State`, those that do not follow from the time
+    exclusive: Mapped[bool] = mapped_column(server_default=false())  # one node execution at a time may use it
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_used_at: Mapped[datetime | None]  # to the minute

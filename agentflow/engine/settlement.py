@@ -130,7 +130,7 @@ class Consequences:
     Attributes:
         stats: counts that the block reported in this attempt.
         wait: what it waits for.
-        frees_slot: it may hold a slot of a concurrency limit.
+        frees_slot: it may hold slots of concurrency limits.
         wakes_parent: its run is a child run, and the parent is told.
         stops_run: the reason for which its run must be stopped.
         charge: what its owner pays, where credits are on and it cost something.
@@ -195,6 +195,7 @@ def settlement(
     in_child_run: bool = False,
     stats: Mapping[str, float] | None = None,
     charge: Charge | None = None,
+    has_slots: bool = False,
 ) -> Settlement:
     """Assemble a settlement: routes and consequences follow from the plan.
 
@@ -207,13 +208,15 @@ def settlement(
         in_child_run: its run has a parent.
         stats: counts that the block reported in this attempt.
         charge: what its owner pays for it.
+        has_slots: it may hold slots of other limits than its node's own.
     """
     node = plan.nodes[key.node]
     consequences = _NONE
     if transition.status is not None:
         waits = transition.status is NodeStatus.WAITING
         # A sub-graph node keeps its slot while it waits: it stands for its child run.
-        frees = node.settings.concurrency is not None and not (waits and node.kind is BlockKind.AGENT)
+        has_slots = has_slots or node.settings.concurrency is not None
+        frees = has_slots and not (waits and node.kind is BlockKind.AGENT)
         wakes = in_child_run and node.kind is BlockKind.OUTPUT
         stops = None
         if transition.status is NodeStatus.FAILED:

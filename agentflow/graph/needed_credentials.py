@@ -5,7 +5,7 @@ pin's value names; else the one that the block derives from the node's other val
 in the list. A node that says `credentials_optional` in its metadata, or a pin that says it in its schema, needs none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ def needed(graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> It
         for pin in pins:
             optional = node.metadata.get("credentials_optional") or pin.schema.get("credentials_optional")
             yield Need(
-                node, pin, _providers(pin, spec, given, later), given.get(pin.name), pin.name in later, bool(optional)
+                node, pin, providers_of(pin, spec, given, later), given.get(pin.name), pin.name in later, bool(optional)
             )
 
 
@@ -71,7 +71,15 @@ def missing(need: Need) -> str | None:
     return None if need.optional else f"this node needs a credential for {' or '.join(need.providers)}"
 
 
-def _providers(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: set[str]) -> list[str]:
+def providers_of(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str]) -> list[str]:
+    """Whose credentials a pin takes at a node: that of the provider which its values name, else of any of these.
+
+    Args:
+        pin: the pin.
+        spec: the block.
+        given: the values of the node's pins.
+        later: the pins whose values links bring.
+    """
     value = given.get(pin.name)
     named = value.get("provider") if isinstance(value, Mapping) else None
     if isinstance(named, str) and named:

@@ -151,7 +151,9 @@ def _behind_a_limit(session: Session, run_id: UUID, plan: Plan, group: Group) ->
     more = ["others"] if len(holders) > MOST_HOLDERS else []
     before = explaining.ahead(session, run_id, group.node)
     allowed = f" ({limit.limit} at once)" if limit is not None else ""
-    told = f"waits for a place under its limit{allowed}, with {before} before it; held by "
+    alone = explaining.waits_for_credential(session, run_id, group.node)
+    what = "its turn with a credential" if alone else f"a place under its limit{allowed}"
+    told = f"waits for {what}, with {before} before it; held by "
     return told + ("; ".join(named + more) or "nobody any more"), run_ids
 
 

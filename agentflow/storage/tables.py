@@ -453,7 +453,7 @@ class Limit(Table):
 
 
 class LimitSlot(Table):
-    """A node execution that runs, or is about to, under a limit of concurrency."""
+    """A node execution that runs, or is about to, under a limit of concurrency. It may have slots of several."""
 
     __tablename__ = "limit_slots"
     __table_args__ = (Index("limit_slots_key_idx", "owner_id", "key"),)
@@ -461,8 +461,8 @@ class LimitSlot(Table):
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    owner_id: Mapped[UUID]
-    key: Mapped[str]
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(server_default=text("agentflow_now()"))
 
 

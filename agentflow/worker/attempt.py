@@ -64,6 +64,7 @@ class Attempt:
         self.kept_before: list[tuple[str, Any]] | None = None  # its cached outputs, if they were found before the claim
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
+        self.has_slots = False  # it may hold slots of credentials that one alone may use
         self.granted: Granted | None = None  # the credentials that it may use; None: its block takes none
         self.handed: frozenset[str] = frozenset()  # the secrets of those that its block asked for
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
@@ -260,6 +261,7 @@ class Attempt:
             in_child_run=in_child_run,
             stats=self.stats,
             charge=self._charge,
+            has_slots=self.has_slots,
         )
 
     def _settle(self, transition: Transition) -> tuple[Settled, Settlement]:

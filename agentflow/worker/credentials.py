@@ -6,19 +6,73 @@ all that it gives (`Attempt.without_secrets`).
 
 from collections.abc import MutableMapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
+from agentflow.blocks import registry
 from agentflow.blocks.credentials import Credential
 from agentflow.credentials import granting, store, system
 from agentflow.credentials.granting import Granted
+from agentflow.engine.codec import loads
+from agentflow.engine.execution import ExecutionKey
+from agentflow.engine.inputs import collect
 from agentflow.engine.waits import Asleep, Wait
+from agentflow.errors import BadInput, NotFound
 from agentflow.graph.catalogue import BlockSpec
 from agentflow.services.transaction import transaction
+from agentflow.storage.hot.node_executions import SlotLimit
 from agentflow.worker.attempt import Attempt
+from agentflow.worker.process import Process, RunContext
 
 _GIVEN: Final = frozenset({"state", "data", "inputs", "name"})
 """The parts of a wait that are stored or shown as the block gives them."""
+
+
+@cache
+def _takes_any(block_id: str) -> bool:
+    try:
+        return bool(granting.credential_pins(registry.get(block_id).spec()))
+    except NotFound:  # it fails when it runs
+        return False
+
+
+def slots(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -> list[SlotLimit] | None:
+    """The limits that a node execution is under because one alone may use a credential that it may get.
+
+    Args:
+        state: this process.
+        run: its run.
+        key: the node execution, which is not claimed yet.
+        pins: its linked pins.
+
+    Returns:
+        None: nobody has such a credential, and it holds no slot of one.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    node = run.plan.nodes[key.node]
+    if not _takes_any(node.block_id):
+        return None
+    spec = registry.get(node.block_id).spec()
+    with transaction() as session:
+        for_one = any(pin.schema.get("credentials_exclusive") for pin in granting.credential_pins(spec))
+        if not for_one and not store.has_exclusive(session, run.owner_id):
+            return None
+    delivered: dict[str, Any] = {}
+    if pins:
+        with state.lock:
+            _, text = state.hot.peek(key, pins)
+        delivered = loads(text) if text else {}
+    mask = run.masks.get(node.id, {})
+    try:
+        given = collect(node, delivered, mask)
+        with transaction() as session:
+            found = granting.alone(session, run.owner_id, spec, given, set(node.pins) - delivered.keys() - mask.keys())
+    except BadInput:  # it fails when it runs
+        return []
+    return [SlotLimit(owner_id, f"credential:{id}", 1) for owner_id, id in found]
 
 
 def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> None:

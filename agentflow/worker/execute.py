@@ -5,7 +5,7 @@ into the move of the node execution.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,7 +29,7 @@ from agentflow.ids import new_token
 from agentflow.logs import put_handlers_back
 from agentflow.settings import settings
 from agentflow.storage.gathering import group_size
-from agentflow.storage.hot.node_executions import Limits
+from agentflow.storage.hot.node_executions import Limits, SlotLimit
 from agentflow.worker import caching, credentials, waiting
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.context import context
@@ -99,11 +99,12 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     pins = list(node.pins)
     if node.name is not None and "value" not in node.pins:
         pins.append("value")  # the inputs of a run are delivered there
-    limits = _limits(run, node)
+    alone = credentials.slots(state, run, key, pins)
+    limits = _limits(run, node, alone or ())
     # A cache hit needs no slot and no place in a rate. Without a limit the look after the claim is enough.
     kept = caching.look_ahead(state, run, key, pins) if limits else None
     if kept is not None:
-        limits = Limits(run.owner_id, None, None, None, None, False, run.priority)
+        limits = Limits(run.owner_id, (), None, None, False, run.priority)
     with state.lock:
         claimed = state.hot.claim(key, pins, lease, limits)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
@@ -115,17 +116,19 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
         return None
     attempt = Attempt(state, interrupts(), run, key, lease, claimed)
     attempt.kept_before = kept
+    attempt.has_slots = alone is not None
     return attempt
 
 
-def _limits(run: RunContext, node: PlanNode) -> Limits | None:
+def _limits(run: RunContext, node: PlanNode, alone: Collection[SlotLimit]) -> Limits | None:
+    """What a claim is under; `alone`: slots of credentials that one node execution at a time may use."""
     slots, rate = node.settings.concurrency, node.settings.rate_limit
-    if slots is None and rate is None:
+    if slots is None and rate is None and not alone:
         return None
+    own = [SlotLimit(run.owner_id, _slot_key(run, node, slots.key), slots.limit)] if slots else []
     return Limits(
         run.owner_id,
-        _slot_key(run, node, slots.key) if slots else None,
-        slots.limit if slots else None,
+        [*own, *alone],
         f"rate:{rate.key}" if rate else None,
         rate.per_second if rate else None,
         node.kind is BlockKind.AGENT,

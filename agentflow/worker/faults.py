@@ -200,7 +200,8 @@ def settle_taken(state: Process, run: RunContext, key: ExecutionKey, taken: Clai
     if transition.status is NodeStatus.FAILED:
         facts = _facts(run, key, taken.attempt, transition.reason) if router.selects_from_error else None
         router.add_error(batch, transition.error or "", taken.attempt, facts)
-    made = settlement(run.plan, key, taken.lease, batch, transition, in_child_run=run.parent_run_id is not None)
+    in_child_run = run.parent_run_id is not None
+    made = settlement(run.plan, key, taken.lease, batch, transition, in_child_run=in_child_run, has_slots=True)
     with state.lock:
         settled = state.hot.settle(made)
     follow(state, run, made, settled)

@@ -23,7 +23,7 @@ from agentflow.graph.catalogue import Dependence
 from agentflow.ids import new_token
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
-from agentflow.storage.hot.node_executions import HotConnection, Limits
+from agentflow.storage.hot.node_executions import HotConnection, Limits, SlotLimit
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.process import process
 
@@ -328,7 +328,8 @@ def test_two_messages_for_one_node_execution_take_one_slot_and_one_place(
 
     run_id = submit({"name": "g", "nodes": [{"id": "n", "block_id": probe(run)}], "links": []})
     [owner] = rows("SELECT owner_id FROM runs")
-    limits = Limits(owner, "slot:k" if slots else None, slots, "rate:k" if rate else None, rate, False, 5)
+    taken = [SlotLimit(owner, "slot:k", slots)] if slots else []
+    limits = Limits(owner, taken, "rate:k" if rate else None, rate, False, 5)
     verdicts: list[str] = []
 
     def take() -> None:
@@ -338,7 +339,7 @@ def test_two_messages_for_one_node_execution_take_one_slot_and_one_place(
         connection.close()
 
     with transaction() as session:
-        keys = [key for key in (limits.slot_key, limits.rate_key) if key]
+        keys = [slot.key for slot in taken] + [key for key in (limits.rate_key,) if key]
         for key in keys:
             session.execute(
                 text("INSERT INTO limits (owner_id, key) VALUES (:owner, :key)"), {"owner": owner, "key": key}

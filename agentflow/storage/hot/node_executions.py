@@ -3,7 +3,7 @@
 `HotConnection` is what a worker's children and its main process use for these. The functions stand in `sql/*.sql`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
@@ -71,7 +71,7 @@ _STATEMENTS = {
         "AND (e.due_at IS NULL OR e.due_at <= agentflow_now()) AND (e.hold IS NULL OR e.hold = 'rate')",
     ),
     "claim_limited": function(
-        "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, text, int, text, float8, boolean, int"
+        "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, uuid[], text[], int[], text, float8, boolean, int"
     ),
     "settle": function("settle", _SETTLE_TYPES),
     "hold_credits": function("hold_credits", f"{_KEY}, uuid, uuid, int, text, text, bigint, bigint"),
@@ -278,16 +278,28 @@ class Held(NamedTuple):
     key: ExecutionKey
 
 
-class Limits(NamedTuple):
-    """The limits that a claim is under; a key None: not under that.
+class SlotLimit(NamedTuple):
+    """A limit of concurrency: whose it is, its key, and how many run at once under it."""
 
-    `spans_waits`: it keeps its slot while it waits, and takes no place in the rate after the wait.
-    `priority`: of those that wait for a slot, the most urgent (9) gets the next.
+    owner_id: UUID
+    key: str
+    slots: int
+
+
+class Limits(NamedTuple):
+    """The limits that a claim is under.
+
+    Attributes:
+        owner_id: whose rate it is.
+        slots: the limits of concurrency. Slots are taken in their order of owner and key.
+        rate_key: the key of the rate; None: it is under none.
+        per_second: the rate.
+        spans_waits: it keeps its slots while it waits, and takes no place in the rate after the wait.
+        priority: of those that wait for a slot, the most urgent (9) gets the next.
     """
 
     owner_id: UUID
-    slot_key: str | None
-    slots: int | None
+    slots: Collection[SlotLimit]
     rate_key: str | None
     per_second: float | None
     spans_waits: bool
@@ -320,7 +332,9 @@ class HotConnection(PreparedConnection):
         values = (*key, list(pins), *lease)
         if limits is None:
             return Claim(*self._call("claim", *values)[0])
-        row = self._call("claim_limited", *values, *limits)[0]
+        owner_id, slots, *others = limits
+        owners, keys, numbers = (list(column) for column in zip(*sorted(slots), strict=True)) if slots else ([], [], [])
+        row = self._call("claim_limited", *values, owner_id, owners, keys, numbers, *others)[0]
         return Claim(*row[:-2])._replace(ready=_ready(*row[-2:]))
 
     def peek(self, key: ExecutionKey, pins: Sequence[str]) -> tuple[bool, str | None]:

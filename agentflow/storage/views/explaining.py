@@ -59,17 +59,25 @@ def groups(session: Session, run_id: UUID, limit: int) -> Sequence[Group]:
 
 
 def places(session: Session, run_id: UUID, node: int, limit: int) -> Sequence[Place]:
-    """Who has the slots for which the node executions of a node wait."""
+    """Who has the slots for which the node executions of a node wait; not of limits that span all owners."""
     keys = select(LimitQueue.owner_id, LimitQueue.key).where(LimitQueue.run_id == run_id, LimitQueue.node == node)
     wanted = keys.distinct().subquery()
     s = LimitSlot
     rows = session.execute(
         select(s.key, s.run_id, s.node, s.idx, s.since)
         .join(wanted, (wanted.c.owner_id == s.owner_id) & (wanted.c.key == s.key))
+        .join(Run, (Run.id == run_id) & (Run.owner_id == s.owner_id))
         .order_by(s.since)
         .limit(limit)
     )
     return [Place(*row) for row in rows]
+
+
+def waits_for_credential(session: Session, run_id: UUID, node: int) -> bool:
+    """Whether the first node execution of a node that waits for a slot waits for a credential."""
+    q = LimitQueue
+    key = session.scalar(select(q.key).where(q.run_id == run_id, q.node == node).order_by(q.idx).limit(1))
+    return key is not None and key.startswith("credential:")
 
 
 def ahead(session: Session, run_id: UUID, node: int) -> int:

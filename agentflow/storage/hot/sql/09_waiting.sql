@@ -94,7 +94,7 @@ $$;
 --
 --   stats         counts that the block reported, added to the node execution's; `cost` to the tree of runs' as well
 --   wait          what it waits for (it is WAITING): kind, key, seconds, state; of a review also name, data, editable
---   frees_slot    it may hold a slot of a concurrency limit
+--   frees_slot    it may hold slots of concurrency limits
 --   wakes_parent  this run is a child run, and its parent is told
 --   stops_run     the reason for which the run must be stopped. The caller does so after the commit (a gate is never
 --                 upgraded); if it dies before that, recovery does

@@ -2,7 +2,7 @@
 --
 -- agentflow_claim_limited   a claim under a limit of concurrency, rate or both. Verdict `held`: its turn comes later, and
 --                           another takes its place in the window: q_*
--- agentflow_free_slot       frees a slot and gives it to the most urgent in the queue, of these to the longest there
+-- agentflow_free_slot       frees its slots and gives each to the most urgent in the queue, of these to the longest there
 -- agentflow_reap_slots      frees the slots of node executions that no longer run
 -- agentflow_leave_rates     gives the places in rates that a run no longer needs to those behind it
 -- agentflow_admit           admits runs of an owner as others of theirs end
@@ -10,17 +10,20 @@
 -- A concurrency slot is a row. It survives a lost worker together with its node execution, which finds it at its next
 -- attempt. Who waits, even for a retry, frees it; but a sub-graph node keeps it until its child run has ended, so that the
 -- limit counts child runs. It cannot wait for itself: the key names the level of nesting, so who holds a slot waits for
--- slots of deeper levels only, and levels are bounded.
+-- slots of deeper levels only, and levels are bounded. Who needs several (of a limit, and of credentials that one alone may
+-- use) takes them in the order of owner and key, and keeps those it has while it waits for the next: so nobody waits in a
+-- circle.
 -- A rate gives each start a place in time (the generic cell rate algorithm). One that comes too early is held until its
 -- place, when recovery publishes it. Who leaves the queue before (its run is stopped or paused) moves those behind it up:
 -- else the others would wait for the places of a cancelled run of 10,000 items.
 -- Lock order: gate, own row (a settle's), slots' key, rate's key, other rows.
 
--- p_spans_waits: it keeps its slot while it waits, and is no new start after the wait (a sub-graph node)
+-- p_slot_owners, p_slot_keys, p_slots: the limits of concurrency in their order, and how many each lets run at once
+-- p_spans_waits: it keeps its slots while it waits, and is no new start after the wait (a sub-graph node)
 CREATE OR REPLACE FUNCTION agentflow_claim_limited(
     p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
-    p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean,
-    p_priority int DEFAULT 5,  -- the default is for workers of the version before
+    p_owner uuid, p_slot_owners uuid[], p_slot_keys text[], p_slots int[], p_rate_key text, p_per_second float8,
+    p_spans_waits boolean, p_priority int,
     OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
     OUT resumed_from int, OUT wait text, OUT q_node int[], OUT q_idx int[]
 ) LANGUAGE plpgsql AS $$
@@ -29,14 +32,14 @@ DECLARE
     v record;
     v_now timestamptz;
     v_place timestamptz;
-    v_took boolean := false;
+    v_took text[] := '{}';
 BEGIN
     PERFORM agentflow_gate_shared(p_run);
     -- Locked before the look: of two messages for one node execution, the second must see what the first took.
-    IF p_slot_key IS NOT NULL THEN
-        INSERT INTO limits (owner_id, key) VALUES (p_owner, p_slot_key) ON CONFLICT DO NOTHING;
-        PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_slot_key FOR UPDATE;
-    END IF;
+    FOR i IN 1 .. cardinality(p_slot_keys) LOOP
+        INSERT INTO limits (owner_id, key) VALUES (p_slot_owners[i], p_slot_keys[i]) ON CONFLICT DO NOTHING;
+        PERFORM FROM limits l WHERE l.owner_id = p_slot_owners[i] AND l.key = p_slot_keys[i] FOR UPDATE;
+    END LOOP;
     IF p_rate_key IS NOT NULL THEN
         INSERT INTO limits (owner_id, key) VALUES (p_owner, p_rate_key) ON CONFLICT DO NOTHING;
         PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_rate_key FOR UPDATE;
@@ -50,25 +53,31 @@ BEGIN
         RETURN;
     END IF;
     IF v.stop_as IS NULL AND v.paused_at IS NULL THEN
-        IF p_slot_key IS NOT NULL AND NOT EXISTS (
-            SELECT FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
-        ) THEN
-            IF (SELECT count(*) FROM limit_slots s WHERE s.owner_id = p_owner AND s.key = p_slot_key) >= p_slots THEN
+        FOR i IN 1 .. cardinality(p_slot_keys) LOOP
+            CONTINUE WHEN EXISTS (
+                SELECT FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+                AND s.owner_id = p_slot_owners[i] AND s.key = p_slot_keys[i]);
+            IF (SELECT count(*) FROM limit_slots s WHERE s.owner_id = p_slot_owners[i] AND s.key = p_slot_keys[i])
+                >= p_slots[i]
+            THEN
                 UPDATE node_executions e SET hold = 'limit', check_at = 'infinity'
                 WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED' AND e.hold IS NULL;
                 IF FOUND THEN
                     INSERT INTO limit_queue (owner_id, key, priority, run_id, node, idx)
-                    VALUES (p_owner, p_slot_key, p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
+                    VALUES (p_slot_owners[i], p_slot_keys[i], p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
                 RETURN;
             END IF;
-            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (p_run, p_node, p_idx, p_owner, p_slot_key)
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key)
+            VALUES (p_run, p_node, p_idx, p_slot_owners[i], p_slot_keys[i])
             ON CONFLICT DO NOTHING;  -- a second message for it came while we waited for the lock
-            v_took := FOUND;
-        END IF;
+            IF FOUND THEN
+                v_took := v_took || p_slot_keys[i];
+            END IF;
+        END LOOP;
         IF p_rate_key IS NOT NULL AND v.hold IS NULL AND NOT v.goes_on THEN
             SELECT greatest(l.next_at, v_now) INTO v_place FROM limits l
             WHERE l.owner_id = p_owner AND l.key = p_rate_key;
@@ -98,10 +107,24 @@ BEGIN
     SELECT c.verdict, c.attempt, c.emitted, c.failures, c.losses, c.inputs, c.last, c.resumed_from, c.wait
     INTO verdict, attempt, emitted, failures, losses, inputs, last, resumed_from, wait
     FROM agentflow_claim(p_run, p_node, p_idx, p_pins, p_token, p_holder, p_lease) c;
-    IF v_took AND verdict <> 'claimed' THEN
-        DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx;
+    IF v_took <> '{}' AND verdict <> 'claimed' THEN
+        DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx AND s.key = ANY (v_took);
     END IF;
 END $$;
+
+-- The same for workers of the version before, which know one limit of concurrency.
+CREATE OR REPLACE FUNCTION agentflow_claim_limited(
+    p_run uuid, p_node int, p_idx int, p_pins text[], p_token uuid, p_holder text, p_lease float8,
+    p_owner uuid, p_slot_key text, p_slots int, p_rate_key text, p_per_second float8, p_spans_waits boolean, p_priority int,
+    OUT verdict text, OUT attempt int, OUT emitted int, OUT failures int, OUT losses int, OUT inputs text, OUT last boolean,
+    OUT resumed_from int, OUT wait text, OUT q_node int[], OUT q_idx int[]
+) LANGUAGE sql VOLATILE AS $$
+    SELECT * FROM agentflow_claim_limited(
+        p_run, p_node, p_idx, p_pins, p_token, p_holder, p_lease, p_owner,
+        CASE WHEN p_slot_key IS NULL THEN '{}' ELSE ARRAY[p_owner] END,
+        CASE WHEN p_slot_key IS NULL THEN '{}' ELSE ARRAY[p_slot_key] END, ARRAY[p_slots], p_rate_key, p_per_second,
+        p_spans_waits, p_priority)
+$$;
 
 CREATE OR REPLACE FUNCTION agentflow_free_slot(
     p_run uuid, p_node int, p_idx int, OUT run_id uuid, OUT node int, OUT idx int
@@ -110,11 +133,13 @@ CREATE OR REPLACE FUNCTION agentflow_free_slot(
 DECLARE
     v record;
 BEGIN
-    DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
-    RETURNING s.owner_id, s.key INTO v;
-    IF FOUND THEN
+    PERFORM FROM limits l JOIN limit_slots s USING (owner_id, key)
+    WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx ORDER BY l.owner_id, l.key FOR UPDATE OF l;
+    FOR v IN
+        DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx RETURNING s.owner_id, s.key
+    LOOP
         RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
-    END IF;
+    END LOOP;
 END $$;
 
 -- Gives free slots to the most urgent in the queue that are still held for one, of these to the first. Passes over those
