@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from agentflow.blocks.credentials import Credential
 from agentflow.clock import now
 from agentflow.credentials import choice, store, system
-from agentflow.credentials.kinds import Kind
+from agentflow.credentials.kinds import Kind, State, standing
 from agentflow.credentials.service import bound_of, key_ring, sealed_of
 from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import BadInput
@@ -140,6 +140,22 @@ def alone(
     return found
 
 
+def lacks(granted: Granted, spec: BlockSpec, given: Mapping[str, Any]) -> bool:
+    """Whether a pin gets no credential that can be used, and its block cannot do without.
+
+    Args:
+        granted: what the node execution may use.
+        spec: the block.
+        given: its inputs, by pin.
+    """
+    needing = [pin for pin in credential_pins(spec) if not pin.schema.get("credentials_optional")]
+    return not all(any(map(_is_usable, _possible(pin, spec, given, (), granted))) for pin in needing)
+
+
+def _is_usable(one: StoredCredential | str) -> bool:
+    return isinstance(one, str) or standing(one.state, one.expires_at, now()) is State.VALID
+
+
 def _possible(
     pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str], granted: Granted
 ) -> Iterator[StoredCredential | str]:
@@ -156,9 +172,9 @@ def _possible(
         return
     yield from (one for one in own if one.kind == Kind.HOST_SCOPED)
     for provider in providers:
-        usable = [one for one in own if one.provider == provider and one.kind != Kind.HOST_SCOPED]
-        yield from usable
-        if not usable and system.has_credential(provider):
+        of_provider = [one for one in own if one.provider == provider and one.kind != Kind.HOST_SCOPED]
+        yield from of_provider
+        if system.has_credential(provider) and not any(map(_is_usable, of_provider)):
             yield provider
 
 

@@ -23,7 +23,7 @@ from agentflow.graph.wiring import is_masked
 
 __all__ = ["FORMAT", "Plan", "PlanLink", "PlanNode", "compile_plan"]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the stored form. Readers of another version must compile again."""
 
 
@@ -226,6 +226,7 @@ def _compile_node(number: int, node: Node, spec: BlockSpec, settings: NodeSettin
         gathers=spec.gathers,
         for_each=spec.for_each,
         feedback=linked.feedback,
+        credentials_optional=bool(node.metadata.get("credentials_optional")),
     )
 
 

@@ -47,6 +47,7 @@ class PlanNode:
         gathers: the pin whose values it gathers into lists; None: it takes each value by itself.
         for_each: the pins on which it yields any number of values, one per item.
         feedback: the pins that its first execution does not wait for (`graph/feedback.py`).
+        credentials_optional: whether it gives nothing, and does not fail, where a credential is missing.
     """
 
     number: int
@@ -68,6 +69,7 @@ class PlanNode:
     gathers: str | None = None
     for_each: tuple[str, ...] = ()
     feedback: tuple[str, ...] = ()
+    credentials_optional: bool = False
     has_static: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ def node_row(node: PlanNode, table: dict[str, int]) -> dict[str, Any]:
         "gathers": node.gathers,
         "for_each": node.for_each,
         "feedback": node.feedback,
+        "credentials_optional": node.credentials_optional,
     }
 
 

@@ -75,8 +75,11 @@ def slots(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -
     return [SlotLimit(owner_id, f"credential:{id}", 1) for owner_id, id in found]
 
 
-def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> None:
+def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> bool:
     """Read what the attempt may use; pins in `given` that name one by id get its provider.
+
+    Returns:
+        whether the block is to run: not if a credential is missing and the node says that they are optional.
 
     Raises:
         BadInput: a pin names one that is not there (any more), cannot be used, or does not fit.
@@ -84,6 +87,8 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
     if granting.credential_pins(spec):
         with transaction() as session:
             attempt.granted = granting.grant(session, attempt.run.owner_id, spec, given)
+        return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
+    return True
 
 
 def given(attempt: Attempt, provider: str) -> Credential:

@@ -175,8 +175,8 @@ def perform(attempt: Attempt) -> Outcome:
         block, given = load(attempt)
         if block.gathers is not None and not gather(attempt, block.gathers, given):
             return Completed()
-        if attempt.kept_before is None:
-            credentials.load(attempt, block.spec(), given)
+        if attempt.kept_before is None and not credentials.load(attempt, block.spec(), given):
+            return Completed()
         inputs = block.parse(given)
         resumed = waiting.resumed(attempt)
         if isinstance(resumed, Asleep):

@@ -176,8 +176,8 @@ def test_a_graph_that_was_not_validated_is_refused(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text.replace('"format":3', '"format":99'), "no plan of format 3"),
-        (lambda text: "[]", "no plan of format 3"),
+        (lambda text: text.replace('"format":4', '"format":99'), "no plan of format 4"),
+        (lambda text: "[]", "no plan of format 4"),
         (lambda text: "{", "Expecting"),
         (lambda text: text.replace('"starts"', '"stops"'), "damaged"),
         (lambda text: text.replace('"nodes"', '"knots"'), "damaged"),

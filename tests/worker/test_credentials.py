@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from planted import API_KEY, HEADERS, body, found_in_database
+from pydantic import Field
 from sqlalchemy import event, text
 from steps import execute
 from web_site import *  # noqa: F403
@@ -163,6 +164,46 @@ def test_an_optional_pin_needs_none_and_a_wrong_one_is_still_refused(api, graph,
     assert play(graph(node=optional)) == 30
     ((node, pin, _),) = play(graph(node=optional, credentials={"id": str(uuid4())}))
     assert (node, pin) == ("n", "credentials")
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_an_optional_one_that_is_missing_skips_the_node(api, graph, work, expired):
+    if expired:
+        store(api, "k" * 10, expires_at="2001-01-01T00:00:00Z")
+    ran = []
+
+    def tells_and_notes(inputs, context):
+        ran.append(1)
+        yield from tells(inputs, context)
+
+    def play(**more):
+        document = graph(tells_and_notes, node={"metadata": {"credentials_optional": True}}, **more)
+        reply = api.post("/api/v1/runs", json={"graph": document})
+        assert reply.status_code == 202, reply.json
+        work(UUID(reply.json["id"]))
+        run = api.get(reply.headers["Location"]).json
+        (node,) = api.get(f"/api/v1/runs/{reply.json['id']}/nodes").json["items"]
+        return run["status"], node["status"], node["outputs"]
+
+    assert play() == ("COMPLETED", "COMPLETED", {})
+    assert ran == []
+    own = store(api, "k" * 12)
+    assert play() == ("COMPLETED", "COMPLETED", {"number": [12]})
+    assert play(credentials={"id": own})[2] == {"number": [12]}
+    assert len(ran) == 2
+
+
+def test_a_block_whose_pin_is_optional_runs_without(api, probe, work):
+    class Optional(BlockInput):
+        value: object = None
+        credentials: LOGIN = Field(None, json_schema_extra={"credentials_optional": True})
+
+    block = probe(lambda inputs, context: iter([("number", 1)]), Input=Optional, Output=Output)
+    node = {"id": "n", "block_id": block, "input_default": {}, "metadata": {"credentials_optional": True}}
+    reply = api.post("/api/v1/runs", json={"graph": {"name": "g", "nodes": [node]}})
+    work(UUID(reply.json["id"]))
+    (node,) = api.get(f"/api/v1/runs/{reply.json['id']}/nodes").json["items"]
+    assert node["outputs"] == {"number": [1]}
 
 
 def test_two_owners_never_use_each_others(api, stranger, graph, play, operator):
