@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from agentflow.credentials.oauth2_providers import OAuthProvider, merged
 from agentflow.credits.model_prices import model_prices
 from agentflow.errors import EngineError
 
@@ -136,6 +137,11 @@ class Settings(BaseSettings):
         description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
         repr=False,
     )
+    oauth_providers: dict[str, OAuthProvider] = Field(
+        {},
+        description='Apps at providers of OAuth2, as JSON: {"github": {"client_id": …, "client_secret": …}, …}.',
+        repr=False,
+    )
     credential_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Keys (comma-separated, 32 bytes each as base64) that encrypt users' credentials: the first "
@@ -204,6 +210,11 @@ class Settings(BaseSettings):
         if value is not None:
             signing_key(value)
         return value
+
+    @field_validator("oauth_providers", mode="before")
+    @classmethod
+    def _complete_providers(cls, value: object) -> object:
+        return merged(value)
 
     @field_validator("credentials")
     @classmethod

@@ -42,9 +42,17 @@ class Credential:
     host: str = ""
 
 
-def credentials(*providers: str, types: tuple[str, ...] = ("api_key",)) -> Any:
-    """The type of a credentials pin that takes these providers' credentials of these types."""
+def credentials(*providers: str, types: tuple[str, ...] = ("api_key",), scopes: tuple[str, ...] = ()) -> Any:
+    """The type of a credentials pin that takes these providers' credentials of these types.
+
+    Args:
+        providers: their names, in lower case.
+        types: what it takes of `api_key`, `user_password`, `host_scoped` and `oauth2`.
+        scopes: what a credential of the type `oauth2` must be for.
+    """
     extra: dict[str, Any] = {"credentials_provider": list(providers), "credentials_types": list(types)}
+    if scopes:
+        extra["credentials_scopes"] = list(scopes)
     return Annotated[dict[str, Any] | None, Field(default=None, json_schema_extra=extra)]
 
 
