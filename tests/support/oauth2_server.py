@@ -1,4 +1,4 @@
-"""A provider of OAuth2 on loopback: it rotates refresh tokens, counts, and lies, stalls or breaks where it is told to."""
+"""A provider of OAuth2 on loopback: it rotates refresh tokens, counts, and lies or stalls where it is told to."""
 
 import base64
 import hashlib
@@ -14,6 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 import httpx
+import pytest
+
+from agentflow.credentials.oauth2_providers import OAuthProvider
+from agentflow.settings import Settings, settings
 
 CLIENT_ID, CLIENT_SECRET = "agentflow-tests", "PLANTED client secret: % and +"
 OWN_ID, OWN_SECRET = "a-users-client", "PLANTED-own-client-secret"
@@ -115,7 +119,11 @@ class OAuth2Server:
                 begun = self._codes.pop(form.get("code", ""), None)
                 digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
                 challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-                if begun is None or begun["code_challenge"] != challenge or begun["redirect_uri"] != form["redirect_uri"]:
+                if (
+                    begun is None
+                    or begun["code_challenge"] != challenge
+                    or begun["redirect_uri"] != form["redirect_uri"]
+                ):
                     return no
                 given["refresh_token"] = self._new_refresh()
             case "refresh_token":
@@ -218,3 +226,26 @@ def oauth2_server() -> Iterator[OAuth2Server]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def acme(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[OAuth2Server]:
+    """A provider that the settings call `acme`."""
+    with oauth2_server() as running:
+        monkeypatch.setattr(settings(), "oauth_providers", {"acme": OAuthProvider(**running.entry())})
+        monkeypatch.setattr(settings(), "public_url", "http://localhost")
+        yield running
+
+
+URL = "/api/v1/credentials"
+
+
+def log_in(client: Any, provider: OAuth2Server, **more: Any) -> dict[str, Any]:
+    """Log in at `acme`: the credential."""
+    begun = client.post(f"{URL}/oauth2/login", json={"provider": "acme", **more})
+    assert begun.status_code == 201, begun.json
+    back = provider.allow(begun.json["authorization_url"])
+    ended = client.post(f"{URL}/oauth2/callback", json={"state": back["state"], "code": back["code"]})
+    assert ended.status_code == 200, ended.json
+    found: dict[str, Any] = ended.json
+    return found
