@@ -16,7 +16,7 @@ credential meanwhile. The others use the present token while it is good, and els
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,6 +47,7 @@ _PAUSE: Final = 0.1  # seconds between two looks
 _STILL_GOOD: Final = timedelta(seconds=10)  # before its end a token is not handed out any more
 _AFTER_FAULT: Final = 3.0  # seconds in which nobody asks a provider again that did not answer as it should
 _LONGEST_PAUSE: Final = 300.0  # seconds, of those that a provider asks for
+_LAST_SECONDS: Final = 2.0  # that a process which is told to end gives a renewal
 _STORING_PATIENCE: Final = 120.0  # seconds that an answer is stored again while PostgreSQL is away
 
 _Result = TypeVar("_Result")
@@ -81,6 +82,9 @@ def current(one: StoredCredential) -> StoredCredential:
     Thread(target=_settle, args=(result, one.owner_id, one.id), name="renewal", daemon=True).start()
     try:
         return result.result(WAIT_SECONDS + ASK_SECONDS + _STORING_PATIENCE)
+    except SystemExit:  # this process is told to end, and what the provider gives would be lost with it
+        wait([result], _LAST_SECONDS)
+        raise
     except Late:
         raise Transient(f"the credential {one.title!r} is not renewed yet") from None
 
