@@ -152,7 +152,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "change_credential": {"title": "the old one"},
     "begin_login": {"provider": "github", "scopes": ["repo"], "title": "mine"},
     "end_login": {"state": "Bk3…", "code": "4/P7q…"},
-    "create_client": {"provider": "spotify", "client_id": "f3a…", "client_secret": "s3c…"},
+    "create_client": {"provider": "acme", "client_id": "f3a…", "client_secret": "s3c…"},
     "grant_credits": {"user_id": _SOMEBODY, "amount": 500, "reason": "welcome"},
     "set_credit_limit": {"user_id": _SOMEBODY, "daily_limit": 100},
     "top_up_credits": {"id": "payment-4711", "user_id": _SOMEBODY, "amount": 1000},

@@ -40,6 +40,8 @@ class _Probe:
     headers: dict[str, str]
 
 
+_UNSENDABLE: Final = Tried(False, "it has characters that cannot be sent in a header")
+
 PROBES: Final[dict[str, _Probe]] = {
     # https://platform.openai.com/docs/api-reference/models/list
     "openai": _Probe("https://api.openai.com/v1/models", _BEARER),
@@ -78,6 +80,8 @@ def _impossible(one: StoredCredential) -> Conflict:
 
 def _by_key(one: StoredCredential, asked: _Probe) -> Tried:
     key = _hidden(one)["api_key"]
+    if not key.isascii():
+        return _UNSENDABLE
     headers = {name: value.replace("{}", key) for name, value in asked.headers.items()}
     limits = Limits(settings().http_allow, _SECONDS, _LONGEST_REPLY)
     try:
@@ -107,6 +111,8 @@ def _by_token(one: StoredCredential) -> Tried:
         return Tried(False, error.message)
     except Transient as error:
         raise Busy(error.message) from None
+    if not token.isascii():
+        return _UNSENDABLE
     reply = oauth2_tokens.tried(provider, token)
     if isinstance(reply, Broken):
         raise _broken(one, reply.why)

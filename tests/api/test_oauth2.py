@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -414,6 +415,10 @@ def test_a_key_is_tried_where_its_provider_has_a_harmless_call(api, acme, monkey
     monkeypatch.setitem(probing.PROBES, "openai", probing._Probe(f"{acme.url}/nowhere", {}))
     broken = api.post(path)
     assert (broken.status_code, "404" in broken.json["detail"]) == (503, True)
+    api.patch(f"{URL}/{made['id']}", json={"secret": {"type": "api_key", "api_key": "ключ"}})
+    assert "cannot be sent" in api.post(path).json["detail"]
+    api.patch(f"{URL}/{made['id']}", json={"expires_at": "2020-01-01T00:00:00Z"})
+    assert api.post(path).json == {"ok": False, "detail": "it has expired"}
     other = api.post(URL, json={"provider": "jina", "secret": {"type": "api_key", "api_key": "x"}}).json["id"]
     assert api.post(f"{URL}/{other}/test").status_code == 409
 
@@ -536,3 +541,16 @@ def test_whatever_comes_back_is_a_refusal(api, acme, state, code, error):
     page = api.application.test_client().get(BACK, query_string=query)
     assert page.status_code in (200, 400)
     assert stored() == 0
+
+
+def test_two_returns_at_once_end_one_login(app, api, acme):
+    back = acme.allow(begin(api)["authorization_url"])
+
+    def end(_):
+        client = app.test_client()
+        client.environ_base.update(api.environ_base)
+        return client.post(BACK, json={"state": back["state"], "code": back["code"]}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(end, range(8))) == [200] + [400] * 7
+    assert (stored(), len(acme.asked)) == (1, 1)

@@ -4,11 +4,13 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oauth2_server import *  # noqa: F403
 from oauth2_server import OWN_ID, OWN_SECRET, URL, log_in
 from psycopg import sql
@@ -18,6 +20,7 @@ from sqlalchemy import make_url, text
 from agentflow.accounts import store as accounts
 from agentflow.clock import now
 from agentflow.credentials import oauth2_tokens, renewing, rotation, service, store
+from agentflow.credentials.kinds import renewal_due
 from agentflow.errors import BadInput, Interrupted, SystemFault, Transient
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
@@ -353,3 +356,38 @@ def test_what_cannot_be_renewed_is_told_and_leaves_no_lease(api, acme, made, mon
             renewing.current(due(made))
     assert read(made).renewing is None
     assert token(renewing.current(read(made))) in acme.good
+
+
+def test_a_process_that_is_told_to_end_stores_what_comes_in_its_last_seconds(acme, made, eventually):
+    def end(*_):
+        raise SystemExit
+
+    acme.hold.clear()
+    before = signal.signal(signal.SIGUSR1, end)
+    main = threading.main_thread().ident
+
+    def tell():
+        eventually(lambda: acme.waiting)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        acme.hold.set()
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        with pytest.raises(SystemExit):
+            renewing.current(due(made))
+        assert read(made).renew_at > now(), "before it ends"
+    finally:
+        teller.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@given(st.floats(min_value=1e-3, max_value=10 * 366 * 86_400))
+def test_a_token_is_due_in_the_second_half_of_its_life_and_at_most_five_minutes_early(seconds):
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    ends = begins + timedelta(seconds=seconds)
+    due_at = renewal_due(ends, seconds)
+    assert begins + (ends - begins) / 2 - timedelta(microseconds=2) <= due_at <= ends
+    assert ends - due_at <= timedelta(minutes=5)
+    if seconds >= 600:
+        assert ends - due_at == timedelta(minutes=5)
