@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+$",
-        description="The address at which browsers reach the API, as https://host; OpenID Connect needs it.",
+        description="The address at which browsers reach the API, as https://host; OpenID Connect and OAuth2 need it.",
     )
     trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies before the API, whose X-Forwarded-For and -Proto are believed."

@@ -43,7 +43,8 @@ WAIT_SECONDS: Final = 60.0
 """That a node execution waits for another's renewal; then it fails, and is tried again like after any fault outside."""
 
 _SUCCEEDED_AFTER: Final = 1.0  # seconds that a lease that has run out is watched before it is taken
-_PAUSE: Final = 0.1  # seconds between two looks
+_PAUSE: Final = 0.1  # seconds between two looks, which grow
+_LONGEST_LOOK: Final = 0.5  # seconds
 _STILL_GOOD: Final = timedelta(seconds=10)  # before its end a token is not handed out any more
 _AFTER_FAULT: Final = 3.0  # seconds in which nobody asks a provider again that did not answer as it should
 _LONGEST_PAUSE: Final = 300.0  # seconds, of those that a provider asks for
@@ -98,7 +99,7 @@ def _settle(result: "Future[StoredCredential]", owner_id: UUID, credential_id: U
 
 def _renewed(owner_id: UUID, credential_id: UUID) -> StoredCredential:
     """Renew the credential, or wait until another has."""
-    token, give_up_at = new_token(), monotonic() + WAIT_SECONDS
+    token, give_up_at, pause = new_token(), monotonic() + WAIT_SECONDS, _PAUSE
     watched: tuple[UUID, float] | None = None  # whose lease has run out, and since when that is seen
     while True:
         left = watched[0] if watched is not None and monotonic() - watched[1] >= _SUCCEEDED_AFTER else None
@@ -126,7 +127,8 @@ def _renewed(owner_id: UUID, credential_id: UUID) -> StoredCredential:
             watched = (one.renewing, monotonic())
         if monotonic() > give_up_at:
             raise Transient(f"another process has been renewing the credential {one.title!r} for too long")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
 
 
 def _asks(one: StoredCredential) -> Callable[[], Answer]:
@@ -162,7 +164,7 @@ def _ended(lease: _Lease, answer: Answer, before: StoredCredential) -> StoredCre
         return stored
     if isinstance(answer, Refused) and answer.over:
         told = _patiently(lambda: _withdraw(lease, answer))
-        if told is None:  # somebody has replaced the secret meanwhile
+        if told is None:
             return _renewed(lease.owner_id, lease.credential_id)
         raise BadInput(told)
     why = answer.error if isinstance(answer, Refused) else answer.why
@@ -197,12 +199,14 @@ def _store(lease: _Lease, tokens: Tokens) -> StoredCredential | None:
 
 
 def _withdraw(lease: _Lease, refused: Refused) -> str | None:
-    """Note that only the owner can help; returns what to tell, or None: the secret is another by now."""
+    """Note that only the owner can help; returns what to tell, or None: that is not said yet, or no longer."""
     with transaction() as session:
         one = store.get(session, lease.owner_id, lease.credential_id, lock=True)
         if one is None or one.generation != lease.generation:
             return None
-        if one.renewing == lease.token:
+        if one.renewing not in (None, lease.token):  # a successor asks now, and may be luckier
+            return None
+        if one.state != State.NEEDS_REAUTHORISATION:
             one.state = State.NEEDS_REAUTHORISATION
             one.renewing = one.renewing_until = None
             session.flush()

@@ -49,15 +49,15 @@ def type_of(provider: str) -> str | None:
 
 def providers() -> list[dict[str, Any]]:
     """Whose credentials the installed blocks take, or users can get: types, blocks, the operator's credential, how."""
-    found: dict[str, tuple[set[str], set[str]]] = {
-        name: ({"oauth2"}, set[str]()) for name in settings().oauth_providers
-    }
+    found: dict[str, tuple[set[str], set[str]]] = {}
     for block in registry.every():
         for pin in block.spec().inputs.values() if block.enabled else ():
             for provider in pin.schema.get("credentials_provider") or ():
                 types, blocks = found.setdefault(str(provider), (set(), set()))
                 types.update(pin.schema.get("credentials_types") or ())
                 blocks.add(block.name)
+    for name in settings().oauth_providers:
+        found.setdefault(name, ({"oauth2"}, set()))
     return [
         {"provider": name, "types": sorted(types), "blocks": sorted(blocks), "system_credential": _shown(name)}
         | {"oauth2": _oauth2(name)}

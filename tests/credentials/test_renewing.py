@@ -205,6 +205,23 @@ def test_an_answer_that_comes_late_heals_what_a_successor_was_refused(acme, made
     assert read(made).state == "valid"
 
 
+def test_a_refusal_of_one_who_was_succeeded_waits_for_the_successor(acme, made, ask, eventually):
+    acme.hold.clear()
+    first = ask(due(made))
+    eventually(lambda: acme.waiting)
+    rows("UPDATE credentials SET renewing = :id, renewing_until = now() + interval '1 hour' RETURNING 1", id=uuid4())
+    acme.forget_refresh_tokens()
+    acme.hold.set()
+    eventually(lambda: acme.reused)
+    with pytest.raises(TimeoutError):
+        first.result(0.5)
+    assert read(made).state == "valid"
+    rows(
+        "UPDATE credentials SET renewing = NULL, renewing_until = NULL, renew_at = now() + interval '1 hour' RETURNING 1"
+    )
+    assert token(first.result()) == token(read(made))
+
+
 def test_a_secret_that_its_owner_gives_meanwhile_stays(acme, made, api, ask, eventually):
     acme.hold.clear()
     asked = ask(due(made))
