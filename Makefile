@@ -2,6 +2,8 @@
 # All paths are relative, so that a folder with a space in its name works.
 
 PY := .venv/bin/python
+# Processes that run tests; 0: in make's own, as --pdb needs it.
+JOBS := 2
 # Passed on to the command: `make test ARGS='-k fan_out'`, `make demo ARGS=--help`.
 ARGS :=
 # `make conformance TIMES=10 WORKERS=4`: rounds, and worker processes.
@@ -30,14 +32,14 @@ demo: .venv/ready-to-run ## See it work: start everything, run an example graph 
 up: .venv/ready-to-run ## Run everything on this machine until Ctrl-C
 	@$(PY) -m agentflow.cli.main up $(ARGS)
 
-test: .venv/ready-to-develop ## Run all tests, on a real PostgreSQL and a real Valkey
-	@$(PY) -m pytest $(ARGS)
+test: .venv/ready-to-develop ## Run all tests in JOBS processes, each on a real PostgreSQL and Valkey of its own
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIMES in a row on WORKERS processes
 	@tests=$$(grep -o 'tests/[A-Za-z0-9_/]*\.py::[A-Za-z0-9_]*' tests/CONFORMANCE.md | sort -u); \
 	for round in $$(seq $(TIMES)); do \
 		echo "round $$round of $(TIMES), $(WORKERS) worker processes"; \
-		AGENTFLOW_TEST_WORKERS=$(WORKERS) $(PY) -m pytest -q $(ARGS) $$tests || exit 1; \
+		AGENTFLOW_TEST_WORKERS=$(WORKERS) $(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS) $$tests || exit 1; \
 	done
 
 chaos: .venv/ready-to-develop ## Run random graphs for MINUTES while everything dies (SEED, WORKERS)

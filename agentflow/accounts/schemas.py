@@ -78,7 +78,7 @@ class ChangePassword(Request):
 class SignIn(Request):
     """Who somebody is."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
     password: GivenPassword
 
 

@@ -13,6 +13,7 @@ from agentflow.credentials import revoking, service, system
 from agentflow.credentials.kinds import Kind, standing
 from agentflow.credentials.schemas import (
     ChangeCredential,
+    CredentialDeletion,
     CredentialList,
     CredentialListQuery,
     CredentialView,
@@ -22,7 +23,7 @@ from agentflow.credentials.schemas import (
 )
 from agentflow.credentials.service import Changes, New
 from agentflow.credentials.tables import StoredCredential
-from agentflow.services import cursors
+from agentflow.services import credential_uses, cursors
 from agentflow.services.transaction import transaction
 
 api = blueprint("credentials", "What blocks may use elsewhere: keys, passwords, headers. Secrets are never shown.")
@@ -82,10 +83,16 @@ def change_credential(path: CredentialPath, body: ChangeCredential) -> Response:
 
 
 @api.delete("/credentials/<uuid:credential_id>", responses={204: None})
-def delete_credential(path: CredentialPath) -> Response:
-    """Delete a credential. What names it fails from now on, in runs under way too. Tokens of a login are revoked."""
+def delete_credential(path: CredentialPath, query: CredentialDeletion) -> Response:
+    """Delete a credential. What names it fails from now on, in runs under way too. Tokens of a login are revoked.
+
+    One that presets name is deleted with `force` only.
+    """
     with transaction() as session:
-        revoking.revoke_after(session, service.get(session, owner_id(), path.credential_id, lock=True))
+        one = service.get(session, owner_id(), path.credential_id, lock=True)
+        if not query.force:
+            credential_uses.refuse_if_used(session, owner_id(), path.credential_id)
+        revoking.revoke_after(session, one)
         service.delete(session, owner_id(), path.credential_id)
     return Response(status=204)
 

@@ -49,7 +49,8 @@ CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
     "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential", "grant_credits",
-    "top_up_credits", "begin_login", "end_login", "create_client", "test_credential", "return_from_login",
+    "top_up_credits", "delete_credential", "begin_login", "end_login", "create_client", "test_credential",
+    "return_from_login",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -111,6 +112,8 @@ _WITH_LOCATION: Final = frozenset({
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
     **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
+    **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
+    **dict.fromkeys(("end_current_session", "create_preset"), (404,)),
     "top_up_credits": (401, 404, 503),
     **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
 }

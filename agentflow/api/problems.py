@@ -55,6 +55,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.BlockBug: Kind(500, "block-bug", "A block broke its contract"),
     errors.Transient: Kind(503, "transient", "Something outside failed; try again"),
     errors.TimedOut: Kind(504, "timed-out", "A block took too long"),
+    errors.NotAllowed: Kind(422, "not-allowed", "Moderation refuses this"),
     errors.Unpaid: Kind(402, "unpaid", "The credits do not suffice for a block"),
     errors.SystemFault: Kind(500, "system-fault", "A worker failed"),
     errors.EngineError: Kind(500, "engine", "AgentFlow is not in order"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psycopg2
 import redis
@@ -43,6 +44,7 @@ _LOW_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2  # bytes
 _CLOCK_SECONDS = 2.0
 _MOST_QUEUES = 10  # that are named
 _MOST_DISAGREEMENTS = 10  # of the ledger of credits, that are told
+_MOST_UNREADABLE = 10  # credentials that are named
 _OLDEST_REDIS = (6, 2)
 
 
@@ -66,8 +68,8 @@ class Finding:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _credits, _broker, _workers, _queues,
-        _api,
+        _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _key_ring, _credits, _broker,
+        _workers, _queues, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -252,6 +254,37 @@ def _queues(settings: Settings) -> Iterator[Finding]:
     for lane in missing[:_MOST_QUEUES]:
         message = f"work waits in the queue {lane!r}, which no worker serves"
         yield Finding("queues", "warn", message, f"start one: agentflow worker -Q {lane}")
+
+
+def _key_ring(settings: Settings) -> Iterator[Finding]:
+    """Find stored credentials that the keys of this installation do not decrypt, or that need an older one."""
+    from agentflow.credentials import rotation  # here, as the others that read tables
+
+    number, older, after = 0, 0, None
+    unreadable: list[UUID] = []
+    try:
+        with Session(engine(settings.database())) as session:
+            while True:
+                batch = rotation.examine_batch(session, after)
+                number, older, after = number + batch.number, older + batch.older, batch.last
+                unreadable += batch.unreadable
+                session.expunge_all()
+                if after is None:
+                    break
+    except (EngineError, SQLAlchemyError):
+        return  # the check of the database has reported it
+    if unreadable:
+        named = ", ".join(map(str, unreadable[:_MOST_UNREADABLE]))
+        message = f"{len(unreadable)} of {number} stored credentials cannot be decrypted: {named}"
+        remedy = "put their key back into AGENTFLOW_CREDENTIAL_KEYS, or have their owners store them anew"
+        yield Finding("key ring", "fail", message, remedy)
+    elif older:
+        message = f"{older} of {number} stored credentials are not under the newest key"
+        yield Finding("key ring", "warn", message, "agentflow credentials rotate")
+    elif settings.credential_key_ring():
+        yield Finding("key ring", "ok", f"decrypts all stored credentials ({number})")
+    else:
+        yield Finding("key ring", "ok", "none: no credentials can be stored (AGENTFLOW_CREDENTIAL_KEYS)")
 
 
 def _credits(settings: Settings) -> Iterator[Finding]:

@@ -143,12 +143,13 @@ def update(
 
 @credentials.command()
 @_CREDENTIAL
+@click.option("--force", is_flag=True, help="Also if presets name it, which fail then.")
 @_JSON
-def delete(credential: str, as_json: bool) -> None:
+def delete(credential: str, force: bool, as_json: bool) -> None:
     """Delete a credential. What names it fails from now on."""
     with connected() as client:
         credential_id = find_credential(client, credential)
-        client.credentials.delete(credential_id)
+        client.credentials.delete(credential_id, force=force)
     echo_json({"deleted": str(credential_id)}) if as_json else click.echo("The credential is deleted.", err=True)
 
 

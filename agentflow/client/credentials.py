@@ -73,9 +73,10 @@ class Credentials:
             body["expires_at"] = _text(expires_at)
         return CredentialView.model_validate(self._http.call("PATCH", f"/credentials/{credential_id}", body=body))
 
-    def delete(self, credential_id: Id) -> None:
-        """Delete a credential. What names it fails from now on."""
-        self._http.call("DELETE", f"/credentials/{credential_id}", repeatable=False)
+    def delete(self, credential_id: Id, *, force: bool = False) -> None:
+        """Delete a credential. What names it fails from now on; if presets do, it is deleted with `force` only."""
+        query = {"force": "true"} if force else None
+        self._http.call("DELETE", f"/credentials/{credential_id}", query=query, repeatable=False)
 
     def begin_login(
         self,

@@ -64,6 +64,38 @@ def rotate_batch(session: Session, after: UUID | None = None, limit: int = BATCH
     return Batch(len(found) - len(unreadable), tuple(unreadable), last)
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the ring decrypts a batch of stored credentials.
+
+    Attributes:
+        number: how many there are in it.
+        older: how many of them need another key than the newest.
+        unreadable: those that no key of the ring decrypts.
+        last: the id behind which the next batch begins; None: there is none.
+    """
+
+    number: int
+    older: int
+    unreadable: tuple[UUID, ...]
+    last: UUID | None
+
+
+def examine_batch(session: Session, after: UUID | None = None, limit: int = BATCH) -> Health:
+    """Try to decrypt the next credentials, above the id `after`. Changes and locks nothing."""
+    found = store.everybodys(session, after, limit)
+    ring = key_ring()
+    unreadable: list[UUID] = []
+    for credential in found:
+        try:
+            ring.decrypt(sealed_of(credential), bound_of(credential))
+        except SystemFault:
+            unreadable.append(credential.id)
+    readable = [one for one in found if one.id not in unreadable]
+    older = sum(one.key_id != ring.newest for one in readable)
+    return Health(len(found), older, tuple(unreadable), found[-1].id if len(found) == limit else None)
+
+
 def left(session: Session) -> int:
     """How many credentials, and logins at providers, are not under the newest key.
 

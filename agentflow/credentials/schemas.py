@@ -130,6 +130,12 @@ class CredentialList(Page):
     items: list[CredentialView]
 
 
+class CredentialDeletion(Request):
+    """Whether to delete what is in use."""
+
+    force: bool = Field(False, description="Also where something names it, which fails then.")
+
+
 class CredentialListQuery(PageQuery):
     """Which credentials."""
 

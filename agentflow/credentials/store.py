@@ -98,6 +98,14 @@ def under_other_keys(session: Session, key_id: str, after: UUID | None, limit: i
     return session.scalars(query.order_by(StoredCredential.id).limit(limit).with_for_update()).all()
 
 
+def everybodys(session: Session, after: UUID | None, limit: int) -> Sequence[StoredCredential]:
+    """Credentials of everybody, by id, above the id `after`."""
+    query = select(StoredCredential)
+    if after is not None:
+        query = query.where(StoredCredential.id > after)
+    return session.scalars(query.order_by(StoredCredential.id).limit(limit)).all()
+
+
 def count_under_other_keys(session: Session, key_id: str) -> int:
     """How many credentials another key encrypted."""
     query = select(func.count()).select_from(StoredCredential).where(StoredCredential.key_id != key_id)

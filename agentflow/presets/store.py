@@ -34,6 +34,12 @@ def page(session: Session, owner_id: UUID, graph_id: UUID | None, after: UUID | 
     return session.scalars(query.order_by(Preset.id.desc()).limit(limit)).all()
 
 
+def naming(session: Session, owner_id: UUID, id: UUID, limit: int) -> Sequence[str]:
+    """The names of at most `limit` of the owner's presets that give a run something with this id, the newest first."""
+    query = select(Preset.name).where(Preset.owner_id == owner_id, Preset.given.icontains(str(id)))
+    return session.scalars(query.order_by(Preset.id.desc()).limit(limit)).all()
+
+
 def changed(session: Session, preset: Preset) -> None:
     """Write what was changed on it."""
     preset.updated_at = func.now()

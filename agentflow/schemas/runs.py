@@ -294,7 +294,9 @@ class RunExplanation(Reply):
 class ForkRun(Request):
     """Go on from one node in a new run."""
 
-    from_node: str = Field(min_length=1, max_length=200, description="The id of the node at which it begins.")
+    from_node: str = Field(
+        min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="The id of the node at which it begins."
+    )
     inputs: Inputs = Field(default_factory=dict, description="{pin: value}: what it gets instead.")
 
 

@@ -9,15 +9,21 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import make_url, select
+from sqlalchemy.orm import Session
 
+from agentflow.accounts import store as accounts
 from agentflow.accounts.keys import ensure_first_key
 from agentflow.accounts.tables import User
 from agentflow.blocks import registry
 from agentflow.cli.main import agentflow
+from agentflow.credentials import service
+from agentflow.credentials.kinds import ApiKeySecret
+from agentflow.credentials.service import New
 from agentflow.services import submissions
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
+from agentflow.storage.connect import engine
 
 
 @pytest.fixture
@@ -53,6 +59,25 @@ def test_servers_that_are_well_are_well(configured, database_url, broker_url):
     assert levels["broker"] == levels["broker version"] == "ok"
     assert levels["workers"] == levels["API"] == "warn"
     assert all(finding["remedy"] for finding in found.values() if finding["level"] != "ok")
+
+
+def test_stored_credentials_that_no_key_reads_are_named(configured, database_url, broker_url, monkeypatch):
+    old, new = (letter * 43 + "=" for letter in "ac")
+    monkeypatch.setenv("AGENTFLOW_CREDENTIAL_KEYS", old)
+    configured(database_url, broker_url)
+    with Session(engine(database_url)) as session:
+        owner = accounts.add_user(session, "owner")
+        secret = ApiKeySecret(type="api_key", api_key="sk-x")
+        made = service.create(session, owner, New("openai", None, secret)).id
+        session.commit()
+    levels = []
+    for keys in (old, f"{new},{old}", new, ""):
+        monkeypatch.setenv("AGENTFLOW_CREDENTIAL_KEYS", keys)
+        settings.cache_clear()
+        finding = _examine()[1]["key ring"]
+        levels.append(finding["level"])
+        assert (str(made) in finding["message"]) == (finding["level"] == "fail")
+    assert levels == ["ok", "warn", "fail", "fail"]
 
 
 def test_a_queue_in_which_work_waits_for_a_worker_is_named(configured, database_url, broker_url):

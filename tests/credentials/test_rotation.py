@@ -40,6 +40,18 @@ def owner(keys):
         return accounts.add_user(session, "owner")
 
 
+def examined(limit=3):
+    """All batches; (number, older, unreadable)."""
+    number, older, unreadable, after = 0, 0, [], None
+    while True:
+        with transaction() as session:
+            batch = rotation.examine_batch(session, after, limit)
+        number, older, after = number + batch.number, older + batch.older, batch.last
+        unreadable += batch.unreadable
+        if after is None:
+            return number, older, unreadable
+
+
 def create(owner, key):
     with transaction() as session:
         return service.create(session, owner, New("openai", None, secret(key))).id
@@ -163,3 +175,20 @@ def test_the_credentials_of_a_deleted_user_are_gone(owner, keys):
         session.execute(text("DELETE FROM users WHERE id = :id"), {"id": owner})
         assert store.count(session, owner) == 0
         assert store.get(session, owner, uuid4()) is None
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 4, 7])
+def test_what_no_key_decrypts_and_what_needs_an_older_one_is_found(owner, keys, number):
+    made = [create(owner, f"sk-{count}") for count in range(number)]
+    assert examined() == (number, 0, [])
+    keys(NEW, OLD)
+    assert examined() == (number, number, [])
+    made += [create(owner, "under the newest")]
+    assert examined() == (number + 1, number, [])
+    keys(NEW)
+    assert examined() == (number + 1, 0, made[:number])
+    keys(NEW, OLD)
+    assert rotate() == (number, [])
+    assert examined() == (number + 1, 0, [])
+    keys()
+    assert examined() == (number + 1, 0, made)

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +44,6 @@ def test_a_pattern_that_backtracks_without_end_is_interrupted(
     block: str, pattern: str, text: str, alarm: Interrupts
 ) -> None:
     pin = "match" if block == "MatchTextPattern" else "pattern"
-    started = time.monotonic()
     with (
         alarm.attempt(0.3, lambda: None, lambda: False),
         pytest.raises(Interrupted),
@@ -53,7 +51,6 @@ def test_a_pattern_that_backtracks_without_end_is_interrupted(
     ):
         run(block, text=text, **{pin: pattern})
     assert alarm.cause == "timeout"
-    assert time.monotonic() - started < 10
 
 
 @given(
