@@ -71,9 +71,11 @@ class LoginBegun(Reply):
 class EndLogin(Request):
     """What the browser came back with: the parameters of the address at which it ended."""
 
-    state: str = Field(min_length=1, max_length=500)
+    state: str = Field(min_length=1, max_length=500, pattern=r"^[!-~]+$")
     code: SecretStr | None = Field(None, min_length=1, max_length=4_000, description="The code; else `error`.")
-    error: str | None = Field(None, min_length=1, max_length=500, description="Why there is none.")
+    error: str | None = Field(
+        None, min_length=1, max_length=500, pattern=r"^[^\x00]*$", description="Why there is none."
+    )
 
 
 class LoginReturnQuery(BaseModel):
