@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from agentflow.credentials.oauth2_providers import OAuthProvider, merged
 from agentflow.credits.model_prices import model_prices
 from agentflow.errors import EngineError
 
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+$",
-        description="The address at which browsers reach the API, as https://host; OpenID Connect needs it.",
+        description="The address at which browsers reach the API, as https://host; OpenID Connect and OAuth2 need it.",
     )
     trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies before the API, whose X-Forwarded-For and -Proto are believed."
@@ -134,6 +135,11 @@ class Settings(BaseSettings):
     credentials: dict[str, ProviderCredential] = Field(
         {},
         description='Credentials of providers, as JSON: {"openai": {"api_key": …, "base_url": …}, …}.',
+        repr=False,
+    )
+    oauth_providers: dict[str, OAuthProvider] = Field(
+        {},
+        description='Apps at providers of OAuth2, as JSON: {"github": {"client_id": …, "client_secret": …}, …}.',
         repr=False,
     )
     credential_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -204,6 +210,11 @@ class Settings(BaseSettings):
         if value is not None:
             signing_key(value)
         return value
+
+    @field_validator("oauth_providers", mode="before")
+    @classmethod
+    def _complete_providers(cls, value: object) -> object:
+        return merged(value)
 
     @field_validator("credentials")
     @classmethod

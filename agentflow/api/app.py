@@ -19,6 +19,7 @@ from agentflow.api import (
     events,
     graphs,
     health,
+    oauth2,
     presets,
     problems,
     rate,
@@ -89,7 +90,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(audit.end)
     problems.register(app)
     for module in (
-        graphs, runs, presets, reviews, events, blocks, credentials, credits, accounts, sessions, docs, health,
+        graphs, runs, presets, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions, docs, health,
     ):  # fmt: skip
         app.register_api(module.api)
     app.register_api(credits.hooks)

@@ -9,7 +9,7 @@ from agentflow.api.audit import made as recorded
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.replies import reply
 from agentflow.clock import now
-from agentflow.credentials import service, system
+from agentflow.credentials import revoking, service, system
 from agentflow.credentials.kinds import Kind, standing
 from agentflow.credentials.schemas import (
     ChangeCredential,
@@ -46,7 +46,7 @@ def create_credential(body: NewCredential) -> Response:
     """Store a credential, encrypted. Nobody can read its secret again; blocks of your own runs use it."""
     with transaction() as session:
         new = New(body.provider, body.title, body.secret, body.expires_at, body.exclusive)
-        view = _view(service.create(session, owner_id(), new))
+        view = view_of(service.create(session, owner_id(), new))
         recorded(view.id)
     response = reply(view, 201)
     response.headers["Location"] = url_for("credentials.get_credential", credential_id=view.id)
@@ -60,7 +60,7 @@ def list_credentials(query: CredentialListQuery) -> Response:
     with transaction() as session:
         after = cursors.identifier(name, query.after)
         found = service.page(session, owner_id(), query.provider, after, query.limit + 1)
-        items = [_view(one) for one in found[: query.limit]]
+        items = [view_of(one) for one in found[: query.limit]]
     more = cursors.cursor(name, items[-1].id) if len(found) > query.limit else None
     return reply(CredentialList(items=items, next_cursor=more))
 
@@ -69,7 +69,7 @@ def list_credentials(query: CredentialListQuery) -> Response:
 def get_credential(path: CredentialPath) -> Response:
     """One of your credentials, without its secret."""
     with transaction() as session:
-        return reply(_view(service.get(session, owner_id(), path.credential_id)))
+        return reply(view_of(service.get(session, owner_id(), path.credential_id)))
 
 
 @api.patch("/credentials/<uuid:credential_id>", responses={200: CredentialView})
@@ -78,25 +78,26 @@ def change_credential(path: CredentialPath, body: ChangeCredential) -> Response:
     expires_at = (body.expires_at,) if "expires_at" in body.model_fields_set else None
     with transaction() as session:
         changes = Changes(body.title, body.secret, expires_at, body.exclusive)
-        view = _view(service.change(session, owner_id(), path.credential_id, changes))
+        view = view_of(service.change(session, owner_id(), path.credential_id, changes))
     return reply(view)
 
 
 @api.delete("/credentials/<uuid:credential_id>", responses={204: None})
 def delete_credential(path: CredentialPath, query: CredentialDeletionQuery) -> Response:
-    """Delete a credential. What names it fails from now on, in runs under way too.
+    """Delete a credential. What names it fails from now on, in runs under way too. Tokens of a login are revoked.
 
     One that presets name is deleted with `force` only.
     """
     with transaction() as session:
-        service.get(session, owner_id(), path.credential_id, lock=True)
+        one = service.get(session, owner_id(), path.credential_id, lock=True)
         if not query.force:
             credential_uses.refuse_if_used(session, owner_id(), path.credential_id)
+        revoking.revoke_after(session, one)
         service.delete(session, owner_id(), path.credential_id)
     return Response(status=204)
 
 
-def _view(one: StoredCredential) -> CredentialView:
+def view_of(one: StoredCredential) -> CredentialView:
     return CredentialView(
         id=one.id,
         provider=one.provider,
@@ -109,4 +110,5 @@ def _view(one: StoredCredential) -> CredentialView:
         updated_at=one.updated_at,
         last_used_at=one.last_used_at,
         expires_at=one.expires_at,
+        token_expires_at=one.token_expires_at,
     )

@@ -49,7 +49,8 @@ CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run", "approve_review",
     "reject_review", "send_signal", "change_key", "revoke_key", "change_user", "delete_user", "set_password",
     "change_password", "link_user", "begin_oidc", "end_oidc", "create_credential", "change_credential", "grant_credits",
-    "top_up_credits", "delete_credential",
+    "top_up_credits", "delete_credential", "begin_login", "end_login", "create_client", "test_credential",
+    "return_from_login",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -106,7 +107,7 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
-    "create_user", "create_preset", "run_preset", "create_credential",
+    "create_user", "create_preset", "run_preset", "create_credential", "create_client",
 })  # fmt: skip
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
@@ -114,6 +115,7 @@ MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
     **dict.fromkeys(("end_current_session", "create_preset"), (404,)),
     "top_up_credits": (401, 404, 503),
+    **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
 }
 """Operation → the errors that it can return beside those of routes like it."""
 
@@ -151,6 +153,9 @@ EXAMPLES: Final[dict[str, Any]] = {
     "sign_in": {"name": "Ann", "password": "correct horse battery staple"},
     "create_credential": {"provider": "openai", "title": "mine", "secret": {"type": "api_key", "api_key": "sk-…"}},
     "change_credential": {"title": "the old one"},
+    "begin_login": {"provider": "github", "scopes": ["repo"], "title": "mine"},
+    "end_login": {"state": "Bk3…", "code": "4/P7q…"},
+    "create_client": {"provider": "acme", "client_id": "f3a…", "client_secret": "s3c…"},
     "grant_credits": {"user_id": _SOMEBODY, "amount": 500, "reason": "welcome"},
     "set_credit_limit": {"user_id": _SOMEBODY, "daily_limit": 100},
     "top_up_credits": {"id": "payment-4711", "user_id": _SOMEBODY, "amount": 1000},
@@ -203,6 +208,8 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
         content = {"application/json": {"schema": page}, "text/event-stream": {"schema": text}}
         given["200"] = {"description": "The events.", "content": content}
         given["204"] = {"description": "The run has ended, and every event was seen."}
+    if name == "return_from_login":
+        given["200"]["content"] = {"text/html": {"schema": {"type": "string", "description": "A page for people."}}}
     if name == "list_transactions":
         given["200"]["content"]["text/csv"] = {"schema": {"type": "string", "description": "The same, with a header."}}
     if name == "graph_schema":

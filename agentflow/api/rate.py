@@ -12,6 +12,7 @@ from collections.abc import Callable
 from threading import Lock
 from time import time
 from typing import Final, Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 from flask import Flask, Response, g
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -34,6 +35,11 @@ SIGN_IN_SECONDS: Final = 900
 
 PER_ADDRESS: Final = 10
 """How many names' attempts may come from one address: people share it."""
+
+OUTWARD: Final = 30
+"""Calls to providers that one user may cause in `OUTWARD_SECONDS`: each holds a thread of the web process."""
+
+OUTWARD_SECONDS: Final = 60
 
 _TIMEOUT: Final = 0.25  # seconds: what a request waits for Redis at most
 _AWAY: Final = 5.0  # seconds without another try after a failure
@@ -147,6 +153,27 @@ class SignInLimit:
         raise TooMany(f"too many attempts to sign in; try again in {max(1, math.ceil(window.reset_time - time()))} s")
 
 
+class OutwardLimit:
+    """How often each user may have this installation call a provider: so many times a minute.
+
+    Args:
+        redis_url: where to count; None: in this process.
+    """
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._of_user = RateLimitItemPerSecond(OUTWARD, OUTWARD_SECONDS, namespace="agentflow-outward")
+        self._counted = _Counted(MovingWindowRateLimiter, redis_url)
+
+    def take(self, user_id: UUID) -> None:
+        """Count one call.
+
+        Raises:
+            TooMany: there were as many as there may be.
+        """
+        if not self._counted.do(lambda limiter: limiter.hit(self._of_user, str(user_id))):
+            raise TooMany(f"more than {OUTWARD} calls to providers in {OUTWARD_SECONDS} s; try again later")
+
+
 def _hidden(name: str) -> str:
     """What stands in Redis for a name: it says nothing about the person, and its length is bounded."""
     return hashlib.sha256(name.encode()).hexdigest()
@@ -174,4 +201,5 @@ def install(app: Flask, ours: Settings) -> None:
     url = broker if broker.startswith(("redis://", "rediss://")) else None
     app.extensions["rate"] = RateLimit(ours.request_rate, url)
     app.extensions["sign_in_limit"] = SignInLimit(ours.sign_in_attempts, url)
+    app.extensions["outward_limit"] = OutwardLimit(url)
     app.after_request(tell)

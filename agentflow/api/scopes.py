@@ -59,6 +59,10 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "get_credential": Scope.CREDENTIALS_MANAGE,
     "change_credential": Scope.CREDENTIALS_MANAGE,
     "delete_credential": Scope.CREDENTIALS_MANAGE,
+    "test_credential": Scope.CREDENTIALS_MANAGE,
+    "begin_login": Scope.CREDENTIALS_MANAGE,
+    "end_login": Scope.CREDENTIALS_MANAGE,
+    "create_client": Scope.CREDENTIALS_MANAGE,
     # accounts
     "me": None,
     "list_audit": None,
@@ -86,8 +90,9 @@ NEEDED: Final[dict[str, Scope | None]] = {
 }
 """Operation → the scope that the caller needs; None: a valid key or session is enough."""
 
-OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc"})
-"""Operations of the API that need neither, because they give a session. They are throttled by address."""
+OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc", "return_from_login"})
+"""Operations of the API that need neither, because they give a session, or do nothing without one. They are throttled
+by address."""
 
 SIGNED: Final = frozenset({"top_up_credits"})
 """Operations that need neither, because what is sent is signed with a secret of the operator's."""

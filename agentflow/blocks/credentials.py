@@ -42,15 +42,20 @@ class Credential:
     host: str = ""
 
 
-def credentials(*providers: str, types: tuple[str, ...] = ("api_key",), exclusive: bool = False) -> Any:
+def credentials(
+    *providers: str, types: tuple[str, ...] = ("api_key",), scopes: tuple[str, ...] = (), exclusive: bool = False
+) -> Any:
     """The type of a credentials pin that takes these providers' credentials of these types.
 
     Args:
-        providers: in lower case.
-        types: of `CredentialType`.
+        providers: their names, in lower case.
+        types: what it takes of `api_key`, `user_password`, `host_scoped` and `oauth2`.
+        scopes: what a credential of the type `oauth2` must be for.
         exclusive: one node execution at a time may use what the pin gets, whatever its owner says of it.
     """
     extra: dict[str, Any] = {"credentials_provider": list(providers), "credentials_types": list(types)}
+    if scopes:
+        extra["credentials_scopes"] = list(scopes)
     if exclusive:
         extra["credentials_exclusive"] = True
     return Annotated[dict[str, Any] | None, Field(default=None, json_schema_extra=extra)]

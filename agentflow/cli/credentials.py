@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 import click
@@ -157,19 +158,95 @@ def delete(credential: str, force: bool, as_json: bool) -> None:
 
 
 @credentials.command()
+@click.argument("provider")
+@click.option("--title", help="Its name.  [default: the provider's]")
+@click.option("--scope", "scopes", multiple=True, help="What to ask for. Repeat it.  [default: the provider's usual]")
+@click.option("--again", metavar="ID|TITLE", help="The credential to authorise again.")
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the address.")
+@_JSON
+def login(
+    provider: str, title: str | None, scopes: tuple[str, ...], again: str | None, browser: bool, as_json: bool
+) -> None:
+    """Log in at PROVIDER in a browser, and store what it gives as a credential.
+
+    At the end paste the address that the browser shows. Where it says that the credential is stored, press Enter.
+    """
+    with connected() as client:
+        credential_id = find_credential(client, again) if again else None
+        begun = client.credentials.begin_login(
+            provider, scopes=scopes or None, title=title, credential_id=credential_id
+        )
+        click.echo(f"Open this in a browser:\n\n{begun.authorization_url}\n", err=True)
+        if browser:
+            click.launch(begun.authorization_url)
+        came = _came_back(begun.state)
+        if came is None:
+            click.echo("The browser has ended it.", err=True)
+            return
+        code, error = came
+        made = client.credentials.end_login(begun.state, code, error=error)
+    echo_json(made) if as_json else click.echo(made.id)
+
+
+@credentials.command()
+@click.argument("provider")
+@click.option("--client-id", required=True, help="What the provider calls your client.")
+@click.option("--title", help="Its name.  [default: the provider's]")
+@click.option("--scope", "scopes", multiple=True, help="What to ask for. Repeat it.")
+@click.option("--again", metavar="ID|TITLE", help="The credential that gets this client.")
+@click.option("--secret-stdin", is_flag=True, help="Read the client's secret from standard input.  [default: ask]")
+@_JSON
+def client(
+    provider: str,
+    client_id: str,
+    title: str | None,
+    scopes: tuple[str, ...],
+    again: str | None,
+    secret_stdin: bool,
+    as_json: bool,
+) -> None:
+    """Store your own client at PROVIDER, which gets tokens by itself. Its secret is asked for."""
+    secret = _line("Client secret", stdin=secret_stdin)
+    with connected() as api:
+        credential_id = find_credential(api, again) if again else None
+        made = api.credentials.create_client(
+            provider, client_id, secret, scopes=scopes or None, title=title, credential_id=credential_id
+        )
+    echo_json(made) if as_json else click.echo(made.id)
+
+
+@credentials.command()
+@_CREDENTIAL
+@_JSON
+def test(credential: str, as_json: bool) -> None:
+    """Try a credential at its provider. The exit code is 1 where that refuses it."""
+    with connected() as client:
+        tried = client.credentials.test(find_credential(client, credential))
+    echo_json(tried) if as_json else click.echo(tried.detail)
+    if not tried.ok:
+        sys.exit(Exit.FAILED)
+
+
+@credentials.command()
 @_JSON
 def providers(as_json: bool) -> None:
-    """List whose credentials the blocks take, and whether the operator has one."""
+    """List whose credentials the blocks take, where one can log in, and whether the operator has one."""
     with connected() as client:
         found = client.credentials.providers()
     if as_json:
         echo_json_lines(found)
         return
     rows = [
-        (one.provider, " ".join(one.types), one.system_credential.id if one.system_credential else None, one.blocks)
+        (
+            one.provider,
+            " ".join(one.types),
+            "yes" if one.oauth2 and one.oauth2.login else None,
+            one.system_credential.id if one.system_credential else None,
+            one.blocks,
+        )
         for one in found
     ]
-    echo_table(("PROVIDER", "TYPES", "ID", "BLOCKS"), rows, empty="No block takes credentials.")
+    echo_table(("PROVIDER", "TYPES", "LOGIN", "ID", "BLOCKS"), rows, empty="No block takes credentials.")
 
 
 @credentials.command()
@@ -244,6 +321,18 @@ _NEEDED = {
     Kind.HOST_SCOPED: ("host", "headers"),
     Kind.OAUTH2: (),
 }
+
+
+def _came_back(state: str) -> tuple[str | None, str | None] | None:
+    """The code or error in the address that the user pastes; None: they have none, as the browser ended the login."""
+    while True:
+        text = click.prompt("Address at the end", hide_input=True, err=True, default="", show_default=False).strip()
+        if not text:
+            return None
+        found = {name: values[0] for name, values in parse_qs(text.partition("?")[2].partition("#")[0]).items()}
+        if found.get("state") == state and (found.get("code") or found.get("error")):
+            return found.get("code") if not found.get("error") else None, found.get("error")
+        complain("that is not the address at which this login ended: it has the login's state, and a code")
 
 
 def _line(label: str, *, stdin: bool) -> str:

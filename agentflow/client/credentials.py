@@ -7,7 +7,14 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from agentflow.client.http import Http, every
-from agentflow.credentials.schemas import CredentialList, CredentialView, ProviderList, ProviderView
+from agentflow.credentials.schemas import (
+    CredentialList,
+    CredentialView,
+    LoginBegun,
+    ProviderList,
+    ProviderView,
+    TestResult,
+)
 
 Id = UUID | str
 
@@ -81,9 +88,68 @@ class Credentials:
         query = {"force": "true"} if force else None
         self._http.call("DELETE", f"/credentials/{credential_id}", query=query, repeatable=False)
 
+    def begin_login(
+        self,
+        provider: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        title: str | None = None,
+        credential_id: Id | None = None,
+    ) -> LoginBegun:
+        """Begin to log in at a provider: a browser is to open the address of the reply.
+
+        Args:
+            provider: its name.
+            scopes: what to ask for; None: what the credential has, else the provider's usual ones.
+            title: the credential's name; None: the provider's, or as it is.
+            credential_id: the credential to authorise again; None: a new one.
+        """
+        body = {"provider": provider, "scopes": _list(scopes), "title": title, "credential_id": _id(credential_id)}
+        return LoginBegun.model_validate(self._http.call("POST", "/credentials/oauth2/login", body=body))
+
+    def end_login(self, state: str, code: str | None = None, *, error: str | None = None) -> CredentialView:
+        """End a login with what the browser came back with: a code, or an error. Each counts once."""
+        body = {"state": state, "code": code, "error": error}
+        call = self._http.call("POST", "/credentials/oauth2/callback", body=body, repeatable=False)
+        return CredentialView.model_validate(call)
+
+    def create_client(
+        self,
+        provider: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        title: str | None = None,
+        credential_id: Id | None = None,
+    ) -> CredentialView:
+        """Store one's own client at a provider, which gets tokens by itself; with an id, in that credential."""
+        body = {
+            "provider": provider,
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "scopes": _list(scopes),
+            "title": title,
+            "credential_id": _id(credential_id),
+        }
+        call = self._http.call("POST", "/credentials/oauth2/client", body=body, repeatable=False)
+        return CredentialView.model_validate(call)
+
+    def test(self, credential_id: Id) -> TestResult:
+        """Try a credential at its provider by a call that changes nothing."""
+        return TestResult.model_validate(self._http.call("POST", f"/credentials/{credential_id}/test"))
+
     def providers(self) -> Sequence[ProviderView]:
         """Whose credentials the blocks take, of which types, and whether the operator has one."""
         return ProviderList.model_validate(self._http.call("GET", "/providers")).items
+
+
+def _list(given: Sequence[str] | None) -> Any:
+    return None if given is None else [*given]
+
+
+def _id(given: Id | None) -> str | None:
+    return None if given is None else str(given)
 
 
 def _text(when: datetime | None) -> str | None:

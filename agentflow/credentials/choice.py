@@ -12,6 +12,7 @@ from agentflow.blocks.credentials import host_named
 from agentflow.clock import now
 from agentflow.credentials import system
 from agentflow.credentials.kinds import Kind, State, standing
+from agentflow.credentials.scopes import refuse_narrow, wide_enough
 from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import HOST_SCOPED, PinSpec, takes_credential
@@ -63,6 +64,7 @@ def named_own(
     if found is None:
         raise BadInput(f"there is no credential {id}: it was deleted, or is not yours")
     _refuse_unfit(pin, value, f"the credential {found.title!r}", found.provider, found.kind)
+    refuse_narrow(pin, found)
     _refuse_unusable(found)
     return found
 
@@ -71,11 +73,15 @@ def matching(pins: Iterable[PinSpec], provider: str, own: Iterable[StoredCredent
     """The owner's credentials that these pins take for a provider, unusable ones too.
 
     `host_scoped:<host>` asks for the most specific one for that host.
+
+    Raises:
+        BadInput: there are some, and all lack scopes that the pins need.
     """
+    pins = list(pins)
     fitting = [one for one in own if any(takes_credential(pin, one.provider, one.kind) for pin in pins)]
     prefix, _, host = provider.partition(":")
     if prefix != HOST_SCOPED:
-        return [one for one in fitting if one.provider == provider]
+        return wide_enough(pins, [one for one in fitting if one.provider == provider])
     patterns = {one.id: str(one.details.get("host", "")) for one in fitting if one.kind == Kind.HOST_SCOPED}
     for_it = [one for one in fitting if one.id in patterns and host and host_named(patterns[one.id], _ascii(host))]
     best = max((_precision(patterns[one.id]) for one in for_it), default=None)

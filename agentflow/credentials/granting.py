@@ -4,7 +4,7 @@ What is not asked for is never decrypted. Nothing decrypted is stored or kept lo
 """
 
 import base64
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +23,12 @@ from agentflow.graph.needed_credentials import providers_of
 
 NOBODY: Final = UUID(int=0)
 """Whose the operator's credentials are, where a limit spans all owners."""
+
+Renewed = Callable[[StoredCredential], StoredCredential]
+"""Gives a credential with a token that is good."""
+
+_NOT_GIVEN: Final = ("refresh_token", "client_secret")
+"""The parts of a secret that no block gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,12 @@ class Granted:
     free: Sequence[PinSpec] = ()
     own: Sequence[StoredCredential] = field(default=(), repr=False)
 
-    def of(self, provider: str) -> Grant:
+    def of(self, provider: str, renewed: Renewed = lambda one: one) -> Grant:
         """The credential for `provider`, decrypted.
+
+        Args:
+            provider: its name.
+            renewed: gives the credential with a token that is good.
 
         Raises:
             BadInput: there is none, it cannot be used, or there are several.
@@ -68,19 +78,19 @@ class Granted:
                 if one == provider:
                     return self._of_the_operator(provider)
             elif _answers(one, provider):
-                return _decrypted(one, provider)
+                return _decrypted(renewed(one), provider)
         free = [pin for pin in self.free if takes_credential(pin, provider, None) or _is_host(pin, provider)]
         if self.named and not free:
             raise BadInput(f"the node names a credential by its id, which is none for {provider[:100]}")
-        found = choice.matching(free, provider, self.own)
         try:
+            found = choice.matching(free, provider, self.own)
             chosen = choice.only_one(provider, found)
         except BadInput as told:
             try:
                 return self._of_the_operator(provider)
             except BadInput:
                 raise told from None
-        return self._of_the_operator(provider) if chosen is None else _decrypted(chosen, provider)
+        return self._of_the_operator(provider) if chosen is None else _decrypted(renewed(chosen), provider)
 
     def _of_the_operator(self, provider: str) -> Grant:
         credential = system.credential_for(self.block_id, provider)
@@ -206,7 +216,9 @@ def _decrypted(one: StoredCredential, provider: str) -> Grant:
         details.get("host", ""),
     )
     recent = one.last_used_at is not None and one.last_used_at > now() - store.USE_RESOLUTION
-    return Grant(credential, _secrets(credential), None if recent else one.id)
+    # What the block does not get is withheld, too: a provider may tell it elsewhere.
+    others = {text for name in _NOT_GIVEN if isinstance(text := secret.get(name), str)}
+    return Grant(credential, _secrets(credential) | others, None if recent else one.id)
 
 
 def _secrets(credential: Credential) -> frozenset[str]:

@@ -4,11 +4,14 @@ The API, the pins of nodes and the operator's settings call a kind the `type` of
 """
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+RENEWED_BEFORE: Final = timedelta(minutes=5)
+"""Before the end of an access token: clocks differ, and a block may use it for a while."""
 
 _LONGEST: Final = 10_000
 """Characters of one secret text."""
@@ -175,3 +178,14 @@ def standing(state: str, expires_at: datetime | None, now: datetime) -> State:
     """The state of a stored credential at the time `now`."""
     stored = State(state)
     return State.EXPIRED if stored is State.VALID and expires_at is not None and expires_at <= now else stored
+
+
+def renewal_due(expires_at: datetime, seconds: float | None) -> datetime:
+    """When an access token is renewed: `RENEWED_BEFORE` its end; one that lives shortly, after half of its life.
+
+    Args:
+        expires_at: its end.
+        seconds: its whole life; None: nobody knows, and long.
+    """
+    before = RENEWED_BEFORE if seconds is None else min(RENEWED_BEFORE, timedelta(seconds=seconds / 2))
+    return expires_at - before

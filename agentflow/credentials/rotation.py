@@ -5,18 +5,24 @@ change credentials meanwhile: a row is locked while it is encrypted again, and a
 older key is told by what is left at the end.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.credentials import store
+from agentflow.credentials import oauth2, oauth2_store, store
+from agentflow.credentials.encryption import Sealed
 from agentflow.credentials.service import bound_of, key_ring, sealed_of
 from agentflow.errors import SystemFault
 
 BATCH: Final = 100
 """Credentials in one transaction, so that none is locked for long."""
+
+
+MOST_LOGINS: Final = 1_000
+"""Logins at providers in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ def rotate_batch(session: Session, after: UUID | None = None, limit: int = BATCH
         Conflict: there is no key.
     """
     ring = key_ring()
+    if after is None:
+        _rotate_logins(session)
     found = store.under_other_keys(session, ring.newest, after, limit)
     unreadable: list[UUID] = []
     for credential in found:
@@ -89,9 +97,20 @@ def examine_batch(session: Session, after: UUID | None = None, limit: int = BATC
 
 
 def left(session: Session) -> int:
-    """How many credentials are not under the newest key.
+    """How many credentials, and logins at providers, are not under the newest key.
 
     Raises:
         Conflict: there is no key.
     """
-    return store.count_under_other_keys(session, key_ring().newest)
+    newest = key_ring().newest
+    return store.count_under_other_keys(session, newest) + oauth2_store.count_logins_under_other_keys(session, newest)
+
+
+def _rotate_logins(session: Session) -> None:
+    """Logins at providers live for minutes: one batch of them is enough, and who comes late begins again."""
+    ring = key_ring()
+    for login in oauth2_store.logins_under_other_keys(session, ring.newest, MOST_LOGINS):
+        bound = oauth2.bound_of(login)
+        with suppress(SystemFault):
+            sealed = ring.encrypt(ring.decrypt(Sealed(login.key_id, login.secret), bound), bound)
+            login.secret, login.key_id = sealed.data, sealed.key_id

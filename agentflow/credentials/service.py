@@ -1,9 +1,9 @@
 """Makes, lists, changes and deletes the credentials of an owner. Nobody else sees or uses them, admins included."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.credentials import store
 from agentflow.credentials.encryption import Bound, KeyRing, Sealed
-from agentflow.credentials.kinds import Secret, State
+from agentflow.credentials.kinds import OAuth2Secret, Secret, State, renewal_due
 from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import Conflict, NotFound, TooMany
 from agentflow.ids import new_id
@@ -68,8 +68,7 @@ def create(session: Session, owner_id: UUID, new: New) -> StoredCredential:
         TooMany: the owner has as many as allowed.
     """
     ring = key_ring()
-    if store.count(session, owner_id) >= MOST:
-        raise TooMany(f"you have {MOST:,} credentials, as many as allowed: delete some first")
+    refuse_too_many(session, owner_id)
     provider = new.provider.lower()
     bound = Bound(new_id(), owner_id, provider, new.secret.type, new.secret.shown())
     sealed = ring.encrypt(new.secret.hidden(), bound)
@@ -85,8 +84,19 @@ def create(session: Session, owner_id: UUID, new: New) -> StoredCredential:
         expires_at=new.expires_at,
         exclusive=new.exclusive,
     )
+    _expect_renewal(credential, new.secret)
     store.add(session, credential)
     return credential
+
+
+def refuse_too_many(session: Session, owner_id: UUID) -> None:
+    """See to it that the owner may have one more.
+
+    Raises:
+        TooMany: they have as many as allowed.
+    """
+    if store.count(session, owner_id) >= MOST:
+        raise TooMany(f"you have {MOST:,} credentials, as many as allowed: delete some first")
 
 
 def page(
@@ -123,7 +133,9 @@ def change(session: Session, owner_id: UUID, credential_id: UUID, changes: Chang
     if changes.exclusive is not None:
         credential.exclusive = changes.exclusive
     if changes.secret is not None:
-        _replace_secret(credential, changes.secret)
+        replace_secret(credential, changes.secret)
+        if changes.expires_at is not None:
+            _expect_renewal(credential, changes.secret)
     credential.updated_at = func.clock_timestamp()
     session.flush()
     session.refresh(credential)
@@ -150,10 +162,35 @@ def sealed_of(credential: StoredCredential) -> Sealed:
     return Sealed(credential.key_id, credential.secret)
 
 
-def _replace_secret(credential: StoredCredential, secret: Secret) -> None:
+def replace_secret(credential: StoredCredential, secret: Secret) -> None:
+    """Give a credential, which is locked, another secret of its kind. What renews the old one notices.
+
+    Raises:
+        Conflict: the secret is of another kind, or there is no key to encrypt it with.
+    """
     if secret.type != credential.kind:
         raise Conflict(f"the credential is of the type {credential.kind}, which stays: {secret.type} is another")
     credential.details = secret.shown()
-    sealed = key_ring().encrypt(secret.hidden(), bound_of(credential))
+    reseal(credential, secret.hidden())
+    credential.token_expires_at = credential.renew_at = None
+
+
+def reseal(credential: StoredCredential, hidden: Mapping[str, Any]) -> None:
+    """Encrypt another secret of a credential that is locked. It is valid, and nobody renews it.
+
+    Raises:
+        Conflict: there is no key to encrypt it with.
+    """
+    sealed = key_ring().encrypt(hidden, bound_of(credential))
     credential.secret, credential.key_id = sealed.data, sealed.key_id
+    credential.generation = (credential.generation or 0) + 1
     credential.state = State.VALID
+    credential.renewing = credential.renewing_until = None
+
+
+def _expect_renewal(credential: StoredCredential, secret: Secret) -> None:
+    """Tokens that were stored by hand are renewed, too, where the operator has an app at their provider."""
+    if isinstance(secret, OAuth2Secret) and secret.refresh_token and credential.provider in settings().oauth_providers:
+        credential.token_expires_at, credential.expires_at = credential.expires_at, None
+        if credential.token_expires_at is not None:
+            credential.renew_at = renewal_due(credential.token_expires_at, None)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 from agentflow.blocks import registry
 from agentflow.blocks.credentials import Credential
+from agentflow.credentials.oauth2_providers import BY_THEMSELVES
 from agentflow.engine.codec import dumps
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import HOST_SCOPED
@@ -47,7 +48,7 @@ def type_of(provider: str) -> str | None:
 
 
 def providers() -> list[dict[str, Any]]:
-    """Whose credentials the installed blocks take, by name: types, blocks, and the operator's credential."""
+    """Whose credentials the installed blocks take, or users can get: types, blocks, the operator's credential, how."""
     found: dict[str, tuple[set[str], set[str]]] = {}
     for block in registry.every():
         for pin in block.spec().inputs.values() if block.enabled else ():
@@ -55,10 +56,21 @@ def providers() -> list[dict[str, Any]]:
                 types, blocks = found.setdefault(str(provider), (set(), set()))
                 types.update(pin.schema.get("credentials_types") or ())
                 blocks.add(block.name)
+    for name in settings().oauth_providers:
+        found.setdefault(name, ({"oauth2"}, set()))
     return [
         {"provider": name, "types": sorted(types), "blocks": sorted(blocks), "system_credential": _shown(name)}
+        | {"oauth2": _oauth2(name)}
         for name, (types, blocks) in sorted(found.items())
     ]
+
+
+def _oauth2(name: str) -> dict[str, Any] | None:
+    known = settings().oauth_providers.get(name) or BY_THEMSELVES.get(name)
+    if known is None:
+        return None
+    ways = {"login": known.takes_logins, "client_credentials": known.client_credentials}
+    return {**ways, "scopes": list(known.scopes)}
 
 
 def _shown(provider: str) -> dict[str, Any] | None:

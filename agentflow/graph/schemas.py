@@ -17,6 +17,7 @@ from agentflow.graph.run_inputs import VALUE, linked_inputs, needs_value
 from agentflow.graph.withholding import says_secret
 
 _OF_THE_BLOCK = ("title", "description", "default")  # they describe the block, not this node
+_SCOPES = "credentials_scopes"
 _WEBHOOKS = (BlockKind.WEBHOOK, BlockKind.WEBHOOK_MANUAL)
 
 
@@ -49,7 +50,10 @@ def credentials_input_schema(graph: Graph, catalogue: Catalogue) -> dict[str, An
     required: dict[str, bool] = defaultdict(bool)
     for key, need in keyed_credentials(graph, catalogue):
         schema = {**need.pin.schema, "credentials_provider": need.providers}
-        properties.setdefault(key, {**schema, "title": key, "secret": True})
+        entry = properties.setdefault(key, {**schema, "title": key, "secret": True})
+        scopes = dict.fromkeys([*entry.get(_SCOPES, ()), *schema.get(_SCOPES, ())])
+        if scopes:  # one credential is for all of them
+            entry[_SCOPES] = list(scopes)
         required[key] |= not need.optional
     return {"type": "object", "properties": properties, "required": [key for key, needed in required.items() if needed]}
 

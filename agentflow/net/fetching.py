@@ -107,6 +107,7 @@ async def fetch(
     body: Body,
     limits: Limits,
     *,
+    follows: bool = True,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Reply:
     """Sends one request and follows its redirects.
@@ -117,6 +118,7 @@ async def fetch(
         headers: the user's headers; those that describe the message itself are dropped.
         body: what to send.
         limits: the limits of time, size and addresses.
+        follows: whether redirects are followed; else the reply is the redirect itself.
         transport: what sends; None: a new guarded transport. A caller that passes one is responsible for the guard.
 
     Raises:
@@ -131,7 +133,7 @@ async def fetch(
         host = target.host
         async with asyncio.timeout(limits.seconds), _client(limits, transport) as client:
             request = _request(client, method, target, _sendable(headers), body)
-            return await _follow(client, request, limits)
+            return await _follow(client, request, limits, MAX_REDIRECTS if follows else 0)
     except (TimeoutError, httpx.TimeoutException):
         raise Transient(f"{host} did not answer completely within {limits.seconds:g} s") from None
     except httpx.InvalidURL as error:
@@ -169,13 +171,13 @@ def _request(
     return client.build_request(method, url, headers=headers, content=body.content.encode("utf-8", "replace"))
 
 
-async def _follow(client: httpx.AsyncClient, request: httpx.Request, limits: Limits) -> Reply:
+async def _follow(client: httpx.AsyncClient, request: httpx.Request, limits: Limits, most: int) -> Reply:
     own_cookie = "cookie" in request.headers
     for _ in range(MAX_REDIRECTS + 1):
         response = await client.send(request, stream=True)
         try:
             location = response.headers.get("location")
-            if response.status_code not in _REDIRECTS or not location:
+            if response.status_code not in _REDIRECTS or not location or not most:
                 return Reply(response.status_code, response.headers, await _read(response, limits.max_bytes))
             request = redirected(client, request, response.status_code, location, own_cookie)
         finally:

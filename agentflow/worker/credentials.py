@@ -12,7 +12,7 @@ from uuid import UUID
 
 from agentflow.blocks import registry
 from agentflow.blocks.credentials import Credential
-from agentflow.credentials import granting, store, system
+from agentflow.credentials import granting, renewing, store, system
 from agentflow.credentials.granting import Granted
 from agentflow.engine.codec import loads
 from agentflow.engine.execution import ExecutionKey
@@ -95,10 +95,11 @@ def given(attempt: Attempt, provider: str) -> Credential:
     """The credential that the block asks for. Its use is noted, once a minute at most.
 
     Raises:
-        BadInput: there is none that it may have.
+        BadInput: there is none that it may have, or its provider refuses it.
+        Transient: its token is due to be renewed, and its provider does not do so now.
         SystemFault: it cannot be decrypted.
     """
-    grant = (attempt.granted or Granted(attempt.node.block_id)).of(provider)
+    grant = (attempt.granted or Granted(attempt.node.block_id)).of(provider, renewing.current)
     attempt.hand(grant.secrets)
     if grant.noted is not None:
         with transaction() as session:

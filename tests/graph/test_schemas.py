@@ -144,3 +144,18 @@ def test_a_description_carries_the_computed_parts(catalogue: Catalogue, make_gra
     assert [len(node["output_links"]) for node in shown["nodes"]] == [1, 0]
     assert shown["nodes"][1]["input_links"] == shown["links"]
     assert shown["sub_graphs"][0]["has_external_trigger"] is False
+
+
+def test_one_credential_is_asked_for_with_the_scopes_of_all_pins_that_it_is_for(make_graph: Any) -> None:
+    def block(id: str, *scopes: str) -> BlockSpec:
+        named = {"credentials_scopes": list(scopes)} if scopes else {}
+        schema = {"credentials_provider": ["github"], "credentials_types": ["oauth2"], **named}
+        return BlockSpec(id, id, BlockKind.AI, {"credentials": PinSpec("credentials", schema=schema)}, {})
+
+    blocks = [block("m"), block("n", "repo", "user"), block("o", "user", "gist")]
+    known = {one.id: one for one in blocks}.get
+    schema = credentials_input_schema(make_graph({one.id: one.id for one in blocks}), known)
+    assert schema["properties"]["github_oauth2_credentials"]["credentials_scopes"] == ["repo", "user", "gist"]
+    alone = credentials_input_schema(make_graph({"m": "m"}), known)
+    assert "credentials_scopes" not in alone["properties"]["github_oauth2_credentials"]
+    assert blocks[1].inputs["credentials"].schema["credentials_scopes"] == ["repo", "user"], "the block keeps its own"

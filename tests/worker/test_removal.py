@@ -89,6 +89,8 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "SELECT :run, :owner, r.graph_id, 'n', '{}' FROM runs r WHERE r.id = :run",
         "INSERT INTO credentials (id, owner_id, provider, kind, title, details, secret, key_id) "
         "VALUES (:run, :owner, 'p', 'api_key', 't', '{}', '', 'k')",
+        "INSERT INTO oauth2_logins (digest, id, owner_id, provider, scopes, secret, key_id, expires_at) "
+        "VALUES ('d', :run, :owner, 'p', '[]', '', 'k', now())",
         "INSERT INTO credit_balances (owner_id, balance, last_number) VALUES (:owner, 5, 1)",
         "INSERT INTO credit_transactions (owner_id, number, type, amount, balance, reason, cause) "
         "VALUES (:owner, 1, 'GRANT', 5, 5, 'r', :owner ::text)",

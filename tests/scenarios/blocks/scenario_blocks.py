@@ -10,10 +10,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
+
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context
+from agentflow.blocks.credentials import credentials
 from agentflow.engine import verdict
 from agentflow.errors import BadInput, Transient
 from agentflow.worker import finalise
+
+ACME = credentials("acme", types=("oauth2",), scopes=("read",))
 
 
 class _Logged(BlockInput):
@@ -50,6 +55,25 @@ class Paid(Sleep):
     id = "5ce0a001-0000-4000-8000-000000000009"
     name = "TestPaid"
     cost = 3
+
+
+class Token(Block):
+    """Calls a provider with a token of OAuth2, and yields the status."""
+
+    id = "5ce0a001-0000-4000-8000-0000000000f2"
+    name = "TestToken"
+
+    class Input(_Logged):
+        url: str
+        credentials: ACME
+
+    class Output(BlockOutput):
+        value: int
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        token = context.credential("acme").api_key
+        yield "value", httpx.get(inputs.url, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code
 
 
 class AsyncSleep(Block):

@@ -1,0 +1,22 @@
+"""Tells owners what their credentials need. The one place from which notifications about credentials are sent."""
+
+import logging
+
+from sqlalchemy.orm import Session
+
+from agentflow.credentials.tables import StoredCredential
+from agentflow.services.transaction import after_commit
+
+logger = logging.getLogger(__name__)
+
+
+def needs_reauthorisation(session: Session, one: StoredCredential, error: str) -> None:
+    """Tell the owner that the provider refuses their credential, once the transaction that notes it is committed.
+
+    Args:
+        session: that transaction.
+        one: the credential.
+        error: the provider's name for why.
+    """
+    told = {"credential": str(one.id), "owner": str(one.owner_id), "provider": one.provider, "reason": error}
+    after_commit(session, lambda: logger.warning("credential_needs_reauthorisation", extra=told))
