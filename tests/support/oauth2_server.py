@@ -7,6 +7,7 @@ import secrets
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,11 +101,13 @@ class OAuth2Server:
         if form.get("grant_type") == "refresh_token":
             with self._lock:
                 self.waiting += 1
-            self.hold.wait(60)
+            end = time.monotonic() + 60
+            while not (gone := _is_gone(connection)) and not self.hold.wait(0.05) and time.monotonic() < end:
+                pass
             with self._lock:
                 self.waiting -= 1
-                if _is_gone(connection):
-                    return None
+            if gone:
+                return None
         client = _client(authorization)
         if client != ((OWN_ID, OWN_SECRET) if form.get("grant_type") == "client_credentials" else _OURS):
             return 401, {}, b'{"error": "invalid_client", "error_description": "PLANTED-quoted"}'
