@@ -4,7 +4,7 @@ A block that takes none costs nothing here. Nothing decrypted leaves the attempt
 all that it gives (`Attempt.without_secrets`).
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import fields, replace
 from typing import Any, Final
 from uuid import UUID
@@ -30,6 +30,15 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
     if granting.credential_pins(spec):
         with transaction() as session:
             attempt.granted = granting.grant(session, attempt.run.owner_id, spec, given)
+
+
+def priced(attempt: Attempt, spec: BlockSpec, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs as the block's costs see them: with the credentials that it will use, whatever its pins say."""
+    pins = granting.credential_pins(spec)
+    if not pins:
+        return given
+    found = (attempt.granted or Granted(spec.id, free=pins)).priced(spec, given)
+    return {**given, **{pin.name: None for pin in pins}, **found}
 
 
 def given(attempt: Attempt, provider: str) -> Credential:
