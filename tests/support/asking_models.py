@@ -26,7 +26,8 @@ def models() -> Iterator[ModelServer]:
 def context_for(server: ModelServer, counts: Counter[str] | None = None, **changes: Any) -> Context:
     """A context whose credentials lead to `server`; reports go to `counts`.
 
-    There are openai, groq, open_router and anthropic; acme, of which nobody says where it is; and broken, whose key has a line break.
+    There are openai, groq, open_router and anthropic; acme, of which nobody says where it
+    is; and broken, whose key has a line break.
     """
 
     def credential(provider: str) -> Credential:

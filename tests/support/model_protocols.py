@@ -116,8 +116,8 @@ class Anthropic:
         return {"type": "error", "error": {"type": kind, "message": reply.text}}
 
     def whole(self, reply: Reply, body: Json) -> Json:
-        return {**self._head(body), "content": self._content(reply), "stop_reason": self._stop(reply),
-                "usage": {"input_tokens": _tokens(body), "output_tokens": len(reply.text.split()), **reply.usage}}  # fmt: skip
+        usage = {"input_tokens": _tokens(body), "output_tokens": len(reply.text.split()), **reply.usage}
+        return {**self._head(body), "content": self._content(reply), "stop_reason": self._stop(reply), "usage": usage}
 
     def events(self, reply: Reply, body: Json) -> Iterator[bytes]:
         usage = {"input_tokens": _tokens(body), **reply.usage, "output_tokens": 1}
