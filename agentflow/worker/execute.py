@@ -184,7 +184,8 @@ def perform(attempt: Attempt) -> Outcome:
         cached = caching.find(attempt, block, inputs) if resumed is None else None
         if cached is None and block.spec().costs:  # a hit costs nothing
             with attempt.process.lock:
-                attempt.tab.open(attempt.process.hot, attempt.key, block, given)
+                priced = credentials.priced(attempt, block.spec(), given)
+                attempt.tab.open(attempt.process.hot, attempt.key, block, priced)
     except Unavailable:
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything
