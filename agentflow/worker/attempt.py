@@ -155,7 +155,7 @@ class Attempt:
         if not secrets <= self.handed:
             self.handed |= secrets
             self._searched = frozenset(secret for secret in self.handed if len(secret) >= secrecy.MIN_SEARCHED)
-            self._forms = frozenset(form for secret in self.handed for form in secrecy.quoted_forms(secret))
+            self._forms = frozenset(form for secret in self.handed for form in secrecy.forms_in_json(secret))
 
     def without_secrets(self, value: Any, text: str | None = None) -> Any:
         """`value`, which the block gives, without the secrets that it got; the same object where it has none.
