@@ -22,6 +22,7 @@ from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.credentials.system import system_id
 from agentflow.engine.waits import Review
 from agentflow.graph.withholding import HIDDEN, forms_in_json, quoted_forms, redacted, without_texts
+from agentflow.logs import FieldsFormatter
 from agentflow.services.transaction import transaction
 from agentflow.settings import ProviderCredential, settings
 from agentflow.storage.connect import engine
@@ -275,6 +276,39 @@ def test_what_a_block_got_is_stored_and_logged_nowhere(api, graph, work, caplog,
     events = [] if waits else ["/events"]  # which end with the run
     for path in ("", "/nodes", "/outputs", "/explanation", *events):
         assert "PLANTED" not in api.get(f"/api/v1/runs/{run}{path}").text
+
+
+def chatters(inputs, context):
+    """A block whose libraries log what it got."""
+    key = context.credential("openai").api_key
+    library = logging.getLogger("a.library")
+    library.warning("asked with %s", key)
+    library.warning("asked", extra={"headers": {"X-Key": key}})
+    try:
+        raise RuntimeError(f"https://x.test/?key={quote(key, safe='')}")
+    except RuntimeError:
+        library.exception("refused")
+    yield "number", 1
+
+
+def says_it(inputs, context):
+    """A block that got nothing, and says what another got."""
+    logging.getLogger("a.library").warning("said %s+/==", SECRET)
+    yield "number", 2
+
+
+def test_what_a_library_logs_shows_no_secret_of_its_block(api, graph, play, caplog):
+    secret = f"{SECRET}+/=="
+    caplog.handler.setFormatter(FieldsFormatter())
+    store(api, secret)
+    assert play(graph(chatters)) == 1
+    said = [line for line in caplog.text.splitlines() if "asked" in line or "x.test" in line]
+    assert len(said) >= 3
+    assert all(HIDDEN in line for line in said if "https://x.test/?key={" not in line)
+    assert "PLANTED" not in caplog.text
+    caplog.clear()
+    assert play(graph(says_it)) == 2
+    assert secret in caplog.text, "the next block did not get it"
 
 
 def test_what_the_operators_block_got_is_withheld_from_outputs_too(graph, play, monkeypatch):
