@@ -26,7 +26,7 @@ from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
 from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
-from agentflow.logs import put_handlers_back
+from agentflow.logs import put_handlers_back, redact_lines
 from agentflow.settings import settings
 from agentflow.storage.gathering import group_size
 from agentflow.storage.hot.node_executions import Limits, SlotLimit
@@ -58,6 +58,7 @@ def execute(key: ExecutionKey) -> Exception | None:
         Unavailable: PostgreSQL does not answer.
         SystemExit: this process was told to end.
     """
+    redact_lines(None)  # only now: a thread that the last block left behind may have logged since
     attempt = claim(process(), key)
     if not isinstance(attempt, Attempt):
         return attempt
