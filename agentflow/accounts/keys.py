@@ -168,18 +168,31 @@ def page(session: Session, caller: Caller, owner_id: UUID | None, after: UUID | 
 def change(session: Session, caller: Caller, key_id: UUID, act: Callable[[ApiKey], None]) -> ApiKey:
     """Change a key of the caller, or of anybody where they are an admin.
 
+    Whoever may make keys may end and suspend all that are theirs. Only a key that could have made another may resume it.
+
     Raises:
         NotFound: there is no such key, or it is another's and the caller is no admin.
         Conflict: it was revoked.
+        Forbidden: it is to be resumed, and may do more than the caller, or lasts longer.
     """
     key = store.key(session, key_id, lock=True)
     if key is None or (key.owner_id != caller.user_id and Scope.ADMIN not in caller.scopes):
         raise NotFound(f"there is no API key {key_id}")
     if key.revoked_at is not None:
         raise Conflict(f"the API key {key_id} was revoked, which cannot be undone")
+    if act is resume and Scope.ADMIN not in caller.scopes:
+        _refuse_to_widen(caller, key)
     act(key)
     session.flush()
     return key
+
+
+def _refuse_to_widen(caller: Caller, key: ApiKey) -> None:
+    for scope in sorted(effective(caller.role, key.scopes)):
+        caller.require(scope)
+    ends = caller.expires_at if caller.key_id is not None else None
+    if ends is not None and (key.expires_at is None or key.expires_at > ends):
+        raise Forbidden(f"the API key {key.id} lasts longer than this one")
 
 
 def revoke(key: ApiKey) -> None:

@@ -60,7 +60,7 @@ def grant(
 
     Raises:
         NotFound: there is no such user.
-        Conflict: they would have more than anybody may.
+        Conflict: they would have more than anybody may, or are being deleted.
         IdempotencyMismatch: the key stands for another grant.
     """
     users.get(session, owner_id)
@@ -73,7 +73,7 @@ def top_up(session: Session, owner_id: UUID, amount: int, reason: str, payment: 
 
     Raises:
         NotFound: there is no such user.
-        Conflict: they would have more than anybody may.
+        Conflict: they would have more than anybody may, or are being deleted.
         IdempotencyMismatch: the payment was delivered before, with another user or amount.
     """
     users.get(session, owner_id)
@@ -112,4 +112,6 @@ def _give(session: Session, gift: Gift) -> Given:
         raise Conflict(f"a user has at most {store.MOST} credits")
     if verdict == "before" and (made.owner_id, made.type, made.amount) != (gift.owner_id, gift.type, gift.amount):
         raise IdempotencyMismatch("this was given before, with another user, type or amount")
+    if verdict != "before" and users.get(session, gift.owner_id).deleting_at is not None:
+        raise Conflict(f"the user {gift.owner_id} is being deleted, and all that is theirs")
     return Given(made, verdict == "before")

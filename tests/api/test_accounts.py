@@ -79,6 +79,34 @@ def test_no_chain_of_keys_outlives_the_first(app, scopes, generations):
         maker = with_key(app, same["key"])
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "status"),
+    [
+        ({"scopes": ["keys:manage"]}, {}, 403),
+        ({"scopes": ["keys:manage"]}, {"scopes": ["keys:manage", "runs:read"]}, 403),
+        ({"scopes": ["keys:manage", "runs:read"]}, {"scopes": ["runs:read"]}, 200),
+        ({}, {"scopes": ["runs:read"]}, 200),
+        ({"hours": 1}, {}, 403),
+        ({"hours": 1}, {"hours": 2}, 403),
+        ({"hours": 2}, {"hours": 1}, 200),
+        ({}, {}, 200),
+    ],
+)
+def test_a_key_resumes_only_what_it_could_have_made(app, own, other, status):
+    full = caller(app, Role.MEMBER)
+
+    def make(hours=None, **more):
+        ends = {} if hours is None else {"expires_at": (datetime.now(UTC) + timedelta(hours=hours)).isoformat()}
+        return full.post("/api/v1/keys", json={"name": "x", **more, **ends}).json
+
+    resuming, resumed = with_key(app, make(**own)["key"]), make(**other)
+    path = f"/api/v1/keys/{resumed['id']}"
+    assert resuming.patch(path, json={"suspended": True}).status_code == 200
+    assert resuming.patch(path, json={"suspended": False}).status_code == status
+    works = with_key(app, resumed["key"]).get("/api/v1/me").status_code
+    assert works == (200 if status == 200 else 401)
+
+
 def test_an_admins_key_that_expires_makes_lasting_ones(app):
     boss = caller(app, expires_at=datetime.now(UTC) + timedelta(hours=1))
     assert boss.post("/api/v1/keys", json={"name": "x"}).json["expires_at"] is None

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from agentflow import clock
 from agentflow.accounts import keys, store
@@ -207,6 +208,17 @@ def test_a_top_up_counts_once_however_often_it_is_delivered(api, boss, owner, to
     assert balance(api) == 300
     told = [(one["action"], one["user_id"], one["status"]) for one in boss.get("/api/v1/audit").json["items"]]
     assert told == [("top_up_credits", None, status) for status in (404, 422, None, None)]
+
+
+def test_who_is_being_deleted_gets_nothing_more_and_old_payments_are_still_known(boss, owner, top_up):
+    paid = {"id": "p1", "user_id": owner, "amount": 5}
+    assert top_up(paid).status_code == 201
+    with transaction() as session:
+        session.execute(text("UPDATE users SET deleting_at = now() WHERE id = :id"), {"id": owner})
+    assert top_up(paid).status_code == 201
+    assert top_up({**paid, "id": "p2"}).status_code == 409
+    assert grant(boss, owner, 5).status_code == 409
+    assert balance(boss, user_id=owner) == 5
 
 
 def test_a_top_up_that_is_not_signed_gives_nothing_and_leaves_nothing(app, api, boss, owner, top_up, monkeypatch):
