@@ -151,4 +151,8 @@ def test_every_block_has_an_error_pin_and_can_be_described(name: str) -> None:
     declared = set(block.spec().outputs) - ({"error"} if name in SAYS_NOTHING_OF_ERRORS else set())
     assert set(info["outputSchema"]["properties"]) == declared
     assert info["description"]
-    assert info["costs"] == []  # none of ours has a price of its own
+    # Only what uses the operator's credential, or a model, has a price.
+    paid = [pin for pin in block.spec().inputs.values() if "credentials_provider" in pin.schema]
+    assert bool(info["costs"]) <= bool(paid)
+    for cost in info["costs"]:
+        assert cost["cost_filter"]["credentials"]["system"] is True
