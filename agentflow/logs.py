@@ -4,6 +4,7 @@ Callers pass the fields as `extra`. Fields must not contain secrets.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from agentflow import forking
@@ -27,7 +28,20 @@ class FieldsFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         trace = getattr(record, TRACE, None)
-        return super().format(record) if trace is None else f"{super().format(record)}\n{trace}"
+        line = super().format(record) if trace is None else f"{super().format(record)}\n{trace}"
+        return line if _redact is None else _redact(line)
+
+
+_redact: Callable[[str], str] | None = None
+
+
+def redact_lines(redact: Callable[[str], str] | None) -> None:
+    """Let `redact` take the secrets out of each line of this process from now on; None: of none.
+
+    A block's own logger knows the secrets that it got; the libraries that it calls, and what it prints, do not.
+    """
+    global _redact
+    _redact = redact
 
 
 def _shown(value: object) -> str:

@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     credits_daily_limit: int | None = Field(
         None, ge=0, description="Credits that an owner may spend a day (UTC), unless set for them; unset: any."
     )
+    credits_low: int | None = Field(
+        None, ge=1, description="An owner with fewer credits than this is low on them; unset: nobody is."
+    )
     model_prices: Path | None = Field(
         None, description="JSON file of what language models cost; unset: the one in the package."
     )

@@ -2,6 +2,10 @@
 
     python -m benchmarks.versus ../other --starts 10 --rounds 10
 
+    python -m benchmarks.versus . --paid --with AGENTFLOW_CREDITS=true
+
+compares this checkout with itself under other settings: here each step costs a credit, which only the other side takes.
+
 The other checkout (such as an older commit) needs its own virtual environment `.venv`, made by `.ci/venv dev`.
 Processes of the same code differ by up to 5 % in speed from one start to the next, and rounds do not average that out.
 So everything is started several times, each checkout first in turn, and the standard error comes from these starts.
@@ -65,8 +69,10 @@ class _Taker:
 
 
 @contextmanager
-def _taker(checkout: Path, children: int) -> Iterator[_Taker]:
-    command = [checkout / ".venv/bin/python", Path(__file__).with_name("turn_taker.py"), str(children)]
+def _taker(checkout: Path, options: argparse.Namespace, settings: Sequence[str]) -> Iterator[_Taker]:
+    command: list[str | Path] = [checkout / ".venv/bin/python", Path(__file__).with_name("turn_taker.py")]
+    command.append(str(options.children))
+    command += [*(["--paid"] if options.paid else []), *settings]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     with subprocess.Popen(
         command, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -83,7 +89,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=4, help="of the servers and workers of both (%(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="of each shape after each start (%(default)s)")
     parser.add_argument("--children", type=int, default=4, help="of each side's one worker (%(default)s)")
+    parser.add_argument("--paid", action="store_true", help="each step costs its owner a credit, where credits are on")
+    parser.add_argument(
+        "--with", nargs="+", default=[], metavar="NAME=VALUE", dest="settings", help="of the other side"
+    )
     options = parser.parse_args()
+    if any(not each.startswith("AGENTFLOW_") or "=" not in each for each in options.settings):
+        parser.error("--with takes settings: AGENTFLOW_CREDITS=true")
     if min(options.starts, options.rounds, options.children) < 1:
         parser.error("--starts, --rounds and --children must be at least 1")
     if not (options.other / ".venv/bin/python").exists():
@@ -109,7 +121,8 @@ def _measure(options: argparse.Namespace, shapes: Sequence[Shape]) -> dict[str, 
         with ExitStack() as running:
             first = start % 2
             started = {
-                turn: running.enter_context(_taker(checkouts[turn], options.children)) for turn in (first, 1 - first)
+                turn: running.enter_context(_taker(checkouts[turn], options, options.settings if turn else []))
+                for turn in (first, 1 - first)
             }
             for shape in shapes:
                 found[shape.name].append(_rounds((started[0], started[1]), shape.name, options.rounds))

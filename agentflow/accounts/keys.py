@@ -123,11 +123,12 @@ def make(
 ) -> tuple[str, ApiKey]:
     """`create`, for a caller: a key for themselves, or for anybody where they are an admin.
 
-    Nobody can hand on more than they have: a key that lacks scopes cannot make one that has them.
+    Nobody but an admin can hand on more than they have: a key that lacks scopes cannot make one that has them, and one
+    that expires none that outlives it; what it makes expires with it at the latest. A session may make lasting keys.
 
     Raises:
         NotFound: there is no such user, or it is another one and the caller is no admin.
-        Forbidden: the caller lacks one of `scopes`.
+        Forbidden: the caller lacks one of `scopes`, or `expires_at` is later than the caller's key expires.
         Malformed: the user's role has not all of `scopes`, or `expires_at` is past.
     """
     owner = store.user(session, owner_id) if owner_id == caller.user_id or Scope.ADMIN in caller.scopes else None
@@ -135,6 +136,10 @@ def make(
         raise NotFound(f"there is no user {owner_id}")
     if expires_at is not None and expires_at <= now():
         raise Malformed(f"expires_at: {expires_at.isoformat()} is past")
+    if caller.key_id is not None and caller.expires_at is not None and Scope.ADMIN not in caller.scopes:
+        expires_at = expires_at or caller.expires_at
+        if expires_at > caller.expires_at:
+            raise Forbidden(f"expires_at: this API key itself expires at {caller.expires_at.isoformat()}")
     allowed = OF_ROLE[Role(owner.role)]
     if scopes is None:
         if Scope.ADMIN not in caller.scopes and caller.scopes != OF_ROLE[caller.role]:

@@ -151,6 +151,7 @@ def _balance(owner: UUID, found: Balance) -> CreditsView:
         held=found.held,
         spent_today=found.spent,
         daily_limit=found.daily_limit,
+        low=ledger.is_low(found),
         enabled=settings().credits,
     )
 

@@ -47,7 +47,7 @@ def show(user: str | None, as_json: bool) -> None:
         echo_json(found)
         return
     rows = [
-        ("balance", found.balance),
+        ("balance", f"{found.balance} (low)" if found.low else found.balance),
         ("held back", found.held),
         ("spent today", found.spent_today),
         ("limit a day", "none" if found.daily_limit is None else found.daily_limit),

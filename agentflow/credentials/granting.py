@@ -73,24 +73,56 @@ class Granted:
             BadInput: there is none, it cannot be used, or there are several.
             SystemFault: it cannot be decrypted.
         """
+        chosen = self.chosen(provider)
+        return self._of_the_operator(provider) if chosen is None else _decrypted(renewed(chosen), provider)
+
+    def chosen(self, provider: str) -> StoredCredential | None:
+        """Which credential `of` gives; None: the operator's, if there is one.
+
+        Raises:
+            BadInput: there is none, it cannot be used, or there are several.
+        """
         for one in self.named:
             if isinstance(one, str):
                 if one == provider:
-                    return self._of_the_operator(provider)
+                    return None
             elif _answers(one, provider):
-                return _decrypted(renewed(one), provider)
+                return one
         free = [pin for pin in self.free if takes_credential(pin, provider, None) or _is_host(pin, provider)]
         if self.named and not free:
             raise BadInput(f"the node names a credential by its id, which is none for {provider[:100]}")
         try:
-            found = choice.matching(free, provider, self.own)
-            chosen = choice.only_one(provider, found)
-        except BadInput as told:
-            try:
-                return self._of_the_operator(provider)
-            except BadInput:
-                raise told from None
-        return self._of_the_operator(provider) if chosen is None else _decrypted(renewed(chosen), provider)
+            return choice.only_one(provider, choice.matching(free, provider, self.own))
+        except BadInput:
+            if not system.is_given(self.block_id, provider):
+                raise
+            return None
+
+    def priced(self, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str] = ()) -> dict[str, Any]:
+        """What a block's costs see of the credentials that it will use: pin → its provider, and whose it is.
+
+        `{"provider": …, "system": true, "id": …}`, where `system` is true for the operator's; whatever the pin itself
+        says counts for nothing. A pin is left out whose provider only a run can tell: it depends on pins in `later`,
+        or on the host that is asked.
+        """
+        found = {}
+        for pin in credential_pins(spec):
+            provider = _provider(pin, spec, given, later)
+            if pin.name not in later and provider is not None:
+                found[pin.name] = self._shown(provider)
+        return found
+
+    def _shown(self, provider: str) -> dict[str, Any]:
+        shown = {"provider": provider, "system": False}
+        try:
+            chosen = self.chosen(provider)
+        except BadInput:  # the block gets none
+            return shown
+        if chosen is not None:
+            return {**shown, "id": str(chosen.id)}
+        if not system.is_given(self.block_id, provider):
+            return shown
+        return {"provider": provider, "system": True, "id": str(system.system_id(provider))}
 
     def _of_the_operator(self, provider: str) -> Grant:
         credential = system.credential_for(self.block_id, provider)
@@ -109,6 +141,18 @@ def grant(session: Session, owner_id: UUID, spec: BlockSpec, given: MutableMappi
     providers = {str(one) for pin in free for one in pin.schema.get("credentials_provider") or ()}
     of_hosts = any(HOST_SCOPED in (pin.schema.get("credentials_types") or ()) for pin in free)
     found = store.fitting(session, owner_id, ids.values(), providers, [HOST_SCOPED] if of_hosts else [])
+    return granted(spec, given, found)
+
+
+def granted(spec: BlockSpec, given: MutableMapping[str, Any], found: Sequence[StoredCredential]) -> Granted:
+    """What `grant` returns, where the owner's credentials that may fit are known: `found`.
+
+    Raises:
+        BadInput: see `grant`.
+    """
+    pins = credential_pins(spec)
+    ids = {pin.name: id for pin in pins if (id := choice.named_id(given.get(pin.name))) is not None}
+    free = [pin for pin in pins if pin.name not in ids]
     own = {one.id: one for one in found}
     named: list[StoredCredential | str] = []
     for pin in pins:
@@ -191,6 +235,21 @@ def _possible(
 def credential_pins(spec: BlockSpec) -> list[PinSpec]:
     """The pins of a block that take credentials."""
     return [pin for pin in spec.inputs.values() if "credentials_provider" in pin.schema]
+
+
+def _provider(pin: PinSpec, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str]) -> str | None:
+    """The provider whose credential the block will ask for; None: only its run can tell.
+
+    A block that takes one provider's asks for that, whatever the pin says.
+    """
+    providers = list(map(str, pin.schema["credentials_provider"]))
+    if HOST_SCOPED in (pin.schema.get("credentials_types") or ()):
+        return None
+    if len(providers) == 1:
+        return providers[0]
+    value = given.get(pin.name)
+    named = value.get("provider") if isinstance(value, Mapping) else None
+    return named.lower() if isinstance(named, str) and named else spec.provider(given, later)
 
 
 def _is_host(pin: PinSpec, provider: str) -> bool:

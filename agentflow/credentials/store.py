@@ -70,6 +70,12 @@ def has_exclusive(session: Session, owner_id: UUID) -> bool:
     return bool(session.scalar(select(wanted)))
 
 
+def every(session: Session, owner_id: UUID) -> Sequence[StoredCredential]:
+    """All credentials of the owner, by id, without their secrets."""
+    query = select(StoredCredential).where(StoredCredential.owner_id == owner_id)
+    return session.scalars(query.options(defer(StoredCredential.secret)).order_by(StoredCredential.id)).all()
+
+
 def note_use(session: Session, credential_id: UUID) -> None:
     """Note that it is used now, to the minute."""
     session.execute(

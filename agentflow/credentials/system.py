@@ -79,6 +79,12 @@ def _shown(provider: str) -> dict[str, Any] | None:
     return {"id": system_id(provider), "type": type_of(provider)}
 
 
+def is_given(block_id: str, provider: str) -> bool:
+    """Whether there is a credential for `provider` that the block may have."""
+    known = settings().credentials.get(provider)
+    return known is not None and registry.get(block_id).spec().takes_credential(provider, _type(provider, known))
+
+
 def credential_for(block_id: str, provider: str) -> Credential:
     """The credential for `provider`, if that block may have it.
 

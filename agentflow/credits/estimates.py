@@ -4,7 +4,7 @@ What comes over a link is unknown, and so may be which cost counts: the estimate
 price yet. Graphs that a graph runs are read with the caller's `Lookup`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,7 +13,7 @@ from agentflow.blocks.registry import catalogue
 from agentflow.credits import pricing
 from agentflow.credits.model_prices import Prices
 from agentflow.engine.inputs import collect_shown
-from agentflow.graph.catalogue import BlockKind
+from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.costs import RESERVED, Cost, CostType, matches
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
@@ -22,6 +22,13 @@ Lookup = Callable[[UUID, int | None], Plan | None]
 """The plan of a graph of the owner's, by id and version (None: the latest); None: there is none."""
 
 Masks = Mapping[str, Mapping[str, Any]]
+
+Priced = Callable[[BlockSpec, Mapping[str, Any], Collection[str]], Mapping[str, Any]]
+"""What costs see of the credentials that a block will use: pin → provider and whose; see `credentials.granting`.
+
+It is given the block, its known inputs, and the pins whose values come later. A pin that takes a credential and is left
+out of its answer is unknown.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +57,24 @@ class _Place(NamedTuple):
     graphs: frozenset[UUID]
 
 
-def can_cost(plan: Plan, lookup: Lookup) -> bool:
-    """Whether some node of a graph, or of those that it runs, has a cost."""
-    return any(_costs(node) for node, _ in _nodes(plan, lookup))
+def can_cost(plan: Plan, masks: Masks, lookup: Lookup, priced: Priced) -> bool:
+    """Whether some node of a graph, or of those that it runs, can cost something."""
+    return any(_is_paid(_known(node, masks, priced).costs) for node, _ in _paid_nodes(plan, masks, lookup))
 
 
-def estimates(plan: Plan, masks: Masks, prices: Prices, lookup: Lookup) -> list[Estimate]:
+def estimates(plan: Plan, masks: Masks, prices: Prices, lookup: Lookup, priced: Priced) -> list[Estimate]:
     """What the nodes of a graph cost that can cost something. A graph that runs itself is entered once."""
+    found = ((node, path, _known(node, masks, priced)) for node, path in _paid_nodes(plan, masks, lookup))
+    return [_estimate(node, path, known, prices) for node, path, known in found if _is_paid(known.costs)]
+
+
+def _paid_nodes(plan: Plan, masks: Masks, lookup: Lookup) -> Iterator[tuple[PlanNode, tuple[str, ...]]]:
     masked = plan.masked(masks) if masks else plan
-    return [_estimate(node, path, masks, prices) for node, path in _nodes(masked, lookup, masks) if _costs(node)]
+    return ((node, path) for node, path in _nodes(masked, lookup, masks) if _costs(node))
+
+
+def _is_paid(costs: Sequence[Cost | None]) -> bool:
+    return any(cost is not None and (cost.amount > 0 or cost.type is CostType.TOKENS) for cost in costs)
 
 
 def _nodes(plan: Plan, lookup: Lookup, masks: Masks | None = None) -> Iterator[tuple[PlanNode, tuple[str, ...]]]:
@@ -87,15 +103,33 @@ def _costs(node: PlanNode) -> tuple[Cost, ...]:
     return () if spec is None else spec.costs
 
 
-def _estimate(node: PlanNode, path: tuple[str, ...], masks: Masks, prices: Prices) -> Estimate:
+class _Known(NamedTuple):
+    """What is known of a node's inputs, the pins of which nothing is, and the costs that may count."""
+
+    inputs: Mapping[str, Any]
+    unknown: Set[str]
+    costs: Sequence[Cost | None]
+
+
+def _known(node: PlanNode, masks: Masks, priced: Priced) -> _Known:
     spec = catalogue(node.block_id)
     assert spec is not None
-    unknown = {base_name(pin) for pin in node.pins}
+    linked = {base_name(pin) for pin in node.pins}
     defaults = {name: pin.default for name, pin in spec.inputs.items() if not pin.required}
     given = {**defaults, **collect_shown(node, {}, masks.get(node.id, {}))}
-    known = {pin: value for pin, value in given.items() if pin not in unknown}
-    found = _candidates(spec.costs, known, unknown)
-    bills = [pricing.bill((Cost(cost.amount, cost.type, cost.divisor),), known, prices) for cost in found if cost]
+    known = {pin: value for pin, value in given.items() if pin not in linked}
+    credentials = priced(spec, known, linked)
+    takes = {name for name, pin in spec.inputs.items() if "credentials_provider" in pin.schema}
+    unknown = (linked | takes) - set(credentials)
+    known = {pin: value for pin, value in known.items() if pin not in takes} | dict(credentials)
+    return _Known(known, unknown, _candidates(spec.costs, known, unknown))
+
+
+def _estimate(node: PlanNode, path: tuple[str, ...], known: _Known, prices: Prices) -> Estimate:
+    found, unknown = known.costs, known.unknown
+    bills = [
+        pricing.bill((Cost(cost.amount, cost.type, cost.divisor),), known.inputs, prices) for cost in found if cost
+    ]
     before = [bill.before for bill in bills] + [0] * (None in found)
     types = tuple(dict.fromkeys(cost.type for cost in found if cost))
     grows = CostType.BYTE in types and bool(unknown)
@@ -106,7 +140,7 @@ def _estimate(node: PlanNode, path: tuple[str, ...], masks: Masks, prices: Price
     )
 
 
-def _candidates(costs: tuple[Cost, ...], known: Mapping[str, Any], unknown: set[str]) -> list[Cost | None]:
+def _candidates(costs: tuple[Cost, ...], known: Mapping[str, Any], unknown: Set[str]) -> list[Cost | None]:
     """The costs that may count; None among them: it may be free."""
     found: list[Cost | None] = []
     for cost in costs:

@@ -42,6 +42,12 @@ def balance(session: Session, owner_id: UUID) -> Balance:
     return found if found.daily_limit is not None else found._replace(daily_limit=settings().credits_daily_limit)
 
 
+def is_low(found: Balance) -> bool:
+    """Whether somebody with this balance is low on credits."""
+    low = settings().credits_low
+    return low is not None and found.balance < low
+
+
 def page(session: Session, owner_id: UUID, below: int | None, limit: int) -> Sequence[CreditTransaction]:
     """An owner's transactions, the newest first, below the number `below`."""
     return store.transactions(session, owner_id, below, limit)
@@ -101,7 +107,7 @@ def refuse_without_credits(session: Session, owner_id: UUID) -> None:
 
 
 def _give(session: Session, gift: Gift) -> Given:
-    verdict, made = store.give(session, gift)
+    verdict, made = store.give(session, gift, settings().credits_low)
     if made is None:
         raise Conflict(f"a user has at most {store.MOST} credits")
     if verdict == "before" and (made.owner_id, made.type, made.amount) != (gift.owner_id, gift.type, gift.amount):

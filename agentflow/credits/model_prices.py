@@ -2,10 +2,13 @@
 
     {"models": {"gpt-4o": {"flat": 2, "input": 250, "output": 1000, "cache_read": 125, "cache_write": 0}}}
 
-Rates are credits for 10⁶ tokens, `flat` is in credits. It must not know the settings: they check the file with this.
+Rates are credits for 10⁶ tokens, `flat` is in credits; `source` says where they are from. A dated name
+(`gpt-4o-2024-11-20`) has the price of the name without its date, unless it has its own. It must not know the settings:
+they check the file with this.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 _SHOWN: Final = 5
 """Faults of a file that a message names."""
+
+_DATE: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$", re.ASCII)
+"""Of a model's release, at the end of its name."""
 
 Rate = Annotated[float, Field(ge=0, le=10**9, strict=True, allow_inf_nan=False)]
 """Credits for 10⁶ tokens of one kind."""
@@ -36,6 +42,7 @@ class ModelPrice(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    source: dict[str, str] = {}
     models: dict[str, ModelPrice]
 
 
@@ -61,6 +68,12 @@ def model_prices(path: Path | None) -> Prices:
         raise ValueError(f"{name}: {'; '.join(wrong)}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not JSON: {error}") from None
+
+
+def price_of(prices: Prices, name: str) -> ModelPrice | None:
+    """What the model of this name costs; None: its price is unknown."""
+    name = name.strip()
+    return prices.get(name) or prices.get(_DATE.sub("", name))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 from math import ceil
 from typing import Any, Final
 
-from agentflow.credits.model_prices import ModelPrice, Prices
+from agentflow.credits.model_prices import ModelPrice, Prices, price_of
 from agentflow.engine.codec import dumps
 from agentflow.graph.costs import Cost, CostType, matching
 
@@ -99,7 +99,7 @@ def completed(bill: Bill, stats: Mapping[str, float], seconds: float) -> int:
 
 def _model(inputs: Mapping[str, Any], prices: Prices) -> ModelPrice | None:
     name = inputs.get("model")
-    return prices.get(name.strip()) if isinstance(name, str) else None
+    return price_of(prices, name) if isinstance(name, str) else None
 
 
 def _tokens(model: ModelPrice, stats: Mapping[str, float]) -> int:

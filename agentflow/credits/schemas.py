@@ -39,6 +39,7 @@ class CreditsView(Reply):
     held: int
     spent_today: int = Field(description="Used or held back today (UTC).")
     daily_limit: int | None = Field(None, description="Credits that they may spend a day; null: any.")
+    low: StrictBool = Field(description="Whether the balance is below what the installation calls low.")
     enabled: StrictBool = Field(description="Whether this installation takes credits for what runs cost.")
 
 

@@ -51,8 +51,13 @@ def balance(session: Session, owner_id: UUID) -> Balance:
     return Balance(row.balance, int(held or 0), row.daily_limit, spent)
 
 
-def give(session: Session, gift: Gift) -> tuple[str, CreditTransaction | None]:
+def give(session: Session, gift: Gift, low: int | None = None) -> tuple[str, CreditTransaction | None]:
     """Give credits, unless the cause was there before.
+
+    Args:
+        session: the transaction.
+        gift: what is given.
+        low: the owner stays low on credits with fewer than so many; None: nobody is.
 
     Returns:
         `given`, `before` or `full` (the owner would have more than `MOST`), and the transaction of the first two.
@@ -60,9 +65,9 @@ def give(session: Session, gift: Gift) -> tuple[str, CreditTransaction | None]:
     row = session.execute(
         text(
             "SELECT * FROM agentflow_give_credits(:owner_id, :type, :amount, :reason, :cause, "
-            "CAST(:made_by AS uuid), :most)"
+            "CAST(:made_by AS uuid), :most, CAST(:low AS bigint))"
         ),
-        {**gift._asdict(), "most": MOST},
+        {**gift._asdict(), "most": MOST, "low": low},
     ).one()
     if row.verdict == "full":
         return row.verdict, None

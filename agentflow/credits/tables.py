@@ -36,6 +36,7 @@ class CreditBalance(Table):
     day: Mapped[date | None]  # to which `spent` belongs
     spent: Mapped[int] = mapped_column(BigInteger, server_default="0")  # used or held back on that day
     short_since: Mapped[datetime | None]  # since when something could not start for lack of credits; null: topped up
+    low_since: Mapped[datetime | None]  # since when they have fewer than the operator's limit; null: topped up above it
 
 
 class CreditTransaction(Table):

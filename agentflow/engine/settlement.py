@@ -111,6 +111,7 @@ class Charge:
         amount: credits.
         used: credits, if its run was stopped and it is CANCELLED.
         held: something may be held back for it, which is given back.
+        low: the owner is low on credits with fewer than so many; None: never.
     """
 
     owner: str
@@ -121,6 +122,7 @@ class Charge:
     amount: int
     used: int
     held: bool
+    low: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

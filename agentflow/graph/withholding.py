@@ -12,8 +12,10 @@ owner can give it again, but nobody can take back a published secret.
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from html import escape
 from itertools import pairwise
 from typing import Any, Final, Literal
+from urllib.parse import quote, quote_plus
 
 from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.coercion import coerce
@@ -108,25 +110,45 @@ def hidden_preview(text: str) -> str:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` with each of `secrets` replaced by `HIDDEN`, also in the forms in which JSON or Python quotes it."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        for quoted in quoted_forms(secret):
-            text = text.replace(quoted, HIDDEN)
+    """`text` with each of `secrets` replaced by `HIDDEN`, in all its `quoted_forms`."""
+    for form in _forms(secrets):
+        text = text.replace(form, HIDDEN)
     return text
 
 
 def quoted_forms(secret: str) -> set[str]:
-    """A secret as JSON and Python quote it."""
-    return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    """A secret as it is, and as JSON, Python, an address and HTML quote it.
+
+    Messages of HTTP libraries quote the address of a request, in which a key with `+`, `/` or `=` is percent-encoded.
+    """
+    data = secret.encode(errors="surrogatepass")
+    addresses = {quote(data, safe=""), quote(data), quote_plus(data)}
+    return {secret, *_json_forms(secret), repr(secret)[1:-1], repr(data)[2:-1], escape(secret), *addresses}
+
+
+def forms_in_json(secret: str) -> set[str]:
+    """What the JSON text of a value that contains a secret, in one of its `quoted_forms`, contains."""
+    return {form for quoted in quoted_forms(secret) for form in _json_forms(quoted)}
+
+
+def _json_forms(text: str) -> set[str]:
+    return {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+
+
+def _forms(secrets: Iterable[str]) -> list[str]:
+    """The longest first, because a shorter secret, or form, may be a part of a longer one."""
+    return sorted({form for secret in secrets for form in quoted_forms(secret)}, key=len, reverse=True)
 
 
 def without_texts(value: Any, secrets: Collection[str]) -> Any:
     """`value`, a JSON value, with `HIDDEN` in place of each of `secrets`, in texts and keys at any depth.
 
+    It is searched for in all its `quoted_forms`: a text may hold JSON, or an address.
+
     A short secret, which ordinary words contain, is replaced only where it is the whole text; so is one of digits where
     it is a number.
     """
-    searched = sorted((secret for secret in secrets if len(secret) >= MIN_SEARCHED), key=len, reverse=True)
+    searched = _forms(secret for secret in secrets if len(secret) >= MIN_SEARCHED)
     try:
         return _without(value, frozenset(secrets), searched)
     except RecursionError:  # too deep to inspect: withheld when in doubt

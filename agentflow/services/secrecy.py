@@ -14,7 +14,7 @@ from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.withholding import HIDDEN as HIDDEN  # shown instead of a secret
 from agentflow.graph.withholding import MIN_SEARCHED as MIN_SEARCHED
-from agentflow.graph.withholding import quoted_forms as quoted_forms
+from agentflow.graph.withholding import forms_in_json as forms_in_json
 from agentflow.graph.withholding import redacted as redacted
 from agentflow.graph.withholding import says_secret
 from agentflow.graph.withholding import without_texts as without_texts

@@ -94,7 +94,8 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
 
 
 def _refuse_unpayable(session: Session, owner_id: UUID, run: AnyRow) -> None:
-    estimates.refuse_unpayable(session, owner_id, plan_of_run(session, run))
+    masks = loads(run.masks) if run.masks else {}
+    estimates.refuse_unpayable(session, owner_id, plan_of(session, run.graph_id, run.graph_version), masks)
 
 
 def retry_child(parent: Parent) -> Steps[bool]:
@@ -151,7 +152,7 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
     problems += unknown_names([graph], catalogue, {from_node: inputs})
     if any(problem.severity == "error" for problem in problems):
         raise GraphInvalid("the graph cannot run with these inputs", problems)
-    estimates.refuse_unpayable(session, owner_id, plan)
+    estimates.refuse_unpayable(session, owner_id, plan, masks)
     new = NewRun(new_id(), owner_id, plan, given, masks, run.labels, run.priority)
     runs.start(session, new, Fork(run_id, anew))
     return _summary(session, owner_id, new.id)

@@ -118,7 +118,7 @@ def submit(
     else:
         plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
     wanted, warnings = _checked(session, owner_id, plan, wanted)
-    estimates.refuse_unpayable(session, owner_id, plan)
+    estimates.refuse_unpayable(session, owner_id, plan, wanted.masks)
     new = NewRun(run_id, owner_id, plan, wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
     runs.start(session, new)
     return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)

@@ -19,6 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+# A session sorts what it writes by foreign keys, so a process that opens one must know all tables.
+import agentflow.storage.tables  # noqa: F401
 from agentflow.errors import EngineError, Unavailable
 from agentflow.settings import settings
 

@@ -22,7 +22,7 @@ from agentflow.engine.statuses import FailureReason, NodeStatus
 from agentflow.errors import BadInput, BlockBug, EngineError, NotAllowed, Unavailable
 from agentflow.forking import lazy
 from agentflow.graph.catalogue import BlockKind
-from agentflow.logs import log_outage
+from agentflow.logs import log_outage, redact_lines
 from agentflow.moderation import checking as moderation
 from agentflow.services import secrecy
 from agentflow.settings import settings
@@ -155,8 +155,9 @@ class Attempt:
         """Note that the block gets these secrets: from now on nothing that it gives is stored or logged with them."""
         if not secrets <= self.handed:
             self.handed |= secrets
-            self._searched = frozenset(secret for secret in self.handed if len(secret) >= secrecy.MIN_SEARCHED)
-            self._forms = frozenset(form for secret in self.handed for form in secrecy.quoted_forms(secret))
+            self._searched = searched = frozenset(one for one in self.handed if len(one) >= secrecy.MIN_SEARCHED)
+            redact_lines(lambda line: secrecy.redacted(line, searched))
+            self._forms = frozenset(form for secret in self.handed for form in secrecy.forms_in_json(secret))
 
     def without_secrets(self, value: Any, text: str | None = None) -> Any:
         """`value`, which the block gives, without the secrets that it got; the same object where it has none.

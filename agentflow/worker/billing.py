@@ -47,7 +47,7 @@ class Tab:
         if not settings().credits or not self._can_cost():
             return
         price = self._bill.before
-        hold = hot.hold_credits(key, self._payer, price, settings().credits_daily_limit)
+        hold = hot.hold_credits(key, self._payer, price, settings().credits_daily_limit, settings().credits_low)
         if hold.verdict == "held":
             return
         if hold.first:  # once until the owner is given credits
@@ -95,6 +95,7 @@ class Tab:
             amount=amount,
             used=used,
             held=held,
+            low=settings().credits_low,
         )
 
     def _can_cost(self) -> bool:

@@ -4,7 +4,7 @@ A block that takes none costs nothing here. Nothing decrypted leaves the attempt
 all that it gives (`Attempt.without_secrets`).
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Final
@@ -89,6 +89,15 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
             attempt.granted = granting.grant(session, attempt.run.owner_id, spec, given)
         return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
     return True
+
+
+def priced(attempt: Attempt, spec: BlockSpec, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs as the block's costs see them: with the credentials that it will use, whatever its pins say."""
+    pins = granting.credential_pins(spec)
+    if not pins:
+        return given
+    found = (attempt.granted or Granted(spec.id, free=pins)).priced(spec, given)
+    return {**given, **{pin.name: None for pin in pins}, **found}
 
 
 def given(attempt: Attempt, provider: str) -> Credential:

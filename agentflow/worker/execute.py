@@ -26,7 +26,7 @@ from agentflow.errors import BadInput, BlockBug, Interrupted, NotFound, TimedOut
 from agentflow.graph.catalogue import ERROR_PIN, BlockKind
 from agentflow.graph.plan import PlanNode
 from agentflow.ids import new_token
-from agentflow.logs import put_handlers_back
+from agentflow.logs import put_handlers_back, redact_lines
 from agentflow.settings import settings
 from agentflow.storage.gathering import group_size
 from agentflow.storage.hot.node_executions import Limits, SlotLimit
@@ -58,6 +58,7 @@ def execute(key: ExecutionKey) -> Exception | None:
         Unavailable: PostgreSQL does not answer.
         SystemExit: this process was told to end.
     """
+    redact_lines(None)  # only now: a thread that the last block left behind may have logged since
     attempt = claim(process(), key)
     if not isinstance(attempt, Attempt):
         return attempt
@@ -184,7 +185,8 @@ def perform(attempt: Attempt) -> Outcome:
         cached = caching.find(attempt, block, inputs) if resumed is None else None
         if cached is None and block.spec().costs:  # a hit costs nothing
             with attempt.process.lock:
-                attempt.tab.open(attempt.process.hot, attempt.key, block, given)
+                priced = credentials.priced(attempt, block.spec(), given)
+                attempt.tab.open(attempt.process.hot, attempt.key, block, priced)
     except Unavailable:
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything

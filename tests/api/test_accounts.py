@@ -63,6 +63,27 @@ def test_a_key_hands_on_no_more_than_it_has(app):
     assert limited.post("/api/v1/keys", json={"name": "x", "scopes": ["runs:read"]}).status_code == 201
 
 
+@pytest.mark.parametrize("generations", [1, 2])
+@pytest.mark.parametrize("scopes", [None, [Scope.KEYS_MANAGE, Scope.RUNS_READ]])
+def test_no_chain_of_keys_outlives_the_first(app, scopes, generations):
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    maker = caller(app, Role.MEMBER, scopes=scopes, expires_at=ends)
+    for _ in range(generations):
+        for later in (ends + timedelta(seconds=1), ends + timedelta(days=9999)):
+            refused = maker.post("/api/v1/keys", json={"name": "x", "expires_at": later.isoformat()})
+            assert (refused.status_code, "expires_at" in refused.json["detail"]) == (403, True)
+        sooner = maker.post("/api/v1/keys", json={"name": "x", "expires_at": (ends - timedelta(minutes=1)).isoformat()})
+        assert sooner.status_code == 201
+        same = maker.post("/api/v1/keys", json={"name": "x"}).json
+        assert datetime.fromisoformat(same["expires_at"]) == ends
+        maker = with_key(app, same["key"])
+
+
+def test_an_admins_key_that_expires_makes_lasting_ones(app):
+    boss = caller(app, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    assert boss.post("/api/v1/keys", json={"name": "x"}).json["expires_at"] is None
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [

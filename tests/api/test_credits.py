@@ -19,10 +19,11 @@ from agentflow.api.webhooks import TOLERANCE, sign
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block, BlockInput, BlockOutput
 from agentflow.blocks.registry import Registry
+from agentflow.credentials.system import system_id
 from agentflow.credits import store as credits
 from agentflow.graph.costs import Cost, CostType
 from agentflow.services.transaction import transaction
-from agentflow.settings import settings
+from agentflow.settings import ProviderCredential, settings
 
 SECRET = SecretStr("whsec_" + base64.b64encode(b"0123456789" * 3).decode())
 
@@ -108,6 +109,7 @@ def test_who_was_given_nothing_has_nothing(api, owner):
         "balance": 0,
         "held": 0,
         "spent_today": 0,
+        "low": False,
         "daily_limit": None,
         "enabled": False,
     }
@@ -248,7 +250,7 @@ def test_a_limit_is_set_shown_and_taken_away(api, boss, owner, monkeypatch):
 
 
 def test_what_can_cost_is_not_accepted_from_who_has_nothing(api, boss, owner, on, block, rows, push):
-    costly = block([Cost(5, filter={"value": "never"})])
+    costly, never = block(5), block([Cost(5, filter={"value": "never"})])
     before = rows()
     refused = api.post("/api/v1/runs", json={"graph": graph(costly)})
     assert (refused.status_code, refused.json["type"]) == (402, "urn:agentflow:problem:payment-required")
@@ -259,6 +261,9 @@ def test_what_can_cost_is_not_accepted_from_who_has_nothing(api, boss, owner, on
     sub["input_default"] = {"graph_id": str(inner), "graph_version": 1, "input_schema": {}, "output_schema": {}}
     assert api.post("/api/v1/runs", json={"graph": {"name": "o", "nodes": [sub], "links": []}}).status_code == 402
     assert api.post("/api/v1/runs", json={"graph": graph(block(0))}).status_code == 202
+    assert api.post("/api/v1/runs", json={"graph": graph(never)}).status_code == 202
+    masked = {"graph": graph(never), "nodes_input_masks": {"n0": {"value": "never"}}}
+    assert api.post("/api/v1/runs", json=masked).status_code == 402
     grant(boss, owner, 1)
     assert api.post("/api/v1/runs", json={"graph": graph(costly)}).status_code == 202
     boss.put("/api/v1/credits/limit", json={"user_id": owner, "daily_limit": 0})
@@ -318,3 +323,69 @@ def test_an_estimate_of_what_is_not_there_is_a_404(api, stranger, push):
     ):
         assert client.post(f"/api/v1/graphs/{where}/estimate", json=body).status_code == 404
     assert api.post(f"/api/v1/graphs/{mine}/estimate", json={"version": 0}).status_code == 400
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """The operator has a key for openai."""
+    monkeypatch.setattr(settings(), "credentials", {"openai": ProviderCredential(api_key="o" * 30)})
+
+
+def asking(**more):
+    block = registry.by_name("AITextGenerator").id
+    return {"name": "asks", "nodes": [{"id": "ask", "block_id": block, "input_default": {"prompt": "Hi.", **more}}]}
+
+
+def own_key(client, provider, title="mine"):
+    body = {"provider": provider, "title": title, "secret": {"type": "api_key", "api_key": "k" * 30}}
+    reply = client.post("/api/v1/credentials", json=body)
+    assert reply.status_code == 201, reply.json
+    return reply.json["id"]
+
+
+def test_only_the_operators_key_costs_and_the_estimate_says_so(api, owner, on, ours, push):
+    mine = own_key(api, "groq")
+    by_ours, by_mine = asking(), asking(model="llama", credentials={"id": mine})
+    for document, least, status in ((by_ours, 3, 402), (by_mine, 0, 202)):
+        estimate = api.post(f"/api/v1/graphs/{push(document)}/estimate").json
+        assert (estimate["least"], estimate["by_use"]) == (least, status == 402)
+        assert api.post("/api/v1/runs", json={"graph": document}).status_code == status
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        None,
+        {"provider": "openai"},
+        {"provider": "OpenAI", "system": False},
+        {"system": False, "id": None},
+        {"id": str(system_id("openai")), "system": False},
+    ],
+)
+def test_what_a_pin_says_of_the_operators_key_makes_it_no_cheaper(api, owner, on, ours, pin):
+    assert api.post("/api/v1/runs", json={"graph": asking(credentials=pin)}).status_code == 402
+
+
+def test_the_only_key_of_ones_own_comes_before_the_operators_and_is_free(api, owner, on, ours, push):
+    own_key(api, "openai")
+    assert api.post("/api/v1/runs", json={"graph": asking()}).status_code == 202
+    own_key(api, "openai", "another")  # none of the two is taken: it is the operator's again
+    assert api.post("/api/v1/runs", json={"graph": asking()}).status_code == 402
+
+
+def test_a_model_that_comes_over_a_link_may_cost(api, on, ours, push):
+    own_key(api, "groq")
+    document = asking()
+    store_value = registry.by_name("StoreValue").id
+    document["nodes"].append({"id": "name", "block_id": store_value, "input_default": {"input": "gpt-4o"}})
+    document["links"] = [{"source_id": "name", "source_name": "output", "sink_id": "ask", "sink_name": "model"}]
+    (found,) = api.post(f"/api/v1/graphs/{push(document)}/estimate").json["nodes"]
+    assert (found["least"], found["most"], set(found["types"])) == (0, None, {"cost_usd", "tokens"})
+    assert api.post("/api/v1/runs", json={"graph": document}).status_code == 402
+
+
+def test_a_balance_below_the_limit_is_low(api, boss, owner, monkeypatch):
+    monkeypatch.setattr(settings(), "credits_low", 10)
+    for amount, low in ((9, True), (1, False)):
+        grant(boss, owner, amount)
+        assert api.get("/api/v1/credits").json["low"] is low

@@ -55,7 +55,7 @@ def is_in_order(owner):
         assert store.disagreements(session, 10) == []
 
 
-def charge(key, payer, amount, *, held=True, landed=True):
+def charge(key, payer, amount, *, held=True, landed=True, low=None):
     what = {
         "owner": str(payer.owner_id),
         "token": str(payer.token),
@@ -65,6 +65,7 @@ def charge(key, payer, amount, *, held=True, landed=True):
         "amount": amount,
         "used": amount,
         **({"held": True} if held else {}),
+        **({"low": low} if low is not None else {}),
     }
     with transaction() as session:
         row = session.execute(
@@ -311,3 +312,119 @@ def test_a_payment_with_another_amount_or_user_is_refused(owner):
             ledger.top_up(session, new_id(), 5, "paid", "2")
     assert len(transactions(owner)) == 1
     assert isinstance(transactions(owner)[0], CreditTransaction)
+
+
+@pytest.fixture
+def crossings(environment):
+    """`crossings(owner)`: how often an owner came to be low on credits, and short of them, as their rows tell."""
+    with transaction() as session:
+        session.execute(
+            text(
+                """
+                CREATE TABLE crossings (owner_id uuid, what text);
+                CREATE FUNCTION note_crossing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    IF OLD.low_since IS NULL AND NEW.low_since IS NOT NULL THEN
+                        INSERT INTO crossings VALUES (NEW.owner_id, 'low');
+                    END IF;
+                    IF OLD.short_since IS NULL AND NEW.short_since IS NOT NULL THEN
+                        INSERT INTO crossings VALUES (NEW.owner_id, 'short');
+                    END IF;
+                    RETURN NULL;
+                END $$;
+                CREATE TRIGGER note_crossing AFTER UPDATE ON credit_balances
+                    FOR EACH ROW EXECUTE FUNCTION note_crossing();
+                """
+            )
+        )
+
+    def count(owner):
+        with transaction() as session:
+            rows = session.execute(text("SELECT what FROM crossings WHERE owner_id = :owner"), {"owner": owner})
+            found = Counter(what for (what,) in rows)
+        return found["low"], found["short"]
+
+    yield count
+    with transaction() as session:
+        session.execute(text("DROP TRIGGER note_crossing ON credit_balances"))
+        session.execute(text("DROP FUNCTION note_crossing(); DROP TABLE crossings"))
+
+
+def give_above(owner, amount, low):
+    with transaction() as session:
+        store.give(session, Gift(owner, TransactionType.GRANT, amount, "a gift", str(uuid4())), low)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("give"), st.integers(1, 30), st.just(0)),
+        st.tuples(st.just("spend"), st.integers(0, 20), st.integers(0, 25)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(low=st.one_of(st.none(), st.integers(1, 40)), steps=steps)
+def test_an_owner_is_low_once_until_they_are_given_enough_and_short_once_until_they_are_given_some(
+    crossings, hot, low, steps
+):
+    with transaction() as session:
+        owner = accounts.add_user(session, f"owner {uuid4()}")
+    balance_, is_low, is_short, lows, shorts = 0, False, False, 0, 0
+
+    def fell():
+        nonlocal is_low, lows
+        if low is not None and balance_ < low and not is_low:
+            is_low, lows = True, lows + 1
+
+    def lacked():
+        nonlocal is_short, shorts
+        shorts += not is_short
+        is_short = True
+
+    for what, first, second in steps:
+        if what == "give":
+            give_above(owner, first, low)
+            balance_ += first
+            is_short = False
+            is_low = is_low and low is not None and balance_ < low
+            continue
+        key, payer = attempt(owner)
+        held = hot.hold_credits(key, payer, first, None, low)
+        if balance_ < first or balance_ == 0:
+            assert (held.verdict, held.first) == ("short", not is_short)
+            lacked()
+            continue
+        balance_ -= first
+        if first:
+            fell()
+        assert charge(key, payer, second, low=low).missing == max(second - balance_ - first, 0)
+        balance_ += first
+        if second > balance_:
+            lacked()
+        if second:
+            taken = min(second, balance_)
+            balance_ -= taken
+            if taken:
+                fell()
+    assert crossings(owner) == (lows, shorts)
+    assert balance(owner).balance == balance_
+
+
+def test_of_many_spenders_at_once_one_crosses(crossings, owner):
+    for _ in range(5):
+        give_above(owner, 100, 60)
+        before = crossings(owner)
+
+        def spend(_):
+            connection = HotConnection()
+            key, payer = attempt(owner)
+            held = connection.hold_credits(key, payer, 3, None, 60)
+            connection.close()
+            if held.verdict == "held":
+                charge(key, payer, 3, low=60)
+            return held.first
+
+        firsts = at_once(40, spend)
+        assert sum(firsts) == 1
+        assert crossings(owner) == (before[0] + 1, before[1] + 1)

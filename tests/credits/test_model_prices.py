@@ -1,13 +1,20 @@
 """The prices of models are read from a file, and a wrong file is refused at the start."""
 
 import json
+from decimal import Decimal
+from importlib.metadata import version
+from importlib.resources import files
+from math import ceil
 
 import pytest
+from genai_prices import data
+from genai_prices.types import ModelPrice as ModelPrices
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from agentflow.credits.model_prices import ModelPrice, model_prices
+from agentflow.blocks.ai.language_models import DEFAULT_MODEL
+from agentflow.credits.model_prices import ModelPrice, model_prices, price_of
 from agentflow.errors import EngineError
 from agentflow.settings import settings, signing_key
 
@@ -28,8 +35,32 @@ def prices(tmp_path, monkeypatch):
     settings.cache_clear()
 
 
-def test_the_package_has_prices():
-    assert model_prices(None)["gpt-4o"].input == 250
+def test_the_package_has_prices_with_their_source_for_models_that_blocks_offer():
+    file = json.loads(files("agentflow.credits").joinpath("models.json").read_text())
+    assert set(file["source"]) == {"from", "version", "checked", "note"}
+    prices = model_prices(None)
+    assert prices[DEFAULT_MODEL].input == 250
+    for name, price in prices.items():
+        assert price.flat == ceil((4_000 * price.input + 2_000 * price.output) / 10**6), name
+        assert price.cache_read <= price.input <= price.output, name
+        assert price_of(prices, f" {name}-2026-01-31 ") in (price, prices.get(f"{name}-2026-01-31")), name
+    for provider in ("gpt-", "claude-", "llama-"):
+        assert any(name.startswith(provider) for name in prices)
+    assert price_of(prices, "claude-opus-4-20250514") == prices["claude-opus-4-0"]
+    assert price_of(prices, "nobody-knows") is None
+
+
+def test_the_packages_prices_are_those_of_the_source_that_it_names():
+    file = json.loads(files("agentflow.credits").joinpath("models.json").read_text())
+    if version("genai-prices") != file["source"]["version"]:
+        pytest.skip("another version of the source is installed")
+    makers = [provider for provider in data.providers if provider.id in ("openai", "anthropic", "groq")]
+    known = {model.id: model.prices for provider in makers for model in provider.models}
+    for name, price in model_prices(None).items():
+        found = known.get(name)
+        if not isinstance(found, ModelPrices) or not isinstance(found.input_mtok, Decimal):
+            continue  # an alias, or one whose price depends on the date or the length of the prompt
+        assert (price.input, price.output) == (found.input_mtok * 100, found.output_mtok * 100), name
 
 
 def test_the_operators_file_takes_their_place(prices):

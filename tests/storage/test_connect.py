@@ -1,5 +1,8 @@
 """The pool's connections are psycopg2's, say who they are, and tell an outage from a statement that is wrong."""
 
+import subprocess
+import sys
+
 import psycopg2
 import pytest
 from installation import *  # noqa: F403
@@ -8,6 +11,7 @@ from sqlalchemy import text
 from agentflow.errors import EngineError, Unavailable
 from agentflow.settings import Settings
 from agentflow.storage import connect
+from agentflow.table import Table
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"])
@@ -54,3 +58,12 @@ def test_a_server_that_ends_the_connection_is_away(environment: Settings) -> Non
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     with connect.session() as session:
         assert session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("module", ["agentflow.storage.connect", "agentflow.services.transaction"])
+def test_whatever_opens_a_session_knows_all_tables(module: str) -> None:
+    # Else a process that imported some of them only, as a command does, cannot write where a foreign key leads out.
+    known = f"import {module}; from agentflow.table import Table; print(len(Table.metadata.sorted_tables))"
+    done = subprocess.run([sys.executable, "-c", known], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) == len(Table.metadata.tables)

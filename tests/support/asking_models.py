@@ -26,12 +26,13 @@ def models() -> Iterator[ModelServer]:
 def context_for(server: ModelServer, counts: Counter[str] | None = None, **changes: Any) -> Context:
     """A context whose credentials lead to `server`; reports go to `counts`.
 
-    There are openai and anthropic; acme, of which nobody says where it is; and broken, whose key has a line break.
+    There are openai, groq, open_router and anthropic; acme, of which nobody says where it
+    is; and broken, whose key has a line break.
     """
 
     def credential(provider: str) -> Credential:
         addresses = {"openai": server.openai_url, "anthropic": server.anthropic_url, "acme": ""}
-        addresses["broken"] = server.openai_url
+        addresses |= {"broken": server.openai_url, "groq": server.openai_url, "open_router": server.openai_url}
         if provider not in addresses:
             raise BadInput(f"there is no credential for {provider}")
         key = f"{KEY}\n" if provider == "broken" else KEY
@@ -39,7 +40,7 @@ def context_for(server: ModelServer, counts: Counter[str] | None = None, **chang
 
     def report(**reported: float) -> None:
         if counts is not None:
-            counts.update({name: int(count) for name, count in reported.items()})
+            counts.update(reported)
 
     return trial_context(**({"credential": credential, "report": report} | changes))
 

@@ -28,6 +28,7 @@ class Reply:
         stalls: a stream stops coming in its middle, and stays open until the server stops.
         finish: OpenAI's finish reason, where it is not `stop` or `tool_calls`.
         ids: of the tool calls, where they matter.
+        usage: what the reply says besides or in place of its usual usage, in the provider's own form.
     """
 
     text: str = ""
@@ -42,6 +43,7 @@ class Reply:
     stalls: bool = False
     finish: str = ""
     ids: tuple[str, ...] = ()
+    usage: Json = field(default_factory=dict)
 
 
 def last_text(body: Json) -> str:
@@ -100,7 +102,9 @@ class OpenAI:
 
     def _usage(self, reply: Reply, body: Json) -> Json:
         prompt, completion = _tokens(body), len(reply.text.split())
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, **reply.usage
+        }  # fmt: skip
 
 
 class Anthropic:
@@ -112,11 +116,11 @@ class Anthropic:
         return {"type": "error", "error": {"type": kind, "message": reply.text}}
 
     def whole(self, reply: Reply, body: Json) -> Json:
-        return {**self._head(body), "content": self._content(reply), "stop_reason": self._stop(reply),
-                "usage": {"input_tokens": _tokens(body), "output_tokens": len(reply.text.split())}}  # fmt: skip
+        usage = {"input_tokens": _tokens(body), "output_tokens": len(reply.text.split()), **reply.usage}
+        return {**self._head(body), "content": self._content(reply), "stop_reason": self._stop(reply), "usage": usage}
 
     def events(self, reply: Reply, body: Json) -> Iterator[bytes]:
-        usage = {"input_tokens": _tokens(body), "output_tokens": 1}
+        usage = {"input_tokens": _tokens(body), **reply.usage, "output_tokens": 1}
         message = {**self._head(body), "content": [], "stop_reason": None, "usage": usage}
         yield _named({"type": "message_start", "message": message})
         for index, block in enumerate(self._content(reply)):
@@ -126,7 +130,7 @@ class Anthropic:
                 yield _named({"type": "content_block_delta", "index": index, "delta": delta})
             yield _named({"type": "content_block_stop", "index": index})
         delta = {"stop_reason": self._stop(reply), "stop_sequence": None}
-        usage = {"output_tokens": len(reply.text.split())}
+        usage = {"output_tokens": len(reply.text.split()), **reply.usage}
         yield _named({"type": "message_delta", "delta": delta, "usage": usage})
         yield _named({"type": "message_stop"})
 

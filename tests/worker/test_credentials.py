@@ -3,6 +3,8 @@
 import json
 import logging
 from datetime import timedelta
+from html import escape
+from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,7 +22,8 @@ from agentflow.blocks.base import BlockInput, BlockOutput
 from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.credentials.system import system_id
 from agentflow.engine.waits import Review
-from agentflow.graph.withholding import HIDDEN, without_texts
+from agentflow.graph.withholding import HIDDEN, forms_in_json, quoted_forms, redacted, without_texts
+from agentflow.logs import FieldsFormatter
 from agentflow.services.transaction import transaction
 from agentflow.settings import ProviderCredential, settings
 from agentflow.storage.connect import engine
@@ -316,6 +319,39 @@ def test_what_a_block_got_is_stored_and_logged_nowhere(api, graph, work, caplog,
         assert "PLANTED" not in api.get(f"/api/v1/runs/{run}{path}").text
 
 
+def chatters(inputs, context):
+    """A block whose libraries log what it got."""
+    key = context.credential("openai").api_key
+    library = logging.getLogger("a.library")
+    library.warning("asked with %s", key)
+    library.warning("asked", extra={"headers": {"X-Key": key}})
+    try:
+        raise RuntimeError(f"https://x.test/?key={quote(key, safe='')}")
+    except RuntimeError:
+        library.exception("refused")
+    yield "number", 1
+
+
+def says_it(inputs, context):
+    """A block that got nothing, and says what another got."""
+    logging.getLogger("a.library").warning("said %s+/==", SECRET)
+    yield "number", 2
+
+
+def test_what_a_library_logs_shows_no_secret_of_its_block(api, graph, play, caplog):
+    secret = f"{SECRET}+/=="
+    caplog.handler.setFormatter(FieldsFormatter())
+    store(api, secret)
+    assert play(graph(chatters)) == 1
+    said = [line for line in caplog.text.splitlines() if "asked" in line or "x.test" in line]
+    assert len(said) >= 3
+    assert all(HIDDEN in line for line in said if "https://x.test/?key={" not in line)
+    assert "PLANTED" not in caplog.text
+    caplog.clear()
+    assert play(graph(says_it)) == 2
+    assert secret in caplog.text, "the next block did not get it"
+
+
 def test_what_the_operators_block_got_is_withheld_from_outputs_too(graph, play, monkeypatch):
     monkeypatch.setattr(settings(), "credentials", {"openai": ProviderCredential(api_key=SECRET)})
     play(graph(leaks))
@@ -421,9 +457,37 @@ def test_no_value_shows_a_secret_and_one_without_stays(secrets, value, data):
         assert shown == HIDDEN or shown not in secrets
         assert not any(len(one) >= 4 and one in rest and one not in HIDDEN for one in secrets)
     clean = json.loads(json.dumps(value))
-    if not any(one in text for one in secrets for text in map(str, [*_texts(clean), json.dumps(clean)])):
+    forms = {form for one in secrets for form in quoted_forms(one)}
+    if not any(one in text for one in forms for text in map(str, [*_texts(clean), json.dumps(clean)])):
         assert without_texts(clean, secrets) == clean
     assert without_texts(_nested(900), {"x"}) in (HIDDEN, _nested(900))
+
+
+QUOTED = {
+    "as it is": str,
+    "JSON": json.dumps,
+    "JSON beyond ASCII": lambda text: json.dumps(text, ensure_ascii=False),
+    "Python": repr,
+    "Python's bytes": lambda text: repr(text.encode()),
+    "an address": lambda text: f"https://x.test/?key={quote(text, safe='')}",
+    "a path": quote,
+    "a form": lambda text: urlencode({"key": text}),
+    "HTML": escape,
+}
+
+
+@pytest.mark.parametrize("way", QUOTED)
+@pytest.mark.parametrize("secret", ["sk-plain0", "a+b/c==", 'two "words" & <é>', "it's\\n\n", "ключ от всего"])
+def test_a_secret_is_withheld_however_a_text_quotes_it(secret, way):
+    text = f"401 for {QUOTED[way](secret)}, sorry"
+    for value in (text, {text: [text]}):
+        for document in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+            assert any(form in document for form in forms_in_json(secret)), "a look at its JSON text finds it"
+        left = json.dumps(without_texts(value, {secret}), ensure_ascii=False)
+        assert HIDDEN in left
+        assert not any(form in left for form in forms_in_json(secret))
+    assert HIDDEN in redacted(text, {secret})
+    assert not any(form in redacted(text, {secret}) for form in quoted_forms(secret))
 
 
 def _nested(depth):

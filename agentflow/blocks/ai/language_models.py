@@ -9,6 +9,7 @@ This module must be importable without the extra `ai`; code that needs it is in 
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
@@ -21,6 +22,7 @@ from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.errors import BadInput
 from agentflow.extras import install_command
 from agentflow.graph.catalogue import BlockKind, Dependence
+from agentflow.graph.costs import Cost, CostType
 from agentflow.graph.settings import RetryPolicy
 from agentflow.net.ssrf import check_form
 
@@ -53,6 +55,19 @@ _SHORTENINGS: Final = 12
 _EXTRA: Final = "AI blocks need the extra `ai`; the operator installs it so: "
 
 
+_UNKNOWN_MODEL: Final = 5
+"""Credits for a request to a model whose price is unknown, by the operator's key."""
+
+_COSTS: Final = (
+    Cost(100, CostType.COST_USD, filter={"credentials": {"system": True, "provider": "open_router"}}),
+    *(
+        Cost(_UNKNOWN_MODEL, CostType.TOKENS, filter={"credentials": {"system": True, "provider": provider}})
+        for provider in ("openai", "anthropic", "groq")
+    ),
+)
+"""By the operator's key only. OpenRouter says what it took; the others' tokens have prices; Ollama is at home."""
+
+
 class ModelInput(BlockInput):
     """The pins by which every AI block chooses its model."""
 
@@ -74,6 +89,7 @@ class ModelBlock(Block):
     retry = RetryPolicy(max_failures=2)
     depends_on = frozenset({Dependence.OUTSIDE, Dependence.CHANCE})
     cacheable = True  # the outside is only asked, not changed
+    cost = _COSTS
 
     @classmethod
     def provider(cls, given: Mapping[str, Any], later: Collection[str]) -> str | None:
@@ -94,7 +110,7 @@ async def ask(
     shorten: bool = False,
     retry: bool = False,
 ) -> Answer:
-    """Sends a conversation to the model that `inputs` name, and reports the tokens.
+    """Sends a conversation to the model that `inputs` name, and reports what it used, also where it then fails.
 
     Args:
         inputs: the model and its credential.
@@ -121,19 +137,14 @@ async def ask(
         context.stop_if_cancelled()
         question = Question(inputs.model.strip(), messages, inputs.max_tokens, tools, json_object, stream)
         try:
-            answer = await model_client.send(endpoint, question)
+            answer = await model_client.send(endpoint, question, lambda used: context.report(**asdict(used)))
         except TooLong:
             shorter = shortened(messages) if left else None
             if shorter is None:
                 raise
             messages, left = shorter, left - 1
         else:
-            context.report(
-                input_tokens=answer.input_tokens,
-                output_tokens=answer.output_tokens,
-                llm_calls=1,
-                llm_retries=int(retry),
-            )
+            context.report(llm_calls=1, llm_retries=int(retry))
             return answer
 
 

@@ -7,6 +7,7 @@ Conversations are converted to the library's messages, and its answers to ours; 
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from functools import cache
 from ssl import SSLContext
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 import httpx2
 from anthropic import AnthropicError, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAIError
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic_ai import direct
 from pydantic_ai.exceptions import AgentRunError, UserError
 from pydantic_ai.messages import (
@@ -30,17 +32,18 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.usage import RequestUsage
 
 from agentflow.blocks.ai import model_failures
 from agentflow.blocks.ai.conversation import Message, ToolCall, calls_of, text_of
-from agentflow.blocks.ai.model_requests import Answer, Endpoint, Question
+from agentflow.blocks.ai.model_requests import Answer, Endpoint, Note, Question, Used
 from agentflow.errors import BadInput
 from agentflow.net.model_transport import GuardedTransport, measure
 from agentflow.settings import settings
@@ -53,6 +56,9 @@ READ_SECONDS: Final = 300.0
 _MOST_TOKENS: Final = 10**12
 """Tokens of one answer. No model handles so many, and the sum of a run must fit the database's integers."""
 
+_MOST_DOLLARS: Final = 10**6
+"""Dollars of one answer; more is taken for nonsense."""
+
 _LONGEST_ID: Final = 64
 """Characters of a tool call's id that are kept. Providers use about 30."""
 
@@ -60,8 +66,13 @@ _NO_KEY: Final = "none"
 """The key sent if there is none: the SDKs require one."""
 
 
-async def send(endpoint: Endpoint, question: Question) -> Answer:
+async def send(endpoint: Endpoint, question: Question, note: Note) -> Answer:
     """Sends one request and returns the answer.
+
+    Args:
+        endpoint: where it goes.
+        question: the request.
+        note: gets what it used, once, before anything is raised; an endpoint that tells nothing used nothing.
 
     Raises:
         BadInput: see `language_models.ask`.
@@ -69,7 +80,7 @@ async def send(endpoint: Endpoint, question: Question) -> Answer:
     """
     try:
         async with _model(endpoint, question.model) as model:
-            response = await _response(model, endpoint, question)
+            response = await _response(model, endpoint, question, note)
         if response.finish_reason == "content_filter":
             raise BadInput(f"{endpoint.provider} refused to answer: its content filter objects")
         return _answer(response, question)
@@ -91,9 +102,26 @@ def _answer(response: ModelResponse, question: Question) -> Answer:
         _text(response.text or ""),
         tuple(_calls(response, question.messages)),
         response.finish_reason == "length",
-        _count(response.usage.input_tokens),
-        _count(response.usage.output_tokens),
     )
+
+
+def _used(usage: RequestUsage) -> Used:
+    """What a request used, without counting a token twice.
+
+    The library's `input_tokens` hold those of the cache for every provider: OpenAI, Groq and OpenRouter count
+    `cached_tokens` within `prompt_tokens` (https://platform.openai.com/docs/guides/prompt-caching), and what Anthropic
+    counts beside `input_tokens` is added to them (https://docs.claude.com/en/docs/build-with-claude/prompt-caching).
+    """
+    read, written = _count(usage.cache_read_tokens), _count(usage.cache_write_tokens)
+    fresh = max(_count(usage.input_tokens) - read - written, 0)
+    return Used(fresh, _count(usage.output_tokens), read, written, _dollars(usage.cost))
+
+
+def _dollars(given: Any) -> float:
+    """A number of dollars; 0 if the endpoint sends nonsense."""
+    if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
+        return 0.0
+    return float(given) if 0 <= given <= _MOST_DOLLARS else 0.0
 
 
 def _text(given: Any) -> str:
@@ -107,7 +135,7 @@ def _count(given: Any) -> int:
     return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_TOKENS else 0
 
 
-async def _response(model: Model, endpoint: Endpoint, question: Question) -> ModelResponse:
+async def _response(model: Model, endpoint: Endpoint, question: Question, note: Note) -> ModelResponse:
     options = ModelSettings(max_retries=0)
     if question.max_tokens is not None:
         options["max_tokens"] = question.max_tokens
@@ -127,13 +155,20 @@ async def _response(model: Model, endpoint: Endpoint, question: Question) -> Mod
     )
     messages = _history(question.messages)
     if not question.stream:
-        return await direct.model_request(model, messages, model_settings=options, model_request_parameters=parameters)
+        response = await direct.model_request(
+            model, messages, model_settings=options, model_request_parameters=parameters
+        )
+        note(_used(response.usage))
+        return response
     async with direct.model_request_stream(
         model, messages, model_settings=options, model_request_parameters=parameters
     ) as stream:
-        async for _ in stream:
-            pass
-        response = stream.get()
+        try:
+            async for _ in stream:
+                pass
+        finally:  # also of a stream that breaks off, or that nobody waits for any longer
+            response = stream.get()
+            note(_used(response.usage))
     if not response.finish_reason:
         raise model_failures.broken_off(endpoint)
     return response
@@ -182,7 +217,35 @@ def _openai(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:
         return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client), profile=profile)
     profile["openai_chat_supports_max_completion_tokens"] = False  # the older `max_tokens` works everywhere
     provider = OpenAICompatibleProvider(endpoint.provider, openai_client=client)
-    return OpenAIChatModel(name, provider=provider, profile=profile)
+    kind = _PricedModel if endpoint.provider == "open_router" else OpenAIChatModel
+    return kind(name, provider=provider, profile=profile)
+
+
+class _PricedStream(OpenAIStreamedResponse):
+    """The stream of a `_PricedModel`."""
+
+    def _map_usage(self, response: ChatCompletionChunk) -> RequestUsage:
+        return _priced(super()._map_usage(response), response)
+
+
+class _PricedModel(OpenAIChatModel):
+    """A model whose answers say in `usage.cost` what they cost in dollars, always and unasked.
+
+    https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return _PricedStream
+
+    def _map_usage(self, response: ChatCompletion) -> RequestUsage:
+        return _priced(super()._map_usage(response), response)
+
+
+def _priced(usage: RequestUsage, response: ChatCompletion | ChatCompletionChunk) -> RequestUsage:
+    cost = (response.usage.model_extra or {}).get("cost") if response.usage is not None else None
+    usage.cost = Decimal(repr(_dollars(cost)))
+    return usage
 
 
 def _anthropic(endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> Model:

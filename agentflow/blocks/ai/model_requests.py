@@ -1,5 +1,6 @@
 """Defines the values exchanged with a language model: endpoint, question and answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentflow.blocks.ai.conversation import Message, ToolCall, answered
@@ -50,6 +51,29 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What one request used, as its endpoint counts it; 0 where it does not count. No token is counted twice.
+
+    Attributes:
+        input_tokens: read anew, neither from nor into the provider's cache of prompts.
+        output_tokens: written, with those of the model's thoughts.
+        cache_read_tokens: read from that cache.
+        cache_write_tokens: read and put into it.
+        cost_usd: dollars, where the provider says so (OpenRouter).
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+Note = Callable[[Used], None]
+"""Takes what a request used, whether it then fails or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A model's answer.
 
@@ -57,15 +81,11 @@ class Answer:
         text: the text that it wrote.
         calls: the tool calls that it requests.
         cut_off: whether it reached the limit of tokens before it was done.
-        input_tokens: as counted by the endpoint; 0 if it does not count.
-        output_tokens: as counted by the endpoint; 0 if it does not count.
     """
 
     text: str
     calls: tuple[ToolCall, ...] = ()
     cut_off: bool = False
-    input_tokens: int = 0
-    output_tokens: int = 0
 
     @property
     def message(self) -> Message:

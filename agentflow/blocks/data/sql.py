@@ -31,6 +31,7 @@ from agentflow.blocks.credentials import Credential, credentials, hold_to_its_se
 from agentflow.blocks.data.sql_role import refuse_more_than_reading, refuse_our_own
 from agentflow.errors import BadInput, Transient
 from agentflow.graph.catalogue import Dependence
+from agentflow.graph.costs import Cost
 from agentflow.net.connecting import addresses_of
 from agentflow.settings import settings
 
@@ -55,6 +56,7 @@ class SQLQuery(Block):
     timeout = 360
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
+    cost = (Cost(1, filter={"credentials": {"system": True}}),)
 
     class Input(BlockInput):
         query: str = Field(min_length=1, max_length=100_000, description="One SELECT; %s or %(name)s for parameters.")

@@ -26,6 +26,7 @@ from agentflow.blocks.credentials import Credential, credentials, hold_to_its_se
 from agentflow.clock import now
 from agentflow.errors import BadInput, Transient
 from agentflow.graph.catalogue import Dependence
+from agentflow.graph.costs import Cost
 from agentflow.net.connecting import connect, tls
 from agentflow.settings import settings
 
@@ -77,6 +78,7 @@ class SendEmail(Block):
     lane = "io"
     sensitive = True
     depends_on = frozenset({Dependence.OUTSIDE})
+    cost = (Cost(1, filter={"credentials": {"system": True}}),)
 
     class Input(BlockInput):
         to_email: str = Field(description="The receiver's address.")

@@ -15,6 +15,7 @@ from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestV
 from agentflow.blocks.credentials import credentials
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
+from agentflow.graph.costs import Cost
 from agentflow.net.answers import ask
 from agentflow.net.fetching import Limits
 from agentflow.net.ssrf import checked_addresses
@@ -36,6 +37,7 @@ class SearchTheWeb(Block):
     lane = "io"
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
+    cost = (Cost(1, filter={"credentials": {"system": True}}),)
 
     class Input(BlockInput):
         credentials: _Credentials = Field(
@@ -74,6 +76,7 @@ class ExtractWebsiteContent(Block):
     lane = "io"
     depends_on = frozenset({Dependence.OUTSIDE})
     cacheable = True
+    cost = (Cost(1, filter={"raw_content": False, "credentials": {"system": True}}),)
 
     class Input(BlockInput):
         credentials: _Credentials = Field(

@@ -74,7 +74,7 @@ _STATEMENTS = {
         "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, uuid[], text[], int[], text, float8, boolean, int"
     ),
     "settle": function("settle", _SETTLE_TYPES),
-    "hold_credits": function("hold_credits", f"{_KEY}, uuid, uuid, int, text, text, bigint, bigint"),
+    "hold_credits": function("hold_credits", f"{_KEY}, uuid, uuid, int, text, text, bigint, bigint, bigint"),
     "drop_holds": function("drop_holds", "int"),
     "release": function("release", f"{_KEY}, int"),
     "wake_due": function("wake_due", _KEY),
@@ -354,7 +354,9 @@ class HotConnection(PreparedConnection):
         others = [ExecutionKey(UUID(run_id), node, idx) for run_id, node, idx in also["others"] or ()]
         return settled._replace(others=others, total_cost=also.get("total_cost"), short=bool(also.get("short")))
 
-    def hold_credits(self, key: ExecutionKey, payer: "Payer", amount: int, most_a_day: int | None) -> "CreditHold":
+    def hold_credits(
+        self, key: ExecutionKey, payer: "Payer", amount: int, most_a_day: int | None, low: int | None = None
+    ) -> "CreditHold":
         """Hold back what an attempt costs before it runs; see `sql/15_credits.sql`. Again with the same: harmless.
 
         Args:
@@ -362,9 +364,10 @@ class HotConnection(PreparedConnection):
             payer: who pays, for which attempt.
             amount: credits; 0: nothing is held, but something must be there.
             most_a_day: credits that an owner without a limit of their own may spend a day; None: any.
+            low: the owner is low on credits with fewer than so many; None: never.
         """
         owner_id, token, *what = payer
-        return CreditHold(*self._call("hold_credits", *key, token, owner_id, *what, amount, most_a_day)[0])
+        return CreditHold(*self._call("hold_credits", *key, token, owner_id, *what, amount, most_a_day, low)[0])
 
     def drop_holds(self, limit: int) -> int:
         """Give back what is held for node executions that have ended without a settlement. How many."""

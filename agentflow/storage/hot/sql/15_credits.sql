@@ -2,6 +2,7 @@
 -- Nothing here is called while credits are off.
 --
 -- agentflow_lock_credits    the balance, which nobody else changes until this transaction ends
+-- agentflow_note_crossing   an owner is short of credits, or low on them: once until they are given some
 -- agentflow_post_credits    adds one transaction to the ledger; the caller has locked the balance
 -- agentflow_give_credits    a top-up, a grant or a refund: once for each cause
 -- agentflow_hold_credits    before a block starts: holds its price back, or says that the owner lacks it
@@ -29,23 +30,42 @@ BEGIN
     RETURN v;
 END $$;
 
+-- An owner came to be 'short' (something could not be paid) or 'low' (fewer credits than the operator's limit). Returns
+-- true once, until they are given credits. This is where their notice is to be written: it is in the transaction that
+-- causes it, and the balance, which the caller has locked, lets no two transactions cross at once.
+CREATE OR REPLACE FUNCTION agentflow_note_crossing(p_owner uuid, p_what text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_what = 'low' THEN
+        UPDATE credit_balances b SET low_since = agentflow_now() WHERE b.owner_id = p_owner AND b.low_since IS NULL;
+    ELSE
+        UPDATE credit_balances b SET short_since = agentflow_now() WHERE b.owner_id = p_owner AND b.short_since IS NULL;
+    END IF;
+    RETURN FOUND;
+END $$;
+
 -- p_spent: by how much it changes what was spent today.
+-- p_low: the owner is low on credits with fewer than so many; null: nobody ever is.
 CREATE OR REPLACE FUNCTION agentflow_post_credits(
     p_owner uuid, p_type text, p_amount bigint, p_spent bigint, p_unpaid bigint, p_reason text, p_cause text, p_made_by uuid,
-    p_run uuid, p_node int, p_idx int, p_attempt int, p_node_id text, p_block text
+    p_run uuid, p_node int, p_idx int, p_attempt int, p_node_id text, p_block text, p_low bigint
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_today date := (agentflow_now() AT TIME ZONE 'UTC')::date;
     v_balance bigint;
     v_number bigint;
+    v_low_since timestamptz;
 BEGIN
     UPDATE credit_balances b SET balance = b.balance + p_amount, last_number = b.last_number + 1, day = v_today,
         spent = greatest(CASE WHEN b.day = v_today THEN b.spent ELSE 0 END + p_spent, 0)
-    WHERE b.owner_id = p_owner RETURNING b.balance, b.last_number INTO v_balance, v_number;
+    WHERE b.owner_id = p_owner RETURNING b.balance, b.last_number, b.low_since
+    INTO v_balance, v_number, v_low_since;
     INSERT INTO credit_transactions (owner_id, number, type, amount, balance, unpaid, reason, cause, made_by,
                                      run_id, node, idx, attempt, node_id, block)
     VALUES (p_owner, v_number, p_type, p_amount, v_balance, p_unpaid, p_reason, p_cause, p_made_by,
             p_run, p_node, p_idx, p_attempt, p_node_id, p_block);
+    IF p_amount < 0 AND v_balance < p_low AND v_low_since IS NULL THEN
+        PERFORM agentflow_note_crossing(p_owner, 'low');
+    END IF;
     RETURN v_number;
 END $$;
 
@@ -54,7 +74,7 @@ END $$;
 --          full     the balance would exceed p_most
 CREATE OR REPLACE FUNCTION agentflow_give_credits(
     p_owner uuid, p_type text, p_amount bigint, p_reason text, p_cause text, p_made_by uuid, p_most bigint,
-    OUT verdict text, OUT of_owner uuid, OUT number bigint
+    p_low bigint, OUT verdict text, OUT of_owner uuid, OUT number bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -72,8 +92,10 @@ BEGIN
         verdict := 'given';
         of_owner := p_owner;
         number := agentflow_post_credits(p_owner, p_type, p_amount, 0, 0, p_reason, p_cause, p_made_by,
-                                         NULL, NULL, NULL, NULL, NULL, NULL);
-        UPDATE credit_balances b SET short_since = NULL WHERE b.owner_id = p_owner AND b.short_since IS NOT NULL;
+                                         NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        UPDATE credit_balances b SET short_since = NULL,
+            low_since = CASE WHEN b.balance < p_low THEN b.low_since END
+        WHERE b.owner_id = p_owner AND (b.short_since IS NOT NULL OR b.low_since IS NOT NULL);
     END IF;
 END $$;
 
@@ -86,10 +108,11 @@ END $$;
 -- verdict: held   (or nothing had to be)
 --          short  the owner has less than that: balance
 --          limit  it would be more than the owner may spend a day: balance is what is left of that
--- first:   nothing was short since the owner was given credits last
+-- first:   it is short, and nothing was since the owner was given credits last
+-- p_low:   see agentflow_post_credits
 CREATE OR REPLACE FUNCTION agentflow_hold_credits(
     p_run uuid, p_node int, p_idx int, p_token uuid, p_owner uuid, p_attempt int, p_node_id text, p_block text, p_amount bigint,
-    p_most_a_day bigint, OUT verdict text, OUT balance bigint, OUT first boolean
+    p_most_a_day bigint, p_low bigint, OUT verdict text, OUT balance bigint, OUT first boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -106,7 +129,7 @@ BEGIN
     IF v_left < 0 THEN
         v_left := 0;
     END IF;
-    first := v.short_since IS NULL;
+    first := false;
     IF v.balance < v_more OR (p_amount = 0 AND v_before IS NULL AND v.balance = 0) THEN
         verdict := 'short';
         balance := v.balance + coalesce(v_before, 0);
@@ -118,12 +141,12 @@ BEGIN
         balance := v.balance - v_more;
     END IF;
     IF verdict <> 'held' THEN
-        UPDATE credit_balances b SET short_since = agentflow_now() WHERE b.owner_id = p_owner AND b.short_since IS NULL;
+        first := agentflow_note_crossing(p_owner, 'short');
         RETURN;
     END IF;
     IF v_more <> 0 THEN
         PERFORM agentflow_post_credits(p_owner, 'RESERVE', -v_more, v_more, 0, 'held back', 'hold ' || p_token, NULL,
-                                       p_run, p_node, p_idx, p_attempt, p_node_id, p_block);
+                                       p_run, p_node, p_idx, p_attempt, p_node_id, p_block, p_low);
     END IF;
     IF p_amount = 0 THEN
         DELETE FROM credit_holds h WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx;
@@ -135,7 +158,7 @@ BEGIN
 END $$;
 
 -- p_charge: owner, token, attempt, node_id, block; amount: what the attempt cost; used: what it cost if its run was
--- stopped (it is CANCELLED then); held: something may be held for it, and is given back.
+-- stopped (it is CANCELLED then); held: something may be held for it, and is given back; low: see agentflow_post_credits.
 -- paid:     what was taken
 -- missing:  what the owner lacked of it
 -- had:      their balance before
@@ -157,17 +180,19 @@ BEGIN
         IF FOUND THEN
             had := had + v_held;
             PERFORM agentflow_post_credits(v_owner, 'RESERVE', v_held, -v_held, 0, 'given back', 'settled ' || v_token, NULL,
-                                           p_run, p_node, p_idx, v_attempt, p_charge ->> 'node_id', p_charge ->> 'block');
+                                           p_run, p_node, p_idx, v_attempt, p_charge ->> 'node_id', p_charge ->> 'block',
+                                           NULL);
         END IF;
     END IF;
     paid := least(v_price, had);
     missing := v_price - paid;
     IF v_price > 0 THEN
         PERFORM agentflow_post_credits(v_owner, 'USAGE', -paid, paid, missing, 'used', 'used ' || v_token, NULL,
-                                       p_run, p_node, p_idx, v_attempt, p_charge ->> 'node_id', p_charge ->> 'block');
+                                       p_run, p_node, p_idx, v_attempt, p_charge ->> 'node_id', p_charge ->> 'block',
+                                       (p_charge ->> 'low')::bigint);
     END IF;
     IF missing > 0 THEN
-        UPDATE credit_balances b SET short_since = agentflow_now() WHERE b.owner_id = v_owner AND b.short_since IS NULL;
+        PERFORM agentflow_note_crossing(v_owner, 'short');
     END IF;
 END $$;
 
@@ -223,7 +248,7 @@ BEGIN
         IF FOUND THEN
             v_count := v_count + 1;
             PERFORM agentflow_post_credits(v.owner_id, 'RESERVE', v_amount, -v_amount, 0, 'given back',
-                                           'dropped ' || v.token, NULL, v.run_id, v.node, v.idx, NULL, NULL, NULL);
+                                           'dropped ' || v.token, NULL, v.run_id, v.node, v.idx, NULL, NULL, NULL, NULL);
         END IF;
     END LOOP;
     RETURN v_count;
