@@ -363,7 +363,7 @@ def test_a_users_own_client_gets_tokens_by_itself(api, acme):
         ({"client_secret": ""}, 400),
         ({"client_secret": "PLANTED\n"}, 400),
         ({"client_id": ""}, 400),
-        ({"credential_id": str(uuid4())}, 404),
+        ({"credential_id": "01890a5d-ac96-774b-bcce-b302099a8057"}, 404),
         ({"access_token": "PLANTED"}, 400),
     ],
     ids=str,

@@ -43,6 +43,7 @@ TEST_BLOCKS = {
 }
 
 TEST_BLOCKS["TestToken"] = "5ce0a001-0000-4000-8000-0000000000f2"
+TEST_BLOCKS["TestLeak"] = "5ce0a001-0000-4000-8000-0000000000f3"
 
 LEASE_SECONDS = 4
 """Short, so that a scenario with a dead worker does not take long."""

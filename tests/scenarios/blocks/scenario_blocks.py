@@ -1,12 +1,15 @@
 """Blocks that misbehave on purpose; the scenarios' workers find them by an entry point, like anybody's."""
 
 import asyncio
+import base64
 import contextlib
 import logging
 import os
 import re
 import signal
+import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,6 +18,7 @@ import httpx
 from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context
 from agentflow.blocks.credentials import credentials
 from agentflow.engine import verdict
+from agentflow.engine.waits import Review, Timer
 from agentflow.errors import BadInput, Transient
 from agentflow.worker import finalise
 
@@ -74,6 +78,92 @@ class Token(Block):
         note(inputs, context)
         token = context.credential("acme").api_key
         yield "value", httpx.get(inputs.url, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code
+
+
+LEAKY = credentials("leaky", "smtp", types=("api_key", "user_password", "oauth2", "host_scoped"))
+
+
+class Leak(Block):
+    """Gives away the secrets of its credential, in one way or another."""
+
+    id = "5ce0a001-0000-4000-8000-0000000000f3"
+    name = "TestLeak"
+
+    class Input(_Logged):
+        asks: str
+        way: str
+        credentials: LEAKY
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[Any]:
+        credential = context.credential(inputs.asks)
+        secrets = [text for text in (credential.api_key, credential.password, *credential.headers.values()) if text]
+        assert secrets
+        if context.resumed is not None:
+            yield "value", context.resumed.state
+            return
+        for secret in secrets:
+            yield from getattr(self, f"_{inputs.way}")(secret, credential, context)
+        yield "value", "done"
+
+    def _yields(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield "value", secret
+        yield "value", f"before {secret} behind"
+        yield "value", {secret: [secret, {"deep": f"{secret}{secret}"}]}
+        yield "value", repr(credential)
+        pair = f"{credential.username}:{credential.password}"
+        yield "value", base64.b64encode(pair.encode()).decode()
+
+    def _streams(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        for number in range(3):
+            time.sleep(0.3)
+            yield "value", [number, secret]
+
+    def _raises(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield "value", "before"
+        raise ValueError(f"it broke with {secret}")
+
+    def _chains(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield "value", "before"
+        try:
+            raise KeyError(secret)
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+
+    def _refuses(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield "value", "before"
+        raise BadInput(f"{secret} is no good")
+
+    def _fails_for_now(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield "value", "before"
+        raise Transient(f"try again with {secret}")
+
+    def _prints(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        print(secret)
+        print("error:", secret, file=sys.stderr)
+        yield "value", "printed"
+
+    def _logs(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        context.logger.warning(secret, extra={"told": secret})
+        logging.getLogger("somebody.elses").error("with %s", [secret])
+        try:
+            raise LookupError(secret)
+        except LookupError:
+            logging.getLogger().exception("in the middle of it")
+        warnings.warn(secret, stacklevel=1)
+        yield "value", "logged"
+
+    def _remembers(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        context.memory.put("kept", {"it": secret})
+        yield "value", context.memory.get("kept")
+
+    def _waits(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield Timer(0, state={"it": secret})
+
+    def _asks(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        yield Review(data={"it": secret}, name=f"about {secret}", state=[secret])
 
 
 class AsyncSleep(Block):
