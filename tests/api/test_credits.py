@@ -373,10 +373,9 @@ def test_the_only_key_of_ones_own_comes_before_the_operators_and_is_free(api, ow
     assert api.post("/api/v1/runs", json={"graph": asking()}).status_code == 402
 
 
-def test_a_key_of_ones_own_that_a_submission_chooses_is_free_also_where_graphs_share_node_ids(
-    api, owner, on, ours, push
-):
-    own_key(api, "openai"), (chosen := own_key(api, "openai", "another"))  # unless one is chosen it is the operator's
+def test_a_key_of_ones_own_that_is_chosen_is_free_also_where_graphs_share_node_ids(api, owner, on, ours, push):
+    own_key(api, "openai")
+    chosen = own_key(api, "openai", "another")  # unless it is chosen, the operator's is taken
     document = asking()
     named = {"graph_id": str(push(asking())), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
     sub = {"id": "sub", "block_id": registry.by_name("AgentExecutor").id, "input_default": named}
