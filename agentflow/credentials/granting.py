@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.credentials import Credential
@@ -17,12 +18,17 @@ from agentflow.credentials import choice, store, system
 from agentflow.credentials.kinds import Kind, State, standing
 from agentflow.credentials.service import bound_of, key_ring, sealed_of
 from agentflow.credentials.tables import StoredCredential
+from agentflow.engine.execution import ExecutionKey
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import HOST_SCOPED, BlockSpec, PinSpec, takes_credential
 from agentflow.graph.needed_credentials import providers_of
+from agentflow.storage.tables import LimitSlot
 
 NOBODY: Final = UUID(int=0)
 """Whose the operator's credentials are, where a limit spans all owners."""
+
+SLOT: Final = "credential:"
+"""The key of the limit that lets one node execution at a time use a credential: this and the credential's id."""
 
 Renewed = Callable[[StoredCredential], StoredCredential]
 """Gives a credential with a token that is good."""
@@ -163,6 +169,19 @@ def granted(spec: BlockSpec, given: MutableMapping[str, Any], found: Sequence[St
             named.append(one)
             given[pin.name] = {**value, "provider": one if isinstance(one, str) else one.provider}
     return Granted(spec.id, named, free, found)
+
+
+def exclusive_of(session: Session, owner_id: UUID, key: ExecutionKey) -> tuple[bool, Collection[str]]:
+    """Whether the owner has a credential for one node execution at a time, and the keys of the slots that `key` has.
+
+    They are asked for together: for most owners that is all that these credentials cost.
+    """
+    s = LimitSlot
+    some = exists().where(StoredCredential.owner_id == owner_id, StoredCredential.exclusive)
+    own = (s.run_id == key.run_id, s.node == key.node, s.idx == key.idx, s.key.startswith(SLOT))
+    held = select(func.array_agg(s.key)).where(*own).scalar_subquery()
+    row = session.execute(select(some, held)).one()
+    return bool(row[0]), row[1] or ()
 
 
 def alone(

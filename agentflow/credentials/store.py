@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session, defer
 
 from agentflow.credentials.tables import StoredCredential
@@ -62,12 +62,6 @@ def fitting(
         wanted.append(StoredCredential.kind.in_(list(kinds)))
     query = select(StoredCredential).where(and_(StoredCredential.owner_id == owner_id, or_(*wanted)))
     return session.scalars(query.order_by(StoredCredential.id)).all() if wanted else ()
-
-
-def has_exclusive(session: Session, owner_id: UUID) -> bool:
-    """Whether the owner has a credential that one node execution at a time may use."""
-    wanted = exists().where(StoredCredential.owner_id == owner_id, StoredCredential.exclusive)
-    return bool(session.scalar(select(wanted)))
 
 
 def every(session: Session, owner_id: UUID) -> Sequence[StoredCredential]:

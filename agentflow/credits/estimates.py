@@ -17,11 +17,10 @@ from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.costs import RESERVED, Cost, CostType, matches
 from agentflow.graph.pins import base_name
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.scoped_masks import Masks, masks_of
 
 Lookup = Callable[[UUID, int | None], Plan | None]
 """The plan of a graph of the owner's, by id and version (None: the latest); None: there is none."""
-
-Masks = Mapping[str, Mapping[str, Any]]
 
 Priced = Callable[[BlockSpec, Mapping[str, Any], Collection[str]], Mapping[str, Any]]
 """What costs see of the credentials that a block will use: pin → provider and whose; see `credentials.granting`.
@@ -57,37 +56,42 @@ class _Place(NamedTuple):
     graphs: frozenset[UUID]
 
 
+class _Found(NamedTuple):
+    node: PlanNode
+    path: tuple[str, ...]
+    mask: Mapping[str, Any]
+
+
 def can_cost(plan: Plan, masks: Masks, lookup: Lookup, priced: Priced) -> bool:
     """Whether some node of a graph, or of those that it runs, can cost something."""
-    return any(_is_paid(_known(node, masks, priced).costs) for node, _ in _paid_nodes(plan, masks, lookup))
+    return any(_is_paid(_known(node, mask, priced).costs) for node, _, mask in _paid_nodes(plan, masks, lookup))
 
 
 def estimates(plan: Plan, masks: Masks, prices: Prices, lookup: Lookup, priced: Priced) -> list[Estimate]:
     """What the nodes of a graph cost that can cost something. A graph that runs itself is entered once."""
-    found = ((node, path, _known(node, masks, priced)) for node, path in _paid_nodes(plan, masks, lookup))
+    found = ((node, path, _known(node, mask, priced)) for node, path, mask in _paid_nodes(plan, masks, lookup))
     return [_estimate(node, path, known, prices) for node, path, known in found if _is_paid(known.costs)]
 
 
-def _paid_nodes(plan: Plan, masks: Masks, lookup: Lookup) -> Iterator[tuple[PlanNode, tuple[str, ...]]]:
-    masked = plan.masked(masks) if masks else plan
-    return ((node, path) for node, path in _nodes(masked, lookup, masks) if _costs(node))
+def _paid_nodes(plan: Plan, masks: Masks, lookup: Lookup) -> Iterator[_Found]:
+    return (found for found in _nodes(plan, lookup, masks) if _costs(found.node))
 
 
 def _is_paid(costs: Sequence[Cost | None]) -> bool:
     return any(cost is not None and (cost.amount > 0 or cost.type is CostType.TOKENS) for cost in costs)
 
 
-def _nodes(plan: Plan, lookup: Lookup, masks: Masks | None = None) -> Iterator[tuple[PlanNode, tuple[str, ...]]]:
+def _nodes(plan: Plan, lookup: Lookup, masks: Masks) -> Iterator[_Found]:
     waiting = [_Place(plan, (), frozenset({plan.graph_id}))]
     while waiting:
         place = waiting.pop()
-        for node in place.plan.nodes:
+        own = masks_of(place.plan.graph_id, masks)
+        for node in place.plan.masked(own).nodes:
             path = (*place.path, node.id)
-            yield node, path
+            yield _Found(node, path, own.get(node.id, {}))
             child = _child(node, lookup) if node.kind is BlockKind.AGENT else None
             if child is not None and child.graph_id not in place.graphs:
-                below = child.masked(masks) if masks else child
-                waiting.append(_Place(below, path, place.graphs | {child.graph_id}))
+                waiting.append(_Place(child, path, place.graphs | {child.graph_id}))
 
 
 def _child(node: PlanNode, lookup: Lookup) -> Plan | None:
@@ -111,12 +115,12 @@ class _Known(NamedTuple):
     costs: Sequence[Cost | None]
 
 
-def _known(node: PlanNode, masks: Masks, priced: Priced) -> _Known:
+def _known(node: PlanNode, mask: Mapping[str, Any], priced: Priced) -> _Known:
     spec = catalogue(node.block_id)
     assert spec is not None
     linked = {base_name(pin) for pin in node.pins}
     defaults = {name: pin.default for name, pin in spec.inputs.items() if not pin.required}
-    given = {**defaults, **collect_shown(node, {}, masks.get(node.id, {}))}
+    given = {**defaults, **collect_shown(node, {}, mask)}
     known = {pin: value for pin, value in given.items() if pin not in linked}
     credentials = priced(spec, known, linked)
     takes = {name for name, pin in spec.inputs.items() if "credentials_provider" in pin.schema}

@@ -11,6 +11,7 @@ from agentflow.errors import Problem
 from agentflow.graph.catalogue import BlockKind, Catalogue
 from agentflow.graph.model import Graph, Node
 from agentflow.graph.pins import declared_name
+from agentflow.graph.scoped_masks import scoped
 from agentflow.graph.wiring import input_pins
 
 
@@ -22,12 +23,13 @@ def unknown_names(
     Args:
         graphs: the run's graph and its sub-graphs. If several have a node with the same id, the mask may mean any.
         catalogue: the blocks.
-        masks: {node id: {pin: value}}.
+        masks: {node id: {pin: value}}; the id may be that of one graph's node only (`scoped_masks`).
     """
     found: dict[str, list[Node]] = {}
     for graph in graphs:
         for node in graph.nodes:
             found.setdefault(node.id, []).append(node)
+            found.setdefault(scoped(graph.id, node.id), []).append(node)
     for id, pins in masks.items():
         nodes = found.get(id, [])
         if not nodes:

@@ -18,6 +18,7 @@ from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import base_name, is_tool_pin, tool_pin
 from agentflow.graph.plan_node import PlanLink, PlanNode, node_of, node_row
+from agentflow.graph.scoped_masks import masks_of
 from agentflow.graph.settings import GraphSettings, NodeSettings, effective
 from agentflow.graph.wiring import is_masked
 
@@ -107,13 +108,14 @@ class Plan:
         return tuple(node for node in self.nodes if node.feedback and not node.starts)
 
     def masked(self, masks: Mapping[str, Mapping[str, Any]]) -> "Plan":
-        """The plan of a run with input masks: {node id: {pin: value}}.
+        """The plan of a run with input masks: {node id: {pin: value}}, perhaps of one graph only (`scoped_masks`).
 
         A masked pin is not waited for and gets no deliveries, nor do the pins inside it (`values_#_a` if `values` is
         masked). A node whose linked pins are all masked starts. Unknown ids and pins are ignored, because child runs
         inherit their parents' masks. A failure whose error link leads to a masked pin stays handled.
         """
-        named = [(self._by_id[node], pins) for node, pins in masks.items() if node in self._by_id]
+        own = masks_of(self.graph_id, masks)
+        named = [(self._by_id[node], pins) for node, pins in own.items() if node in self._by_id]
         hidden = {(node.number, pin) for node, masked in named for pin in node.pins if is_masked(pin, masked)}
         if not hidden:
             return self

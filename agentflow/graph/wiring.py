@@ -12,6 +12,8 @@ from agentflow.graph.catalogue import ERROR_PIN, BlockKind, BlockSpec, Catalogue
 from agentflow.graph.feedback import feedback_pins
 from agentflow.graph.model import Graph, Link, Node
 from agentflow.graph.pins import enclosing
+from agentflow.graph.scoped_masks import Masks as Masks
+from agentflow.graph.scoped_masks import masks_of
 
 SUB_GRAPH_PINS: Final = frozenset(
     {"user_id", "graph_id", "graph_version", "agent_name", "inputs", "input_schema", "output_schema"}
@@ -19,9 +21,6 @@ SUB_GRAPH_PINS: Final = frozenset(
 )
 """The pins of a sub-graph node itself. Every other pin is an input of its graph. These names are inputs of its graph
 too where a link brings a value, or where a mask does and the graph has such an input: authors name inputs freely."""
-
-Masks = Mapping[str, Mapping[str, Any]]
-"""{node id: {pin: value}}: values that replace the inputs of nodes in one run."""
 
 
 def is_masked(pin: str, masked: Collection[str]) -> bool:
@@ -38,7 +37,7 @@ class Wiring:
         specs: node id → block, for nodes with a known block.
         linked: node id → the pins that wait for a link, as written; masked pins do not wait.
         links: the links that can carry values: both ends exist, and neither is a note.
-        masks: the run's input masks.
+        masks: the run's input masks, as they count in this graph.
         feedback: node id → linked pins that the first execution does not wait for; nodes without any are left out.
     """
 
@@ -51,7 +50,7 @@ class Wiring:
 
     @classmethod
     def of(cls, graph: Graph, catalogue: Catalogue, masks: Masks | None = None) -> Self:
-        masks = masks or {}
+        masks = masks_of(graph.id, masks or {})
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
             nodes.setdefault(node.id, node)

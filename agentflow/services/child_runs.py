@@ -20,6 +20,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import needed
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.graph.run_inputs import missing_inputs
+from agentflow.graph.scoped_masks import Masks, masks_of
 from agentflow.ids import new_id
 from agentflow.services import documents, graphs, runs
 from agentflow.services.given import refuse_unstorable
@@ -40,18 +41,26 @@ MOST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 LONE_NODE: Final = "node"
 """The id of the node in a graph that was made for it alone."""
 
-Masks = Mapping[str, Mapping[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The node execution that starts a child run, and what the child inherits from its run."""
+    """The node execution that starts a child run, and what the child inherits from its run.
+
+    Attributes:
+        parent: the node execution, and its call.
+        owner_id: whose run it is.
+        priority: of the child.
+        depth: of its run.
+        masks: of its run, as child runs get them.
+        own_masks: the same, as they count for the nodes of its run.
+    """
 
     parent: Parent
     owner_id: UUID
     priority: int
     depth: int
     masks: Masks = field(default_factory=dict)
+    own_masks: Masks = field(default_factory=dict)
 
 
 def start_graph(
@@ -71,7 +80,7 @@ def start_graph(
         plan = plan_of(session, head.id, version or head.latest_version)
         _refuse_without_credentials(session, caller, plan)
         needed = needed_inputs_of(session, plan.graph_id, plan.version)
-        if missing := list(missing_inputs(needed, inputs, caller.masks)):
+        if missing := list(missing_inputs(needed, inputs, masks_of(plan.graph_id, caller.masks))):
             raise GraphInvalid("it lacks inputs", missing)
         _start(session, caller, plan, inputs, caller.masks)
     except (NotFound, Malformed, TooLarge) as error:
@@ -89,7 +98,7 @@ def start_node(session: Session, caller: Caller, node: PlanNode, inputs: Mapping
     _refuse_too_deep(caller)
     own = node.settings.model_dump(mode="json", exclude={"compensate_with"})  # it names another node of its graph
     document = lone_node(node.block_id, node.input_default, own)
-    given = {**caller.masks.get(node.id, {}), **inputs}
+    given = {**caller.own_masks.get(node.id, {}), **inputs}
     try:
         graph_id = graphs.create_inline(session, caller.owner_id, document, imported=True)  # its literals were checked
         _start(session, caller, plan_of(session, graph_id, 1), {}, {LONE_NODE: given})

@@ -10,11 +10,12 @@ from agentflow.credentials import granting
 from agentflow.credentials import store as stored_credentials
 from agentflow.credentials.tables import StoredCredential
 from agentflow.credits import estimates, ledger
-from agentflow.credits.estimates import Estimate, Lookup, Masks, Priced
+from agentflow.credits.estimates import Estimate, Lookup, Priced
 from agentflow.credits.model_prices import model_prices
 from agentflow.errors import BadInput, GraphInvalid, NotFound
 from agentflow.graph.catalogue import BlockSpec
 from agentflow.graph.plan import Plan
+from agentflow.graph.scoped_masks import Masks
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import plan_of
 from agentflow.settings import settings

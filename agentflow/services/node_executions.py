@@ -12,6 +12,7 @@ from agentflow.engine.inputs import collect_shown
 from agentflow.engine.statuses import UNSERVED, NodeStatus
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
+from agentflow.graph.scoped_masks import Masks, masks_of
 from agentflow.schemas.runs import NodeExecutionList, NodeExecutionView, WaitView
 from agentflow.services import cursors, secrecy, values
 from agentflow.services.cursors import PageRequest
@@ -49,7 +50,7 @@ def page(
     """
     run = find(session, owner_id, run_id)
     plan = plan_of(session, run.graph_id, run.graph_version)
-    masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
+    masks = masks_of(run.graph_id, loads(run.masks) if run.masks else {})
     of = f"nodes/{run_id}"
     key = cursors.integers(of, asked.after, 2)
     found = node_views.page(
@@ -83,7 +84,7 @@ class _Shown:
         session: Session,
         run_id: UUID,
         plan: Plan,
-        masks: dict[str, dict[str, Any]],
+        masks: Masks,
         rows: list[AnyRow],
         budget: Budget,
     ) -> None:

@@ -19,6 +19,7 @@ from agentflow.engine.verdict import failure_is_unhandled
 from agentflow.errors import AlreadyEnded, Conflict, GraphInvalid, NotFound, Problem
 from agentflow.graph.masked_names import unknown_names
 from agentflow.graph.plan import Plan
+from agentflow.graph.scoped_masks import scoped
 from agentflow.ids import new_id
 from agentflow.schemas.runs import RunSummary
 from agentflow.services import admission, documents, estimates, runs
@@ -139,7 +140,9 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
     anew = _anew(plan, from_node)
     masks: dict[str, dict[str, Any]] = loads(run.masks) if run.masks else {}
     if inputs:
-        masks = {**masks, from_node: {**masks.get(from_node, {}), **inputs}}
+        alone = scoped(plan.graph_id, from_node)  # goes before
+        for name in (from_node, alone) if alone in masks else (from_node,):
+            masks = {**masks, name: {**masks.get(name, {}), **inputs}}
     given = {name: loads(text) for name, text in run_views.inputs(session, run_id).items()}
     graph = document_of(session, run.graph_id, run.graph_version)
     problems = [

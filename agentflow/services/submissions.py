@@ -22,6 +22,7 @@ from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.needed_credentials import needed
 from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import missing_inputs
+from agentflow.graph.scoped_masks import masks_of
 from agentflow.graph.validation import check_inputs
 from agentflow.ids import new_id
 from agentflow.services import chosen_credentials, documents, estimates, graphs, lanes, runs
@@ -144,7 +145,7 @@ def _checked(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tu
     problems += tuple(check_inputs(plan, catalogue, wanted.inputs))
     if not wanted.allow_missing_inputs:
         inputs = needed_inputs_of(session, plan.graph_id, plan.version)
-        problems += tuple(missing_inputs(inputs, wanted.inputs, wanted.masks))
+        problems += tuple(missing_inputs(inputs, wanted.inputs, masks_of(plan.graph_id, wanted.masks)))
     if any(node.kind is BlockKind.AGENT for node in plan.nodes):
         problems += graphs.missing_graphs(session, owner_id, document_of(session, plan.graph_id, plan.version))
     if any(problem.severity == "error" for problem in problems):

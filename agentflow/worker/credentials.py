@@ -23,6 +23,7 @@ from agentflow.graph.catalogue import BlockSpec
 from agentflow.services.transaction import transaction
 from agentflow.storage.hot.node_executions import SlotLimit
 from agentflow.worker.attempt import Attempt
+from agentflow.worker.follow import publish_others
 from agentflow.worker.process import Process, RunContext
 
 _GIVEN: Final = frozenset({"state", "data", "inputs", "name"})
@@ -39,6 +40,8 @@ def _takes_any(block_id: str) -> bool:
 
 def slots(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -> list[SlotLimit] | None:
     """The limits that a node execution is under because one alone may use a credential that it may get.
+
+    What it has got in line and needs no more, because the credential was deleted or shared meanwhile, goes to the next.
 
     Args:
         state: this process.
@@ -58,8 +61,19 @@ def slots(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -
     spec = registry.get(node.block_id).spec()
     with transaction() as session:
         for_one = any(pin.schema.get("credentials_exclusive") for pin in granting.credential_pins(spec))
-        if not for_one and not store.has_exclusive(session, run.owner_id):
+        some, held = granting.exclusive_of(session, run.owner_id, key)
+        if not for_one and not some and not held:
             return None
+    needed = _needed(state, run, key, spec, pins)
+    if set(held) - {one.key for one in needed}:
+        with state.lock:
+            freed = state.hot.free_unneeded(key, [one.key for one in needed])
+        publish_others(state, freed)
+    return needed
+
+
+def _needed(state: Process, run: RunContext, key: ExecutionKey, spec: BlockSpec, pins: list[str]) -> list[SlotLimit]:
+    node = run.plan.nodes[key.node]
     delivered: dict[str, Any] = {}
     if pins:
         with state.lock:
@@ -72,7 +86,7 @@ def slots(state: Process, run: RunContext, key: ExecutionKey, pins: list[str]) -
             found = granting.alone(session, run.owner_id, spec, given, set(node.pins) - delivered.keys() - mask.keys())
     except BadInput:  # it fails when it runs
         return []
-    return [SlotLimit(owner_id, f"credential:{id}", 1) for owner_id, id in found]
+    return [SlotLimit(owner_id, f"{granting.SLOT}{id}", 1) for owner_id, id in found]
 
 
 def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> bool:

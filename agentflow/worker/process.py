@@ -6,12 +6,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from agentflow.engine.codec import loads
 from agentflow.forking import lazy
 from agentflow.graph.plan import Plan
+from agentflow.graph.scoped_masks import Masks, masks_of
 from agentflow.services.plans import plan_of
 from agentflow.storage.connect import session
 from agentflow.storage.hot.node_executions import HotConnection, RunHeader
@@ -57,8 +58,13 @@ class RunContext:
         self._loaded = loaded
 
     @lazy
-    def masks(self) -> dict[str, dict[str, Any]]:
-        """The run's input masks."""
+    def masks(self) -> Masks:
+        """The run's input masks, as they count for its nodes."""
+        return masks_of(self._header.graph_id, self.inherited_masks)
+
+    @lazy
+    def inherited_masks(self) -> Masks:
+        """The run's input masks, as its child runs get them."""
         return loads(self._header.masks) if self._header.masks else {}
 
     @lazy

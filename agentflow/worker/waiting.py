@@ -107,7 +107,8 @@ def _caller(attempt: Attempt, call: str) -> Caller:
         owner_id=run.owner_id,
         priority=run.priority if (own := attempt.node.settings.priority) is None else own,
         depth=run.depth,
-        masks=run.masks,
+        masks=run.inherited_masks,
+        own_masks=run.masks,
     )
 
 

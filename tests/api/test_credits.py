@@ -385,6 +385,19 @@ def test_the_only_key_of_ones_own_comes_before_the_operators_and_is_free(api, ow
     assert api.post("/api/v1/runs", json={"graph": asking()}).status_code == 402
 
 
+def test_a_key_of_ones_own_that_is_chosen_is_free_also_where_graphs_share_node_ids(api, owner, on, ours, push):
+    own_key(api, "openai")
+    chosen = own_key(api, "openai", "another")  # unless it is chosen, the operator's is taken
+    document = asking()
+    named = {"graph_id": str(push(asking())), "graph_version": 1, "inputs": {}, "input_schema": {}, "output_schema": {}}
+    sub = {"id": "sub", "block_id": registry.by_name("AgentExecutor").id, "input_default": named}
+    document["nodes"].append(sub)
+    assert api.post("/api/v1/runs", json={"graph": document}).status_code == 402
+    key = next(iter(api.get(f"/api/v1/graphs/{push(document)}").json["credentials_input_schema"]["properties"]))
+    body = {"graph": document, "credentials": {key: chosen}}
+    assert api.post("/api/v1/runs", json=body).status_code == 202
+
+
 def test_a_model_that_comes_over_a_link_may_cost(api, on, ours, push):
     own_key(api, "groq")
     document = asking()

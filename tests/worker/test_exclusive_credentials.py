@@ -21,7 +21,6 @@ from agentflow.settings import ProviderCredential, settings
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
-from agentflow.worker.recovery import Recovery
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -176,21 +175,42 @@ def test_one_that_fails_lets_it_go(api: Any, fan: Any, rows: Any) -> None:
     end(begin(run_id, 2))
 
 
-def test_those_in_line_for_one_that_was_deleted_fail_and_nobody_waits_for_ever(api: Any, fan: Any, rows: Any) -> None:
+@pytest.mark.parametrize("change", ["delete", "share"])
+def test_those_in_line_for_one_that_is_deleted_or_shared_now_all_go_on_at_once(
+    api: Any, fan: Any, rows: Any, change: str
+) -> None:
+    """Each gets the slot of a credential that needs none any more, and must not take it along."""
     id = store(api)
     run_id = fan(credentials={"id": id}, own={"on_error": "continue"})
     first = begin(run_id, 1)
-    assert begin(run_id, 2) is None
-    assert begin(run_id, 3) is None
-    assert api.delete(f"{URL}/{id}").status_code == 204
+    assert [begin(run_id, idx) for idx in (2, 3, 4, 5)] == [None] * 4
+    if change == "delete":
+        assert api.delete(f"{URL}/{id}").status_code == 204
+    else:
+        assert api.patch(f"{URL}/{id}", json={"exclusive": False}).status_code == 200
     end(first)
-    end(begin(run_id, 2))
-    for _ in range(2):
-        rows("UPDATE limit_slots SET since = since - interval '1 minute' RETURNING idx")
-        Recovery(process()).reap_slots()
-    end(begin(run_id, 3))
-    reasons = rows("SELECT reason FROM node_executions WHERE run_id = :r AND node = 1 AND status = 'FAILED'", r=run_id)
-    assert reasons == ["user"] * 3
+    running = [begin(run_id, idx) for idx in (2, 3, 4, 5)]
+    assert all(running), "who has no use for the slot hands it on before its block runs"
+    assert slots(rows) == []
+    for attempt in running:
+        end(attempt)
+    outcomes = rows("SELECT status, reason FROM node_executions WHERE run_id = :r AND node = 1 ORDER BY idx", r=run_id)
+    assert outcomes == [("FAILED", "user") if change == "delete" else ("COMPLETED", None)] * 5
+    assert finalise(run_id)
+
+
+def test_a_second_message_for_one_that_runs_takes_nothing_from_it(api: Any, fan: Any, rows: Any) -> None:
+    """The second message comes while the credential is shared; the first still uses it when it is exclusive again."""
+    id = store(api)
+    run_id, other = fan(), fan(credentials={"id": id})
+    first = begin(run_id, 1)
+    api.patch(f"{URL}/{id}", json={"exclusive": False})
+    assert begin(run_id, 1) is None
+    api.patch(f"{URL}/{id}", json={"exclusive": True})
+    assert slots(rows) == [(1, f"credential:{id}")]
+    assert begin(other, 1) is None
+    end(first)
+    assert begin(other, 1)
 
 
 def test_the_operators_is_one_for_all_owners_where_a_block_wants_it_alone(

@@ -140,6 +140,7 @@ _STATEMENTS = {
         "FOR NO KEY UPDATE SKIP LOCKED) RETURNING u.id",
     ),
     "to_examine": ("int", "SELECT * FROM agentflow_to_examine($1) AS e(id)"),
+    "free_unneeded": function("free_unneeded", f"{_KEY}, text[]"),
     "reap_slots": function("reap_slots", "int"),
     "owners_in_line": function("owners_in_line", "int"),
     "serve": function("serve", "text[]"),
@@ -526,6 +527,10 @@ class HotConnection(PreparedConnection):
         Each is given again after as many seconds, unless that is done by then.
         """
         return [user_id for (user_id,) in self._call("users_to_follow", seconds, limit)]
+
+    def free_unneeded(self, key: ExecutionKey, kept: Collection[str]) -> list[ExecutionKey]:
+        """Free the slots of credentials but those of the keys `kept`, unless it runs. Who got one."""
+        return [ExecutionKey(*row) for row in self._call("free_unneeded", *key, list(kept))]
 
     def reap_slots(self, limit: int) -> list[ExecutionKey]:
         """Free slots that nobody uses. Who got one."""

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,6 +60,47 @@ class Paid(Sleep):
     id = "5ce0a001-0000-4000-8000-000000000009"
     name = "TestPaid"
     cost = 3
+
+
+class Alone(Block):
+    """Uses a credential for a while, and notes if another living process does at the same time."""
+
+    id = "5ce0a001-0000-4000-8000-0000000000e1"
+    name = "TestAlone"
+
+    class Input(_Logged):
+        seconds: float = 0.0
+        fails: bool = False
+        mark: str
+        credentials: credentials("alone")  # type: ignore[valid-type]
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
+        note(inputs, context)
+        context.credential("alone")
+        mark = Path(inputs.mark)
+        if mark.exists() and _lives(int(mark.read_text())):
+            mark.with_name("overlaps").write_text(f"{context.node_id} {context.index}")
+        whole = mark.with_name(f"of {os.getpid()}")  # nobody reads half a number
+        whole.write_text(str(os.getpid()))
+        whole.replace(mark)
+        try:
+            time.sleep(inputs.seconds)
+        finally:  # it may be interrupted
+            mark.unlink(missing_ok=True)
+        if inputs.fails:
+            raise BadInput("it was to fail")
+        yield "value", inputs.value
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]
 
 
 class Token(Block):

@@ -3,6 +3,7 @@
 -- agentflow_claim_limited   a claim under a limit of concurrency, rate or both. Verdict `held`: its turn comes later, and
 --                           another takes its place in the window: q_*
 -- agentflow_free_slot       frees its slots and gives each to the most urgent in the queue, of these to the longest there
+-- agentflow_free_unneeded   frees, before it starts, its slots of credentials that it has no use for any more
 -- agentflow_reap_slots      frees the slots of node executions that no longer run
 -- agentflow_leave_rates     gives the places in rates that a run no longer needs to those behind it
 -- agentflow_admit           admits runs of an owner as others of theirs end
@@ -137,6 +138,30 @@ BEGIN
     WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx ORDER BY l.owner_id, l.key FOR UPDATE OF l;
     FOR v IN
         DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx RETURNING s.owner_id, s.key
+    LOOP
+        RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
+    END LOOP;
+END $$;
+
+-- p_kept: the keys of the credentials that it still needs. It got the others while it was in line, and the credential was
+-- deleted or shared meanwhile: it would take the slot along and keep those behind it waiting. Whether it runs is asked under
+-- the lock of the keys, which a claim takes first: a second message for one that runs takes nothing from it.
+CREATE OR REPLACE FUNCTION agentflow_free_unneeded(
+    p_run uuid, p_node int, p_idx int, p_kept text[], OUT run_id uuid, OUT node int, OUT idx int
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+BEGIN
+    PERFORM FROM limits l JOIN limit_slots s USING (owner_id, key)
+    WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx AND s.key LIKE 'credential:%' AND s.key <> ALL (p_kept)
+    ORDER BY l.owner_id, l.key FOR UPDATE OF l;
+    FOR v IN
+        DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+        AND s.key LIKE 'credential:%' AND s.key <> ALL (p_kept) AND EXISTS (
+            SELECT FROM node_executions e
+            WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx AND e.status = 'QUEUED')
+        RETURNING s.owner_id, s.key
     LOOP
         RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
     END LOOP;
