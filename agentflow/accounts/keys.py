@@ -168,7 +168,7 @@ def page(session: Session, caller: Caller, owner_id: UUID | None, after: UUID | 
 def change(session: Session, caller: Caller, key_id: UUID, act: Callable[[ApiKey], None]) -> ApiKey:
     """Change a key of the caller, or of anybody where they are an admin.
 
-    Whoever may make keys may end and suspend all that are theirs. Only a key that could have made another may resume it.
+    Whoever may make keys may end and suspend all of theirs. Only a key that could have made another may resume it.
 
     Raises:
         NotFound: there is no such key, or it is another's and the caller is no admin.
