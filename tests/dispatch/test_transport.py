@@ -59,8 +59,8 @@ def test_a_connection_that_the_broker_closed_is_replaced(publisher: Publisher, c
 
 
 def test_a_message_that_is_done_soon_is_never_written_down(publisher: Publisher, consume: Consume, broker: Any) -> None:
+    publisher.send(messages(range(10)))  # before anyone fetches: one fetch takes all, and no write comes in between
     consuming = consume()
-    publisher.send(messages(range(10)))
     consuming.get(10)
     for message in consuming.received:
         message.ack()
@@ -74,8 +74,8 @@ def test_a_message_that_is_done_soon_is_never_written_down(publisher: Publisher,
 def test_a_message_that_takes_long_is_written_down_and_crossed_out_when_it_is_done(
     publisher: Publisher, consume: Consume, broker: Any
 ) -> None:
-    consuming = consume()
     publisher.send(messages(range(3)))
+    consuming = consume()
     consuming.get(3)
     consuming.until(lambda: book(broker) == (3, 3))
     consuming.received[0].ack()
