@@ -149,6 +149,7 @@ def _balance(owner: UUID, found: Balance) -> CreditsView:
         user_id=owner,
         balance=found.balance,
         held=found.held,
+        available=found.available,
         spent_today=found.spent,
         daily_limit=found.daily_limit,
         low=ledger.is_low(found),

@@ -48,7 +48,8 @@ def show(user: str | None, as_json: bool) -> None:
         return
     rows = [
         ("balance", f"{found.balance} (low)" if found.low else found.balance),
-        ("held back", found.held),
+        ("of it held back", found.held),
+        ("available", found.available),
         ("spent today", found.spent_today),
         ("limit a day", "none" if found.daily_limit is None else found.daily_limit),
     ]

@@ -37,7 +37,12 @@ def owner_for(session: Session, caller: Caller, user_id: UUID | None) -> UUID:
 
 
 def balance(session: Session, owner_id: UUID) -> Balance:
-    """What an owner has, with the limit a day that counts for them."""
+    """What an owner has, with the limit a day that counts for them. All that they were charged is in it."""
+    store.post(session, owner_id, settings().credits_low)
+    return _balance(session, owner_id)
+
+
+def _balance(session: Session, owner_id: UUID) -> Balance:
     found = store.balance(session, owner_id)
     return found if found.daily_limit is not None else found._replace(daily_limit=settings().credits_daily_limit)
 
@@ -49,7 +54,8 @@ def is_low(found: Balance) -> bool:
 
 
 def page(session: Session, owner_id: UUID, below: int | None, limit: int) -> Sequence[CreditTransaction]:
-    """An owner's transactions, the newest first, below the number `below`."""
+    """An owner's transactions, the newest first, below the number `below`. All that they were charged is among them."""
+    store.post(session, owner_id, settings().credits_low)
     return store.transactions(session, owner_id, below, limit)
 
 
@@ -97,10 +103,12 @@ def refuse_without_credits(session: Session, owner_id: UUID) -> None:
     Raises:
         PaymentRequired: the owner has nothing, or has spent today what they may.
     """
-    found = balance(session, owner_id)
-    if found.balance <= 0:
-        raise PaymentRequired(f"this graph can cost credits, and the balance is {found.balance}: top it up")
-    if found.daily_limit is not None and found.spent >= found.daily_limit:
+    found = _balance(session, owner_id)  # what is not posted yet is held back
+    if found.available <= 0:
+        found = balance(session, owner_id)
+        held = ", all of it held back for what runs" if found.held else ""
+        raise PaymentRequired(f"this graph can cost credits, and the balance is {found.balance}{held}: top it up")
+    if found.daily_limit is not None and found.spent + found.held >= found.daily_limit:
         raise PaymentRequired(
             f"this graph can cost credits, and the limit of {found.daily_limit} credits a day is reached"
         )

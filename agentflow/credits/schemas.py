@@ -32,12 +32,13 @@ class CreditsQuery(Request):
 
 
 class CreditsView(Reply):
-    """What a user has. `held` is held back for node executions that run, and is not in `balance`."""
+    """What a user has."""
 
     user_id: UUID
-    balance: int
-    held: int
-    spent_today: int = Field(description="Used or held back today (UTC).")
+    balance: int = Field(description="The sum of the user's transactions.")
+    held: int = Field(description="Of the balance: held back for node executions that run.")
+    available: int = Field(description="The balance without what is held back.")
+    spent_today: int = Field(description="Used today (UTC).")
     daily_limit: int | None = Field(None, description="Credits that they may spend a day; null: any.")
     low: StrictBool = Field(description="Whether the balance is below what the installation calls low.")
     enabled: StrictBool = Field(description="Whether this installation takes credits for what runs cost.")

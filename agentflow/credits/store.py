@@ -5,24 +5,29 @@ from datetime import UTC
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from agentflow.clock import now
-from agentflow.credits.tables import CreditBalance, CreditHold, CreditTransaction, TransactionType
+from agentflow.credits.tables import CreditBalance, CreditTransaction, TransactionType
 
 MOST: Final = 10**15
 """Credits that one owner may have: sums of them are exact everywhere, also in JSON."""
 
 
 class Balance(NamedTuple):
-    """What an owner has. `held` is not in `balance`; `spent` counts what is held, too."""
+    """What an owner has: `balance`, the sum of their transactions; of it `held` is held back. `spent`: used today."""
 
     balance: int = 0
     held: int = 0
     daily_limit: int | None = None
     spent: int = 0
+
+    @property
+    def available(self) -> int:
+        """What they may spend."""
+        return self.balance - self.held
 
 
 class Gift(NamedTuple):
@@ -44,11 +49,27 @@ class Gift(NamedTuple):
 def balance(session: Session, owner_id: UUID) -> Balance:
     """What an owner has."""
     row = session.get(CreditBalance, owner_id, populate_existing=True)
-    held = session.scalar(select(func.coalesce(func.sum(CreditHold.amount), 0)).where(CreditHold.owner_id == owner_id))
     if row is None:
         return Balance()
     spent = row.spent if row.day == now().astimezone(UTC).date() else 0
-    return Balance(row.balance, int(held or 0), row.daily_limit, spent)
+    return Balance(row.balance, row.held, row.daily_limit, spent)
+
+
+def post(session: Session, owner_id: UUID, low: int | None) -> None:
+    """Add to the ledger what an owner's node executions have cost and is not in it yet.
+
+    Args:
+        session: the transaction.
+        owner_id: the owner.
+        low: they are low on credits with fewer than so many; None: nobody is.
+    """
+    session.execute(
+        text(
+            "SELECT agentflow_post_charges(:owner, CAST(:low AS bigint)) IS NULL "
+            "WHERE EXISTS (SELECT FROM credit_holds WHERE owner_id = :owner AND price IS NOT NULL)"
+        ),
+        {"owner": owner_id, "low": low},
+    )
 
 
 def give(session: Session, gift: Gift, low: int | None = None) -> tuple[str, CreditTransaction | None]:
@@ -105,18 +126,19 @@ _DISAGREEMENTS: Final = text("""
            || ' credits, the ledger has ' || coalesce(t.paid, 0)
     FROM (SELECT run_id, node, idx, (stats ->> 'charged')::numeric AS charged FROM node_executions
           WHERE stats ? 'charged') e
-    FULL JOIN (SELECT t.run_id, t.node, t.idx, -sum(t.amount) AS paid FROM credit_transactions t
-               WHERE t.type = 'USAGE' AND EXISTS (SELECT FROM node_executions n WHERE n.run_id = t.run_id
-                                                  AND n.node = t.node AND n.idx = t.idx)
-               GROUP BY t.run_id, t.node, t.idx HAVING sum(t.amount) <> 0) t
+    FULL JOIN (SELECT t.run_id, t.node, t.idx, sum(t.paid) AS paid FROM (
+                   SELECT run_id, node, idx, -amount AS paid FROM credit_transactions WHERE type = 'USAGE'
+                   UNION ALL SELECT run_id, node, idx, price FROM credit_holds WHERE price > 0) t
+               WHERE EXISTS (SELECT FROM node_executions n WHERE n.run_id = t.run_id
+                             AND n.node = t.node AND n.idx = t.idx)
+               GROUP BY t.run_id, t.node, t.idx HAVING sum(t.paid) <> 0) t
     USING (run_id, node, idx) WHERE coalesce(e.charged, 0) <> coalesce(t.paid, 0)
     UNION ALL
-    SELECT 'for node execution ' || run_id || '/' || node || '/' || idx || ' ' || coalesce(h.amount, 0)
-           || ' credits are held back, the ledger has ' || coalesce(t.held, 0)
-    FROM credit_holds h FULL JOIN (
-        SELECT run_id, node, idx, -sum(amount) AS held FROM credit_transactions
-        WHERE type = 'RESERVE' GROUP BY run_id, node, idx HAVING sum(amount) <> 0) t
-    USING (run_id, node, idx) WHERE coalesce(h.amount, 0) <> coalesce(t.held, 0)
+    SELECT 'of the balance of ' || b.owner_id || ' ' || b.held || ' are held back, for its node executions '
+           || coalesce(h.sum, 0)
+    FROM credit_balances b JOIN users u ON u.id = b.owner_id AND u.deleting_at IS NULL
+    LEFT JOIN (SELECT owner_id, sum(amount) AS sum FROM credit_holds GROUP BY owner_id) h USING (owner_id)
+    WHERE b.held <> coalesce(h.sum, 0)
     LIMIT :most
 """)
 

@@ -17,24 +17,24 @@ class TransactionType(StrEnum):
     GRANT = "GRANT"  # an admin gave
     USAGE = "USAGE"  # an attempt at a node execution cost it
     REFUND = "REFUND"  # an admin gave back
-    RESERVE = "RESERVE"  # held back while a node execution runs (below 0), and given back at its end (above 0)
 
 
 class CreditBalance(Table):
-    """What an owner has: the sum of their transactions. Its lock puts these in an order."""
+    """What an owner has: the sum of their transactions, which its lock puts in an order."""
 
     __tablename__ = "credit_balances"
     __table_args__ = (
-        CheckConstraint("balance >= 0", name="not_negative"),
+        CheckConstraint("held >= 0 AND balance >= held", name="not_negative"),
         CheckConstraint("daily_limit >= 0", name="limit_not_negative"),
     )
 
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     balance: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    held: Mapped[int] = mapped_column(BigInteger, server_default="0")  # of the balance: the sum of their `CreditHold`s
     last_number: Mapped[int] = mapped_column(BigInteger, server_default="0")  # of their transactions
     daily_limit: Mapped[int | None] = mapped_column(BigInteger)  # credits a day (UTC); null: the installation's
     day: Mapped[date | None]  # to which `spent` belongs
-    spent: Mapped[int] = mapped_column(BigInteger, server_default="0")  # used or held back on that day
+    spent: Mapped[int] = mapped_column(BigInteger, server_default="0")  # on that day
     short_since: Mapped[datetime | None]  # since when something could not start for lack of credits; null: topped up
     low_since: Mapped[datetime | None]  # since when they have fewer than the operator's limit; null: topped up above it
 
@@ -45,10 +45,7 @@ class CreditTransaction(Table):
     __tablename__ = "credit_transactions"
     __table_args__ = (
         CheckConstraint(one_of("type", TransactionType), name="type_known"),
-        CheckConstraint(
-            "CASE type WHEN 'USAGE' THEN amount <= 0 WHEN 'RESERVE' THEN amount <> 0 ELSE amount > 0 END",
-            name="amount_of_its_type",
-        ),
+        CheckConstraint("CASE type WHEN 'USAGE' THEN amount <= 0 ELSE amount > 0 END", name="amount_of_its_type"),
         CheckConstraint("balance >= 0 AND unpaid >= 0", name="not_negative"),
         # One for each cause: what is delivered again changes nothing.
         Index("credit_transactions_cause_key", "cause", unique=True),
@@ -73,14 +70,19 @@ class CreditTransaction(Table):
 
 
 class CreditHold(Table):
-    """What is held back for a node execution until it is settled."""
+    """What is held back for a node execution, until it is settled and its charge is posted to the ledger."""
 
     __tablename__ = "credit_holds"
-    __table_args__ = (CheckConstraint("amount > 0", name="positive"), Index("credit_holds_owner_idx", "owner_id"))
+    __table_args__ = (CheckConstraint("amount > 0 AND price BETWEEN 0 AND amount", name="in_bounds"),)
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     owner_id: Mapped[UUID]
-    token: Mapped[UUID]  # the lease under which it was held back last
     amount: Mapped[int] = mapped_column(BigInteger)
+    price: Mapped[int | None] = mapped_column(BigInteger)  # what it cost; null: it is not settled
+    settled_at: Mapped[datetime | None]
+    token: Mapped[UUID | None]  # what the ledger is to say of it: the lease under which it was settled, …
+    attempt: Mapped[int | None]
+    node_id: Mapped[str | None]
+    block: Mapped[str | None]

@@ -110,7 +110,7 @@ class Charge:
         attempt, node_id, block: what it was for.
         amount: credits.
         used: credits, if its run was stopped and it is CANCELLED.
-        held: something may be held back for it, which is given back.
+        held: something may be held back for it, which is let go of.
         low: the owner is low on credits with fewer than so many; None: never.
     """
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
+from agentflow.credits import store as credits
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.services.cancellation import stop_tree
@@ -32,6 +33,7 @@ def remove(user_id: UUID, *, may_be_last: bool) -> Steps[bool]:
             yield from stop_tree(run_id, RunStatus.CANCELLED, "its user is being deleted")
     if (yield Step(owners.has_open_runs, user_id)):
         return False
+    yield Step(credits.post, user_id, None)  # the ledger outlives them
     for _ in range(BATCHES):
         if (yield Step(owners.delete_some, user_id)):
             if may_be_last:

@@ -26,7 +26,7 @@ from agentflow.logs import log_outage, redact_lines
 from agentflow.moderation import checking as moderation
 from agentflow.services import secrecy
 from agentflow.settings import settings
-from agentflow.storage.hot.node_executions import Claim, Payer, Settled
+from agentflow.storage.hot.node_executions import Claim, Settled
 from agentflow.storage.runs import Ready
 from agentflow.worker.billing import Tab
 from agentflow.worker.error_facts import error_facts
@@ -70,7 +70,7 @@ class Attempt:
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
         self._searched: frozenset[str] = frozenset()  # of those handed, what a message is searched for
         self._forms: frozenset[str] = frozenset()  # those handed, as JSON quotes them
-        self.tab = Tab(Payer(run.owner_id, lease.token, claim.attempt, self.node.id, self.node.block_name), self.node)
+        self.tab = Tab(run.owner_id, self.node, lease, claim)
         self._charge: Charge | None = None
         self._router = Router(self.node)
         self._ordinal = claim.resumed_from or 0

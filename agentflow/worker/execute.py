@@ -32,6 +32,7 @@ from agentflow.storage.gathering import group_size
 from agentflow.storage.hot.node_executions import Limits, SlotLimit
 from agentflow.worker import caching, credentials, waiting
 from agentflow.worker.attempt import Attempt
+from agentflow.worker.billing import price_ahead
 from agentflow.worker.context import context
 from agentflow.worker.endings import NodeExecutionStopped, ending, lost
 from agentflow.worker.follow import end_if_quiescent
@@ -106,8 +107,9 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     kept = caching.look_ahead(state, run, key, pins) if limits else None
     if kept is not None:
         limits = Limits(run.owner_id, (), None, None, False, run.priority)
+    price = None if limits else price_ahead(run.owner_id, node)
     with state.lock:
-        claimed = state.hot.claim(key, pins, lease, limits)
+        claimed = state.hot.claim(key, pins, lease, limits, price)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
     publish(run, claimed.ready)

@@ -143,8 +143,12 @@ class Recovery:
                     stop_run(run, reason)
         return len(found)
 
+    def post_charges(self) -> int:
+        """Add to the ledger what settled node executions have cost."""
+        return self._process.hot.post_some(MOST_RUNS, settings().credits_low) if settings().credits else 0
+
     def drop_holds(self) -> int:
-        """Give back credits that are held for node executions that have ended without a settlement."""
+        """Let go of credits that are held for node executions that have ended without a settlement."""
         return self._process.hot.drop_holds(MOST_EXECUTIONS) if settings().credits else 0
 
     def stop_orphans(self) -> int:

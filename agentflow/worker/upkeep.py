@@ -50,6 +50,7 @@ CHORES: Final = (
     Chore("stop_orphans", Recovery.stop_orphans, MOST_EXECUTIONS),
     Chore("pass_down", Recovery.pass_down, MOST_RUNS),
     Chore("follow_users", Recovery.follow_users, MOST_RUNS),
+    Chore("post_charges", Recovery.post_charges, MOST_RUNS),
     Chore("drop_holds", Recovery.drop_holds, MOST_EXECUTIONS),
     Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),

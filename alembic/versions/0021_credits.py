@@ -7,7 +7,7 @@ from alembic import op
 revision = "0021"
 down_revision = "0020"
 
-_TYPES = "type IN ('GRANT', 'REFUND', 'RESERVE', 'TOP_UP', 'USAGE')"
+_TYPES = "type IN ('GRANT', 'REFUND', 'TOP_UP', 'USAGE')"
 
 
 def upgrade() -> None:
@@ -15,6 +15,7 @@ def upgrade() -> None:
         "credit_balances",
         sa.Column("owner_id", sa.Uuid(), nullable=False),
         sa.Column("balance", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("held", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("last_number", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("daily_limit", sa.BigInteger()),
         sa.Column("day", sa.Date()),
@@ -22,7 +23,7 @@ def upgrade() -> None:
         sa.Column("short_since", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("owner_id", name="credit_balances_pk"),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name="credit_balances_owner_id_fk", ondelete="CASCADE"),
-        sa.CheckConstraint("balance >= 0", name=op.f("credit_balances_not_negative")),
+        sa.CheckConstraint("held >= 0 AND balance >= held", name=op.f("credit_balances_not_negative")),
         sa.CheckConstraint("daily_limit >= 0", name=op.f("credit_balances_limit_not_negative")),
     )
     op.create_table(
@@ -46,7 +47,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner_id", "number", name="credit_transactions_pk"),
         sa.CheckConstraint(_TYPES, name=op.f("credit_transactions_type_known")),
         sa.CheckConstraint(
-            "CASE type WHEN 'USAGE' THEN amount <= 0 WHEN 'RESERVE' THEN amount <> 0 ELSE amount > 0 END",
+            "CASE type WHEN 'USAGE' THEN amount <= 0 ELSE amount > 0 END",
             name=op.f("credit_transactions_amount_of_its_type"),
         ),
         sa.CheckConstraint("balance >= 0 AND unpaid >= 0", name=op.f("credit_transactions_not_negative")),
@@ -58,12 +59,16 @@ def upgrade() -> None:
         sa.Column("node", sa.Integer(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
-        sa.Column("token", sa.Uuid(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("price", sa.BigInteger()),
+        sa.Column("settled_at", sa.DateTime(timezone=True)),
+        sa.Column("token", sa.Uuid()),
+        sa.Column("attempt", sa.Integer()),
+        sa.Column("node_id", sa.Text()),
+        sa.Column("block", sa.Text()),
         sa.PrimaryKeyConstraint("run_id", "node", "idx", name="credit_holds_pk"),
-        sa.CheckConstraint("amount > 0", name=op.f("credit_holds_positive")),
+        sa.CheckConstraint("amount > 0 AND price BETWEEN 0 AND amount", name=op.f("credit_holds_in_bounds")),
     )
-    op.create_index("credit_holds_owner_idx", "credit_holds", ["owner_id"])
     op.add_column("run_costs", sa.Column("shortfall", sa.Text()))
     op.execute(
         "CREATE FUNCTION credit_transactions_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ "

@@ -109,6 +109,7 @@ def test_who_was_given_nothing_has_nothing(api, owner):
         "user_id": owner,
         "balance": 0,
         "held": 0,
+        "available": 0,
         "spent_today": 0,
         "low": False,
         "daily_limit": None,

@@ -129,5 +129,5 @@ def test_doctor_proves_that_ledger_and_node_executions_agree(command, block, sub
         session.execute(text("UPDATE credit_balances SET balance = balance + 1"))
     levels, messages = zip(*found(), strict=True)
     assert levels == ("fail", "fail")
-    assert "is 47, its transactions add up to 46" in messages[0]
+    assert "is 51, its transactions add up to 50" in messages[0]
     assert "notes 5 credits, the ledger has 4" in messages[1]

@@ -3,7 +3,8 @@
 import queue
 import threading
 from collections import Counter
-from uuid import uuid4
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +20,7 @@ from agentflow.engine.execution import ExecutionKey
 from agentflow.errors import AgentFlowError, Conflict, IdempotencyMismatch, NotFound
 from agentflow.ids import new_id, new_token
 from agentflow.services.transaction import transaction
-from agentflow.storage.hot.node_executions import HotConnection, Payer
+from agentflow.storage.hot.node_executions import HotConnection, Price
 
 
 @pytest.fixture
@@ -33,13 +34,15 @@ def give(owner, amount, cause=None):
         return store.give(session, Gift(owner, TransactionType.GRANT, amount, "a gift", cause or str(uuid4())))[0]
 
 
-def balance(owner):
+def balance(owner, low=None):
     with transaction() as session:
+        store.post(session, owner, low)
         return store.balance(session, owner)
 
 
 def transactions(owner):
     with transaction() as session:
+        store.post(session, owner, None)
         return store.transactions(session, owner, None, 10_000)[::-1]
 
 
@@ -55,9 +58,13 @@ def is_in_order(owner):
         assert store.disagreements(session, 10) == []
 
 
+def hold(hot, key, payer, amount, most_a_day=None, low=None):
+    return hot.hold_credits(key, Price(payer.owner, amount, most_a_day, low))
+
+
 def charge(key, payer, amount, *, held=True, landed=True, low=None):
     what = {
-        "owner": str(payer.owner_id),
+        "owner": str(payer.owner),
         "token": str(payer.token),
         "attempt": 1,
         "node_id": "n",
@@ -91,8 +98,13 @@ def hot(environment):
     connection.close()
 
 
+class Payer(NamedTuple):
+    owner: UUID
+    token: UUID
+
+
 def attempt(owner):
-    return ExecutionKey(new_id(), 0, 1), Payer(owner, new_token(), 1, "n", "B")
+    return ExecutionKey(new_id(), 0, 1), Payer(owner, new_token())
 
 
 def at_once(count, act):
@@ -123,7 +135,7 @@ def test_of_100_spenders_on_one_balance_as_many_succeed_as_it_pays_for(owner, ha
     def spend(_):
         key, payer = attempt(owner)
         connection = free.get()
-        held = connection.hold_credits(key, payer, price, None).verdict
+        held = hold(connection, key, payer, price).verdict
         free.put(connection)
         if held == "held":
             assert charge(key, payer, price).missing == 0
@@ -155,16 +167,78 @@ def test_one_cause_for_two_owners_at_once_counts_for_one(owner):
 def test_what_is_held_is_given_back_and_the_price_taken(owner, hot):
     give(owner, 10)
     key, payer = attempt(owner)
-    assert hot.hold_credits(key, payer, 4, None)[:2] == ("held", 6)
-    assert balance(owner)[:2] == (6, 4)
+    assert hold(hot, key, payer, 4)[:2] == ("held", 6)
+    assert balance(owner)[:2] == (10, 4)
     assert charge(key, payer, 3).paid == 3
-    assert [(one.type, one.amount, one.balance) for one in transactions(owner)] == [
-        ("GRANT", 10, 10),
-        ("RESERVE", -4, 6),
-        ("RESERVE", 4, 10),
-        ("USAGE", -3, 7),
+    assert balance(owner)[:2] == (7, 0)
+    assert [(one.type, one.amount, one.balance, one.run_id) for one in transactions(owner)] == [
+        ("GRANT", 10, 10, None),
+        ("USAGE", -3, 7, key.run_id),
     ]
-    assert [one.run_id for one in transactions(owner)] == [None, key.run_id, key.run_id, key.run_id]
+    is_in_order(owner)
+
+
+def test_what_was_charged_and_is_not_posted_yet_cannot_be_spent_again(owner, hot):
+    give(owner, 10)
+    for price in (4, 3):
+        key, payer = attempt(owner)
+        assert hold(hot, key, payer, price).verdict == "held"
+        assert charge(key, payer, price - 1).missing == 0
+        with transaction() as session:
+            assert store.disagreements(session, 10) == []
+    with transaction() as session:
+        assert store.balance(session, owner)[:2] == (10, 7), "a settlement locks no balance"
+    assert hold(hot, *attempt(owner), 4).verdict == "held", "looking for enough posts them"
+    assert balance(owner)[:2] == (5, 4)
+    assert hold(hot, *attempt(owner), 2)[:2] == ("short", 1)
+    is_in_order(owner)
+
+
+def test_an_attempt_after_one_whose_charge_is_not_posted_yet_holds_anew(owner, hot):
+    give(owner, 10)
+    key, payer = attempt(owner)
+    for left in (7, 4, 1):
+        assert hold(hot, key, payer, 3)[:2] == ("held", left)
+        assert charge(key, payer, 3).paid == 3
+        payer = payer._replace(token=new_token())
+    assert hold(hot, key, payer, 3)[:2] == ("short", 1)
+    assert balance(owner)[:2] == (1, 0)
+    is_in_order(owner)
+
+
+def test_charges_of_many_owners_are_posted_in_their_order(environment, hot):
+    owners = []
+    for number in range(7):
+        with transaction() as session:
+            owners.append(accounts.add_user(session, f"owner {number}"))
+        give(owners[-1], 1000)
+    for price in range(1, 13):
+        for owner in owners:
+            key, payer = attempt(owner)
+            hold(hot, key, payer, price)
+            charge(key, payer, price - (price % 3 == 0) * price)
+    assert [hot.post_some(3, None) for _ in range(4)] == [3, 3, 1, 0]
+    for owner in owners:
+        with transaction() as session:
+            amounts = [-one.amount for one in store.transactions(session, owner, None, 100)[::-1][1:]]
+        assert amounts == [price for price in range(1, 13) if price % 3]
+        is_in_order(owner)
+
+
+def test_charges_of_yesterday_count_for_yesterday(owner, hot):
+    give(owner, 100)
+    for _ in range(2):
+        key, payer = attempt(owner)
+        hold(hot, key, payer, 5)
+        charge(key, payer, 5)
+    with transaction() as session:
+        session.execute(
+            text(
+                "UPDATE credit_holds SET settled_at = settled_at - interval '1 day' WHERE ctid = "
+                "(SELECT min(ctid) FROM credit_holds)"
+            )
+        )
+    assert balance(owner).spent == 5
     is_in_order(owner)
 
 
@@ -172,17 +246,17 @@ def test_the_next_attempt_takes_over_what_a_lost_one_held(owner, hot):
     give(owner, 10)
     key, payer = attempt(owner)
     for price, left in ((7, 3), (7, 3), (9, 1), (2, 8)):
-        assert hot.hold_credits(key, payer._replace(token=new_token()), price, None)[:2] == ("held", left)
-        assert balance(owner)[:2] == (left, price)
+        assert hold(hot, key, payer._replace(token=new_token()), price)[:2] == ("held", left)
+        assert balance(owner)[:2] == (10, price)
         is_in_order(owner)
-    refused = hot.hold_credits(key, payer._replace(token=new_token()), 11, None)
+    refused = hold(hot, key, payer._replace(token=new_token()), 11)
     assert refused[:2] == ("short", 10)
 
 
 def test_what_is_held_for_a_node_execution_that_is_gone_is_given_back(owner, hot):
     give(owner, 10)
     for _ in range(3):
-        hot.hold_credits(*attempt(owner), 2, None)
+        hold(hot, *attempt(owner), 2)
     assert hot.drop_holds(2) == 2
     assert hot.drop_holds(2) == 1
     assert hot.drop_holds(2) == 0
@@ -212,32 +286,37 @@ def test_the_same_attempt_cannot_be_charged_twice(owner):
 def test_an_owner_spends_no_more_a_day_than_their_limit(owner, hot):
     give(owner, 100)
     key, payer = attempt(owner)
-    assert hot.hold_credits(key, payer, 6, 10)[0] == "held"
-    assert hot.hold_credits(*attempt(owner), 5, 10)[:2] == ("limit", 4)
+    assert hold(hot, key, payer, 6, 10)[0] == "held"
+    assert hold(hot, *attempt(owner), 5, 10)[:2] == ("limit", 4)
     charge(key, payer, 10)
-    assert hot.hold_credits(*attempt(owner), 0, 10)[:2] == ("limit", 0)
+    assert hold(hot, *attempt(owner), 0, 10)[:2] == ("limit", 0)
     with transaction() as session:
         store.set_daily_limit(session, owner, 12)
-    assert hot.hold_credits(*attempt(owner), 2, 10)[0] == "held"
+    assert hold(hot, *attempt(owner), 2, 10)[0] == "held"
     with transaction() as session:
         session.execute(text("UPDATE credit_balances SET day = day - 1"))
     assert balance(owner).spent == 0
-    assert hot.hold_credits(*attempt(owner), 12, None)[0] == "held"
+    assert hold(hot, *attempt(owner), 11)[:2] == ("limit", 10), "2 are held back"
+    assert hold(hot, *attempt(owner), 10)[0] == "held"
     is_in_order(owner)
 
 
 def test_an_empty_balance_starts_nothing_that_is_paid_by_its_use(owner, hot):
-    assert hot.hold_credits(*attempt(owner), 0, None) == ("short", 0, True)
-    assert hot.hold_credits(*attempt(owner), 0, None) == ("short", 0, False), "told once"
+    assert hold(hot, *attempt(owner), 0) == ("short", 0, True)
+    assert hold(hot, *attempt(owner), 0) == ("short", 0, False), "told once"
     give(owner, 1)
-    assert hot.hold_credits(*attempt(owner), 0, None)[0] == "held"
-    assert hot.hold_credits(*attempt(owner), 2, None) == ("short", 1, True), "and again after it was topped up"
+    assert hold(hot, *attempt(owner), 0)[0] == "held"
+    assert hold(hot, *attempt(owner), 2) == ("short", 1, True), "and again after it was topped up"
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["give", "hold", "hold again", "settle", "drop"]), st.integers(1, 60)), max_size=25
+        st.tuples(
+            st.sampled_from(["give", "hold", "hold again", "settle", "settle again", "post", "drop"]),
+            st.integers(1, 60),
+        ),
+        max_size=25,
     )
 )
 def test_whatever_happens_the_balance_is_the_sum_and_not_negative(environment, hot, acts):
@@ -249,16 +328,24 @@ def test_whatever_happens_the_balance_is_the_sum_and_not_negative(environment, h
             give(owner, amount)
         elif act == "hold":
             key, payer = attempt(owner)
-            if hot.hold_credits(key, payer, amount, 200).verdict == "held":
+            if hold(hot, key, payer, amount, 200).verdict == "held":
                 held.append((key, payer))
         elif act == "hold again" and held:
             key, payer = held[-1][0], held.pop()[1]._replace(token=new_token())
-            hot.hold_credits(key, payer, amount, 200)
+            hold(hot, key, payer, amount, 200)
             held.append((key, payer))
         elif act == "settle" and held:
             charge(*held.pop(0), amount)
+        elif act == "settle again" and held:  # and it is tried anew, before that is posted
+            key, payer = held[0]
+            charge(key, payer, amount)
+            held[0] = (key, payer._replace(token=new_token()))
+        elif act == "post":
+            hot.post_some(10, None)
         elif act == "drop":
             hot.drop_holds(100)
+        with transaction() as session:
+            assert store.disagreements(session, 10) == []
     is_in_order(owner)
 
 
@@ -390,16 +477,12 @@ def test_an_owner_is_low_once_until_they_are_given_enough_and_short_once_until_t
             is_low = is_low and low is not None and balance_ < low
             continue
         key, payer = attempt(owner)
-        held = hot.hold_credits(key, payer, first, None, low)
+        held = hold(hot, key, payer, first, None, low)
         if balance_ < first or balance_ == 0:
             assert (held.verdict, held.first) == ("short", not is_short)
             lacked()
             continue
-        balance_ -= first
-        if first:
-            fell()
-        assert charge(key, payer, second, low=low).missing == max(second - balance_ - first, 0)
-        balance_ += first
+        assert charge(key, payer, second, low=low).missing == max(second - balance_, 0)
         if second > balance_:
             lacked()
         if second:
@@ -407,8 +490,8 @@ def test_an_owner_is_low_once_until_they_are_given_enough_and_short_once_until_t
             balance_ -= taken
             if taken:
                 fell()
+    assert balance(owner, low).balance == balance_
     assert crossings(owner) == (lows, shorts)
-    assert balance(owner).balance == balance_
 
 
 def test_of_many_spenders_at_once_one_crosses(crossings, owner):
@@ -419,7 +502,7 @@ def test_of_many_spenders_at_once_one_crosses(crossings, owner):
         def spend(_):
             connection = HotConnection()
             key, payer = attempt(owner)
-            held = connection.hold_credits(key, payer, 3, None, 60)
+            held = hold(connection, key, payer, 3, None, 60)
             connection.close()
             if held.verdict == "held":
                 charge(key, payer, 3, low=60)
@@ -427,4 +510,5 @@ def test_of_many_spenders_at_once_one_crosses(crossings, owner):
 
         firsts = at_once(40, spend)
         assert sum(firsts) == 1
+        assert balance(owner, 60).balance < 3
         assert crossings(owner) == (before[0] + 1, before[1] + 1)

@@ -48,14 +48,18 @@ class Purse:
 
     @property
     def balance(self) -> tuple[int, int]:
-        """What is there, and what is held."""
+        """What may be spent, and what is held."""
         with transaction() as session:
             assert store.disagreements(session, 10) == []
+            store.post(session, self.owner, None)
+            assert store.disagreements(session, 10) == []
             found = store.balance(session, self.owner)
-        return found.balance, found.held
+        return found.available, found.held
 
     def paid(self, run_id: UUID) -> list[tuple[int, int, int, int]]:
         """(node, index, attempt, credits), in the order of the ledger."""
+        with transaction() as session:
+            store.post(session, self.owner, None)
         return list(
             self._rows(
                 "SELECT node, idx, attempt, -amount FROM credit_transactions WHERE run_id = :run AND type = 'USAGE' "

@@ -94,7 +94,7 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "INSERT INTO credit_balances (owner_id, balance, last_number) VALUES (:owner, 5, 1)",
         "INSERT INTO credit_transactions (owner_id, number, type, amount, balance, reason, cause) "
         "VALUES (:owner, 1, 'GRANT', 5, 5, 'r', :owner ::text)",
-        "INSERT INTO credit_holds (run_id, node, idx, owner_id, token, amount) VALUES (:run, 0, 1, :owner, :run, 1)",
+        "INSERT INTO credit_holds (run_id, node, idx, owner_id, amount) VALUES (:run, 0, 1, :owner, 1)",
         "INSERT INTO waits (run_id, node, idx, kind, key, open) VALUES (:run, 0, 1, 'time', 'k', false)",
         "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
         "VALUES (:run, 0, 'p', 0, 1, 0, 0)",

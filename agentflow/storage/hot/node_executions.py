@@ -74,7 +74,13 @@ _STATEMENTS = {
         "claim_limited", f"{_KEY}, text[], {_LEASE}, uuid, uuid[], text[], int[], text, float8, boolean, int"
     ),
     "settle": function("settle", _SETTLE_TYPES),
-    "hold_credits": function("hold_credits", f"{_KEY}, uuid, uuid, int, text, text, bigint, bigint, bigint"),
+    "claim_paid": (
+        f"{_KEY}, text[], {_LEASE}, uuid, bigint, bigint, bigint",
+        "SELECT c.*, h.* FROM agentflow_claim($1, $2, $3, $4, $5, $6, $7) c, "
+        "agentflow_hold_credits($1, $2, $3, $8, CASE WHEN c.verdict = 'claimed' THEN $9 END, $10, $11) h",
+    ),
+    "hold_credits": function("hold_credits", f"{_KEY}, uuid, bigint, bigint, bigint"),
+    "post_some": function("post_some", "int, bigint"),
     "drop_holds": function("drop_holds", "int"),
     "release": function("release", f"{_KEY}, int"),
     "wake_due": function("wake_due", _KEY),
@@ -169,8 +175,41 @@ class RunHeader(NamedTuple):
     ended: bool
 
 
+class Price(NamedTuple):
+    """What is to be held back of an owner's credits before a block runs; see `sql/15_credits.sql`.
+
+    Attributes:
+        owner_id: who pays.
+        amount: credits; 0: nothing is held, but something must be there.
+        most_a_day: credits that an owner without a limit of their own may spend a day; None: any.
+        low: the owner is low on credits with fewer than so many; None: never.
+    """
+
+    owner_id: UUID
+    amount: int
+    most_a_day: int | None = None
+    low: int | None = None
+
+
+class CreditHold(NamedTuple):
+    """Whether credits are held back.
+
+    Attributes:
+        verdict: `short`: the owner lacks them; `limit`: they may not spend so much a day.
+        available: what the owner has beside what is held back; of `limit`, what they may still spend today.
+        first: nothing was short since the owner was given credits last.
+    """
+
+    verdict: Literal["held", "short", "limit"]
+    available: int
+    first: bool
+
+
 class Claim(NamedTuple):
-    """The reply of `agentflow_claim`; see `sql/03_claim.sql`. `inputs` and `wait` are JSON text or None."""
+    """The reply of `agentflow_claim`; see `sql/03_claim.sql`. `inputs` and `wait` are JSON text or None.
+
+    `hold`: what became of the price that the claim was asked to hold back.
+    """
 
     verdict: Literal["claimed", "gone", "stopped", "paused", "held"]
     attempt: int
@@ -182,6 +221,7 @@ class Claim(NamedTuple):
     resumed_from: int | None = None
     wait: str | None = None
     ready: Sequence[Ready] = ()  # what takes the place in the window of one that is held
+    hold: CreditHold | None = None
 
 
 class Settled(NamedTuple):
@@ -197,27 +237,6 @@ class Settled(NamedTuple):
     others: list[ExecutionKey] = []
     total_cost: int | None = None
     short: bool = False
-
-
-class Payer(NamedTuple):
-    """Who pays for an attempt, and what it is."""
-
-    owner_id: UUID
-    token: UUID
-    attempt: int
-    node_id: str
-    block: str
-
-
-class CreditHold(NamedTuple):
-    """Whether credits are held back. `first`: nothing was short since the owner was given credits last.
-
-    `balance`: what the owner has; of `limit`, what they may still spend today.
-    """
-
-    verdict: Literal["held", "short", "limit"]
-    balance: int
-    first: bool
 
 
 class Finished(NamedTuple):
@@ -328,10 +347,29 @@ class HotConnection(PreparedConnection):
         rows = self._call("run_header", run_id)
         return RunHeader(*rows[0]) if rows else None
 
-    def claim(self, key: ExecutionKey, pins: Sequence[str], lease: Lease, limits: Limits | None = None) -> Claim:
-        """Take a QUEUED node execution under `lease`. `pins` are the node's linked pins."""
+    def claim(
+        self,
+        key: ExecutionKey,
+        pins: Sequence[str],
+        lease: Lease,
+        limits: Limits | None = None,
+        price: Price | None = None,
+    ) -> Claim:
+        """Take a QUEUED node execution under `lease`.
+
+        Args:
+            key: the node execution.
+            pins: the node's linked pins.
+            lease: the attempt's.
+            limits: what it is under, if anything.
+            price: what is held back with the claim; only without limits.
+        """
         values = (*key, list(pins), *lease)
         if limits is None:
+            if price is not None:
+                row = self._call("claim_paid", *values, *price)[0]
+                hold = CreditHold(*row[-3:]) if row[-3] else None
+                return Claim(*row[:-3])._replace(hold=hold)
             return Claim(*self._call("claim", *values)[0])
         owner_id, slots, *others = limits
         owners, keys, numbers = (list(column) for column in zip(*sorted(slots), strict=True)) if slots else ([], [], [])
@@ -355,23 +393,16 @@ class HotConnection(PreparedConnection):
         others = [ExecutionKey(UUID(run_id), node, idx) for run_id, node, idx in also["others"] or ()]
         return settled._replace(others=others, total_cost=also.get("total_cost"), short=bool(also.get("short")))
 
-    def hold_credits(
-        self, key: ExecutionKey, payer: "Payer", amount: int, most_a_day: int | None, low: int | None = None
-    ) -> "CreditHold":
-        """Hold back what an attempt costs before it runs; see `sql/15_credits.sql`. Again with the same: harmless.
+    def hold_credits(self, key: ExecutionKey, price: Price) -> CreditHold:
+        """Hold back what an attempt costs before it runs. Again with the same: harmless."""
+        return CreditHold(*self._call("hold_credits", *key, *price)[0])
 
-        Args:
-            key: the node execution.
-            payer: who pays, for which attempt.
-            amount: credits; 0: nothing is held, but something must be there.
-            most_a_day: credits that an owner without a limit of their own may spend a day; None: any.
-            low: the owner is low on credits with fewer than so many; None: never.
-        """
-        owner_id, token, *what = payer
-        return CreditHold(*self._call("hold_credits", *key, token, owner_id, *what, amount, most_a_day, low)[0])
+    def post_some(self, owners: int, low: int | None) -> int:
+        """Add to the ledger what was charged to at most so many owners. Returns to how many."""
+        return int(self._call("post_some", owners, low)[0][0])
 
     def drop_holds(self, limit: int) -> int:
-        """Give back what is held for node executions that have ended without a settlement. How many."""
+        """Let go of what is held for node executions that have ended without a settlement. How many."""
         return int(self._call("drop_holds", limit)[0][0])
 
     def release(self, key: ExecutionKey) -> tuple[list[Ready], int | None]:

@@ -116,14 +116,16 @@ DECLARE
     v_freed json;
     v_woken json;
     v_cost bigint;
-    v_short boolean;
+    v_paid bigint;
+    v_missing bigint;
+    v_had bigint;
 BEGIN
     IF p_more -> 'frees_slot' IS NOT NULL THEN
         SELECT json_agg(json_build_array(f.run_id, f.node, f.idx)) INTO v_freed FROM agentflow_free_slot(p_run, p_node, p_idx) f;
     END IF;
     IF NOT p_landed THEN
         IF p_more -> 'charge' IS NOT NULL THEN
-            PERFORM agentflow_pay(p_run, p_node, p_idx, p_more -> 'charge', false);
+            PERFORM agentflow_charge_stopped(p_run, p_node, p_idx, p_more -> 'charge');
         END IF;
         also := json_build_object('others', v_freed);
         RETURN;
@@ -142,10 +144,6 @@ BEGIN
                 AND s.idx = d.source_idx AND s.ordinal = d.source_ordinal AND s.part IN (0, d.source_part)
             WHERE d.run_id = p_run AND d.node = p_node AND d.idx = p_idx);
     END IF;
-    IF v_stats IS NOT NULL THEN
-        UPDATE node_executions e SET stats = agentflow_add_stats(e.stats, v_stats)
-        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
-    END IF;
     IF p_more -> 'wait' IS NOT NULL THEN
         SELECT w.* INTO v_wait FROM json_to_record(p_more -> 'wait') AS w(
             kind text, key text, seconds float8, state json, name text, data json, editable boolean);
@@ -159,11 +157,23 @@ BEGIN
         INSERT INTO run_costs AS c (root_id, cost) SELECT r.root_id, (v_stats ->> 'cost')::numeric FROM runs r WHERE r.id = p_run
         ON CONFLICT (root_id) DO UPDATE SET cost = c.cost + excluded.cost RETURNING c.cost INTO v_cost;
     END IF;
-    IF p_more -> 'charge' IS NOT NULL THEN  -- the last: it locks the balance of the owner
-        v_short := agentflow_pay(p_run, p_node, p_idx, p_more -> 'charge', true);
+    IF p_more -> 'charge' IS NOT NULL THEN  -- the last that waits for a lock: for the balance of the owner
+        SELECT c.paid, c.missing, c.had INTO v_paid, v_missing, v_had
+        FROM agentflow_charge(p_run, p_node, p_idx, p_more -> 'charge', true) c;
+        IF v_paid > 0 THEN
+            v_stats := coalesce(v_stats, '{}') || jsonb_build_object('charged', v_paid);
+        END IF;
+        IF v_missing > 0 THEN
+            PERFORM agentflow_note_unpaid(p_run, p_more -> 'charge', v_paid + v_missing, v_had);
+        END IF;
+    END IF;
+    IF v_stats IS NOT NULL THEN
+        UPDATE node_executions e
+        SET stats = CASE WHEN e.stats IS NULL THEN v_stats ELSE agentflow_add_stats(e.stats, v_stats) END
+        WHERE e.run_id = p_run AND e.node = p_node AND e.idx = p_idx;
     END IF;
     also := json_build_object('others', coalesce(v_freed::jsonb, '[]') || coalesce(v_woken::jsonb, '[]'), 'total_cost', v_cost,
-                              'short', v_short);
+                              'short', v_missing > 0);
 END $$;
 
 CREATE OR REPLACE FUNCTION agentflow_wake_due(p_run uuid, p_node int, p_idx int) RETURNS boolean LANGUAGE plpgsql AS $$
