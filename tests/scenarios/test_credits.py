@@ -70,6 +70,55 @@ def test_as_many_runs_complete_as_the_balance_pays_for_though_a_worker_dies(flee
     engine.dispose()
 
 
+def test_a_retry_a_fork_a_cached_result_and_sub_graphs_are_paid_as_the_docs_say(fleet: Fleet, log: Path) -> None:
+    client = fleet.client
+    owner = client.me().user.id
+    client.credits.grant(owner, 8, "for two and a half")
+
+    def paid(run_id: UUID) -> list[tuple[str | None, int]]:
+        found = [one for one in client.credits.transactions() if one.run_id == run_id]
+        return sorted((one.node_id, -one.amount) for one in found)
+
+    # Two steps are paid, and the third is not; a retry after a top-up pays for that one alone.
+    names = ["a", "b", "c"]
+    chain = graph(
+        [node(name, "TestPaid", value=1) for name in names], [link("a:value", "b:value"), link("b:value", "c:value")]
+    )
+    first = fleet.run(chain)
+    assert (first.status, first.reason) == ("FAILED", "insufficient_balance")
+    assert paid(first.id) == [("a", PRICE), ("b", PRICE)]
+    client.credits.grant(owner, 100, "more")
+    client.retry(first.id)
+    assert fleet.ended(first.id).status == "COMPLETED"
+    assert paid(first.id) == [(name, PRICE) for name in names]
+
+    # A fork pays for what runs anew.
+    fork = fleet.ended(client.fork(first.id, "b").id)
+    assert fork.status == "COMPLETED"
+    assert paid(fork.id) == [("b", PRICE), ("c", PRICE)]
+
+    # What is cached is paid once.
+    cached = graph([node("a", "TestPaid", {"cache": {"ttl": 3600}}, value=2)], [])
+    assert [len(paid(fleet.run(cached).id)) for _ in range(3)] == [1, 0, 0]
+
+    # What waits pays for what it reported before, and for its end.
+    waits = fleet.run(graph([node("a", "TestPaidWait", value=3)], []))
+    assert paid(waits.id) == [("a", 1), ("a", 2)]
+
+    # A child run pays, and its tree is stopped by the budget of the run above.
+    child = client.graphs.create(chain).id
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    given = {"graph_id": str(child), "graph_version": 1, "input_schema": schema, "output_schema": schema}
+    above = fleet.run(graph([node("sub", "AgentExecutor", **given)], []))
+    (inner,) = client.runs(parent=above.id)
+    assert (above.status, above.stats["cost"]) == ("COMPLETED", 3 * PRICE)
+    assert (paid(above.id), paid(inner.id)) == ([], [(name, PRICE) for name in names])
+    capped = fleet.run(graph([node("sub", "AgentExecutor", **given)], [], budget=4))
+    assert (capped.status, capped.reason) == ("FAILED", "insufficient_balance")
+    left = 108 - PRICE * (3 + 2 + 1 + 3) - 3 - capped.stats["cost"]
+    assert (client.credits.get().balance, client.credits.get().held) == (left, 0)
+
+
 SECONDS = float(os.environ.get("AGENTFLOW_TEST_CREDITS_SECONDS", "20"))
 """How long workers die."""
 
@@ -99,12 +148,12 @@ def own_fleet(servers: Stack, tmp_path: Path) -> Iterator[Fleet]:
 
 
 def costly(rng: Random, child: UUID | None) -> dict[str, Any]:
-    """A random graph of paid nodes: in a row, for each of some items, after failures, in a child run."""
+    """A random graph of paid nodes: in a row, for each item, after failures, in a child run, cached, waiting."""
     many = {"retry": {"max_failures": 5, "base": 0.05, "cap": 0.1}, "max_losses": 1000}
     nodes, links, last = [node("n0", "TestPaid", many, value=0, seconds=0.02)], [], "n0:value"
     for number in range(1, rng.randint(1, 5)):
         name = f"n{number}"
-        kind = rng.choice(["paid", "each", "fails", "child", "waits"])
+        kind = rng.choice(["paid", "each", "fails", "child", "waits", "paid wait", "cached"])
         if kind == "each":
             items = list(range(rng.randint(2, 6)))
             nodes.append(node(f"{name}each", "StepThroughItems", many, items=items))
@@ -125,7 +174,11 @@ def costly(rng: Random, child: UUID | None) -> dict[str, Any]:
             nodes.append(node(f"{name}waits", "CountdownTimer", many, seconds=0.5))
             links.append(link(last, f"{name}waits:input_message"))
             last = f"{name}waits:output_message"
-        nodes.append(node(name, "TestPaid", many, seconds=rng.random() * 0.1))
+        if kind == "paid wait":
+            nodes.append(node(name, "TestPaidWait", many, seconds=rng.random()))
+        else:
+            cached = {"cache": {"ttl": 3600}} if kind == "cached" else {}
+            nodes.append(node(name, "TestPaid", many | cached, seconds=rng.choice([0.0, 0.05])))
         links.append(link(last, f"{name}:value"))
         last = f"{name}:value"
     more = {"budget": rng.randint(3, 12)} if rng.random() < 0.2 else {}

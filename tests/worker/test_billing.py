@@ -1,16 +1,17 @@
 """Owners pay for what their node executions cost: once, with the settlement, and never more than they have."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
 from installation import OUTPUT
 from probes import Chain, Probe, Rows, Statuses, Submit, Yields, owner_of, passes
+from pydantic import Field
 from sqlalchemy import text
 from steps import claim, execute
 
-from agentflow.blocks.base import Context
+from agentflow.blocks.base import BlockInput, Context
 from agentflow.credits import store
 from agentflow.credits.store import Gift
 from agentflow.credits.tables import TransactionType
@@ -215,6 +216,23 @@ def test_what_waits_keeps_what_is_held_and_pays_at_its_end(
     execute(run_id, 0, 1)
     assert purse.balance == (91, 0)
     assert purse.paid(run_id) == [(0, 1, 1, 1), (0, 1, 1, 8)]
+
+
+class _Small(BlockInput):
+    value: Annotated[int, Field(le=5)] = 0
+    number: int = 0
+
+
+def test_what_was_held_with_the_claim_is_let_go_of_if_the_block_cannot_start(
+    probe: Probe, chain: Chain, statuses: Statuses, purse: Purse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(HotConnection, "hold_credits")  # it would be a round trip more
+    run_id = chain(probe(passes, cost=7), probe(passes, cost=5, Input=_Small), value=9)
+    execute(run_id, 0, 1)
+    execute(run_id, 1, 1)
+    assert statuses(run_id) == {"0/1": "COMPLETED", "1/1": "FAILED user"}
+    assert purse.paid(run_id) == [(0, 1, 1, 7)]
+    assert purse.balance == (93, 0)
 
 
 def test_too_few_credits_start_nothing_and_end_the_run(

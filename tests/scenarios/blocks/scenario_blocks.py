@@ -62,6 +62,28 @@ class Paid(Sleep):
     cost = 3
 
 
+class PaidWait(Block):
+    """Is paid for what it reports when it begins to wait, and for its end."""
+
+    id = "5ce0a001-0000-4000-8000-0000000000e2"
+    name = "TestPaidWait"
+    cost = 2
+
+    class Input(BlockInput):
+        value: Any = None
+        seconds: float = 0.0
+
+    class Output(BlockOutput):
+        value: Any
+
+    def run(self, inputs: Input, context: Context) -> Iterator[Any]:
+        if context.resumed is None:
+            context.report(cost=1)
+            yield Timer(inputs.seconds)
+        else:
+            yield "value", inputs.value
+
+
 class Alone(Block):
     """Uses a credential for a while, and notes if another living process does at the same time."""
 
