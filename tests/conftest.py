@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -21,6 +22,9 @@ from agentflow.embedded.stack import Stack
 from agentflow.settings import settings
 
 _TEMPLATE = "migrated"
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # on a busy machine anything takes long once
+hypothesis.settings.load_profile("untimed")
 
 
 def _eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -18,7 +18,7 @@ def test_it_stops_at_once_although_somebody_listens(serve, key, submit):  # noqa
         process.send_signal(signal.SIGTERM)
         list(lines)  # the stream ends, and is not cut
     process.wait(20)
-    assert time.monotonic() - told < 5
+    assert time.monotonic() - told < 9, "not after the time for requests that run"
     assert process.returncode == 0
 
 
