@@ -1,7 +1,7 @@
 """Makes the blueprints of `/api/v1`, which share the prefix, authentication, scopes, rate limit and refusals."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from inspect import signature
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from agentflow.accounts.keys import Caller
 from agentflow.api import audit
 from agentflow.api.auth import Authenticator, key_in, session_in
 from agentflow.api.scopes import NEEDED, OPEN
-from agentflow.errors import Malformed, Problem
+from agentflow.errors import Forbidden, Malformed, Problem, Unauthenticated
 
 PREFIX = "/api/v1"
 
@@ -61,6 +61,29 @@ def _caller() -> Caller:
     who = authenticator.person_of(g.session_secret)
     g.rate_left = current_app.extensions["rate"].take(sessions.digest(g.session_secret))
     return who
+
+
+def may_go_on() -> Callable[[], bool]:
+    """A function that tells whether the caller still may do what the present request does, after the view returned, too."""
+    authenticator: Authenticator = current_app.extensions["authenticator"]
+    needed = NEEDED[(request.endpoint or "").rpartition(".")[2]]
+    secret = session_secret()
+    ask = (
+        partial(authenticator.caller_of, key_in(request) or "")
+        if secret is None
+        else partial(authenticator.person_of, secret)
+    )
+
+    def allowed() -> bool:
+        try:
+            who = ask()
+            if needed is not None:
+                who.require(needed)
+        except (Unauthenticated, Forbidden):
+            return False
+        return True
+
+    return allowed
 
 
 def refuse_query() -> None:

@@ -13,7 +13,7 @@ from flask import Response, current_app, request
 from pydantic import Field
 
 from agentflow import clock
-from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.blueprint import blueprint, may_go_on, owner_id
 from agentflow.api.places import Places, client_gone, closing
 from agentflow.api.replies import json_text, reply
 from agentflow.api.runs import RunPath
@@ -54,6 +54,8 @@ class EventQuery(Request):
 def stream_events(path: RunPath, query: EventQuery) -> Response:
     """A run's events from the first on, or after `Last-Event-ID`: `text/event-stream`, until the run has ended.
 
+    It ends as well when the key is revoked, the session ends or the user is suspended.
+
     Each event's data is one JSON object. 204: the run has ended, and everything was seen.
     Who accepts `application/json` and no stream gets those that there are, at once: for clients that ask now and then,
     because all streams are taken (429, 503), or because they like it better.
@@ -69,7 +71,7 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
         return Response(status=204)
     places: Places = current_app.extensions["event_streams"]
     places.take(owner_id())
-    response = Response(_stream(subject, first, client_gone()), mimetype="text/event-stream")
+    response = Response(_stream(subject, first, client_gone(), may_go_on()), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store, no-transform"
     response.headers["X-Accel-Buffering"] = "no"  # nginx must forward each event at once
     response.call_on_close(partial(places.release, owner_id()))
@@ -84,7 +86,9 @@ def _existing(run_id: UUID, after: str | None) -> EventList:
     return EventList(items=batch.events, over=batch.over)
 
 
-def _stream(subject: Subject, batch: Batch, gone: Callable[[], bool]) -> Iterator[str]:
+def _stream(
+    subject: Subject, batch: Batch, gone: Callable[[], bool], allowed: Callable[[], bool]
+) -> Iterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     wait, heard = _BUSY_SECONDS, clock.monotonic()
     try:
@@ -100,7 +104,7 @@ def _stream(subject: Subject, batch: Batch, gone: Callable[[], bool]) -> Iterato
             if len(batch.events) < events.BATCH:
                 closing.wait(wait)
                 wait = min(wait * _GROWTH, _IDLE_SECONDS)
-            if closing.is_set() or gone():
+            if closing.is_set() or gone() or not allowed():
                 return
             with transaction() as session:
                 batch = events.read(session, subject, batch.position, batch.held_since)

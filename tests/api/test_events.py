@@ -8,6 +8,9 @@ from contextlib import closing
 import psycopg
 import pytest
 from installation import ECHO, _caller, _key
+from people import person, signed_in, with_key
+
+from agentflow.accounts.scopes import Role
 
 
 def parse(reply) -> list[dict]:
@@ -93,6 +96,35 @@ def test_a_stream_follows_a_run_live_and_ends_with_it(app, api, submit, work):
     whole = "".join(chunk if isinstance(chunk, str) else chunk.decode() for chunk in seen)
     assert whole.count("event: settled") == 2
     assert '"status":"COMPLETED"' in whole.split("event: run")[-1]
+
+
+@pytest.mark.parametrize("how", ["key revoked", "key suspended", "user suspended", "session ended", "user deleted"])
+def test_a_stream_ends_when_its_reader_may_read_no_more(app, how, eventually):
+    person("Ann")
+    admin, session, keyed = with_key(app, Role.ADMIN), signed_in(app, "Ann"), with_key(app, Role.ADMIN)
+    reader = session if how == "session ended" else keyed
+    run = reader.post("/api/v1/runs", json={"graph": ECHO, "allow_missing_inputs": True}).json["id"]
+    stream = reader.get(f"/api/v1/runs/{run}/events", buffered=False)
+    seen, ended = [], threading.Event()
+
+    def follow() -> None:
+        for chunk in stream.response:
+            seen.append(chunk)
+        ended.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    eventually(lambda: len(seen) > 1)
+    me = reader.get("/api/v1/me").json
+    reply = {
+        "key revoked": lambda: admin.delete(f"/api/v1/keys/{me['key_id']}"),
+        "key suspended": lambda: admin.patch(f"/api/v1/keys/{me['key_id']}", json={"suspended": True}),
+        "user suspended": lambda: admin.patch(f"/api/v1/users/{me['user']['id']}", json={"suspended": True}),
+        "session ended": lambda: session.delete("/api/v1/sessions/current"),
+        "user deleted": lambda: admin.delete(f"/api/v1/users/{me['user']['id']}"),
+    }[how]()
+    assert reply.status_code < 300, reply.json
+    assert ended.wait(10)
+    stream.close()
 
 
 @pytest.fixture
