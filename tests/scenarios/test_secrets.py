@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -35,6 +36,7 @@ ENVIRONMENT = {
     "AGENTFLOW_CREDENTIAL_KEYS": ",".join(KEYS),
     "AGENTFLOW_CREDITS": "true",
     "AGENTFLOW_TOP_UP_SECRET": TOP_UP,
+    "AGENTFLOW_OAUTH_PROVIDERS": json.dumps({"github": {"client_id": "1", "client_secret": "PLANTED-of-a-client"}}),
     "AGENTFLOW_MODERATION_TOKEN": "PLANTED-moderation-token",
     "AGENTFLOW_OIDC_CLIENT_SECRET": "PLANTED-oidc-client-secret",
     "AGENTFLOW_SHOW_TRACEBACKS": "true",
@@ -44,6 +46,8 @@ ENVIRONMENT = {
         "host_scoped:intern.test": {"type": "host_scoped", "headers": {"X-Key": "PLANTED-operator-header"}},
     }),
 }  # fmt: skip
+
+BEFORE = ["PLANTED-before-a-change", "PLANTED-of-a-deleted-one"]
 
 OWN: list[tuple[str, dict[str, Any]]] = [
     ("leaky", {"type": "api_key", "api_key": planted("api key")}),
@@ -59,6 +63,8 @@ OWN: list[tuple[str, dict[str, Any]]] = [
             "scopes": ["read"],
         },
     ),
+    ("leaky", {"type": "user_password", "username": "eve", "password": "PLANTED pässwörd ∞ 🔑 \u202e"}),
+    ("leaky", {"type": "api_key", "api_key": json.dumps({"planted": [1, {"deep": "PLANTED in JSON"}]})}),
     (
         "http",
         {
@@ -249,9 +255,14 @@ def test_no_secret_is_found_anywhere(
     for _, secret in OWN:
         secrets += [secret[name] for name in ("api_key", "password", "access_token", "refresh_token") if name in secret]
         secrets += [value.removeprefix("Bearer ") for value in secret.get("headers", {}).values()]
+    secrets += [url.password for url in map(urlsplit, (fleet.database_url, fleet.broker_url)) if url.password]
+    changed, gone = (fleet.client.credentials.create("leaky", {"type": "api_key", "api_key": one}) for one in BEFORE)
+    fleet.client.credentials.change(changed.id, secret={"type": "api_key", "api_key": "PLANTED-after-a-change"})
+    fleet.client.credentials.delete(gone.id)
+    secrets += [*BEFORE, "PLANTED-after-a-change", "PLANTED-of-a-client"]
     pair = f"ann:{planted('password')}"
     secrets.append(base64.b64encode(pair.encode()).decode())
-    assert len(secrets) == len(set(secrets)) >= 25
+    assert len(secrets) == len(set(secrets)) >= 32
 
     runs = []
     for view, secret in [*stored, (None, {"type": "smtp"}), (None, {"type": "host"})]:
