@@ -64,7 +64,7 @@ def _caller() -> Caller:
 
 
 def may_go_on() -> Callable[[], bool]:
-    """A function that tells whether the caller still may do what the present request does, after the view returned, too."""
+    """A function that tells, also after the view returned, whether the caller still may do what this request does."""
     authenticator: Authenticator = current_app.extensions["authenticator"]
     needed = NEEDED[(request.endpoint or "").rpartition(".")[2]]
     secret = session_secret()

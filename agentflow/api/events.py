@@ -86,9 +86,7 @@ def _existing(run_id: UUID, after: str | None) -> EventList:
     return EventList(items=batch.events, over=batch.over)
 
 
-def _stream(
-    subject: Subject, batch: Batch, gone: Callable[[], bool], allowed: Callable[[], bool]
-) -> Iterator[str]:
+def _stream(subject: Subject, batch: Batch, gone: Callable[[], bool], allowed: Callable[[], bool]) -> Iterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     wait, heard = _BUSY_SECONDS, clock.monotonic()
     try:

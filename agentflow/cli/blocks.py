@@ -10,7 +10,7 @@ import click
 from agentflow.cli.blocks_new import new
 from agentflow.cli.blocks_trial import test
 from agentflow.cli.connect import Exit, complain, connected
-from agentflow.cli.tables import echo_json, echo_json_lines, echo_table, room
+from agentflow.cli.tables import JSON, echo_json, echo_json_lines, echo_table, room
 from agentflow.schemas.blocks import BlockInfo
 
 _ROOM_FOR_ALL = 160
@@ -70,7 +70,7 @@ def list_blocks(remote: bool, category: str | None, search: str | None, ids: boo
 @blocks.command()
 @click.argument("block", metavar="NAME-OR-ID")
 @_REMOTE
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def show(block: str, remote: bool, as_json: bool) -> None:
     """Show what a block takes and gives, how it is run, and examples."""
     from agentflow.cli import blocks_local, blocks_show

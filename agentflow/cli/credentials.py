@@ -15,12 +15,11 @@ import click
 
 from agentflow.cli.connect import Exit, complain, connected
 from agentflow.cli.finding import find_credential
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.client.credentials import KEEP
 from agentflow.credentials.kinds import Kind
 from agentflow.settings import settings
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _CREDENTIAL = click.argument("credential", metavar="ID|TITLE")
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _STDIN = click.option(
@@ -53,7 +52,7 @@ def credentials() -> None:
 @_HEADERS
 @_SCOPES
 @_STDIN
-@_JSON
+@JSON
 def create(
     provider: str,
     kind: str,
@@ -90,7 +89,7 @@ def list_credentials(provider: str | None, limit: int, as_json: bool) -> None:
 
 @credentials.command()
 @_CREDENTIAL
-@_JSON
+@JSON
 def show(credential: str, as_json: bool) -> None:
     """Show a credential, without its secret."""
     with connected() as client:
@@ -116,7 +115,7 @@ def show(credential: str, as_json: bool) -> None:
 @_HEADERS
 @_SCOPES
 @_STDIN
-@_JSON
+@JSON
 def update(
     credential: str,
     title: str | None,
@@ -148,7 +147,7 @@ def update(
 @credentials.command()
 @_CREDENTIAL
 @click.option("--force", is_flag=True, help="Also if presets name it, which fail then.")
-@_JSON
+@JSON
 def delete(credential: str, force: bool, as_json: bool) -> None:
     """Delete a credential. What names it fails from now on."""
     with connected() as client:
@@ -163,7 +162,7 @@ def delete(credential: str, force: bool, as_json: bool) -> None:
 @click.option("--scope", "scopes", multiple=True, help="What to ask for. Repeat it.  [default: the provider's usual]")
 @click.option("--again", metavar="ID|TITLE", help="The credential to authorise again.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the address.")
-@_JSON
+@JSON
 def login(
     provider: str, title: str | None, scopes: tuple[str, ...], again: str | None, browser: bool, as_json: bool
 ) -> None:
@@ -195,7 +194,7 @@ def login(
 @click.option("--scope", "scopes", multiple=True, help="What to ask for. Repeat it.")
 @click.option("--again", metavar="ID|TITLE", help="The credential that gets this client.")
 @click.option("--secret-stdin", is_flag=True, help="Read the client's secret from standard input.  [default: ask]")
-@_JSON
+@JSON
 def client(
     provider: str,
     client_id: str,
@@ -217,7 +216,7 @@ def client(
 
 @credentials.command()
 @_CREDENTIAL
-@_JSON
+@JSON
 def test(credential: str, as_json: bool) -> None:
     """Try a credential at its provider. The exit code is 1 where that refuses it."""
     with connected() as client:
@@ -228,7 +227,7 @@ def test(credential: str, as_json: bool) -> None:
 
 
 @credentials.command()
-@_JSON
+@JSON
 def providers(as_json: bool) -> None:
     """List whose credentials the blocks take, where one can log in, and whether the operator has one."""
     with connected() as client:
@@ -250,7 +249,7 @@ def providers(as_json: bool) -> None:
 
 
 @credentials.command()
-@_JSON
+@JSON
 def rotate(as_json: bool) -> None:
     """For operators: encrypt all credentials again with the newest key of AGENTFLOW_CREDENTIAL_KEYS.
 

@@ -6,10 +6,9 @@ import click
 
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_user
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.credits.store import MOST
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _OF = click.option("--user", metavar="ID|NAME", help="For admins: of this user.  [default: your own]")
 _USER = click.argument("user", metavar="ID|NAME")
 
@@ -38,7 +37,7 @@ def credits() -> None:
 
 @credits.command()
 @_OF
-@_JSON
+@JSON
 def show(user: str | None, as_json: bool) -> None:
     """Show what a user has."""
     with connected() as client:
@@ -93,7 +92,7 @@ def transactions(user: str | None, limit: int, everything: bool, as_json: bool) 
 @click.argument("amount", type=click.IntRange(1, MOST))
 @click.option("--reason", default="grant", show_default=True, help="Why; kept in the ledger.")
 @click.option("--refund", is_flag=True, help="They are given back for what was paid.")
-@_JSON
+@JSON
 def grant(user: str, amount: int, reason: str, refund: bool, as_json: bool) -> None:
     """Give a user AMOUNT credits. For admins."""
     with connected() as client:
@@ -104,7 +103,7 @@ def grant(user: str, amount: int, reason: str, refund: bool, as_json: bool) -> N
 @credits.command()
 @_USER
 @click.argument("amount", type=_Limit(), metavar="CREDITS|none")
-@_JSON
+@JSON
 def limit(user: str, amount: int | None, as_json: bool) -> None:
     """Set how many credits a user may spend a day (UTC); none: as many as everybody. For admins."""
     with connected() as client:

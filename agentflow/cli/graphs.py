@@ -9,7 +9,7 @@ from agentflow.cli.connect import Exit, connected, print_places
 from agentflow.cli.finding import find_graph
 from agentflow.cli.inputs import at, type_words
 from agentflow.cli.run import find_document, read_document
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.credits.schemas import GraphEstimate, NodeEstimate
 from agentflow.schemas.graphs import GraphSaved
 
@@ -28,7 +28,7 @@ def graphs() -> None:
 @graphs.command(short_help="Store the graph in FILE, as a new one or the next version.")
 @click.argument("file", type=_FILE)
 @click.option("--id", "graph", help="Make it the next version of this graph.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def push(file: Path, graph: str | None, as_json: bool) -> None:
     """Store the graph in FILE: a new graph, or the next version of one."""
     document = read_document(file)
@@ -94,7 +94,7 @@ def inputs(graph: str, number: int | None, as_json: bool) -> None:
 
 @graphs.command("import", short_help="Store a graph that another system exported.")
 @click.argument("file", type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def import_graph(file: Path, as_json: bool) -> None:
     """Store the graph in FILE that another system exported, even if blocks of it are missing here."""
     document = read_document(file)
@@ -114,7 +114,7 @@ def export(graph: str, number: int | None) -> None:
 
 @graphs.command(short_help="Say everything that is wrong with the graph in FILE.")
 @click.argument("file", type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def validate(file: Path, as_json: bool) -> None:
     """Say everything that is wrong with the graph in FILE (exit code 1 if anything is), without storing it."""
     with connected() as client:
@@ -130,7 +130,7 @@ def validate(file: Path, as_json: bool) -> None:
 @graphs.command(short_help="Estimate what a run of a graph would cost.")
 @_GRAPH
 @click.option("--version", "number", type=click.IntRange(1), help="[default: the latest]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def estimate(graph: str, number: int | None, as_json: bool) -> None:
     """Estimate what a run of a graph would cost, in credits, if each node ran once."""
     with connected() as client:
@@ -146,12 +146,13 @@ def estimate(graph: str, number: int | None, as_json: bool) -> None:
 
 @graphs.command()
 @_GRAPH
-def delete(graph: str) -> None:
+@JSON
+def delete(graph: str, as_json: bool) -> None:
     """Delete a graph. Its ended runs stay; while any of its runs is open this is refused."""
     with connected() as client:
         graph_id = find_graph(client, graph)
         client.graphs.delete(graph_id)
-    click.echo(f"Deleted {graph_id}.", err=True)
+    echo_json({"deleted": str(graph_id)}) if as_json else click.echo(f"Deleted {graph_id}.", err=True)
 
 
 def _credits(found: NodeEstimate | GraphEstimate) -> tuple[str, str]:

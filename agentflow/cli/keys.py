@@ -7,9 +7,8 @@ import click
 from agentflow.accounts.scopes import Scope
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_key, find_user
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _KEY = click.argument("key", metavar="ID|KEY|NAME")
 _USER = click.option("--user", metavar="ID|NAME", help="For admins: another user's.")
 
@@ -28,7 +27,7 @@ def keys() -> None:
     "--expires", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="When it stops working (local time)."
 )
 @_USER
-@_JSON
+@JSON
 def create(name: str, scopes: tuple[str, ...], expires: datetime | None, user: str | None, as_json: bool) -> None:
     """Make an API key and print it. Nobody can see it again."""
     with connected() as client:
@@ -62,7 +61,7 @@ def list_keys(user: str | None, limit: int, as_json: bool) -> None:
 
 @keys.command()
 @_KEY
-@_JSON
+@JSON
 def suspend(key: str, as_json: bool) -> None:
     """Refuse a key until it is resumed."""
     with connected() as client:
@@ -72,7 +71,7 @@ def suspend(key: str, as_json: bool) -> None:
 
 @keys.command()
 @_KEY
-@_JSON
+@JSON
 def resume(key: str, as_json: bool) -> None:
     """Let a suspended key work again."""
     with connected() as client:
@@ -82,8 +81,10 @@ def resume(key: str, as_json: bool) -> None:
 
 @keys.command()
 @_KEY
-def revoke(key: str) -> None:
+@JSON
+def revoke(key: str, as_json: bool) -> None:
     """Revoke a key, for ever. It stops within a second."""
     with connected() as client:
-        client.keys.revoke(find_key(client, key))
-    click.echo("The key is revoked.", err=True)
+        key_id = find_key(client, key)
+        client.keys.revoke(key_id)
+    echo_json({"revoked": str(key_id)}) if as_json else click.echo("The key is revoked.", err=True)

@@ -9,9 +9,8 @@ from agentflow.cli.connect import EXIT_CODES, connected
 from agentflow.cli.finding import find_graph, find_preset
 from agentflow.cli.inputs import parse_inputs, typed
 from agentflow.cli.run import ask, label_pair, report_accepted
-from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, brief, echo_json, echo_json_lines, echo_table, to_ask
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PRESET = click.argument("preset", metavar="ID|NAME")
 _INPUT = click.option("-i", "--input", "given", multiple=True, metavar="NAME=TEXT", help="As in `agentflow run`.")
 _LABEL = click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of its runs.")
@@ -31,7 +30,7 @@ def presets() -> None:
 @_VERSION
 @_LABEL
 @_PRIORITY
-@_JSON
+@JSON
 def create(
     graph: str,
     name: str,
@@ -84,7 +83,7 @@ def show(preset: str) -> None:
 @_VERSION
 @click.option("--latest", is_flag=True, help="Follow the graph's latest version.")
 @_PRIORITY
-@_JSON
+@JSON
 def change(
     preset: str,
     name: str | None,
@@ -117,11 +116,13 @@ def change(
 
 @presets.command()
 @_PRESET
-def delete(preset: str) -> None:
+@JSON
+def delete(preset: str, as_json: bool) -> None:
     """Delete a preset. Its runs stay."""
     with connected() as client:
-        client.presets.delete(find_preset(client, preset))
-    click.echo("The preset is deleted.", err=True)
+        preset_id = find_preset(client, preset)
+        client.presets.delete(preset_id)
+    echo_json({"deleted": str(preset_id)}) if as_json else click.echo("The preset is deleted.", err=True)
 
 
 @presets.command(epilog=EXIT_CODES)

@@ -8,13 +8,12 @@ import click
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_review, find_run
 from agentflow.cli.inputs import like, parse_payload
-from agentflow.cli.tables import DEFAULT_LIMIT, brief, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, brief, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.client import Client
 from agentflow.engine.statuses import ReviewStatus
 
 _REVIEW = click.argument("review", metavar="ID")
 _MESSAGE = click.option("--message", default="", help="A word to those who wait for it.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -55,7 +54,7 @@ def list_reviews(status: str, run: str | None, limit: int, everything: bool, as_
 )
 @click.option("--rest", is_flag=True, help="Approve whatever else this node asks in this run.")
 @_MESSAGE
-@_JSON
+@JSON
 def approve(review: str, data: str | None, rest: bool, message: str, as_json: bool) -> None:
     """Approve, as it is or edited. ID: the review's, the beginning of it, or `last`."""
     with connected() as client:
@@ -71,7 +70,7 @@ def approve(review: str, data: str | None, rest: bool, message: str, as_json: bo
 @reviews.command()
 @_REVIEW
 @_MESSAGE
-@_JSON
+@JSON
 def reject(review: str, message: str, as_json: bool) -> None:
     """Reject. ID: the review's, the beginning of it, or `last`."""
     with connected() as client:

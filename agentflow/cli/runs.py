@@ -15,6 +15,7 @@ from agentflow.cli.follow import follow, show_result, unserved_words
 from agentflow.cli.inputs import HOW, Schema, parse_inputs, parse_payload, typed
 from agentflow.cli.tables import (
     DEFAULT_LIMIT,
+    JSON,
     brief,
     duration,
     echo_json,
@@ -29,7 +30,6 @@ from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.schemas.runs import BulkCancelled, NodeExecutionView, RunSummary, RunView
 
 _RUN = click.argument("run", metavar="ID")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LINES = click.option("--json", "as_json", is_flag=True, help="Print JSON, one thing a line.")
 _LIMIT = click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most.")
 _ALL = click.option("--all", "everything", is_flag=True, help="No limit.")
@@ -77,7 +77,7 @@ def list_runs(
 
 @runs.command()
 @_RUN
-@_JSON
+@JSON
 def get(run: str, as_json: bool) -> None:
     """Show a run: its status, counts, inputs and outputs."""
     with connected() as client:
@@ -116,7 +116,7 @@ def _cost(found: RunView) -> str | None:
 
 @runs.command(short_help="Say why a run does not go on.")
 @_RUN
-@_JSON
+@JSON
 def explain(run: str, as_json: bool) -> None:
     """Say why a run does not go on: what it waits for, who holds a limit, whether it is admitted."""
     with connected() as client:
@@ -133,7 +133,7 @@ def explain(run: str, as_json: bool) -> None:
 
 @runs.command(epilog=EXIT_CODES)
 @_RUN
-@_JSON
+@JSON
 @click.option("--since", metavar="WHEN", help="Show what happens from then on: now, 10m, 2h, or a time (ISO 8601).")
 @click.option("--last", type=click.IntRange(0), metavar="N", help="Show the last N things that happened, and go on.")
 @click.option("--quiet", is_flag=True, help="Show no progress: the outputs, and what went wrong.")
@@ -220,7 +220,7 @@ def nodes(run: str, status: str | None, node: str | None, limit: int, everything
 @click.option("--graph", help="All open runs of this graph.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="All open runs with this label.")
 @click.option("--all", "everything", is_flag=True, help="All open runs.")
-@_JSON
+@JSON
 def cancel(
     run: str | None,
     reason: str | None,
@@ -255,7 +255,7 @@ def cancel(
 
 @runs.command()
 @_RUN
-@_JSON
+@JSON
 def pause(run: str, as_json: bool) -> None:
     """Pause a run: nothing new of it starts; what runs finishes."""
     with connected() as client:
@@ -265,7 +265,7 @@ def pause(run: str, as_json: bool) -> None:
 
 @runs.command()
 @_RUN
-@_JSON
+@JSON
 def resume(run: str, as_json: bool) -> None:
     """Let a paused run go on."""
     with connected() as client:
@@ -275,7 +275,7 @@ def resume(run: str, as_json: bool) -> None:
 
 @runs.command(short_help="Run again what failed or was cancelled in a run.")
 @_RUN
-@_JSON
+@JSON
 def retry(run: str, as_json: bool) -> None:
     """Run again what failed in a run with nobody to handle it, and what was cancelled. What completed stays."""
     with connected() as client:
@@ -287,7 +287,7 @@ def retry(run: str, as_json: bool) -> None:
 @_RUN
 @click.option("--from", "from_node", required=True, metavar="NODE", help="The id of the node at which it begins.")
 @click.option("--input", "inputs", multiple=True, metavar=HOW, help="What a pin of that node gets instead. Several.")
-@_JSON
+@JSON
 def fork(run: str, from_node: str, inputs: tuple[str, ...], as_json: bool) -> None:
     """Start a new run that takes over all that an ended one did upstream of a node, and begins there.
 
@@ -308,7 +308,7 @@ def fork(run: str, from_node: str, inputs: tuple[str, ...], as_json: bool) -> No
 @_RUN
 @click.argument("name")
 @click.argument("payload", required=False, metavar="[TEXT]")
-@_JSON
+@JSON
 def signal(run: str, name: str, payload: str | None, as_json: bool) -> None:
     """Send the external event NAME to a run, with a payload if one is given.
 

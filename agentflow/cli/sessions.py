@@ -4,7 +4,7 @@ import click
 
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_user
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 
 
 @click.group()
@@ -30,8 +30,9 @@ def list_sessions(user: str | None, limit: int, as_json: bool) -> None:
 
 @sessions.command()
 @click.argument("session", metavar="ID", type=click.UUID)
-def end(session: str) -> None:
+@JSON
+def end(session: str, as_json: bool) -> None:
     """End a session. It stops within a second."""
     with connected() as client:
         client.sessions.end(session)
-    click.echo("The session has ended.", err=True)
+    echo_json({"ended": str(session)}) if as_json else click.echo("The session has ended.", err=True)

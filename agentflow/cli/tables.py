@@ -17,6 +17,9 @@ from agentflow.clock import now
 DEFAULT_LIMIT = 20
 """The default number of lines of a list."""
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""What every command has that tells something."""
+
 _WHOLE = ("ID", "RUN", "NODE", "STATUS", "CREATED", "SINCE", "UPDATED", "DURATION")  # never wrapped: people copy them
 _NARROWEST = 12  # least width of a column that may be wrapped, in characters
 _GAP = 2  # characters between columns

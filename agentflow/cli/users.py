@@ -7,10 +7,9 @@ import click
 from agentflow.accounts.scopes import Role
 from agentflow.cli.connect import connected
 from agentflow.cli.finding import find_user
-from agentflow.cli.tables import DEFAULT_LIMIT, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
 from agentflow.settings import settings
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _USER = click.argument("user", metavar="ID|NAME")
 
 
@@ -25,7 +24,7 @@ def users() -> None:
 @click.option(
     "--admin", is_flag=True, help="Make an admin and their first key in the database itself, which needs no API or key."
 )
-@_JSON
+@JSON
 def create(name: str, role: str, admin: bool, as_json: bool) -> None:
     """Add the user NAME.
 
@@ -66,7 +65,7 @@ def list_users(limit: int, as_json: bool) -> None:
 @users.command()
 @_USER
 @click.argument("role", type=click.Choice([*map(str, Role)]))
-@_JSON
+@JSON
 def role(user: str, role: str, as_json: bool) -> None:
     """Give a user another role."""
     with connected() as client:
@@ -76,7 +75,7 @@ def role(user: str, role: str, as_json: bool) -> None:
 
 @users.command()
 @_USER
-@_JSON
+@JSON
 def suspend(user: str, as_json: bool) -> None:
     """Refuse all keys of a user and pause their runs, until they are resumed."""
     with connected() as client:
@@ -86,7 +85,7 @@ def suspend(user: str, as_json: bool) -> None:
 
 @users.command()
 @_USER
-@_JSON
+@JSON
 def resume(user: str, as_json: bool) -> None:
     """Let the keys of a suspended user work again, and their runs go on."""
     with connected() as client:
@@ -97,7 +96,8 @@ def resume(user: str, as_json: bool) -> None:
 @users.command()
 @click.argument("user", metavar="[ID|NAME]", required=False)
 @click.option("--stdin", is_flag=True, help="Read it from standard input.  [default: ask for it]")
-def password(user: str | None, stdin: bool) -> None:
+@JSON
+def password(user: str | None, stdin: bool, as_json: bool) -> None:
     """Give a user a password, or change your own. All their sessions end.
 
     Your own: the present one is asked for first. From standard input each is a line.
@@ -110,13 +110,13 @@ def password(user: str | None, stdin: bool) -> None:
             client.change_password(old, new)
         else:
             client.users.set_password(user_id, new)
-    click.echo("The password is set.", err=True)
+    echo_json({"set": True}) if as_json else click.echo("The password is set.", err=True)
 
 
 @users.command()
 @_USER
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_JSON
+@JSON
 def delete(user: str, yes: bool, as_json: bool) -> None:
     """Delete a user and all that is theirs, for ever: graphs, runs, keys."""
     with connected() as client:
@@ -131,20 +131,28 @@ def delete(user: str, yes: bool, as_json: bool) -> None:
 @users.command()
 @_USER
 @click.argument("subject")
-def link(user: str, subject: str) -> None:
+@JSON
+def link(user: str, subject: str, as_json: bool) -> None:
     """Let a user sign in through OpenID Connect, where the provider calls them SUBJECT (`sub`)."""
     with connected() as client:
-        client.users.link(find_user(client, user), subject)
-    click.echo(f"{user} signs in as {subject}.", err=True)
+        user_id = find_user(client, user)
+        client.users.link(user_id, subject)
+    done = {"user_id": str(user_id), "subject": subject}
+    echo_json(done) if as_json else click.echo(f"{user} signs in as {subject}.", err=True)
 
 
 @users.command()
 @_USER
-def unlink(user: str) -> None:
+@JSON
+def unlink(user: str, as_json: bool) -> None:
     """Let a user no longer sign in through OpenID Connect."""
     with connected() as client:
-        client.users.link(find_user(client, user), None)
-    click.echo(f"{user} does not sign in through OpenID Connect any more.", err=True)
+        user_id = find_user(client, user)
+        client.users.link(user_id, None)
+    if as_json:
+        echo_json({"user_id": str(user_id), "subject": None})
+    else:
+        click.echo(f"{user} does not sign in through OpenID Connect any more.", err=True)
 
 
 def _secret(what: str, *, stdin: bool, twice: bool = False) -> str:

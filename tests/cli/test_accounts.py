@@ -46,7 +46,7 @@ def test_the_lists_show_no_key_and_say_their_state(command):
     assert shown["prefix"] in table
     assert "suspended" in table
     assert command("keys", "resume", shown["key"][:12]).exit_code == Exit.OK
-    assert command("keys", "revoke", shown["id"]).exit_code == Exit.OK
+    assert json.loads(command("keys", "revoke", shown["id"], "--json").stdout) == {"revoked": shown["id"]}
     assert "revoked" in command("keys", "list").stdout
     states = {one["name"]: one["revoked_at"] for one in lines(command("keys", "list", "--json"))}
     assert states["nightly"] is not None
@@ -133,7 +133,8 @@ def test_sessions_are_listed_and_ended(command, app):
     assert (listed["id"], listed["user_id"]) == (client.session_id, str(ann))
     assert client.session_id in command("sessions", "list", "--user", "ann").stdout
     assert lines(command("sessions", "list", "--json")) == []
-    assert command("sessions", "end", client.session_id).exit_code == Exit.OK
+    ended = command("sessions", "end", client.session_id, "--json")
+    assert json.loads(ended.stdout) == {"ended": client.session_id}
     assert command("sessions", "end", client.session_id).exit_code == Exit.REFUSED
 
 

@@ -46,6 +46,47 @@ def test_no_line_of_a_list_of_commands_is_cut_on_a_terminal_of_80_columns(name):
     assert "..." not in result.output.partition("\nCommands:\n")[2]
 
 
+WITHOUT_JSON = {
+    "worker": "it is Celery's",
+    "up": "it runs until it is stopped",
+    "blocks new": "it makes files",
+    "db upgrade": "its exit code says it",
+    "db check": "its exit code says it",
+    "db drift": "its exit code says it",
+    "graphs get": "it prints nothing but JSON",
+    "graphs export": "it prints nothing but JSON",
+    "presets show": "it prints nothing but JSON",
+}
+"""Commands without `--json`, and why."""
+
+
+def commands(command, path=()):
+    """(path, command) of each that does something."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+def test_every_command_can_tell_it_in_json():
+    without = {
+        name
+        for name, command in commands(main.agentflow)
+        if "--json" not in [option for parameter in command.params for option in parameter.opts]
+    }
+    assert without == set(WITHOUT_JSON)
+
+
+def test_no_command_takes_a_secret_as_an_argument():
+    for name, command in commands(main.agentflow):
+        for parameter in command.params:
+            words = set(" ".join([parameter.name or "", *parameter.opts]).replace("-", " ").replace("_", " ").split())
+            takes = not getattr(parameter, "is_flag", False)
+            assert not (takes and words & {"secret", "password", "token"}), (name, parameter.name)
+
+
 def test_an_unknown_command_is_called_wrongly():
     assert CliRunner().invoke(main.agentflow, ["fly"]).exit_code == 2
 
