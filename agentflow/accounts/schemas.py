@@ -206,7 +206,8 @@ class AuditEntryView(Reply):
     id: UUID
     at: datetime
     user_id: UUID | None = None
-    key_id: UUID | None = None
+    key_id: UUID | None = Field(None, description="The API key with which it was done.")
+    session_id: UUID | None = Field(None, description="The session with which it was done.")
     source: str = Field(description="The address of the client, or `command line`.")
     action: str = Field(description="The operation, as this document names it.")
     target: str | None = Field(None, description="The id of what it was done to.")

@@ -235,8 +235,8 @@ _SESSION_AND_USER: Select[*tuple[Any, ...]] = select(
 
 
 _ADD_ENTRY = text(
-    "INSERT INTO audit_entries (id, user_id, key_id, source, action, target, status, reason) "
-    "VALUES (:id, :user_id, :key_id, :source, :action, :target, :status, :reason)"
+    "INSERT INTO audit_entries (id, user_id, key_id, session_id, source, action, target, status, reason) "
+    "VALUES (:id, :user_id, :key_id, :session_id, :source, :action, :target, :status, :reason)"
 )
 
 
@@ -244,6 +244,7 @@ class Act(NamedTuple):
     """What somebody does, or tried to do.
 
     Attributes:
+        key_id, session_id: with what they showed who they are; both None: it was done in the database itself.
         source: the address of the client, or `command line`.
         action: the operation's name in the OpenAPI document.
         target: the id of what it is done to; None: nothing that has one, or nothing yet.
@@ -253,6 +254,7 @@ class Act(NamedTuple):
 
     user_id: UUID | None
     key_id: UUID | None
+    session_id: UUID | None
     source: str
     action: str
     target: str | None = None

@@ -99,6 +99,7 @@ class AuditEntry(Table):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     user_id: Mapped[UUID | None]  # without a foreign key: the entry outlives the user
     key_id: Mapped[UUID | None]
+    session_id: Mapped[UUID | None]  # of a person who was signed in
     source: Mapped[str]  # the address of the client, or `command line`
     action: Mapped[str]  # the operation's name in the OpenAPI document
     target: Mapped[str | None]  # the id of what it was done to

@@ -34,6 +34,7 @@ def begin(caller: Caller, operation: str) -> None:
     g.act = Act(
         caller.user_id,
         caller.key_id,
+        caller.session_id,
         request.remote_addr or "unknown",
         operation,
         None if target is None else str(target),
@@ -52,7 +53,7 @@ def only_looking() -> Iterator[None]:
 
 def begin_signed(operation: str, target: object) -> None:
     """`begin`, for a webhook whose signature is valid: it comes from no user."""
-    g.act = Act(None, None, request.remote_addr or "unknown", operation, str(target))
+    g.act = Act(None, None, None, request.remote_addr or "unknown", operation, str(target))
     witness(_record)
 
 

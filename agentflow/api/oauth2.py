@@ -140,7 +140,8 @@ def _ended(
         if recording is None:
             recorded(view.id)
         else:
-            audit.record(session, Act(user_id, recording.key_id, address(), "end_login", str(view.id)))
+            by = recording.key_id, recording.session_id
+            audit.record(session, Act(user_id, *by, address(), "end_login", str(view.id)))
     return view
 
 

@@ -200,7 +200,7 @@ def signed_in(session: Session, user_id: UUID, how: str) -> tuple[str, SessionMa
     """
     agent = request.headers.get("User-Agent", "")
     secret, made = service.begin(session, user_id, address(), agent)
-    audit.record(session, Act(user_id, None, address(), how, str(made.id)))
+    audit.record(session, Act(user_id, None, made.id, address(), how, str(made.id)))
     return secret, SessionMade(**_view(made).model_dump(), csrf_token=service.csrf_token(secret))
 
 

@@ -27,6 +27,7 @@ def audit(user: str | None, limit: int, everything: bool, as_json: bool) -> None
             (
                 one.at,
                 one.user_id,
+                f"key {one.key_id}" if one.key_id else f"session {one.session_id}" if one.session_id else "",
                 one.source,
                 one.action,
                 one.target,
@@ -34,5 +35,5 @@ def audit(user: str | None, limit: int, everything: bool, as_json: bool) -> None
             )
             for one in found
         ]
-    header = ("AT", "USER", "FROM", "ACTION", "TO", "OUTCOME")
+    header = ("AT", "USER", "WITH", "FROM", "ACTION", "TO", "OUTCOME")
     echo_table(header, rows, empty="Nothing was changed.", limit=most)

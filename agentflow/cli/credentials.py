@@ -287,7 +287,7 @@ def _record(session: Any) -> None:
     from agentflow.accounts import audit
     from agentflow.accounts.store import Act
 
-    audit.record(session, Act(None, None, audit.COMMAND_LINE, "rotate_credentials"))
+    audit.record(session, Act(None, None, None, audit.COMMAND_LINE, "rotate_credentials"))
 
 
 def _secret(kind: Kind, given: Mapping[str, Any], *, stdin: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from agentflow.services import run_views as views
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of, plan_of_run
 from agentflow.services.runs import Fork
-from agentflow.services.transaction import Step, Steps, after_commit
+from agentflow.services.transaction import Look, Step, Steps, after_commit
 from agentflow.storage import runs as stored_runs
 from agentflow.storage import steering
 from agentflow.storage.runs import NewRun, Parent
@@ -76,18 +76,16 @@ def retry(owner_id: UUID, run_id: UUID) -> Steps[RunSummary]:
         Conflict: it has not ended, has completed, or is a child run.
         PaymentRequired: it can cost something, and the owner has no credits.
     """
-    run = yield Step(views.find, owner_id, run_id)
+    run = yield Look(views.find, owner_id, run_id)
     if run.parent_run_id is not None:
         raise Conflict(f"run {run_id} is a child run: retry the run that it belongs to, {run.root_id}")
     if run.status not in RUN_TERMINAL:  # before its children run again for nothing
         raise _not_retried(run_id, "open")
     if run.status in RUN_RETRIABLE:
-        yield Step(_refuse_unpayable, owner_id, run)
-    if (yield Step(children.any_refused, run_id)):
+        yield Look(_refuse_unpayable, owner_id, run)
+    if (yield Look(children.any_refused, run_id)):
         raise Conflict(f"moderation refused what run {run_id} was given, or gave: {_ANEW}")
-    verdict = yield from _retry_tree(run)
-    if verdict != "retried":
-        raise _not_retried(run_id, verdict)
+    yield from _retry_tree(run)
     yield from admission.admit(owner_id)
     summary: RunSummary = yield Step(_summary, owner_id, run_id)
     return summary
@@ -104,8 +102,14 @@ def retry_child(parent: Parent) -> Steps[bool]:
     Returns:
         whether it was retried.
     """
-    run = yield Step(_child_of, parent)
-    return run is not None and (yield from _retry_tree(run)) == "retried"
+    run = yield Look(_child_of, parent)
+    if run is None:
+        return False
+    try:
+        yield from _retry_tree(run)
+    except Conflict:
+        return False
+    return True
 
 
 def _child_of(session: Session, parent: Parent) -> AnyRow | None:
@@ -183,26 +187,25 @@ def _resume(session: Session, owner_id: UUID, run_id: UUID, as_parent: bool = Fa
     _publish_after(session, run, outcome)
 
 
-def _retry_tree(run: AnyRow) -> Steps[str]:
+def _retry_tree(run: AnyRow) -> Steps[None]:
     """Retry a run and its child runs, the deepest first: a parent looks at its child when it runs again.
 
-    Returns:
-        the verdict on the run itself.
+    Raises:
+        Conflict: the run itself has not ended, or has completed.
     """
-    verdict = "open"
     with steering.tree_held(run.root_id):
-        for tree_run in reversed((yield Step(_to_retry, run))):
-            verdict = yield Step(_retry, *tree_run, statement_seconds=STATEMENT_SECONDS)
-    return verdict
+        for tree_run in reversed((yield Look(_to_retry, run))):
+            yield Step(_retry, run.id, *tree_run, statement_seconds=STATEMENT_SECONDS)
 
 
-def _retry(session: Session, run_id: UUID, unhandled: list[int], deadline: float | None) -> str:
+def _retry(session: Session, root_id: UUID, run_id: UUID, unhandled: list[int], deadline: float | None) -> None:
     outcome = steering.retry(session, run_id, unhandled, deadline)
     if outcome.verdict == "retried":
         run = run_views.find_any(session, run_id)
         assert run is not None
         _publish_after(session, run, outcome)
-    return outcome.verdict
+    elif run_id == root_id:
+        raise _not_retried(run_id, outcome.verdict)
 
 
 def _publish_after(session: Session, run: AnyRow, outcome: Resumption) -> None:

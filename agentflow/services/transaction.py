@@ -10,7 +10,7 @@ recovery publishes it: the rows are their own outbox.
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -23,11 +23,12 @@ _witness: ContextVar[Callable[[Session], None] | None] = ContextVar("witness", d
 
 
 @contextmanager
-def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
+def transaction(statement_seconds: float | None = None, *, looks: bool = False) -> Iterator[Session]:
     """A session whose work is committed at the end, or rolled back when something is raised.
 
     Args:
         statement_seconds: PostgreSQL gives up a statement after so long; None: after `LIMIT_SECONDS`.
+        looks: it changes nothing, so no witness is told of it.
 
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
@@ -40,7 +41,7 @@ def transaction(statement_seconds: float | None = None) -> Iterator[Session]:
         if statement_seconds is not None:
             limit_transaction(opened, statement_seconds)
         yield opened
-        if (see := _witness.get()) is not None:
+        if not looks and (see := _witness.get()) is not None:
             see(opened)
     for act in following:
         act()
@@ -72,13 +73,21 @@ class Step:
         statement_seconds: see `transaction`.
     """
 
+    looks: ClassVar[bool] = False
+
     def __init__(self, act: Callable[..., Any], *values: Any, statement_seconds: float | None = None) -> None:
         self._act, self._values, self._statement_seconds = act, values, statement_seconds
 
     def carry_out(self) -> Any:
         """Carry it out in a transaction of its own; returns its result."""
-        with transaction(self._statement_seconds) as session:
+        with transaction(self._statement_seconds, looks=self.looks) as session:
             return self._act(session, *self._values)
+
+
+class Look(Step):
+    """A step that changes nothing: what follows may still be refused."""
+
+    looks = True
 
 
 _Result = TypeVar("_Result")

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("user_id", sa.Uuid()),
         sa.Column("key_id", sa.Uuid()),
+        sa.Column("session_id", sa.Uuid()),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("target", sa.Text()),

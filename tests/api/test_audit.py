@@ -4,12 +4,14 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+from belongings import OPERATIONS, WHOSE, Member
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import Role
+from agentflow.api.audit import _ONLY_READ
 from agentflow.api.document import EXAMPLES
 from agentflow.errors import AgentFlowError
 from agentflow.services.transaction import transaction
@@ -61,6 +63,48 @@ def test_each_change_is_recorded_once_with_what_it_made(member, echo):
     assert {(entry["user_id"], entry["key_id"], entry["source"]) for entry in found} == {
         (member.user_id, member.key_id, "127.0.0.1")
     }
+
+
+CHANGING = sorted(
+    name
+    for name, (method, _, operation) in OPERATIONS.items()
+    if method != "GET" and operation.get("security") and name not in _ONLY_READ
+)
+
+
+@pytest.mark.parametrize("operation", CHANGING)
+def test_each_changing_request_leaves_one_entry_whoever_sends_it_and_whatever_comes_of_it(app, work, operation):
+    boss = Member(app, "Boss", work, Role.ADMIN)
+    ann = Member(app, "Ann", work)
+    viewer = caller(app, Role.VIEWER)
+    nobodys = {name: str(uuid4()) for name in WHOSE}
+
+    def sent(who, **given):
+        """The reply's status, and the entries that the request left."""
+        with transaction() as session:
+            known = set(session.scalars(text("SELECT id FROM audit_entries")))
+        status = who.ask(operation, **given).status_code
+        with transaction() as session:
+            rows = session.execute(text("SELECT id, action, status, key_id, session_id FROM audit_entries"))
+            return status, [tuple(map(str, row[1:])) for row in rows if row.id not in known]
+
+    attempts = [
+        (ann, {"by": viewer}, viewer.key_id, None),
+        (boss, {"path": nobodys}, boss.has["key"], None),
+        (boss, {"json": [{"odd": 1}]}, boss.has["key"], None),
+        (boss, {"by": boss.browser, "path": nobodys}, None, boss.has["session"]),
+        (ann, {}, ann.has["key"], None),
+        (boss, {}, boss.has["key"], None),  # the last: it may end the key
+    ]
+    for who, request, key_id, session_id in attempts:
+        status, left = sent(who, **request)
+        if status == 503:  # what it needs elsewhere is away
+            continue
+        assert status < 500
+        if status == 401 and not left:  # an earlier one has ended the key or session
+            continue
+        refused = status if status >= 400 else None
+        assert left == [tuple(map(str, (operation, refused, key_id, session_id)))], request
 
 
 def test_what_was_refused_is_recorded_with_its_reason(app, member):
