@@ -37,6 +37,15 @@ PATIENCE: Final = 30.0
 PIECE: Final = 100_000
 """Characters that are asked about at once; a longer text is cut, with an overlap."""
 
+_LETTER: Final = r"[^\W_]"
+"""What a word goes on with; an underscore is none."""
+
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u034f\u0334-\u0338\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U000e0000-\U000e01ef]"
+)
+"""Characters that show nothing, such as a soft hyphen, and strokes through the letter before them."""
+
 OVERLAP: Final = 1_000
 """Characters that two pieces share, so that a phrase is whole in one of them."""
 
@@ -142,18 +151,21 @@ def _of_words(path: Path) -> Moderator:
     words = sorted({_plain(line) for line in lines if line}, key=len, reverse=True)
     if not words:
         raise ValueError(f"{path} holds no word")
-    found = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words) + r")(?!\w)")
+    either = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words)
+    found = re.compile(rf"(?<!{_LETTER})(?:{either})(?!{_LETTER})")
 
     def moderate(_kind: Kind, content: str, _metadata: Metadata) -> Verdict:
-        if found.search(_plain(content)):
+        # What is not seen may stand within a word, or between two.
+        if any(found.search(_plain(content, instead)) for instead in ("", " ")):
             return Verdict(False, ("words",), "it holds a word that is not allowed here")
         return ALLOWED
 
     return moderate
 
 
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+def _plain(text: str, instead: str = "") -> str:
+    """A text as words are compared: in one form and case, with `instead` for what is not seen."""
+    return unicodedata.normalize("NFKC", _UNSEEN.sub(instead, text)).casefold()
 
 
 def _of_function(name: str) -> Moderator:

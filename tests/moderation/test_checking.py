@@ -5,7 +5,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agentflow.errors import EngineError
@@ -85,6 +86,21 @@ def test_words_are_found_whole_in_any_case_and_form(words):
         assert not check("inputs", refused, {}).allowed, refused
     for allowed in ("badly", "a list", "ugly", "", None, 7, "very pretty, not ugly"):
         assert check("inputs", allowed, {}).allowed, allowed
+
+
+UNSEEN = st.sampled_from(list("\u200b\u200c\u200d\u2060\u00ad\ufeff\u034f\u0336\ufe0f\u061c\u202e\U000e0041"))
+
+
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    unseen=st.lists(UNSEEN, min_size=4, max_size=4), around=st.sampled_from(["", "_", "*", "__", " ", "-"])
+)
+def test_a_word_is_found_whatever_unseen_stands_in_it_and_around_it(words, unseen, around):
+    words("bad")
+    text = "".join(before + letter for before, letter in zip(unseen, [*"bad", ""], strict=True))
+    assert not check("inputs", f"so{around or ' '}{text}{around or ' '}it is", {}).allowed
+    assert check("inputs", f"so {text}ly and trou{text}ours", {}).allowed
+    assert not check("inputs", f"so{unseen[0]}bad{unseen[1]}it is", {}).allowed
 
 
 def test_a_text_of_many_pieces_is_read_to_its_end(words):
