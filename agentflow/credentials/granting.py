@@ -184,6 +184,12 @@ def exclusive_of(session: Session, owner_id: UUID, key: ExecutionKey) -> tuple[b
     return bool(row[0]), row[1] or ()
 
 
+def has_exclusive(granted: Granted) -> bool:
+    """Whether a credential is among these that one node execution at a time may use."""
+    own = [one for one in granted.named if not isinstance(one, str)]
+    return any(one.exclusive for one in (*own, *granted.own))
+
+
 def alone(
     session: Session, owner_id: UUID, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str]
 ) -> set[tuple[UUID, UUID]]:

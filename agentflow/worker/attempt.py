@@ -65,6 +65,7 @@ class Attempt:
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
         self.has_slots = False  # it may hold slots of credentials that one alone may use
+        self.slots: frozenset[str] = frozenset()  # the keys of those that came with the claim
         self.granted: Granted | None = None  # the credentials that it may use; None: its block takes none
         self.handed: frozenset[str] = frozenset()  # the secrets of those that its block asked for
         self.stats: dict[str, float] = {}  # what the block reported in this attempt

@@ -30,6 +30,14 @@ _GIVEN: Final = frozenset({"state", "data", "inputs", "name"})
 """The parts of a wait that are stored or shown as the block gives them."""
 
 
+_SLOT_TRIES: Final = 20
+"""Attempts in which a slot may lack that the claim should have brought; nothing goes round for ever."""
+
+
+class SlotLacks(Exception):
+    """A credential came to be for one at a time just before the claim: the next attempt gets its slot."""
+
+
 @cache
 def _takes_any(block_id: str) -> bool:
     try:
@@ -97,10 +105,15 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
 
     Raises:
         BadInput: a pin names one that is not there (any more), cannot be used, or does not fit.
+        SlotLacks: it may get one that one node execution at a time may use, and has no slot of it.
     """
     if granting.credential_pins(spec):
         with transaction() as session:
             attempt.granted = granting.grant(session, attempt.run.owner_id, spec, given)
+            if granting.has_exclusive(attempt.granted) and attempt.claim.attempt < _SLOT_TRIES:
+                found = granting.alone(session, attempt.run.owner_id, spec, given, ())
+                if {f"{granting.SLOT}{id}" for _, id in found} - attempt.slots:
+                    raise SlotLacks
         return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
     return True
 

@@ -65,6 +65,9 @@ def execute(key: ExecutionKey) -> Exception | None:
         return attempt
     try:
         outcome = perform(attempt)
+    except credentials.SlotLacks:
+        attempt.return_lease()
+        return None
     except SystemExit:
         # This process is told to end. (After a timeout the main process does that, and settles the attempt.) Unless its
         # worker stops, the main process counts this attempt as lost, like any that died with its child.
@@ -120,6 +123,7 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     attempt = Attempt(state, interrupts(), run, key, lease, claimed)
     attempt.kept_before = kept
     attempt.has_slots = alone is not None
+    attempt.slots = frozenset(one.key for one in alone or ())
     return attempt
 
 
@@ -189,7 +193,7 @@ def perform(attempt: Attempt) -> Outcome:
             with attempt.process.lock:
                 priced = credentials.priced(attempt, block.spec(), given)
                 attempt.tab.open(attempt.process.hot, attempt.key, block, priced)
-    except Unavailable:
+    except (Unavailable, credentials.SlotLacks):
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything
         if terminate_handler_fired():

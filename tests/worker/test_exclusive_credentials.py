@@ -16,8 +16,10 @@ from steps import claim
 
 from agentflow.blocks.base import BlockInput, BlockOutput
 from agentflow.blocks.credentials import credentials, provider_of
+from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.waits import Timer
 from agentflow.settings import ProviderCredential, settings
+from agentflow.worker import execute as worker
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -102,6 +104,34 @@ def slots(rows: Any) -> list[Any]:
 
 def held(rows: Any, run_id: UUID) -> list[int]:
     return list(rows("SELECT idx FROM node_executions WHERE run_id = :r AND hold = 'limit' ORDER BY idx", r=run_id))
+
+
+def test_who_was_claimed_before_it_came_to_be_for_one_runs_again_with_its_slot(
+    api: Any, fan: Any, rows: Any, statuses: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def notes(inputs: Any, context: Any) -> Any:
+        ran.append(slots(rows))
+        yield from tells(inputs, context)
+
+    id = store(api, exclusive=False)
+    run_id = fan(notes)
+    look = worker.credentials.slots
+
+    def looks_too_early(*given: Any) -> Any:
+        found = look(*given)
+        monkeypatch.setattr(worker.credentials, "slots", look)
+        assert api.patch(f"{URL}/{id}", json={"exclusive": True}).status_code == 200
+        return found
+
+    monkeypatch.setattr(worker.credentials, "slots", looks_too_early)
+    worker.execute(ExecutionKey(run_id, 1, 1))
+    assert (ran, statuses(run_id)["1/1"]) == ([], "QUEUED")
+    worker.execute(ExecutionKey(run_id, 1, 1))
+    assert [[idx for idx, _ in held] for held in ran] == [[1]]
+    assert statuses(run_id)["1/1"] == "COMPLETED"
+    assert slots(rows) == []
 
 
 @pytest.mark.parametrize("named", [True, False])
