@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     moderation_failure: Literal["refuse", "pass"] = Field(
         "refuse", description="What becomes of a text at which the moderator fails. One that is late lets it pass."
     )
+    moderation_keep: bool = Field(False, description="Keep what moderation refused, for admins to see.")
     moderation_token: SecretStr | None = Field(None, description="Bearer token for the moderation service.", repr=False)
 
     # Web blocks

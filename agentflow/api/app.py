@@ -19,6 +19,7 @@ from agentflow.api import (
     events,
     graphs,
     health,
+    moderation,
     oauth2,
     presets,
     problems,
@@ -91,6 +92,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.register(app)
     for module in (
         graphs, runs, presets, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions, docs, health,
+        moderation,
     ):  # fmt: skip
         app.register_api(module.api)
     app.register_api(credits.hooks)

@@ -16,6 +16,7 @@ from agentflow.accounts import schemas as accounts
 from agentflow.api.scopes import OPEN
 from agentflow.credentials import schemas as credentials
 from agentflow.credits import schemas as credits
+from agentflow.moderation import schemas as moderation
 from agentflow.presets import schemas as presets
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
@@ -113,6 +114,7 @@ MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
     **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
     **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
+    "list_refusals": (404,),
     **dict.fromkeys(("end_current_session", "create_preset"), (404,)),
     "top_up_credits": (401, 404, 503),
     **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
@@ -252,7 +254,9 @@ def _problem(status: int) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
-    for module in (accounts, blocks, credentials, credits, events, graphs, health, presets, problems, reviews, runs):
+    for module in (
+        accounts, blocks, credentials, credits, events, graphs, health, moderation, presets, problems, reviews, runs,
+    ):  # fmt: skip
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:
                 continue

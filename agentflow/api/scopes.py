@@ -52,6 +52,8 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "list_blocks": Scope.GRAPHS_READ,
     "get_block": Scope.GRAPHS_READ,
     "execute_block": Scope.BLOCKS_EXECUTE,
+    # moderation
+    "list_refusals": Scope.ADMIN,
     # credentials
     "list_providers": Scope.CREDENTIALS_MANAGE,
     "list_credentials": Scope.CREDENTIALS_MANAGE,

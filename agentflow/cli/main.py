@@ -31,6 +31,7 @@ COMMANDS = {
     "sessions": "List where people are signed in, and sign them out.",
     "credits": "Show what you have and have used; give credits and limit them.",
     "audit": "List who changed what, or was refused to.",
+    "moderation": "See what moderation refused.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",

@@ -17,6 +17,7 @@ from agentflow.client.credits import Credits
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.client.presets import Presets, wanted
+from agentflow.moderation.schemas import RefusedTextList, RefusedTextView
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
@@ -79,6 +80,11 @@ class Client:
         """Who changed what, or was refused to, the newest first; `user_id`: for admins, of one user only."""
         query = {"user_id": str(user_id) if user_id else None}
         return islice(every(self._http, "/audit", AuditList.model_validate, query), limit)
+
+    def refusals(self, *, user_id: Id | None = None, limit: int | None = None) -> Iterator[RefusedTextView]:
+        """For admins: what moderation refused and is kept, the newest first; `user_id`: to one user only."""
+        query = {"user_id": str(user_id) if user_id else None}
+        return islice(every(self._http, "/moderation/refusals", RefusedTextList.model_validate, query), limit)
 
     def submit(
         self,

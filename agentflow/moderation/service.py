@@ -18,11 +18,15 @@ from agentflow.engine.codec import loads
 from agentflow.engine.statuses import FailureReason, RunStatus
 from agentflow.errors import AlreadyEnded, NotFound
 from agentflow.graph.model import Graph
-from agentflow.moderation.checking import check
+from agentflow.moderation import store
+from agentflow.moderation.checking import Verdict, check
+from agentflow.moderation.store import Refused
 from agentflow.services import admission, sub_graphs
 from agentflow.services.cancellation import STATEMENT_SECONDS
-from agentflow.services.plans import document_of
+from agentflow.services.plans import document_of, plan_of
+from agentflow.services.secrecy import hide_inputs, hide_run_inputs
 from agentflow.services.transaction import Step, Steps
+from agentflow.settings import settings
 from agentflow.storage import runs
 from agentflow.storage.runs import StopOutcome
 from agentflow.storage.views import runs as run_views
@@ -51,7 +55,7 @@ def examine(run_id: UUID) -> Steps[None]:
         return
     logger.warning("run_refused", extra={**of, "categories": list(verdict.categories), "reason": verdict.reason})
     with suppress(AlreadyEnded, NotFound):
-        stopped = yield Step(_refuse, run_id, statement_seconds=STATEMENT_SECONDS)
+        stopped = yield Step(_refuse, run_id, given, verdict, statement_seconds=STATEMENT_SECONDS)
         if stopped.running == 0:
             publish_finaliser(run_id)
 
@@ -73,11 +77,24 @@ def _literals(graph: Graph) -> Iterator[Any]:
             yield node.input_default
 
 
+def _shown(session: Session, run_id: UUID) -> dict[str, Any]:
+    """What a run is given, without secrets: its inputs, and what its nodes get from masks and literals."""
+    run = run_views.find_any(session, run_id)
+    assert run is not None
+    plan = plan_of(session, run.graph_id, run.graph_version)
+    inputs = {name: loads(value) for name, value in run_views.inputs(session, run_id).items()}
+    masks = loads(run.masks) if run.masks else {}
+    nodes = {node.id: hide_inputs(node, {**node.input_default, **masks.get(node.id, {})}) for node in plan.nodes}
+    return {"inputs": hide_run_inputs(plan, inputs), "nodes": nodes}
+
+
 def _pass(session: Session, run_id: UUID) -> bool:
     return session.scalar(text("SELECT agentflow_pass_run(:run)"), {"run": run_id}) is not None
 
 
-def _refuse(session: Session, run_id: UUID) -> StopOutcome:
+def _refuse(session: Session, run_id: UUID, given: _Given, verdict: Verdict) -> StopOutcome:
     stopped = runs.stop(session, run_id, RunStatus.FAILED, FailureReason.MODERATION)
+    if settings().moderation_keep:
+        store.keep(session, Refused(given.owner_id, run_id, "", verdict, _shown(session, run_id)))
     session.execute(text("SELECT agentflow_withhold(:run)"), {"run": run_id})
     return stopped

@@ -49,6 +49,7 @@ import agentflow.accounts.tables
 import agentflow.credentials.tables
 import agentflow.credits.tables
 import agentflow.memories.tables
+import agentflow.moderation.tables
 import agentflow.presets.tables  # noqa: F401
 from agentflow.engine.statuses import (
     NODE_OPEN,

@@ -24,7 +24,10 @@ from agentflow.forking import lazy
 from agentflow.graph.catalogue import BlockKind
 from agentflow.logs import log_outage, redact_lines
 from agentflow.moderation import checking as moderation
+from agentflow.moderation import store
+from agentflow.moderation.store import Refused
 from agentflow.services import secrecy
+from agentflow.services.transaction import transaction
 from agentflow.settings import settings
 from agentflow.storage.hot.node_executions import Claim, Settled
 from agentflow.storage.runs import Ready
@@ -126,6 +129,9 @@ class Attempt:
         of = {"run_id": str(self.run.run_id), "owner_id": str(self.run.owner_id), "node_id": self.node.id}
         verdict = moderation.check("output", value, of)
         if not verdict.allowed:
+            if settings().moderation_keep:
+                with transaction() as session:
+                    store.keep(session, Refused(self.run.owner_id, self.run.run_id, self.node.id, verdict, value))
             told = ": ".join(filter(None, (", ".join(verdict.categories), verdict.reason)))
             raise NotAllowed(f"moderation refused what this node gives{f': {told}' if told else ''}")
 

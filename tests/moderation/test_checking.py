@@ -92,9 +92,7 @@ UNSEEN = st.sampled_from(list("\u200b\u200c\u200d\u2060\u00ad\ufeff\u034f\u0336\
 
 
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    unseen=st.lists(UNSEEN, min_size=4, max_size=4), around=st.sampled_from(["", "_", "*", "__", " ", "-"])
-)
+@given(unseen=st.lists(UNSEEN, min_size=4, max_size=4), around=st.sampled_from(["", "_", "*", "__", " ", "-"]))
 def test_a_word_is_found_whatever_unseen_stands_in_it_and_around_it(words, unseen, around):
     words("bad")
     text = "".join(before + letter for before, letter in zip(unseen, [*"bad", ""], strict=True))

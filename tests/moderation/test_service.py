@@ -6,8 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from people import with_key
 from sqlalchemy import text
 
+from agentflow.accounts.scopes import Role
 from agentflow.moderation import checking
 from agentflow.moderation.service import examine
 from agentflow.services import admission
@@ -154,3 +156,57 @@ def test_each_run_ends_as_its_words_say(api, submit, work, moderated, environmen
         else:
             assert (found["status"], found["reason"]) == ("FAILED", "moderation")
             assert word not in everything(run)
+
+
+def test_what_was_refused_is_kept_for_admins_if_set(app, api, submit, work, moderated, environment, monkeypatch):
+    refusals = "/api/v1/moderation/refusals"
+    admin = with_key(app, Role.ADMIN)
+    not_kept = submit(inputs={"word": "a bad word"})
+    carry_out(examine(not_kept))
+    assert admin.get(refusals).json["items"] == []
+    monkeypatch.setattr(environment, "moderation_keep", True)
+    given = submit(inputs={"word": "a bad \0 word"}, nodes_input_masks={"out": {"name": "a bad name"}})
+    gave = submit(inputs={"word": "worse in output"})
+    for run in (given, gave):
+        carry_out(examine(run))
+        work(run)
+    output, inputs = admin.get(refusals).json["items"]
+    assert (output["run_id"], output["node_id"], output["content"]) == (str(gave), "out", "worse in output")
+    assert (inputs["run_id"], inputs["node_id"]) == (str(given), None)
+    assert inputs["content"]["inputs"] == {"word": "a bad \0 word"}
+    assert inputs["content"]["nodes"]["out"] == {"name": "a bad name"}
+    owner = api.get("/api/v1/me").json["user"]["id"]
+    assert [admin.get(refusals, query_string={"user_id": one}).json["items"] for one in (owner, admin.user_id)] == [
+        [output, inputs],
+        [],
+    ]
+    member = with_key(app, Role.MEMBER)
+    assert member.get(refusals).status_code == 403
+    assert "bad" not in everything(given)
+
+
+def test_a_secret_that_a_refused_run_was_given_is_kept_from_admins_too(
+    app, api, echo, work, moderated, environment, monkeypatch
+):
+    monkeypatch.setattr(environment, "moderation_keep", True)
+    echo["nodes"][0]["input_default"]["secret"] = True
+    run = api.post("/api/v1/runs", json={"graph": echo, "inputs": {"word": "a bad secret"}}).json["id"]
+    carry_out(examine(UUID(run)))
+    (kept,) = with_key(app, Role.ADMIN).get("/api/v1/moderation/refusals").json["items"]
+    assert "a bad secret" not in str(kept)
+
+
+def test_pages_hold_every_refusal_once(app, api, submit, moderated, environment, monkeypatch):
+    monkeypatch.setattr(environment, "moderation_keep", True)
+    admin = with_key(app, Role.ADMIN)
+    made = [submit(inputs={"word": f"bad {number}"}) for number in range(7)]
+    for run in made:
+        carry_out(examine(run))
+    seen, after = [], None
+    while True:
+        query = {"limit": 3, **({"after": after} if after else {})}
+        page = admin.get("/api/v1/moderation/refusals", query_string=query).json
+        seen += [one["run_id"] for one in page["items"]]
+        if (after := page["next_cursor"]) is None:
+            break
+    assert seen == [str(run) for run in reversed(made)]

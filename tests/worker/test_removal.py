@@ -95,6 +95,8 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "INSERT INTO credit_transactions (owner_id, number, type, amount, balance, reason, cause) "
         "VALUES (:owner, 1, 'GRANT', 5, 5, 'r', :owner ::text)",
         "INSERT INTO credit_holds (run_id, node, idx, owner_id, amount) VALUES (:run, 0, 1, :owner, 1)",
+        "INSERT INTO refused_texts (id, owner_id, run_id, categories, content) "
+        "VALUES (gen_random_uuid(), :owner, :run, '{}', '1')",
         "INSERT INTO waits (run_id, node, idx, kind, key, open) VALUES (:run, 0, 1, 'time', 'k', false)",
         "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
         "VALUES (:run, 0, 'p', 0, 1, 0, 0)",
@@ -220,7 +222,7 @@ def test_whoever_dies_another_goes_on_until_nothing_is_left(
 def test_the_log_keeps_what_they_did_by_number(environment: Any, rows: Rows, admin: UUID) -> None:
     user_id = person("Ann of Cleves")
     with transaction() as session:
-        audit.record(session, Act(user_id, None, "127.0.0.1", "sign_in", None))
+        audit.record(session, Act(user_id, None, None, "127.0.0.1", "sign_in", None))
     begin(user_id)
     let_time_pass(rows)
     upkeep(rows)
