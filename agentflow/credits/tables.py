@@ -73,7 +73,10 @@ class CreditHold(Table):
     """What is held back for a node execution, until it is settled and its charge is posted to the ledger."""
 
     __tablename__ = "credit_holds"
-    __table_args__ = (CheckConstraint("amount > 0 AND price BETWEEN 0 AND amount", name="in_bounds"),)
+    __table_args__ = (
+        CheckConstraint("amount > 0 AND price BETWEEN 0 AND amount", name="in_bounds"),
+        Index("credit_holds_owner_idx", "owner_id"),
+    )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     node: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -24,7 +24,7 @@ from agentflow.forking import lazy
 from agentflow.graph.catalogue import BlockKind
 from agentflow.logs import log_outage, redact_lines
 from agentflow.moderation import checking as moderation
-from agentflow.moderation import store
+from agentflow.moderation import store as refusals
 from agentflow.moderation.store import Refused
 from agentflow.services import secrecy
 from agentflow.services.transaction import transaction
@@ -131,7 +131,7 @@ class Attempt:
         if not verdict.allowed:
             if settings().moderation_keep:
                 with transaction() as session:
-                    store.keep(session, Refused(self.run.owner_id, self.run.run_id, self.node.id, verdict, value))
+                    refusals.keep(session, Refused(self.run.owner_id, self.run.run_id, self.node.id, verdict, value))
             told = ": ".join(filter(None, (", ".join(verdict.categories), verdict.reason)))
             raise NotAllowed(f"moderation refused what this node gives{f': {told}' if told else ''}")
 

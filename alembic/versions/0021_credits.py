@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "node", "idx", name="credit_holds_pk"),
         sa.CheckConstraint("amount > 0 AND price BETWEEN 0 AND amount", name=op.f("credit_holds_in_bounds")),
     )
+    op.create_index("credit_holds_owner_idx", "credit_holds", ["owner_id"])
     op.add_column("run_costs", sa.Column("shortfall", sa.Text()))
     op.execute(
         "CREATE FUNCTION credit_transactions_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ "
