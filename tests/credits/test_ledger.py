@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections import Counter
+from random import Random
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -346,6 +347,34 @@ def test_whatever_happens_the_balance_is_the_sum_and_not_negative(environment, h
             hot.drop_holds(100)
         with transaction() as session:
             assert store.disagreements(session, 10) == []
+    is_in_order(owner)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_at_once_the_ledger_adds_up(owner, seed):
+    give(owner, 60)
+    keys = [ExecutionKey(new_id(), 0, 1) for _ in range(3)]  # which several attempts share: lost ones go on
+
+    def acts(number):
+        rng, connection = Random(seed * 100 + number), HotConnection()
+        for _ in range(25):
+            act = rng.choice(["run", "run", "run", "stale", "post", "drop", "give"])
+            if act == "give":
+                give(owner, rng.randint(1, 9))
+            elif act == "post":
+                connection.post_some(5, 20)
+            elif act == "drop":
+                connection.drop_holds(5)
+            else:
+                key, payer = attempt(owner)
+                key = rng.choice(keys) if act == "stale" else key
+                price = rng.randint(0, 6)
+                if hold(connection, key, payer, price, 500, 20).verdict == "held" and rng.random() < 0.9:
+                    charge(key, payer, rng.randint(0, 8), held=price > 0, low=20)
+        connection.close()
+        return True
+
+    assert all(at_once(8, acts))
     is_in_order(owner)
 
 

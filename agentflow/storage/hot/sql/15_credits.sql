@@ -144,12 +144,18 @@ BEGIN
         available := available - p_amount;
         UPDATE credit_balances b SET held = v.held - v_before + p_amount
         WHERE b.owner_id = p_owner AND v_before <> p_amount;
-        IF p_amount = 0 THEN
-            DELETE FROM credit_holds h WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx;
-        ELSE
+        IF p_amount > 0 THEN
             INSERT INTO credit_holds AS h (run_id, node, idx, owner_id, amount)
             VALUES (p_run, p_node, p_idx, p_owner, p_amount)
-            ON CONFLICT (run_id, node, idx) DO UPDATE SET amount = excluded.amount;
+            ON CONFLICT (run_id, node, idx) DO UPDATE SET amount = excluded.amount WHERE h.price IS NULL;
+        ELSIF v_before > 0 THEN
+            DELETE FROM credit_holds h
+            WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx AND h.price IS NULL;
+        ELSE
+            RETURN;
+        END IF;
+        IF NOT FOUND THEN  -- it is being settled, so this attempt is a lost one
+            RAISE EXCEPTION 'it is settled' USING ERRCODE = 'serialization_failure';
         END IF;
         RETURN;
     END IF;
@@ -189,7 +195,8 @@ BEGIN
     END IF;
     v := agentflow_post_charges(v_owner, v_low);
     IF p_charge -> 'held' IS NOT NULL THEN
-        DELETE FROM credit_holds h WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx RETURNING h.amount INTO v_held;
+        DELETE FROM credit_holds h
+        WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx AND h.price IS NULL RETURNING h.amount INTO v_held;
         v_held := coalesce(v_held, 0);
     END IF;
     had := v.balance - v.held + v_held;
@@ -296,20 +303,33 @@ BEGIN
     UPDATE runs r SET stop_due = 'insufficient_balance' WHERE r.id = p_run AND r.stop_due IS NULL;
 END $$;
 
+CREATE OR REPLACE FUNCTION agentflow_is_idle_hold(p_hold credit_holds) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = p_hold.run_id AND e.node = p_hold.node
+                       AND e.idx = p_hold.idx AND e.status IN ('QUEUED', 'RUNNING', 'WAITING'))
+$$;
+
 -- A settled one has none. What is left is of node executions that were cancelled while they were to be tried again, or
 -- waited, or whose run is gone. At most p_limit; returns how many.
-CREATE OR REPLACE FUNCTION agentflow_drop_holds(p_limit int) RETURNS int LANGUAGE sql VOLATILE AS $$
-    WITH ended AS (
-        SELECT h.run_id, h.node, h.idx FROM credit_holds h
-        WHERE h.price IS NULL AND NOT EXISTS (SELECT FROM node_executions e WHERE e.run_id = h.run_id AND e.node = h.node AND e.idx = h.idx
-                          AND e.status IN ('QUEUED', 'RUNNING', 'WAITING'))
-        LIMIT p_limit FOR UPDATE SKIP LOCKED
-    ), dropped AS (
-        DELETE FROM credit_holds h USING ended n WHERE h.run_id = n.run_id AND h.node = n.node AND h.idx = n.idx
-        RETURNING h.owner_id, h.amount
-    ), freed AS (
-        UPDATE credit_balances b SET held = b.held - d.amount
-        FROM (SELECT owner_id, sum(amount) AS amount FROM dropped GROUP BY owner_id) d WHERE b.owner_id = d.owner_id
-    )
-    SELECT count(*)::int FROM dropped
-$$;
+CREATE OR REPLACE FUNCTION agentflow_drop_holds(p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_owner uuid;
+    v record;
+    v_count int := 0;
+BEGIN
+    FOR v_owner IN
+        SELECT DISTINCT h.owner_id FROM credit_holds h WHERE h.price IS NULL AND agentflow_is_idle_hold(h) ORDER BY h.owner_id
+    LOOP
+        EXIT WHEN v_count >= p_limit;
+        PERFORM agentflow_lock_credits(v_owner);
+        WITH dropped AS (
+            DELETE FROM credit_holds h WHERE h.price IS NULL AND (h.run_id, h.node, h.idx) IN (
+                SELECT o.run_id, o.node, o.idx FROM credit_holds o
+                WHERE o.owner_id = v_owner AND o.price IS NULL AND agentflow_is_idle_hold(o) LIMIT p_limit - v_count)
+            RETURNING h.amount
+        )
+        SELECT count(*)::int AS count, coalesce(sum(d.amount), 0) AS amount INTO v FROM dropped d;
+        UPDATE credit_balances b SET held = b.held - v.amount WHERE b.owner_id = v_owner;
+        v_count := v_count + v.count;
+    END LOOP;
+    RETURN v_count;
+END $$;
