@@ -120,6 +120,11 @@ class TooLarge(ClientError):
 class TooMany(ClientError):
     """There are too many of these, or they come too fast."""
 
+    def __init__(self, message: str | None = None, *, after: int | None = None) -> None:
+        """`after`: whole seconds after which it may be tried again; None: soon."""
+        super().__init__(message)
+        self.after = after
+
 
 class GraphInvalid(ClientError):
     """The graph is not valid."""

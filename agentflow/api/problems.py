@@ -79,8 +79,8 @@ _BY_STATUS: dict[int, type[AgentFlowError]] = {
 }
 
 
-def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Response:
-    """The problem document as a response."""
+def problem(kind: Kind, detail: str, problems: Sequence[Problem] = (), *, after: int | None = None) -> Response:
+    """The problem document as a response; `after`: seconds for Retry-After, where that has one."""
     document = ProblemDocument(
         type=TYPE_PREFIX + kind.slug,
         title=kind.title,
@@ -91,7 +91,7 @@ def problem(kind: Kind, detail: str, problems: Sequence[Problem] = ()) -> Respon
     )
     response = Response(json_text(document), status=kind.status, mimetype=MEDIA_TYPE)
     if kind.status in (429, 503):
-        response.headers["Retry-After"] = str(RETRY_AFTER)
+        response.headers["Retry-After"] = str(after or RETRY_AFTER)
     if kind.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -119,7 +119,8 @@ def of_error(error: AgentFlowError) -> Response:
     if kind.status >= 500:
         logger.error("request_failed", exc_info=error, extra={"request_id": g.get("request_id")})
         return problem(kind, _default_message(type(error)))
-    return problem(kind, error.message, error.problems if isinstance(error, ClientError) else ())
+    problems = error.problems if isinstance(error, ClientError) else ()
+    return problem(kind, error.message, problems, after=error.after if isinstance(error, errors.TooMany) else None)
 
 
 def of_shape(error: ValidationError) -> Response:

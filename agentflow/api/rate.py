@@ -150,7 +150,8 @@ class SignInLimit:
         if self._counted.do(lambda limiter: limiter.hit(item, whose)):
             return
         window = self._counted.do(lambda limiter: limiter.get_window_stats(item, whose))
-        raise TooMany(f"too many attempts to sign in; try again in {max(1, math.ceil(window.reset_time - time()))} s")
+        seconds = max(1, math.ceil(window.reset_time - time()))
+        raise TooMany(f"too many attempts to sign in; try again in {seconds} s", after=seconds)
 
 
 class OutwardLimit:

@@ -77,6 +77,10 @@ def _show_pins(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
 
 def type_name(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     """A pin's type in a few words. `document`: the surrounding schema, whose definitions it may reference."""
+    if schema.get("credentials_provider"):  # whose credentials the pin takes says more than that it is an object
+        providers, types = (", ".join(schema.get(f"credentials_{what}") or ()) for what in ("provider", "types"))
+        scopes = ", ".join(schema.get("credentials_scopes") or ())
+        return f"credential of {providers} ({types}{f'; scopes: {scopes}' if scopes else ''})"
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
         named = document.get("$defs", {}).get(name, {})

@@ -33,6 +33,7 @@ from agentflow.embedded.lock import Occupancy, occupancy
 from agentflow.errors import AgentFlowError, EngineError
 from agentflow.extras import install_command
 from agentflow.graph.nearly import meant
+from agentflow.moderation import checking
 from agentflow.proof import answers, is_own
 from agentflow.settings import Settings
 from agentflow.storage.connect import engine
@@ -69,7 +70,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _key_ring, _credits, _broker,
-        _workers, _queues, _api,
+        _moderation, _workers, _queues, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -219,6 +220,18 @@ def _redis(url: str) -> Iterator[Finding]:
         yield Finding("broker version", "warn", f"{name}, maxmemory-policy {policy}", remedy)
     else:
         yield Finding("broker version", "ok", name)
+
+
+def _moderation(settings: Settings) -> Iterator[Finding]:
+    """See whether the moderator can be used: no worker starts without. A service is not asked: a call may cost."""
+    if settings.moderation is None:
+        return
+    try:
+        checking.check_setting()
+    except EngineError as error:
+        yield Finding("moderation", "fail", error.message, "correct it: no worker starts with it")
+    else:
+        yield Finding("moderation", "ok", f"on; a moderator that fails: {settings.moderation_failure}")
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

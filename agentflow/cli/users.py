@@ -35,8 +35,9 @@ def create(name: str, role: str, admin: bool, as_json: bool) -> None:
         from agentflow.accounts import keys
         from agentflow.accounts import users as service
         from agentflow.services.transaction import transaction
+        from agentflow.storage.migrate import check as check_schema
 
-        settings().database()  # complains in words where none is set
+        check_schema(settings().database())  # complains in words where none is set, or is not upgraded yet
         with transaction() as session:
             user = service.add(session, name, Role.ADMIN)
             key, _ = keys.create(session, user.id, "first key")

@@ -72,6 +72,13 @@ def test_the_first_admin_needs_no_key(environment, url, monkeypatch):
     assert (root["name"], root["role"]) == ("root", "admin")
 
 
+def test_the_first_admin_of_an_empty_database_is_told_to_upgrade_it(empty_database_url, monkeypatch):
+    monkeypatch.setattr(settings(), "database_url", empty_database_url)
+    refused = CliRunner().invoke(agentflow, ["users", "create", "root", "--admin"])
+    assert refused.exit_code != Exit.OK
+    assert "run `agentflow db upgrade`" in f"{refused.output}{refused.exception}"
+
+
 def test_a_member_learns_what_is_missing(command, monkeypatch):
     with transaction() as session:
         key = keys.create(session, store.add_user(session, "member"), "key")[0]

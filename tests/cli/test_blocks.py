@@ -180,6 +180,10 @@ def test_a_block_that_nobody_knows_is_refused():
         ({"$ref": "#/$defs/Scope"}, '"a" | "b"'),
         ({"$ref": "#/$defs/Place"}, "Place"),
         ({"const": "a"}, '"a"'),
+        (
+            {"credentials_provider": ["a", "b"], "credentials_types": ["oauth2"], "credentials_scopes": ["read"]},
+            "credential of a, b (oauth2; scopes: read)",
+        ),
     ],
 )
 def test_types_are_told_in_a_few_words(schema, told):

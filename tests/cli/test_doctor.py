@@ -115,6 +115,15 @@ def test_a_variable_that_is_no_setting_is_told_with_the_one_that_is_meant(
     assert found["settings"]["remedy"] == "did you mean AGENTFLOW_NODE_TIMEOUT?"
 
 
+@pytest.mark.parametrize(
+    ("moderation", "level"), [("words:/nowhere", "fail"), ("word:list", "fail"), ("https://moderator.example", "ok")]
+)
+def test_a_moderator_that_cannot_be_used_is_told(configured, database_url, broker_url, monkeypatch, moderation, level):
+    monkeypatch.setenv("AGENTFLOW_MODERATION", moderation)
+    configured(database_url, broker_url)
+    assert _examine()[1]["moderation"]["level"] == level
+
+
 def test_no_password_is_told(configured, database_url, broker_url):
     configured(database_url, broker_url)
 
