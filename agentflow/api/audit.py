@@ -31,14 +31,20 @@ def begin(caller: Caller, operation: str) -> None:
     if request.method not in _CHANGING or operation in _ONLY_READ:
         return
     target = next(iter((request.view_args or {}).values()), None)
-    g.act = Act(
-        caller.user_id,
-        caller.key_id,
-        caller.session_id,
-        request.remote_addr or "unknown",
-        operation,
-        None if target is None else str(target),
-    )
+    _expect(caller, operation, None if target is None else str(target))
+
+
+def begin_return(caller: Caller, operation: str) -> None:
+    """`begin`, for the return of a browser from a provider: a GET that changes something.
+
+    Call it when its state is known to be the caller's: any page can make a browser send another.
+    """
+    _expect(caller, operation, None)
+
+
+def _expect(caller: Caller, operation: str, target: str | None) -> None:
+    source = request.remote_addr or "unknown"
+    g.act = Act(caller.user_id, caller.key_id, caller.session_id, source, operation, target)
     witness(_record)
 
 

@@ -9,13 +9,11 @@ from uuid import UUID
 
 from flask import Response, current_app, request, url_for
 
-from agentflow.accounts import audit
 from agentflow.accounts.keys import Caller
 from agentflow.accounts.oidc_provider import shown
 from agentflow.accounts.scopes import Scope
-from agentflow.accounts.store import Act
+from agentflow.api.audit import begin_return, only_looking
 from agentflow.api.audit import made as recorded
-from agentflow.api.audit import only_looking
 from agentflow.api.auth import Authenticator, session_in
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.credentials import CredentialPath, view_of
@@ -75,7 +73,7 @@ def end_login(body: EndLogin) -> Response:
     with only_looking(), transaction() as session:
         login = oauth2.take(session, owner_id(), body.state)
     code = None if body.code is None else body.code.get_secret_value()
-    return reply(_ended(owner_id(), login, code, body.error, recording=None))
+    return reply(_ended(owner_id(), login, code, body.error))
 
 
 @api.get("/credentials/oauth2/callback", responses={200: {"description": "A page."}})
@@ -89,7 +87,8 @@ def return_from_login(query: LoginReturnQuery) -> Response:
     outward_limit().take(who.user_id)
     with transaction() as session:
         login = oauth2.take(session, who.user_id, query.state)
-    _ended(who.user_id, login, query.code or None, query.error, recording=who)
+    begin_return(who, "end_login")
+    _ended(who.user_id, login, query.code or None, query.error)
     return _page(_DONE)
 
 
@@ -115,9 +114,12 @@ def create_client(body: NewClient) -> Response:
 def test_credential(path: CredentialPath) -> Response:
     """Try a credential at its provider by a call that changes nothing. A token that is due is renewed."""
     outward_limit().take(owner_id())
-    with transaction() as session:
-        one = service.get(session, owner_id(), path.credential_id)
-    tried = probing.probe(one)
+    with only_looking():
+        with transaction() as session:
+            one = service.get(session, owner_id(), path.credential_id)
+        tried = probing.probe(one)  # which may refuse, after a transaction of its own
+    with transaction():  # records that it was tried
+        pass
     return reply(TestResult(ok=tried.ok, detail=tried.detail))
 
 
@@ -127,21 +129,15 @@ def outward_limit() -> OutwardLimit:
     return found
 
 
-def _ended(
-    user_id: UUID, login: Login, code: str | None, error: str | None, recording: Caller | None
-) -> CredentialView:
-    """Get the tokens and store them. `recording`: who does it, where the request itself is not recorded."""
+def _ended(user_id: UUID, login: Login, code: str | None, error: str | None) -> CredentialView:
+    """Get the tokens and store them."""
     if code is None or error is not None:
         raise Forbidden(f"{login.provider} did not let you in: {shown(error or '') or 'it gives no code'}")
     at = now()
     tokens = oauth2.asked(login, code)
     with transaction() as session:
         view = view_of(oauth2.keep(session, user_id, login, tokens, at))
-        if recording is None:
-            recorded(view.id)
-        else:
-            by = recording.key_id, recording.session_id
-            audit.record(session, Act(user_id, *by, address(), "end_login", str(view.id)))
+        recorded(view.id)
     return view
 
 

@@ -32,8 +32,9 @@ def create(name: str, role: str, admin: bool, as_json: bool) -> None:
     key, which nobody can see again.
     """
     if admin:
-        from agentflow.accounts import keys
+        from agentflow.accounts import audit, keys
         from agentflow.accounts import users as service
+        from agentflow.accounts.store import Act
         from agentflow.services.transaction import transaction
         from agentflow.storage.migrate import check as check_schema
 
@@ -41,6 +42,7 @@ def create(name: str, role: str, admin: bool, as_json: bool) -> None:
         with transaction() as session:
             user = service.add(session, name, Role.ADMIN)
             key, _ = keys.create(session, user.id, "first key")
+            audit.record(session, Act(None, None, None, audit.COMMAND_LINE, "create_user", str(user.id)))
             made = {"id": str(user.id), "name": name, "role": str(Role.ADMIN), "key": key}
         click.echo(key) if not as_json else echo_json(made)
         return

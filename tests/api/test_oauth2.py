@@ -330,6 +330,17 @@ def test_a_browser_that_is_signed_in_ends_its_own_users_login(app, acme):
     assert ann.get(BACK, query_string=back).status_code == 400, "used"
 
 
+def test_a_return_that_the_provider_refused_is_recorded_once_and_one_that_is_nobodys_is_not(app, acme):
+    person("Ann")
+    ann = signed_in(app, "Ann")
+    state = acme.allow(begin(ann)["authorization_url"])["state"]
+    assert ann.get(BACK, query_string={"state": "x" * 43, "code": "c"}).status_code == 400
+    assert ann.get(BACK, query_string={"state": state, "error": "access_denied"}).status_code == 403
+    assert rows("SELECT target, status, key_id, session_id::text FROM audit_entries WHERE action = 'end_login'") == [
+        (None, 403, None, ann.session_id)
+    ]
+
+
 def test_a_browser_that_is_not_signed_in_is_told_how_to_go_on_and_uses_nothing_up(api, app, acme):
     back = acme.allow(begin(api)["authorization_url"])
     page = app.test_client().get(BACK, query_string=back)
@@ -401,6 +412,8 @@ def test_a_test_says_whether_the_provider_takes_the_credential(api, stranger, ac
     entry = OAuthProvider(**acme.entry(test_url=""))
     monkeypatch.setattr(settings(), "oauth_providers", {"acme": entry})
     assert api.post(path).status_code == 409
+    entries = rows("SELECT status FROM audit_entries WHERE action = 'test_credential' ORDER BY id")
+    assert entries == [(None,), (None,), (None,), (None,), (404,), (409,)], "one for each"
 
 
 def test_a_key_is_tried_where_its_provider_has_a_harmless_call(api, acme, monkeypatch):

@@ -70,6 +70,16 @@ def test_the_first_admin_needs_no_key(environment, url, monkeypatch):
     monkeypatch.setattr(settings(), "api_key", made.stdout.strip())
     (root,) = lines(CliRunner().invoke(agentflow, ["users", "list", "--json"]))
     assert (root["name"], root["role"]) == ("root", "admin")
+    (entry,) = lines(CliRunner().invoke(agentflow, ["audit", "--json"]))
+    told = {name: entry[name] for name in ("action", "target", "source", "user_id", "key_id", "session_id")}
+    assert told == {
+        "action": "create_user",
+        "target": root["id"],
+        "source": "command line",
+        "user_id": None,
+        "key_id": None,
+        "session_id": None,
+    }
 
 
 def test_the_first_admin_of_an_empty_database_is_told_to_upgrade_it(empty_database_url, monkeypatch):
