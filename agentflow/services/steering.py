@@ -135,6 +135,8 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
         PaymentRequired: it can cost something, and the owner has no credits.
     """
     refuse_unstorable({}, {from_node: inputs or {}})
+    views.find(session, owner_id, run_id)
+    steering.hold_as_it_is(session, run_id)  # a retry meanwhile would change what is taken over
     run = views.find(session, owner_id, run_id)
     if run.status not in RUN_TERMINAL:
         raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
