@@ -79,5 +79,6 @@ def _pass(session: Session, run_id: UUID) -> bool:
 
 def _refuse(session: Session, run_id: UUID) -> StopOutcome:
     stopped = runs.stop(session, run_id, RunStatus.FAILED, FailureReason.MODERATION)
-    session.execute(text("SELECT agentflow_withhold(:run)"), {"run": run_id})
+    if stopped.verdict == "stopped":  # else it ends as something that can be retried: it is examined again then
+        session.execute(text("SELECT agentflow_withhold(:run)"), {"run": run_id})
     return stopped

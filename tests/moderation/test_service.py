@@ -8,9 +8,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from agentflow.moderation import checking
+from agentflow.moderation import checking, service
 from agentflow.moderation.service import examine
-from agentflow.services import admission
+from agentflow.services import admission, steering
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -135,6 +135,31 @@ def test_a_run_that_was_cancelled_meanwhile_stays_so(api, submit, work, moderate
     work(run)
     assert run_of(api, run)["status"] == "CANCELLED"
     carry_out(examine(uuid4()))
+
+
+def test_one_that_is_cancelled_while_it_is_refused_is_examined_again_at_a_retry(
+    api, submit, work, moderated, monkeypatch
+):
+    run = submit(inputs={"word": "a bad word"}, nodes_input_masks={"out": {"name": "a bad name"}})
+    check, asked = service.check, []
+
+    def slow_check(*given):
+        api.post(f"/api/v1/runs/{run}/cancel")
+        return check(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "check", slow_check)
+        carry_out(examine(run))
+    work(run)
+    assert run_of(api, run)["status"] == "CANCELLED"
+    monkeypatch.setattr(steering, "publish_examination", asked.append)
+    assert api.post(f"/api/v1/runs/{run}/retry").status_code == 202
+    assert asked == [run]
+    carry_out(examine(run))
+    work(run)
+    found = run_of(api, run)
+    assert (found["status"], found["reason"], found["inputs"]) == ("FAILED", "moderation", {"word": WITHHELD})
+    assert "bad" not in everything(run)
 
 
 @examples(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
