@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 
 from agentflow.accounts.scopes import Role, Scope
 from agentflow.clock import now
-from agentflow.schemas.base import Page, PageQuery, Reply, Request
+from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
@@ -190,7 +190,7 @@ class NewKey(Request):
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] | None = Field(
         None, description="Left out: those of the key that makes it."
     )
-    expires_at: AwareDatetime | None = Field(None, description="When it stops working; left out: never.")
+    expires_at: Moment | None = Field(None, description="When it stops working; left out: never.")
     user_id: UUID | None = Field(None, description="For admins: whose it is to be; left out: your own.")
 
 

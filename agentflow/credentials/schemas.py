@@ -1,29 +1,17 @@
 """Defines requests and replies about credentials. No reply has room for a secret."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from agentflow.accounts.schemas import Name
 from agentflow.credentials.kinds import Kind, Secret, SecretText, State
-from agentflow.schemas.base import Page, PageQuery, Reply, Request
+from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request
 
 Provider = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """The name of a provider."""
-
-
-def _in_utc(when: datetime) -> datetime:
-    """The same time in UTC, which neither the database nor Python may be unable to write."""
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("the year must be 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""A time with a time zone."""
 
 
 class NewCredential(Request):

@@ -115,11 +115,12 @@ def refuse_without_credits(session: Session, owner_id: UUID) -> None:
 
 
 def _give(session: Session, gift: Gift) -> Given:
+    # Before anything is given: their balance may be deleted already, and a new one would number the ledger anew.
+    if users.get(session, gift.owner_id).deleting_at is not None and not store.was_given(session, gift.cause):
+        raise Conflict(f"the user {gift.owner_id} is being deleted, and all that is theirs")
     verdict, made = store.give(session, gift, settings().credits_low)
     if made is None:
         raise Conflict(f"a user has at most {store.MOST} credits")
     if verdict == "before" and (made.owner_id, made.type, made.amount) != (gift.owner_id, gift.type, gift.amount):
         raise IdempotencyMismatch("this was given before, with another user, type or amount")
-    if verdict != "before" and users.get(session, gift.owner_id).deleting_at is not None:
-        raise Conflict(f"the user {gift.owner_id} is being deleted, and all that is theirs")
     return Given(made, verdict == "before")

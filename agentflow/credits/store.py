@@ -72,6 +72,11 @@ def post(session: Session, owner_id: UUID, low: int | None) -> None:
     )
 
 
+def was_given(session: Session, cause: str) -> bool:
+    """Whether something was given for this cause."""
+    return session.scalar(select(CreditTransaction.number).where(CreditTransaction.cause == cause)) is not None
+
+
 def give(session: Session, gift: Gift, low: int | None = None) -> tuple[str, CreditTransaction | None]:
     """Give credits, unless the cause was there before.
 

@@ -5,8 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from agentflow.engine.outcome import Failed
-from agentflow.engine.settlement import Transition
-from agentflow.engine.statuses import FailureReason
+from agentflow.engine.settlement import STOPPING, Transition
 from agentflow.errors import FailureKind
 from agentflow.graph.settings import RetryPolicy
 
@@ -21,7 +20,7 @@ def after_failure(policy: RetryPolicy, failed: Failed, failures: int) -> Transit
         failed: how the attempt failed.
         failures: how many attempts failed before this one.
     """
-    if failed.reason == FailureReason.INSUFFICIENT_BALANCE:  # which ends the run
+    if failed.reason in STOPPING:  # which ends the run
         return Transition.failed(failed.reason, failed.message)
     delay = retry_delay(policy, failed.kind, failures, _chance, failed.after)
     if delay is None:

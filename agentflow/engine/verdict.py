@@ -55,7 +55,7 @@ _STOPPED: Mapping[str, str] = {
     FailureReason.TIMEOUT: "the run did not end before its deadline",
     FailureReason.LIMIT: "the run has more node executions than it may: most likely a loop without an end",
     FailureReason.INSUFFICIENT_BALANCE: "the run has cost more than its budget",
-    FailureReason.MODERATION: "moderation refused what the run was given",
+    FailureReason.MODERATION: "moderation refused what the run was given, or what a child run of it gives",
 }
 
 

@@ -94,7 +94,8 @@ def _pass(session: Session, run_id: UUID) -> bool:
 
 def _refuse(session: Session, run_id: UUID, given: _Given, verdict: Verdict) -> StopOutcome:
     stopped = runs.stop(session, run_id, RunStatus.FAILED, FailureReason.MODERATION)
-    if settings().moderation_keep:
-        store.keep(session, Refused(given.owner_id, run_id, "", verdict, _shown(session, run_id)))
-    session.execute(text("SELECT agentflow_withhold(:run)"), {"run": run_id})
+    if stopped.verdict == "stopped":  # else it ends as something that can be retried: it is examined again then
+        if settings().moderation_keep:
+            store.keep(session, Refused(given.owner_id, run_id, "", verdict, _shown(session, run_id)))
+        session.execute(text("SELECT agentflow_withhold(:run)"), {"run": run_id})
     return stopped

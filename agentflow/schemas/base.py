@@ -1,9 +1,11 @@
-"""Defines what all public models share: strict requests, tolerant replies, and pages."""
+"""Defines what all public models share: strict requests, tolerant replies, pages, and times."""
 
+import re
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_PAGE = 200
 """The most items on one page of a list."""
@@ -59,3 +61,26 @@ MAX_INPUTS = 10_000
 
 Inputs = Annotated[dict[StorableName, Any], Field(max_length=MAX_INPUTS)]
 """Values by input name."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Convert to UTC: PostgreSQL does not know every offset that may be given."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this is before the year 1 or after the year 9999") from None
+
+
+def _not_a_number(given: object) -> object:
+    """Refuse bare numbers: they could count seconds or milliseconds, from any epoch."""
+    if isinstance(given, str) and not _DATE.match(given):
+        raise ValueError("this is not a date and time with a time zone, as 2026-01-31T12:00:00Z")
+    if isinstance(given, int | float):
+        raise ValueError("this is a number, not a date and time as 2026-01-31T12:00:00Z")
+    return given
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_not_a_number), AfterValidator(_in_utc)]
+"""A point in time, given in any time zone."""

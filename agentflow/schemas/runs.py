@@ -1,16 +1,15 @@
 """Defines requests and replies about runs and their node executions."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool, field_validator
+from pydantic import AfterValidator, Field, StrictBool, field_validator
 
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.graph.json_values import only_a_number
 from agentflow.graph.names import MAX_NAME, LabelName, LabelValue
-from agentflow.schemas.base import MAX_INPUTS, Inputs, Page, PageQuery, Reply, Request, ShortText
+from agentflow.schemas.base import MAX_INPUTS, Inputs, Moment, Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.problems import ProblemPlace
 
 MAX_LABELS = 50
@@ -144,29 +143,6 @@ class RunList(Page):
     """Runs, the newest first."""
 
     items: list[RunSummary]
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """Convert to UTC: PostgreSQL does not know every offset that may be given."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("in UTC this is before the year 1 or after the year 9999") from None
-
-
-def _not_a_number(given: object) -> object:
-    """Refuse bare numbers: they could count seconds or milliseconds, from any epoch."""
-    if isinstance(given, str) and not _DATE.match(given):
-        raise ValueError("this is not a date and time with a time zone, as 2026-01-31T12:00:00Z")
-    if isinstance(given, int | float):
-        raise ValueError("this is a number, not a date and time as 2026-01-31T12:00:00Z")
-    return given
-
-
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_not_a_number), AfterValidator(_in_utc)]
-"""A point in time, given in any time zone."""
 
 
 _LABEL = r"^[^\x00-\x1f\x7f=]+=[^\x00-\x1f\x7f]*$"

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import PublishedRun, publish, publish_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_examination, publish_finaliser
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
@@ -135,6 +135,8 @@ def fork(session: Session, owner_id: UUID, run_id: UUID, from_node: str, inputs:
         PaymentRequired: it can cost something, and the owner has no credits.
     """
     refuse_unstorable({}, {from_node: inputs or {}})
+    views.find(session, owner_id, run_id)
+    steering.hold_as_it_is(session, run_id)  # a retry meanwhile would change what is taken over
     run = views.find(session, owner_id, run_id)
     if run.status not in RUN_TERMINAL:
         raise Conflict(f"run {run_id} has not ended; cancel it, or wait for it")
@@ -204,6 +206,8 @@ def _retry(session: Session, root_id: UUID, run_id: UUID, unhandled: list[int], 
         run = run_views.find_any(session, run_id)
         assert run is not None
         _publish_after(session, run, outcome)
+        if run.examine_at is not None:  # it was cancelled before moderation had passed it
+            after_commit(session, lambda: publish_examination(run_id))
     elif run_id == root_id:
         raise _not_retried(run_id, outcome.verdict)
 

@@ -214,11 +214,16 @@ def decide(
     return Reached(row.verdict, row.run_id, _ready(row))
 
 
+def hold_as_it_is(session: Session, run_id: UUID) -> None:
+    """Let nobody retry an ended run until this transaction ends."""
+    session.execute(text("SELECT agentflow_gate_shared(:run)"), {"run": run_id})
+
+
 def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Ready]:
     """Write a run that takes over what `source` did, but for the nodes in `anew`, which run again from their inputs.
 
     Args:
-        source: an ended run.
+        source: an ended run, which the caller has held (`hold_as_it_is`) since before it saw that it had ended.
         new: the fork; its plan is the source's.
         anew: numbers of nodes, closed under what is downstream.
 
@@ -226,7 +231,6 @@ def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Re
         what is to be published.
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
-    session.execute(text("SELECT agentflow_gate_shared(:run)"), {"run": source})
     runs.create(session, new, only=anew, forked_from=source)
     kept = [node.number for node in plan.nodes if node.number not in anew]
     for statement in _COPIES:

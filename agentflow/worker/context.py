@@ -119,6 +119,8 @@ def _checked(attempt: Attempt) -> Callable[..., None]:
                 raise BlockBug(f"the block reported {name[:64]} = {count!r:.64}, which is no count")
             if not _COUNT.fullmatch(name):
                 raise BlockBug(f"the block reported {name[:64]!r}: a count is named by up to 64 letters, digits and _")
+            if attempt.without_secrets(name) != name:
+                raise BlockBug("the block reported a count that is named as a secret is: names of counts are shown")
             if name in OWN_COUNTS:
                 raise BlockBug(f"the block reported {name!r}, which the engine counts itself: take another name")
         attempt.report(**counts)

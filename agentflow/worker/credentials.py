@@ -26,7 +26,7 @@ from agentflow.worker.attempt import Attempt
 from agentflow.worker.follow import publish_others
 from agentflow.worker.process import Process, RunContext
 
-_GIVEN: Final = frozenset({"state", "data", "inputs", "name"})
+_GIVEN: Final = frozenset({"state", "data", "inputs", "name", "key"})
 """The parts of a wait that are stored or shown as the block gives them."""
 
 

@@ -22,7 +22,7 @@ from agentflow.worker.process import Process, RunContext
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_TREE = frozenset({FailureReason.LIMIT, FailureReason.INSUFFICIENT_BALANCE})
+_OF_THE_TREE = frozenset({FailureReason.LIMIT, FailureReason.INSUFFICIENT_BALANCE, FailureReason.MODERATION})
 
 _COUNTED_EVERY = 200
 """A process counts a tree's node executions whenever it has added a 200th of the limit: 0.5 % a process overshoot."""

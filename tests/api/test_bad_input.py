@@ -3,12 +3,15 @@
 import json
 import re
 from itertools import pairwise
+from typing import Annotated
 
 import pytest
 from people import with_key
+from pydantic import TypeAdapter, ValidationError
 
 from agentflow.accounts.scopes import Role
 from agentflow.api.app import create_app
+from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MAX_PLACES, MAX_TEXT
 from agentflow.settings import Settings
 
@@ -237,6 +240,39 @@ def test_no_operation_takes_an_unknown_query_parameter(app):
                 assert any(error["message"].startswith("misspelt: ") for error in reply.json["errors"]), (method, path)
                 asked += 1
     assert asked > 25
+
+
+def _moments(schema, place=()):
+    """Where a schema takes a date and time."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "date-time":
+            yield place
+        for name, inner in schema.items():
+            yield from _moments(inner, (*place, name))
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from _moments(inner, place)
+
+
+@pytest.mark.parametrize(
+    "given", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", 2_000_000_000, "2000000000"]
+)
+def test_no_request_takes_a_moment_that_cannot_be_written_in_utc_or_is_a_bare_number(given):
+    asked = 0
+    for request in _requests(Request):
+        for field in request.model_fields.values():
+            kind = TypeAdapter(Annotated[field.annotation, field] if field.metadata else field.annotation)
+            if any(_moments(kind.json_schema())):
+                asked += 1
+                with pytest.raises(ValidationError):
+                    kind.validate_python(given)
+    assert asked >= 6
+
+
+def _requests(base):
+    for one in base.__subclasses__():
+        yield one
+        yield from _requests(one)
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59%2B14:00"])

@@ -1,10 +1,14 @@
 """Runs are steered over HTTP, and what waits for the outside is reached."""
 
+import threading
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from agentflow.blocks import registry
+from agentflow.services import steering
+from agentflow.services.transaction import transaction
 
 STORE = "1ff065e9-88e8-4358-9d82-8dc91f622ba9"
 INDEX = "262ca24c-1025-43cf-a578-534e23234e97"  # GetListItem: fails beyond the end
@@ -18,6 +22,7 @@ def failed(api, work):
         "nodes": [
             {"id": "keep", "block_id": STORE, "input_default": {"input": [1]}},
             {"id": "get", "block_id": INDEX, "input_default": {"index": 5}},
+            {"id": "beside", "block_id": STORE, "input_default": {"input": 2}},
         ],
         "links": [{"source_id": "keep", "source_name": "output", "sink_id": "get", "sink_name": "list"}],
     }
@@ -47,7 +52,7 @@ def test_a_run_is_retried(api, failed, work):
     run = api.get(f"/api/v1/runs/{failed}").json
     assert (run["status"], run["retries"]) == ("FAILED", 1)
     nodes = {one["node_id"]: one["attempt"] for one in api.get(f"/api/v1/runs/{failed}/nodes").json["items"]}
-    assert nodes == {"keep": 1, "get": 2}
+    assert nodes == {"keep": 1, "get": 2, "beside": 1}
 
 
 def test_a_run_is_forked_with_other_inputs(api, failed, work):
@@ -82,6 +87,39 @@ def test_an_event_that_nothing_waits_for_is_kept(api, stranger, echo):
     assert (sent.status_code, sent.json) == (202, {"run_id": run, "name": "paid", "taken": False})
     assert api.post(f"/api/v1/runs/{run}/signals/{'x' * 201}").status_code == 400
     assert stranger.post(f"/api/v1/runs/{run}/signals/paid").status_code == 404
+
+
+def test_a_retry_waits_until_a_fork_has_taken_over_what_the_run_did(app, api, failed, eventually, monkeypatch):
+    check, retried = steering.documents.problems_of_run, []
+
+    def retry() -> None:
+        client = app.test_client()
+        client.environ_base.update(api.environ_base)
+        retried.append(client.post(f"/api/v1/runs/{failed}/retry").status_code)
+
+    def waits() -> bool:
+        with transaction() as session:
+            return bool(
+                session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+            )
+
+    meanwhile = threading.Thread(target=retry)
+
+    def slow_check(*given):
+        meanwhile.start()
+        eventually(lambda: retried or waits())
+        return check(*given)
+
+    monkeypatch.setattr(steering.documents, "problems_of_run", slow_check)
+    forked = api.post(f"/api/v1/runs/{failed}/fork", json={"from_node": "beside"})
+    meanwhile.join(20)
+    assert (forked.status_code, retried) == (202, [202])
+    nodes = api.get(f"/api/v1/runs/{forked.json['id']}/nodes").json["items"]
+    assert {one["node_id"]: one["status"] for one in nodes} == {
+        "keep": "COMPLETED",
+        "get": "FAILED",
+        "beside": "QUEUED",
+    }
 
 
 @pytest.mark.parametrize("what", ["pause", "resume", "retry", "fork", "cancel", "signals/x"])

@@ -54,7 +54,11 @@ def verdict(
                 "the run has more node executions than it may: most likely a loop without an end",
             ),
         ),
-        ((R.FAILED, "moderation"), None, (R.FAILED, "moderation", "moderation refused what the run was given")),
+        (
+            (R.FAILED, "moderation"),
+            None,
+            (R.FAILED, "moderation", "moderation refused what the run was given, or what a child run of it gives"),
+        ),
         ((R.FAILED, "moderation"), FIRST, (R.FAILED, "moderation", DESCRIBED)),
         ((R.FAILED, "elsewhere"), None, (R.FAILED, "elsewhere", "elsewhere")),
     ],

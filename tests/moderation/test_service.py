@@ -10,9 +10,9 @@ from people import with_key
 from sqlalchemy import text
 
 from agentflow.accounts.scopes import Role
-from agentflow.moderation import checking
+from agentflow.moderation import checking, service
 from agentflow.moderation.service import examine
-from agentflow.services import admission
+from agentflow.services import admission, steering
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.worker.process import process
 from agentflow.worker.recovery import Recovery
@@ -46,6 +46,17 @@ def everything(run):
                 text(f"SELECT * FROM {table} WHERE {'id' if table == 'runs' else 'run_id'} = :run"), {"run": run}
             )
         )
+
+
+@pytest.fixture
+def rows_of(environment):
+    """Reads the first column of what the database holds."""
+
+    def read(query):
+        with transaction() as session:
+            return list(session.scalars(text(query)))
+
+    return read
 
 
 def test_without_a_moderator_nothing_is_held(api, submit, work):
@@ -117,6 +128,28 @@ def test_an_output_that_is_refused_ends_the_run_and_is_withheld_wherever_it_stan
     assert api.post(f"/api/v1/runs/{run}/retry").status_code == 409
 
 
+def test_what_a_child_run_gives_ends_its_tree_and_is_asked_about_once(api, push, work, moderated, rows_of):
+    words = {"id": "words", "block_id": "FillTextTemplate", "input_default": {"format": "{{ 'worse in ' ~ 'output' }}"}}
+    out = {"id": "out", "block_id": "AgentOutput", "input_default": {"name": "said"}}
+    out["settings"] = {"retry": {"max_failures": 3, "base": 0.01, "on": ["user", "block"]}}
+    told = {"source_id": "words", "source_name": "output", "sink_id": "out", "sink_name": "value"}
+    inner = str(push({"nodes": [words, out], "links": [told]}))
+    sub = {"id": "sub", "block_id": "AgentExecutor", "input_default": {"graph_id": inner, "graph_version": 1}}
+    handles = {"id": "handles", "block_id": "StoreValue"}
+    failed = {"source_id": "sub", "source_name": "error", "sink_id": "handles", "sink_name": "input"}
+    run = UUID(api.post("/api/v1/runs", json={"graph": {"nodes": [sub, handles], "links": [failed]}}).json["id"])
+    carry_out(examine(run))
+    work(run)
+    (child,) = rows_of("SELECT id FROM runs WHERE parent_run_id IS NOT NULL")
+    work(child)
+    work(run)
+    assert (run_of(api, run)["status"], run_of(api, run)["reason"]) == ("FAILED", "moderation")
+    assert run_of(api, child)["status"] == "CANCELLED"
+    assert "worse in output" not in everything(child)
+    assert api.post(f"/api/v1/runs/{run}/retry").status_code == 409
+    assert rows_of("SELECT DISTINCT attempt FROM node_executions WHERE status = 'FAILED'") == [1]
+
+
 def test_what_nobody_examined_in_time_is_examined_again(api, submit, work, moderated):
     run = submit(inputs={"word": "fine"})
     recovery = Recovery(process())
@@ -137,6 +170,31 @@ def test_a_run_that_was_cancelled_meanwhile_stays_so(api, submit, work, moderate
     work(run)
     assert run_of(api, run)["status"] == "CANCELLED"
     carry_out(examine(uuid4()))
+
+
+def test_one_that_is_cancelled_while_it_is_refused_is_examined_again_at_a_retry(
+    api, submit, work, moderated, monkeypatch
+):
+    run = submit(inputs={"word": "a bad word"}, nodes_input_masks={"out": {"name": "a bad name"}})
+    check, asked = service.check, []
+
+    def slow_check(*given):
+        api.post(f"/api/v1/runs/{run}/cancel")
+        return check(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "check", slow_check)
+        carry_out(examine(run))
+    work(run)
+    assert run_of(api, run)["status"] == "CANCELLED"
+    monkeypatch.setattr(steering, "publish_examination", asked.append)
+    assert api.post(f"/api/v1/runs/{run}/retry").status_code == 202
+    assert asked == [run]
+    carry_out(examine(run))
+    work(run)
+    found = run_of(api, run)
+    assert (found["status"], found["reason"], found["inputs"]) == ("FAILED", "moderation", {"word": WITHHELD})
+    assert "bad" not in everything(run)
 
 
 @examples(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

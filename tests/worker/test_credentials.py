@@ -2,8 +2,10 @@
 
 import json
 import logging
+from dataclasses import fields
 from datetime import timedelta
 from html import escape
+from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
@@ -21,12 +23,13 @@ from agentflow.blocks import registry
 from agentflow.blocks.base import BlockInput, BlockOutput
 from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.credentials.system import system_id
-from agentflow.engine.waits import Review
+from agentflow.engine.waits import ChildRun, Event, NodeCall, Review, Timer
 from agentflow.graph.withholding import HIDDEN, forms_in_json, quoted_forms, redacted, without_texts
 from agentflow.logs import FieldsFormatter
 from agentflow.services.transaction import transaction
 from agentflow.settings import ProviderCredential, settings
 from agentflow.storage.connect import engine
+from agentflow.worker.credentials import withheld
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 
@@ -317,6 +320,27 @@ def test_what_a_block_got_is_stored_and_logged_nowhere(api, graph, work, caplog,
     events = [] if waits else ["/events"]  # which end with the run
     for path in ("", "/nodes", "/outputs", "/explanation", *events):
         assert "PLANTED" not in api.get(f"/api/v1/runs/{run}{path}").text
+
+
+@pytest.mark.parametrize("secret", ["PLANTED_0123456789", "9_PLANTED"])
+def test_no_count_is_named_as_a_secret_is(api, graph, play, secret):
+    def counts(inputs, context):
+        context.report(**{f"a_{context.credential('openai').api_key}": 1})
+        yield "number", 1
+
+    store(api, secret)
+    reason, error = play(graph(counts))
+    assert (reason, "named as a secret" in error) == ("block", True)
+    assert found_in_database(secret) == set()
+
+
+@pytest.mark.parametrize("wait", [Timer, Event, Review, ChildRun, NodeCall])
+def test_no_part_of_a_wait_shows_a_secret(wait):
+    """Whatever a kind of wait consists of, but for how long it waits, and for what that is stored."""
+    bare = {"seconds", "timeout", "editable", "graph_id", "graph_version", "node_id", "cursor"}
+    attempt = SimpleNamespace(handed={SECRET}, without_secrets=lambda value: without_texts(value, {SECRET}))
+    given = wait(**{one.name: 1 if one.name in bare else f"a {SECRET}" for one in fields(wait)})
+    assert SECRET not in repr(withheld(attempt, given))
 
 
 def chatters(inputs, context):
