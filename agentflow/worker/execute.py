@@ -64,6 +64,9 @@ def execute(key: ExecutionKey) -> Exception | None:
         return attempt
     try:
         outcome = perform(attempt)
+    except credentials.SlotMissing:  # the next attempt takes it
+        attempt.return_lease()
+        return None
     except SystemExit:
         # This process is told to end. (After a timeout the main process does that, and settles the attempt.) Unless its
         # worker stops, the main process counts this attempt as lost, like any that died with its child.
@@ -118,6 +121,7 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     attempt = Attempt(state, interrupts(), run, key, lease, claimed)
     attempt.kept_before = kept
     attempt.has_slots = alone is not None
+    attempt.slots = frozenset(one.key for one in alone or ())
     return attempt
 
 
@@ -170,7 +174,12 @@ def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
 
 
 def perform(attempt: Attempt) -> Outcome:
-    """Run the block to its end, and turn whatever it yields, returns or raises into an Outcome."""
+    """Run the block to its end, and turn whatever it yields, returns or raises into an Outcome.
+
+    Raises:
+        SlotMissing: it must not run without the slot of a credential, and has not begun.
+        Unavailable: PostgreSQL does not answer.
+    """
     timeout = attempt.node.timeout or settings().node_timeout
     try:
         block, given = load(attempt)
@@ -187,7 +196,7 @@ def perform(attempt: Attempt) -> Outcome:
             with attempt.process.lock:
                 priced = credentials.priced(attempt, block.spec(), given)
                 attempt.tab.open(attempt.process.hot, attempt.key, block, priced)
-    except Unavailable:
+    except (Unavailable, credentials.SlotMissing):
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything
         if terminate_handler_fired():

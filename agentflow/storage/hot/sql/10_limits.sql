@@ -5,6 +5,7 @@
 -- agentflow_free_slot       frees its slots and gives each to the most urgent in the queue, of these to the longest there
 -- agentflow_free_unneeded   frees, before it starts, its slots of credentials that it has no use for any more
 -- agentflow_reap_slots      frees the slots of node executions that no longer run
+-- agentflow_drop_limits     drops the limits of credentials that are gone
 -- agentflow_leave_rates     gives the places in rates that a run no longer needs to those behind it
 -- agentflow_admit           admits runs of an owner as others of theirs end
 --
@@ -67,6 +68,15 @@ BEGIN
                     INSERT INTO limit_queue (owner_id, key, priority, run_id, node, idx)
                     VALUES (p_slot_owners[i], p_slot_keys[i], p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
+                -- From an attempt that needed fewer. Who keeps a later one while it waits for this could wait in a circle.
+                -- Recovery publishes who gets them.
+                FOR j IN i + 1 .. cardinality(p_slot_keys) LOOP
+                    DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+                    AND s.owner_id = p_slot_owners[j] AND s.key = p_slot_keys[j];
+                    IF FOUND THEN
+                        PERFORM FROM agentflow_fill_slots(p_slot_owners[j], p_slot_keys[j]);
+                    END IF;
+                END LOOP;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
@@ -186,6 +196,10 @@ BEGIN
             ORDER BY n.priority DESC, n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
+        -- Left from before it took the slot by itself: it waits for another key now.
+        CONTINUE WHEN EXISTS (
+            SELECT FROM limit_slots s WHERE s.run_id = v.run_id AND s.node = v.node AND s.idx = v.idx
+            AND s.owner_id = p_owner AND s.key = p_key);
         -- That run's gate is not held here. A resume that is under way unholds only what is `paused` by then: this waits
         -- for it, and looks again. (A pause that is under way is seen by the claim.)
         PERFORM FROM runs r WHERE r.id = v.run_id AND r.paused_at IS NOT NULL FOR SHARE;
@@ -229,6 +243,23 @@ BEGIN
     LOOP
         RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
     END LOOP;
+END $$;
+
+-- Drops the limits of credentials that were deleted, once nobody uses or awaits them. The operator's are in no table.
+CREATE OR REPLACE FUNCTION agentflow_drop_limits(p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_dropped int;
+BEGIN
+    DELETE FROM limits d USING (
+        SELECT l.owner_id, l.key FROM limits l
+        WHERE l.key LIKE 'credential:%' AND l.owner_id <> '00000000-0000-0000-0000-000000000000'
+        AND NOT EXISTS (SELECT FROM credentials c WHERE c.owner_id = l.owner_id AND 'credential:' || c.id = l.key)
+        AND NOT EXISTS (SELECT FROM limit_slots s WHERE s.owner_id = l.owner_id AND s.key = l.key)
+        AND NOT EXISTS (SELECT FROM limit_queue q WHERE q.owner_id = l.owner_id AND q.key = l.key)
+        LIMIT p_limit FOR UPDATE OF l SKIP LOCKED
+    ) o WHERE d.owner_id = o.owner_id AND d.key = o.key;
+    GET DIAGNOSTICS v_dropped = ROW_COUNT;
+    RETURN v_dropped;
 END $$;
 
 -- Those who stay take the places of the queue in their order; the first place that is left is the next to be given. Under
