@@ -3,7 +3,8 @@
 AGENTFLOW_MODERATION names it:
 
     https://…                   a service: POST {type, content, metadata} → {allowed, categories?, reason?}
-    words:FILE                  a word or phrase a line; whole words, in any case; # begins a comment
+    words:FILE                  a word or phrase a line; whole words, in any case; # begins a comment. Characters that
+                                nobody sees within a word, and an underscore beside it, hide nothing
     python:MODULE:FUNCTION      called with (type, content, metadata); returns a `Verdict`, or whether it is allowed
 
 A service that does not answer in time lets the text pass, so that it cannot stop all work; any other failure refuses
@@ -51,6 +52,15 @@ class Verdict(NamedTuple):
 
 ALLOWED: Final = Verdict(True)
 
+_UNSEEN_CATEGORIES: Final = frozenset({"Cf", "Cc"})
+_BREAKS: Final = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
+_UNSEEN_ASCII: Final = {number: None for number in (*range(32), 127) if chr(number) not in _BREAKS}
+_FILLERS: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters of other categories that show nothing: the combining joiner, fillers, and variation selectors."""
+
 Moderator = Callable[[Kind, str, Metadata], Verdict]
 
 
@@ -69,8 +79,11 @@ def is_on() -> bool:
 
 def check(kind: Kind, value: Any, metadata: Metadata) -> Verdict:
     """Whether the moderator allows all text in a JSON value."""
-    moderator = _moderator(settings().moderation)
-    for piece in _pieces(text_of(value)):
+    where = settings().moderation or ""
+    moderator = _moderator(where)
+    whole = text_of(value)
+    # A list is looked up in all of it: what stands within a phrase and nobody sees may be as long as a piece.
+    for piece in [whole] if where.startswith("words:") else _pieces(whole):
         try:
             verdict = moderator(kind, piece, metadata)
         except httpx.TimeoutException as error:
@@ -139,21 +152,42 @@ def _moderator(where: str | None) -> Moderator:
 
 def _of_words(path: Path) -> Moderator:
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    words = sorted({_plain(line) for line in lines if line}, key=len, reverse=True)
+    words = [line for line in lines if _plain(line).strip()]
     if not words:
         raise ValueError(f"{path} holds no word")
-    found = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words) + r")(?!\w)")
+    find = _finder(words)
 
     def moderate(_kind: Kind, content: str, _metadata: Metadata) -> Verdict:
-        if found.search(_plain(content)):
+        if find(content):
             return Verdict(False, ("words",), "it holds a word that is not allowed here")
         return ALLOWED
 
     return moderate
 
 
+def _finder(words: Sequence[str]) -> Callable[[str], bool]:
+    """Tells whether a text has one of these words or phrases. An underscore is no part of a word: `_word_` is one."""
+    longest = sorted(map(_plain, words), key=len, reverse=True)
+    any_of = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest)
+    found = re.compile(rf"(?<![^\W_])(?:{any_of})(?![^\W_])")
+    return lambda text: found.search(_plain(text)) is not None
+
+
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    """`text` as it is compared: without case, and without the characters that nobody sees."""
+    if text.isascii():
+        return text.translate(_UNSEEN_ASCII).casefold()
+    seen = _seen(unicodedata.normalize("NFKC", text))  # what stood between a letter and its accent goes first
+    return _seen(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold()))
+
+
+def _seen(text: str) -> str:
+    return "".join(one for one in text if not _is_unseen(one))
+
+
+def _is_unseen(one: str) -> bool:
+    """Whether it shows nothing: it formats (a soft hyphen, a joiner, a direction), or chooses a form."""
+    return (unicodedata.category(one) in _UNSEEN_CATEGORIES and one not in _BREAKS) or one in _FILLERS
 
 
 def _of_function(name: str) -> Moderator:
