@@ -240,19 +240,19 @@ def test_who_waits_for_one_keeps_no_later_slot_of_an_earlier_attempt(api: Any, f
     assert slots(rows) == []
 
 
-def test_an_entry_in_line_from_before_is_passed_over(api: Any, fan: Any, rows: Any) -> None:
+def test_who_is_in_line_for_a_slot_that_it_has_asks_again_and_the_next_gets_it(api: Any, fan: Any, rows: Any) -> None:
     id = store(api)
-    first, second = fan(), fan()
+    first, second, third = fan(), fan(), fan()
     running = begin(first, 1)
     assert begin(second, 1) is None
-    assert rows("SELECT count(*) FROM limit_queue") == [1]
     rows(
         "INSERT INTO limit_slots (run_id, node, idx, owner_id, key) "
         "SELECT run_id, node, idx, owner_id, key FROM limit_queue RETURNING 1"
     )
+    assert begin(third, 1) is None
     end(running)
-    assert slots(rows) == [(1, f"credential:{id}")]
-    assert held(rows, second) == [1]
+    assert held(rows, second) == held(rows, third) == []
+    assert slots(rows) == [(1, f"credential:{id}")] * 2
 
 
 def test_the_limit_of_a_deleted_one_goes_when_nobody_uses_it(api: Any, fan: Any, rows: Any) -> None:

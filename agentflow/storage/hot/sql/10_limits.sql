@@ -187,6 +187,7 @@ DECLARE
     v record;
     v_paused boolean;
     v_ready boolean;
+    v_took boolean;
     v_now timestamptz := agentflow_now();
 BEGIN
     PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_key FOR UPDATE;
@@ -196,10 +197,6 @@ BEGIN
             ORDER BY n.priority DESC, n.id LIMIT 1)
         RETURNING q.run_id, q.node, q.idx INTO v;
         EXIT WHEN NOT FOUND;
-        -- Left from before it took the slot by itself: it waits for another key now.
-        CONTINUE WHEN EXISTS (
-            SELECT FROM limit_slots s WHERE s.run_id = v.run_id AND s.node = v.node AND s.idx = v.idx
-            AND s.owner_id = p_owner AND s.key = p_key);
         -- That run's gate is not held here. A resume that is under way unholds only what is `paused` by then: this waits
         -- for it, and looks again. (A pause that is under way is seen by the claim.)
         PERFORM FROM runs r WHERE r.id = v.run_id AND r.paused_at IS NOT NULL FOR SHARE;
@@ -209,10 +206,13 @@ BEGIN
         WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit'
         RETURNING e.hold IS NULL INTO v_ready;
         IF v_ready THEN
-            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key);
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key)
+            ON CONFLICT DO NOTHING;
+            v_took := FOUND;
             run_id := v.run_id; node := v.node; idx := v.idx;
             RETURN NEXT;
-            EXIT;
+            -- It may have it already, from an attempt before, and wait for another key's: it asks again, and the next gets this.
+            EXIT WHEN v_took;
         END IF;
     END LOOP;
 END $$;
