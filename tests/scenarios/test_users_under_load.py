@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import redis
 from fleet import Fleet, graph, link, node, noted, until
 from sqlalchemy import create_engine, text
 
@@ -174,6 +175,11 @@ def second(fleet: Fleet) -> Iterator[str]:
     process.wait(30)
 
 
+def listeners(broker: Any) -> int:
+    """How many processes hear of changes to keys."""
+    return int(sum(count for name, count in broker.pubsub_numsub(*broker.pubsub_channels()) if name.endswith(b"keys")))
+
+
 class TestSeveralWebProcesses:
     """Two of them, with the same Redis."""
 
@@ -191,6 +197,9 @@ class TestSeveralWebProcesses:
         headers = {"Authorization": f"Bearer {made.key}"}
         with httpx.Client(headers=headers) as client:
             asked = [f"{url}/api/v1/me" for url in (fleet.url, second)]
+            with redis.Redis.from_url(fleet.broker_url) as broker:
+                # Both listen: from then on they cache what they find.
+                until(lambda: [client.get(url) for url in asked] and listeners(broker) >= 2, "both listen")
             assert [client.get(url).status_code for url in asked] == [200, 200]
             fleet.client.keys.revoke(made.id)
             for url in asked:
