@@ -4,6 +4,7 @@ from uuid import UUID
 
 from flask import Response, url_for
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
@@ -33,7 +34,7 @@ def create_preset(body: NewPreset) -> Response:
     with transaction() as session:
         made = presets.create(session, owner_id(), Draft(body.graph_id, body.version, body.name, given))
         audit.made(made.id)
-        view = _view(made)
+        view = _view(session, made)
     response = reply(view, 201)
     response.headers["Location"] = url_for("presets.get_preset", preset_id=view.id)
     return response
@@ -44,22 +45,24 @@ def list_presets(query: PresetListQuery) -> Response:
     """List presets, the newest first."""
     with transaction() as session:
         found, more = presets.page(session, owner_id(), query.graph_id, PageRequest(query.after, query.limit))
-        return reply(PresetList(items=[_view(one) for one in found], next_cursor=more))
+        return reply(PresetList(items=[_view(session, one) for one in found], next_cursor=more))
 
 
 @api.get("/presets/<uuid:preset_id>", responses={200: PresetView})
 def get_preset(path: PresetPath) -> Response:
     """A preset."""
     with transaction() as session:
-        return reply(_view(presets.get(session, owner_id(), path.preset_id)))
+        return reply(_view(session, presets.get(session, owner_id(), path.preset_id)))
 
 
 @api.patch("/presets/<uuid:preset_id>", responses={200: PresetView})
 def change_preset(path: PresetPath, body: ChangePreset) -> Response:
-    """Change a preset. What is left out stays; runs that have begun are not touched."""
+    """Change a preset. What is left out stays, and a secret that is sent as it is shown; runs go on as they began."""
     with transaction() as session:
         preset = presets.get(session, owner_id(), path.preset_id, lock=True)
-        return reply(_view(presets.change(session, owner_id(), path.preset_id, _changed(preset, body))))
+        return reply(
+            _view(session, presets.change(session, owner_id(), path.preset_id, _changed(session, preset, body)))
+        )
 
 
 @api.delete("/presets/<uuid:preset_id>", responses={204: None})
@@ -82,16 +85,18 @@ def run_preset(path: PresetPath, body: RunPreset) -> Response:
     return accepted_reply(accepted)
 
 
-def _changed(preset: Preset, body: ChangePreset) -> Draft:
+def _changed(session: Session, preset: Preset, body: ChangePreset) -> Draft:
     """The preset with what the body gives. For a version and a priority, null is a value."""
-    given, told = Given.of(preset), body.model_fields_set
+    given, seen, told = Given.of(preset), presets.shown(session, preset), body.model_fields_set
     return Draft(
         preset.graph_id,
         body.version if "version" in told else preset.version,
         preset.name if body.name is None else body.name,
         Given(
-            given.inputs if body.inputs is None else body.inputs,
-            given.masks if body.nodes_input_masks is None else body.nodes_input_masks,
+            given.inputs if body.inputs is None else presets.kept(body.inputs, seen.inputs, given.inputs),
+            given.masks
+            if body.nodes_input_masks is None
+            else presets.kept(body.nodes_input_masks, seen.masks, given.masks),
             given.labels if body.labels is None else body.labels,
             body.priority if "priority" in told else given.priority,
             given.credentials if body.credentials is None else named(body.credentials),
@@ -99,8 +104,8 @@ def _changed(preset: Preset, body: ChangePreset) -> Draft:
     )
 
 
-def _view(preset: Preset) -> PresetView:
-    given = Given.of(preset)
+def _view(session: Session, preset: Preset) -> PresetView:
+    given = presets.shown(session, preset)
     return PresetView(
         id=preset.id,
         graph_id=preset.graph_id,

@@ -184,12 +184,6 @@ def exclusive_of(session: Session, owner_id: UUID, key: ExecutionKey) -> tuple[b
     return bool(row[0]), row[1] or ()
 
 
-def has_exclusive(granted: Granted) -> bool:
-    """Whether a credential is among these that one node execution at a time may use."""
-    own = [one for one in granted.named if not isinstance(one, str)]
-    return any(one.exclusive for one in (*own, *granted.own))
-
-
 def alone(
     session: Session, owner_id: UUID, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str]
 ) -> set[tuple[UUID, UUID]]:
@@ -208,13 +202,20 @@ def alone(
         granted = grant(session, owner_id, spec, dict(given))
     except BadInput:  # it fails when it runs
         return set()
+    return for_one(granted, owner_id, spec, given, later)
+
+
+def for_one(
+    granted: Granted, owner_id: UUID, spec: BlockSpec, given: Mapping[str, Any], later: Collection[str] = ()
+) -> set[tuple[UUID, UUID]]:
+    """What `alone` returns, where it is known what the node execution may use: `granted`."""
     found: set[tuple[UUID, UUID]] = set()
     for pin in credential_pins(spec):
-        for_one = bool(pin.schema.get("credentials_exclusive"))
+        wanted = bool(pin.schema.get("credentials_exclusive"))
         for one in _possible(pin, spec, given, later, granted):
             if isinstance(one, str):
-                found |= {(NOBODY, system.system_id(one))} if for_one else set()
-            elif for_one or one.exclusive:
+                found |= {(NOBODY, system.system_id(one))} if wanted else set()
+            elif wanted or one.exclusive:
                 found.add((owner_id, one.id))
     return found
 

@@ -11,6 +11,7 @@ owner can give it again, but nobody can take back a published secret.
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from html import escape
 from itertools import pairwise
@@ -54,6 +55,12 @@ _IDENTIFYING_KEYS: Final = frozenset({"provider", "type", "id", "title"})
 
 MIN_SEARCHED: Final = 4
 """Minimum length of a secret that is searched for in a message. Shorter ones occur in ordinary words."""
+
+
+_MIN_ENCODED: Final = 8
+"""Minimum length of a part of base64 that is searched for: shorter ones occur by chance."""
+
+_URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 def without_secrets(node: Node, spec: BlockSpec | None) -> dict[str, Any]:
@@ -117,18 +124,40 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 
 
 def quoted_forms(secret: str) -> set[str]:
-    """A secret as it is, and as JSON, Python, an address and HTML quote it.
+    """A secret as it is, and as JSON, Python, an address, HTML, base64 and hexadecimal digits write it.
 
     Messages of HTTP libraries quote the address of a request, in which a key with `+`, `/` or `=` is percent-encoded.
     """
     data = secret.encode(errors="surrogatepass")
     addresses = {quote(data, safe=""), quote(data), quote_plus(data)}
-    return {secret, *_json_forms(secret), repr(secret)[1:-1], repr(data)[2:-1], escape(secret), *addresses}
+    return {
+        secret,
+        *_json_forms(secret),
+        repr(secret)[1:-1],
+        repr(data)[2:-1],
+        escape(secret),
+        *addresses,
+        *_encoded(data),
+    }
 
 
 def forms_in_json(secret: str) -> set[str]:
     """What the JSON text of a value that contains a secret, in one of its `quoted_forms`, contains."""
     return {form for quoted in quoted_forms(secret) for form in _json_forms(quoted)}
+
+
+def _encoded(data: bytes) -> set[str]:
+    """What shows `data` in base64 and hexadecimal digits, also where it is a part of what is encoded.
+
+    There the first and the last characters in base64 depend on what stands beside it: they are left out.
+    """
+    plain = {b64encode(data).decode()}
+    for before in range(3):
+        whole = b64encode(bytes(before) + data).decode()
+        inner = whole[-(-before * 4 // 3) : (before + len(data)) * 4 // 3]
+        plain |= {inner} if len(inner) >= _MIN_ENCODED else set()
+    safe = {text.translate(_URL_SAFE) for text in plain}
+    return plain | safe | {data.hex(), data.hex().upper()}
 
 
 def _json_forms(text: str) -> set[str]:

@@ -3,7 +3,8 @@
 AGENTFLOW_MODERATION names it:
 
     https://…                   a service: POST {type, content, metadata} → {allowed, categories?, reason?}
-    words:FILE                  a word or phrase a line; whole words, in any case; # begins a comment
+    words:FILE                  a word or phrase a line; whole words, in any case; # begins a comment. Characters that
+                                nobody sees within a word, and an underscore beside it, hide nothing
     python:MODULE:FUNCTION      called with (type, content, metadata); returns a `Verdict`, or whether it is allowed
 
 A service that does not answer in time lets the text pass, so that it cannot stop all work; any other failure refuses
@@ -37,15 +38,6 @@ PATIENCE: Final = 30.0
 PIECE: Final = 100_000
 """Characters that are asked about at once; a longer text is cut, with an overlap."""
 
-_LETTER: Final = r"[^\W_]"
-"""What a word goes on with; an underscore is none."""
-
-_UNSEEN: Final = re.compile(
-    "[\u00ad\u034f\u0334-\u0338\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U000e0000-\U000e01ef]"
-)
-"""Characters that show nothing, such as a soft hyphen, and strokes through the letter before them."""
-
 OVERLAP: Final = 1_000
 """Characters that two pieces share, so that a phrase is whole in one of them."""
 
@@ -59,6 +51,15 @@ class Verdict(NamedTuple):
 
 
 ALLOWED: Final = Verdict(True)
+
+_UNSEEN_CATEGORIES: Final = frozenset({"Cf", "Cc"})
+_BREAKS: Final = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
+_UNSEEN_ASCII: Final = frozenset(number for number in (*range(32), 127) if chr(number) not in _BREAKS)
+_FILLERS: Final = frozenset(
+    "\u034f\u0334\u0335\u0336\u0337\u0338\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters of other categories that show nothing: the combining joiner, fillers, and variation selectors."""
 
 Moderator = Callable[[Kind, str, Metadata], Verdict]
 
@@ -78,8 +79,11 @@ def is_on() -> bool:
 
 def check(kind: Kind, value: Any, metadata: Metadata) -> Verdict:
     """Whether the moderator allows all text in a JSON value."""
-    moderator = _moderator(settings().moderation)
-    for piece in _pieces(text_of(value)):
+    where = settings().moderation or ""
+    moderator = _moderator(where)
+    whole = text_of(value)
+    # A list is looked up in all of it: what stands within a phrase and nobody sees may be as long as a piece.
+    for piece in [whole] if where.startswith("words:") else _pieces(whole):
         try:
             verdict = moderator(kind, piece, metadata)
         except httpx.TimeoutException as error:
@@ -148,24 +152,43 @@ def _moderator(where: str | None) -> Moderator:
 
 def _of_words(path: Path) -> Moderator:
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    words = sorted({_plain(line) for line in lines if line}, key=len, reverse=True)
+    words = [line for line in lines if _plain(line).strip()]
     if not words:
         raise ValueError(f"{path} holds no word")
-    either = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words)
-    found = re.compile(rf"(?<!{_LETTER})(?:{either})(?!{_LETTER})")
+    find = _finder(words)
 
     def moderate(_kind: Kind, content: str, _metadata: Metadata) -> Verdict:
-        # What is not seen may stand within a word, or between two.
-        if any(found.search(_plain(content, instead)) for instead in ("", " ")):
+        if find(content):
             return Verdict(False, ("words",), "it holds a word that is not allowed here")
         return ALLOWED
 
     return moderate
 
 
+def _finder(words: Sequence[str]) -> Callable[[str], bool]:
+    """Tells whether a text has one of these words or phrases. An underscore is no part of a word: `_word_` is one."""
+    longest = sorted(map(_plain, words), key=len, reverse=True)
+    any_of = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest)
+    found = re.compile(rf"(?<![^\W_])(?:{any_of})(?![^\W_])")
+    # What nobody sees may stand within a word, or between two.
+    return lambda text: any(found.search(_plain(text, instead)) for instead in ("", " "))
+
+
 def _plain(text: str, instead: str = "") -> str:
-    """A text as words are compared: in one form and case, with `instead` for what is not seen."""
-    return unicodedata.normalize("NFKC", _UNSEEN.sub(instead, text)).casefold()
+    """`text` as it is compared: without case, and with `instead` for the characters that nobody sees."""
+    if text.isascii():
+        return text.translate(dict.fromkeys(_UNSEEN_ASCII, instead)).casefold()
+    seen = _seen(unicodedata.normalize("NFKC", text), instead)  # what stood between a letter and its accent goes first
+    return _seen(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold()), instead)
+
+
+def _seen(text: str, instead: str) -> str:
+    return "".join(instead if _is_unseen(one) else one for one in text)
+
+
+def _is_unseen(one: str) -> bool:
+    """Whether it shows nothing of its own: it formats (a soft hyphen, a joiner), chooses a form, or strikes through."""
+    return (unicodedata.category(one) in _UNSEEN_CATEGORIES and one not in _BREAKS) or one in _FILLERS
 
 
 def _of_function(name: str) -> Moderator:

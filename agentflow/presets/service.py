@@ -18,7 +18,7 @@ from agentflow.errors import GraphInvalid, NotFound
 from agentflow.graph.validation import check_inputs
 from agentflow.presets import store
 from agentflow.presets.tables import Preset
-from agentflow.services import chosen_credentials, cursors, graphs, submissions
+from agentflow.services import chosen_credentials, cursors, graphs, secrecy, submissions
 from agentflow.services.cursors import PageRequest
 from agentflow.services.given import refuse_unstorable
 from agentflow.services.plans import document_of, plan_of
@@ -114,6 +114,38 @@ def change(session: Session, owner_id: UUID, preset_id: UUID, draft: Draft) -> P
     store.changed(session, preset)
     quota.refuse_beyond(session, owner_id)
     return preset
+
+
+def shown(session: Session, preset: Preset) -> Given:
+    """What a preset gives, without its secrets: as the views of its runs show it."""
+    given = Given.of(preset)
+    try:
+        plan = plan_of(session, preset.graph_id, preset.version or _latest(session, preset))
+    except (NotFound, GraphInvalid):  # nothing tells what is secret
+        hidden = {node: dict.fromkeys(pins, secrecy.HIDDEN) for node, pins in given.masks.items()}
+        return replace(given, inputs=dict.fromkeys(given.inputs, secrecy.HIDDEN), masks=hidden)
+    nodes = {node.id: node for node in plan.nodes}
+    masks = {
+        node: secrecy.hide_inputs(nodes[node], dict(pins)) if node in nodes else dict.fromkeys(pins, secrecy.HIDDEN)
+        for node, pins in given.masks.items()
+    }
+    return replace(given, inputs=secrecy.hide_run_inputs(plan, dict(given.inputs)), masks=masks)
+
+
+def kept(new: Any, told: Any, old: Any) -> Any:
+    """`new`, where what is as it was `told` stays what it is, `old`: a secret that is sent back hidden is not lost."""
+    if new == told:
+        return old
+    if isinstance(new, Mapping) and isinstance(told, Mapping) and isinstance(old, Mapping):
+        return {name: kept(value, told[name], old[name]) if name in told else value for name, value in new.items()}
+    return new
+
+
+def _latest(session: Session, preset: Preset) -> int:
+    head = stored_graphs.find(session, preset.owner_id, preset.graph_id)
+    if head is None:
+        raise NotFound(f"there is no graph {preset.graph_id}")
+    return head.latest_version
 
 
 def delete(session: Session, owner_id: UUID, preset_id: UUID) -> None:

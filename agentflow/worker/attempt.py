@@ -68,7 +68,7 @@ class Attempt:
         self.cache_key = ""
         self.may_be_kept: Callable[[Collection[str]], bool] = bool  # asked with the pins that it yielded on
         self.has_slots = False  # it may hold slots of credentials that one alone may use
-        self.slots: frozenset[str] = frozenset()  # the keys of those that came with the claim
+        self.slots: frozenset[str] = frozenset()  # the keys of those that its claim took
         self.granted: Granted | None = None  # the credentials that it may use; None: its block takes none
         self.handed: frozenset[str] = frozenset()  # the secrets of those that its block asked for
         self.stats: dict[str, float] = {}  # what the block reported in this attempt
@@ -232,7 +232,7 @@ class Attempt:
         return error_facts(self.run, self.key, self.claim.attempt, reason, delivered)
 
     def return_lease(self) -> None:
-        """Return the lease because this process stops: another makes a new attempt. What was stored stays stored."""
+        """Return the lease: there is to be a new attempt, which is no loss. What was stored stays stored."""
         with self.process.lock:
             if not self._closed:
                 self._closed = True

@@ -16,7 +16,7 @@ from agentflow.credentials import granting, renewing, store, system
 from agentflow.credentials.granting import Granted
 from agentflow.engine.codec import loads
 from agentflow.engine.execution import ExecutionKey
-from agentflow.engine.inputs import collect
+from agentflow.engine.inputs import collect, prepare
 from agentflow.engine.waits import Asleep, Wait
 from agentflow.errors import BadInput, NotFound
 from agentflow.graph.catalogue import BlockSpec
@@ -31,11 +31,11 @@ _GIVEN: Final = frozenset({"state", "data", "inputs", "name", "key"})
 
 
 _SLOT_TRIES: Final = 20
-"""Attempts in which a slot may lack that the claim should have brought; nothing goes round for ever."""
+"""Attempts in which a slot may be missing that the claim should have brought: nothing goes round for ever."""
 
 
-class SlotLacks(Exception):
-    """A credential came to be for one at a time just before the claim: the next attempt gets its slot."""
+class SlotMissing(Exception):
+    """An attempt may get a credential that one alone may use, and has no slot of it: that changed after its claim."""
 
 
 @cache
@@ -89,7 +89,7 @@ def _needed(state: Process, run: RunContext, key: ExecutionKey, spec: BlockSpec,
         delivered = loads(text) if text else {}
     mask = run.masks.get(node.id, {})
     try:
-        given = collect(node, delivered, mask)
+        given = prepare(collect(node, delivered, mask), spec)  # as the attempt sees it: so both find the same
         with transaction() as session:
             found = granting.alone(session, run.owner_id, spec, given, set(node.pins) - delivered.keys() - mask.keys())
     except BadInput:  # it fails when it runs
@@ -105,15 +105,17 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
 
     Raises:
         BadInput: a pin names one that is not there (any more), cannot be used, or does not fit.
-        SlotLacks: it may get one that one node execution at a time may use, and has no slot of it.
+        SlotMissing: one became exclusive, or another was chosen, since `slots` was asked.
     """
     if granting.credential_pins(spec):
+        owner_id = attempt.run.owner_id
         with transaction() as session:
-            attempt.granted = granting.grant(session, attempt.run.owner_id, spec, given)
-            if granting.has_exclusive(attempt.granted) and attempt.claim.attempt < _SLOT_TRIES:
-                found = granting.alone(session, attempt.run.owner_id, spec, given, ())
-                if {f"{granting.SLOT}{id}" for _, id in found} - attempt.slots:
-                    raise SlotLacks
+            attempt.granted = granting.grant(session, owner_id, spec, given)
+        needed = {f"{granting.SLOT}{id}" for _, id in granting.for_one(attempt.granted, owner_id, spec, given)}
+        if needed - attempt.slots:
+            if attempt.claim.attempt >= _SLOT_TRIES:
+                raise BadInput("a credential that one node execution at a time may use changes all the time")
+            raise SlotMissing
         return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
     return True
 
@@ -135,7 +137,14 @@ def given(attempt: Attempt, provider: str) -> Credential:
         Transient: its token is due to be renewed, and its provider does not do so now.
         SystemFault: it cannot be decrypted.
     """
-    grant = (attempt.granted or Granted(attempt.node.block_id)).of(provider, renewing.current)
+    granted = attempt.granted or Granted(attempt.node.block_id)
+    chosen = granted.chosen(provider)
+    if chosen is not None and chosen.exclusive and f"{granting.SLOT}{chosen.id}" not in attempt.slots:
+        raise BadInput(
+            f"the credential {chosen.title!r} is for one node execution at a time, and the pins of this one do not say "
+            f"that its block will ask for {provider[:100]}"
+        )
+    grant = granted.of(provider, renewing.current)
     attempt.hand(grant.secrets)
     if grant.noted is not None:
         with transaction() as session:

@@ -65,7 +65,7 @@ def execute(key: ExecutionKey) -> Exception | None:
         return attempt
     try:
         outcome = perform(attempt)
-    except credentials.SlotLacks:
+    except credentials.SlotMissing:  # the next attempt takes it
         attempt.return_lease()
         return None
     except SystemExit:
@@ -176,7 +176,12 @@ def gather(attempt: Attempt, pin: str, given: dict[str, Any]) -> bool:
 
 
 def perform(attempt: Attempt) -> Outcome:
-    """Run the block to its end, and turn whatever it yields, returns or raises into an Outcome."""
+    """Run the block to its end, and turn whatever it yields, returns or raises into an Outcome.
+
+    Raises:
+        SlotMissing: it must not run without the slot of a credential, and has not begun.
+        Unavailable: PostgreSQL does not answer.
+    """
     timeout = attempt.node.timeout or settings().node_timeout
     try:
         block, given = load(attempt)
@@ -193,7 +198,7 @@ def perform(attempt: Attempt) -> Outcome:
             with attempt.process.lock:
                 priced = credentials.priced(attempt, block.spec(), given)
                 attempt.tab.open(attempt.process.hot, attempt.key, block, priced)
-    except (Unavailable, credentials.SlotLacks):
+    except (Unavailable, credentials.SlotMissing):
         raise
     except BaseException as error:  # validators of a block's own input model may raise anything
         if terminate_handler_fired():

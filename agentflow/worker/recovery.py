@@ -98,6 +98,10 @@ class Recovery:
         publish_others(self._process, found)
         return len(found)
 
+    def drop_limits(self) -> int:
+        """Drop the limits of credentials that are gone."""
+        return self._process.hot.drop_limits(MOST_EXECUTIONS)
+
     def admit_runs(self) -> int:
         """Admit runs of owners with runs in line for a place."""
         admitted = 0

@@ -26,6 +26,9 @@ _IDLE_AT_LEAST: Final = 10.0
 _SOMETIMES: Final = 2.0
 """Seconds between two turns of what looks at whole runs, or asks the broker."""
 
+_RARELY: Final = 60.0
+"""Seconds between two turns of what only tidies up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chore:
@@ -53,6 +56,7 @@ CHORES: Final = (
     Chore("post_charges", Recovery.post_charges, MOST_RUNS),
     Chore("drop_holds", Recovery.drop_holds, MOST_EXECUTIONS),
     Chore("reap_slots", Recovery.reap_slots, MOST_EXECUTIONS),
+    Chore("drop_limits", Recovery.drop_limits, MOST_EXECUTIONS, every=_RARELY),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
     Chore("examine_runs", Recovery.examine_runs, MOST_EXECUTIONS),

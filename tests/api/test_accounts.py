@@ -150,10 +150,11 @@ def refused_within(client, seconds):
     return False
 
 
-def test_a_revoked_key_stops_within_a_second_in_every_process(app, admin, environment):
+def test_a_revoked_key_stops_within_a_second_in_every_process(app, admin, environment, listens):
     member = caller(app, Role.MEMBER)
     key = member.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     elsewhere = with_key(create_app(environment), key)
+    listens(member, elsewhere)
     assert [client.get("/api/v1/me").status_code for client in (member, elsewhere)] == [200, 200]
     assert admin.delete(f"/api/v1/keys/{member.key_id}").status_code == 204
     assert refused_within(member, 1.0)

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentflow import clock
 from agentflow.api.app import create_app
 from agentflow.api.rate import RateLimit, _item
 from agentflow.errors import TooMany
@@ -69,6 +70,26 @@ def test_the_message_says_when_to_come_back(broker_url: str) -> None:
 def test_while_redis_is_away_each_process_counts_for_itself() -> None:
     limit = RateLimit(10.0, "redis://127.0.0.1:1/0")
     assert allowed(limit, "a", 60) == 20
+
+
+def test_when_redis_goes_away_it_counts_on_in_this_process_and_comes_back(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = RateLimit(10.0, broker_url)
+    assert limit.take("a").remaining == 19
+
+    def away(*args: object) -> None:
+        raise redis.ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limit._counted._shared, "hit", away)
+        assert [limit.take("a").remaining for _ in range(20)] == list(range(19, -1, -1))
+        with pytest.raises(TooMany):
+            limit.take("a")
+    later = clock.monotonic() + 5
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
+    assert RateLimit(10.0, broker_url).take("b").remaining == 19
+    assert limit.take("b").remaining == 18, "it counts in Redis again"
 
 
 def test_redis_keeps_nothing_of_a_key_that_is_idle(broker_url: str, eventually: Callable[..., None]) -> None:

@@ -1,15 +1,18 @@
 """Secrets stay behind, and nothing else does."""
 
+from base64 import b64encode, urlsafe_b64encode
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
 from agentflow.blocks.credentials import credentials
 from agentflow.blocks.description import pins_of
 from agentflow.graph.catalogue import BlockKind, BlockSpec
 from agentflow.graph.model import AGENT_BLOCK, Node
-from agentflow.graph.withholding import is_secret_name, without_secret_entries, without_secrets
+from agentflow.graph.withholding import HIDDEN, is_secret_name, without_secret_entries, without_secrets, without_texts
 
 
 class Account(BaseModel):
@@ -166,3 +169,16 @@ def test_an_input_with_the_name_of_a_secret_is_one(name: Any, value: Any, hidden
 def test_a_schema_that_is_none_hides_nothing(schema: Any) -> None:
     literals = {"inputs": {"a": [{"b": 1}]}, "input_schema": schema}
     assert shown(None, AGENT_BLOCK, **literals) == literals
+
+
+@given(st.text(min_size=8, max_size=60), st.binary(max_size=7), st.binary(max_size=7), st.booleans())
+def test_base64_and_hexadecimal_digits_hide_no_secret(secret: str, before: bytes, behind: bytes, safe: bool) -> None:
+    data = secret.encode(errors="surrogatepass")
+    encode = urlsafe_b64encode if safe else b64encode
+    inside = encode(before + data + behind).decode()
+    left = without_texts([inside], [secret])[0]
+    beside = len(before) + len(behind) + 6  # bytes: the ends of the secret share their characters with its neighbours
+    assert HIDDEN in left
+    assert len(left.replace(HIDDEN, "")) <= beside * 4 // 3 + 4
+    assert without_texts(encode(data).decode(), [secret]) == HIDDEN
+    assert without_texts({data.hex(): (before + data).hex()}, [secret]) == {HIDDEN: before.hex() + HIDDEN}

@@ -5,8 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.errors import EngineError
@@ -88,17 +87,45 @@ def test_words_are_found_whole_in_any_case_and_form(words):
         assert check("inputs", allowed, {}).allowed, allowed
 
 
-UNSEEN = st.sampled_from(list("\u200b\u200c\u200d\u2060\u00ad\ufeff\u034f\u0336\ufe0f\u061c\u202e\U000e0041"))
+UNSEEN = (
+    "\u200b\u200c\u200d\u2060\ufeff\u00ad\u034f\u061c\u180e\u180b\u202e\u2066\ufe0f\u3164\U000e0100\U000e0041\x00\x7f"
+)
+"""Characters that show nothing."""
 
 
-@examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(unseen=st.lists(UNSEEN, min_size=4, max_size=4), around=st.sampled_from(["", "_", "*", "__", " ", "-"]))
-def test_a_word_is_found_whatever_unseen_stands_in_it_and_around_it(words, unseen, around):
-    words("bad")
-    text = "".join(before + letter for before, letter in zip(unseen, [*"bad", ""], strict=True))
-    assert not check("inputs", f"so{around or ' '}{text}{around or ' '}it is", {}).allowed
-    assert check("inputs", f"so {text}ly and trou{text}ours", {}).allowed
-    assert not check("inputs", f"so{unseen[0]}bad{unseen[1]}it is", {}).allowed
+@given(
+    st.lists(st.text(UNSEEN, max_size=4), min_size=7, max_size=7),
+    st.sampled_from(["", "_", "__", " ", ".", "\u200b", "-", "\n", "\u3000"]),
+    st.sampled_from(["", "_", "_ ", " ", "!", "\u00ad", "\t"]),
+    st.booleans(),
+)
+def test_what_nobody_sees_hides_no_word(unseen, before, behind, loud):
+    find = checking._finder(["naughty", "very ugly", "stra\u00dfe"])
+    word = "".join(one + hidden for one, hidden in zip("naughty", unseen, strict=True))
+    assert find(before + (word.upper() if loud else word) + behind)
+    assert find(f"{before}ve{unseen[0]}ry {unseen[1]} u{unseen[2]}gly{behind}")
+    assert find(f"STRA{unseen[3]}SSE")
+    assert not find(f"a{word}"), "a part of a longer word is none"
+    assert not find(f"{word}{unseen[4]}ness")
+
+
+@given(st.text(max_size=30))
+def test_a_text_means_what_it_does_without_what_nobody_sees(text):
+    plain = checking._plain(text)
+    assert checking._plain(plain) == plain
+    assert checking._plain("\u200b".join(text)) == plain
+
+
+def test_a_word_that_is_longer_than_a_piece_is_found(words):
+    words("very ugly")
+    for filler in ("\u200b", "\u034f", "\x00", "\u00ad"):
+        text = "." * (PIECE - 10) + "ve" + filler * PIECE + "ry" + " " * PIECE + "ugly"
+        assert not check("inputs", text, {}).allowed
+
+
+@given(unseen=st.sampled_from(UNSEEN), behind=st.sampled_from(UNSEEN))
+def test_what_nobody_sees_parts_words_too(unseen, behind):
+    assert checking._finder(["bad"])(f"so{unseen}bad{behind}it is")
 
 
 def test_a_text_of_many_pieces_is_read_to_its_end(words):

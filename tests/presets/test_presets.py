@@ -6,10 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from sqlalchemy import text
 
-from agentflow.presets.service import Given
+from agentflow.engine.codec import loads
+from agentflow.presets.service import Given, kept
 from agentflow.schemas.base import MAX_PAGE
+from agentflow.services.secrecy import HIDDEN
 from agentflow.services.submissions import Wanted
+from agentflow.services.transaction import transaction
 
 NAMES = st.sampled_from("abcd")
 INPUTS = st.dictionaries(NAMES, st.integers(), max_size=4)
@@ -209,3 +213,37 @@ def test_a_value_comes_back_as_it_was_given(api, save, value):
         assert api.get(f"/api/v1/presets/{reply.json['id']}").json["inputs"] == {"word": value}
     else:
         assert reply.status_code in (400, 413, 422)
+
+
+def test_a_secret_is_shown_to_nobody_and_kept_where_it_is_sent_back_as_it_is_shown(api, push, save):
+    ask = {"id": "ask", "block_id": "AgentInput", "input_default": {"name": "word", "secret": True}}
+    plain = {"id": "plain", "block_id": "AgentInput", "input_default": {"name": "plain"}}
+    send = {"id": "send", "block_id": "SendWebRequest", "input_default": {"url": "http://127.0.0.1:1/"}}
+    graph_id = push({"name": "g", "nodes": [ask, plain, send], "links": []})
+    masks = {"send": {"headers": {"Authorization": "hush-mask", "Accept": "open"}}}
+    made = save(graph_id=str(graph_id), inputs={"word": "hush-input", "plain": "open"}, nodes_input_masks=masks)
+    url = f"/api/v1/presets/{made['id']}"
+    listed = api.get("/api/v1/presets")
+    assert "hush" not in str(made) + listed.text + api.get(url).text
+    assert made["inputs"] == {"word": HIDDEN, "plain": "open"}
+    assert made["nodes_input_masks"]["send"]["headers"]["Accept"] == "open"
+
+    def stored():
+        with transaction() as session:
+            return loads(session.scalar(text("SELECT given FROM presets")))
+
+    sent = {"inputs": {**made["inputs"], "plain": "new"}, "nodes_input_masks": made["nodes_input_masks"]}
+    changed = api.patch(url, json=sent)
+    assert (changed.status_code, "hush" in changed.text) == (200, False)
+    assert stored()["inputs"] == {"word": "hush-input", "plain": "new"}
+    assert stored()["masks"] == masks
+    assert api.patch(url, json={"inputs": {"word": "hush-again"}}).json["inputs"] == {"word": HIDDEN}
+    assert stored()["inputs"] == {"word": "hush-again"}
+
+
+@given(VALUES, VALUES)
+def test_what_is_sent_as_it_was_told_stays_and_all_else_is_new(old, other):
+    assert kept(HIDDEN, HIDDEN, old) == old
+    assert kept({"a": HIDDEN, "b": other}, {"a": HIDDEN, "b": 1}, {"a": old, "b": 1})["a"] == old
+    assert kept(other, other, other) == other
+    assert kept({"new": other}, {"a": HIDDEN}, {"a": old}) == {"new": other}

@@ -19,7 +19,8 @@ from agentflow.blocks.credentials import credentials, provider_of
 from agentflow.engine.execution import ExecutionKey
 from agentflow.engine.waits import Timer
 from agentflow.settings import ProviderCredential, settings
-from agentflow.worker import execute as worker
+from agentflow.worker import execute
+from agentflow.worker.credentials import SlotMissing
 from agentflow.worker.execute import perform, settle
 from agentflow.worker.finalise import finalise
 from agentflow.worker.process import process
@@ -106,34 +107,6 @@ def held(rows: Any, run_id: UUID) -> list[int]:
     return list(rows("SELECT idx FROM node_executions WHERE run_id = :r AND hold = 'limit' ORDER BY idx", r=run_id))
 
 
-def test_who_was_claimed_before_it_came_to_be_for_one_runs_again_with_its_slot(
-    api: Any, fan: Any, rows: Any, statuses: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran = []
-
-    def notes(inputs: Any, context: Any) -> Any:
-        ran.append(slots(rows))
-        yield from tells(inputs, context)
-
-    id = store(api, exclusive=False)
-    run_id = fan(notes)
-    look = worker.credentials.slots
-
-    def looks_too_early(*given: Any) -> Any:
-        found = look(*given)
-        monkeypatch.setattr(worker.credentials, "slots", look)
-        assert api.patch(f"{URL}/{id}", json={"exclusive": True}).status_code == 200
-        return found
-
-    monkeypatch.setattr(worker.credentials, "slots", looks_too_early)
-    worker.execute(ExecutionKey(run_id, 1, 1))
-    assert (ran, statuses(run_id)["1/1"]) == ([], "QUEUED")
-    worker.execute(ExecutionKey(run_id, 1, 1))
-    assert [[idx for idx, _ in held] for held in ran] == [[1]]
-    assert statuses(run_id)["1/1"] == "COMPLETED"
-    assert slots(rows) == []
-
-
 @pytest.mark.parametrize("named", [True, False])
 def test_one_at_a_time_uses_it_and_who_ends_hands_it_on(api: Any, fan: Any, rows: Any, named: bool) -> None:
     id = store(api)
@@ -177,6 +150,123 @@ def test_other_owners_have_their_own(api: Any, stranger: Any, fan: Any) -> None:
     assert begin(ours, 1)
     assert begin(theirs, 1)
     assert begin(ours, 2) is None
+
+
+@pytest.mark.parametrize("change", ["exclusive", "another"])
+def test_one_that_changes_between_the_claim_and_the_start_is_not_used_without_its_slot(
+    api: Any, fan: Any, rows: Any, change: str
+) -> None:
+    shared = store(api, exclusive=False)
+    run_id, other = fan(), fan()
+    early = begin(run_id, 1)
+    if change == "exclusive":
+        id = shared
+        api.patch(f"{URL}/{id}", json={"exclusive": True})
+    else:
+        api.delete(f"{URL}/{shared}")
+        id = store(api)
+    holder = begin(other, 1)
+    assert holder
+    with pytest.raises(SlotMissing):
+        perform(early)
+    early.return_lease()
+    assert begin(run_id, 1) is None, "its next attempt waits for the slot"
+    assert held(rows, run_id) == [1]
+    end(holder)
+    assert f"credential:{id}" in [key for idx, key in slots(rows) if idx == 1]
+    end(begin(run_id, 1))
+    assert slots(rows) == []
+    assert rows(
+        "SELECT attempt, failures, losses FROM node_executions WHERE run_id = :r AND node = 1 AND idx = 1", r=run_id
+    ) == [(2, 0, 0)]
+
+
+def test_a_worker_returns_the_lease_of_an_attempt_without_its_slot(
+    api: Any, fan: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = store(api, exclusive=False)
+    ran: list[int] = []
+
+    def notes(inputs: Any, context: Any) -> Any:
+        ran.append(inputs.value)
+        yield "number", 1
+
+    run_id = fan(notes)
+    before = execute.perform
+
+    def late(attempt: Any) -> Any:
+        api.patch(f"{URL}/{id}", json={"exclusive": True})
+        return before(attempt)
+
+    monkeypatch.setattr(execute, "perform", late)
+    key = ExecutionKey(run_id, 1, 1)
+    assert execute.execute(key) is None
+    assert ran == []
+    assert rows("SELECT status FROM node_executions WHERE run_id = :r AND node = 1 AND idx = 1", r=run_id) == ["QUEUED"]
+    assert execute.execute(key) is None
+    assert ran == [0]
+
+
+def test_a_block_that_asks_for_another_than_its_pins_say_gets_no_exclusive_one(api: Any, fan: Any, rows: Any) -> None:
+    store(api, exclusive=False)
+    store(api, "groq", "g" * 10)
+
+    def asks(inputs: Any, context: Any) -> Any:
+        context.credential("groq")
+        yield "number", 1
+
+    run_id = fan(asks, credentials={"provider": "openai"}, own={"on_error": "continue"})
+    attempt = begin(run_id, 1)
+    assert slots(rows) == []
+    end(attempt)
+    (told,) = rows("SELECT status FROM node_executions WHERE run_id = :r AND node = 1 AND idx = 1", r=run_id)
+    assert told == "FAILED"
+
+
+def test_who_waits_for_one_keeps_no_later_slot_of_an_earlier_attempt(api: Any, fan: Any, rows: Any) -> None:
+    """It kept one of the limit, and waits for the credential of who waits for the limit: nobody would go on."""
+    id = store(api, exclusive=False)
+    few = {"concurrency": {"key": "few", "limit": 1}}
+    first, second = fan(own=few), fan(own=few)
+    early = begin(first, 1)
+    api.patch(f"{URL}/{id}", json={"exclusive": True})
+    assert begin(second, 1) is None, "it has the credential, and waits for the limit"
+    with pytest.raises(SlotMissing):
+        perform(early)
+    early.return_lease()
+    assert begin(first, 1) is None
+    end(begin(second, 1))
+    end(begin(first, 1))
+    assert slots(rows) == []
+
+
+def test_who_is_in_line_for_a_slot_that_it_has_asks_again_and_the_next_gets_it(api: Any, fan: Any, rows: Any) -> None:
+    id = store(api)
+    first, second, third = fan(), fan(), fan()
+    running = begin(first, 1)
+    assert begin(second, 1) is None
+    rows(
+        "INSERT INTO limit_slots (run_id, node, idx, owner_id, key) "
+        "SELECT run_id, node, idx, owner_id, key FROM limit_queue RETURNING 1"
+    )
+    assert begin(third, 1) is None
+    end(running)
+    assert held(rows, second) == held(rows, third) == []
+    assert slots(rows) == [(1, f"credential:{id}")] * 2
+
+
+def test_the_limit_of_a_deleted_one_goes_when_nobody_uses_it(api: Any, fan: Any, rows: Any) -> None:
+    kept, deleted, used = store(api), store(api, "groq"), store(api, "smtp")
+    run_id = fan(takes=Input, credentials={"id": kept}, other_credentials={"id": used})
+    end(begin(fan(credentials={"id": deleted}), 1))
+    running = begin(run_id, 1)
+    api.delete(f"{URL}/{deleted}"), api.delete(f"{URL}/{used}")
+    drop = process().hot.drop_limits
+    assert (drop(10), drop(10)) == (1, 0)
+    assert rows("SELECT key FROM limits ORDER BY key") == sorted(f"credential:{id}" for id in (kept, used))
+    end(running)
+    assert drop(10) == 1
+    assert rows("SELECT key FROM limits") == [f"credential:{kept}"]
 
 
 def test_what_waits_or_is_to_be_tried_again_lets_others_have_it(api: Any, fan: Any, rows: Any) -> None:

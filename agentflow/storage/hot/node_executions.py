@@ -148,6 +148,7 @@ _STATEMENTS = {
     "to_examine": ("int", "SELECT * FROM agentflow_to_examine($1) AS e(id)"),
     "free_unneeded": function("free_unneeded", f"{_KEY}, text[]"),
     "reap_slots": function("reap_slots", "int"),
+    "drop_limits": function("drop_limits", "int"),
     "owners_in_line": function("owners_in_line", "int"),
     "serve": function("serve", "text[]"),
     "unserved": function("unserved", f"{_KEY}, text"),
@@ -566,6 +567,10 @@ class HotConnection(PreparedConnection):
     def reap_slots(self, limit: int) -> list[ExecutionKey]:
         """Free slots that nobody uses. Who got one."""
         return [ExecutionKey(*row) for row in self._call("reap_slots", limit)]
+
+    def drop_limits(self, limit: int) -> int:
+        """Drop the limits of credentials that are gone. How many there were."""
+        return int(self._call("drop_limits", limit)[0][0])
 
     def owners_in_line(self, limit: int) -> list[UUID]:
         """At most `limit` users some of whose runs are not admitted yet."""

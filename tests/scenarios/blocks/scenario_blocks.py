@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import html
+import json
 import logging
 import os
 import re
@@ -13,6 +15,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import httpx
 
@@ -144,7 +147,7 @@ class Token(Block):
         yield "value", httpx.get(inputs.url, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code
 
 
-LEAKY = credentials("leaky", "smtp", types=("api_key", "user_password", "oauth2", "host_scoped"))
+LEAKY = credentials("leaky", "smtp", "acme", types=("api_key", "user_password", "oauth2", "host_scoped"))
 
 
 class Leak(Block):
@@ -179,6 +182,14 @@ class Leak(Block):
         yield "value", repr(credential)
         pair = f"{credential.username}:{credential.password}"
         yield "value", base64.b64encode(pair.encode()).decode()
+
+    def _encodes(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
+        data = secret.encode()
+        yield "value", base64.b64encode(data).decode()
+        yield "value", base64.urlsafe_b64encode(b"1" + data + b"234").decode()
+        yield "value", f"https://example.com/?key={quote(secret, safe='')}&again={quote_plus(secret)}"
+        yield "value", f"https://user:{quote(secret)}@example.com/"
+        yield "value", [data.hex(), html.escape(secret), json.dumps({"it": secret})]
 
     def _streams(self, secret: str, credential: Any, context: Context) -> Iterator[Any]:
         for number in range(3):

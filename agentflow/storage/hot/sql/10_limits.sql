@@ -5,6 +5,7 @@
 -- agentflow_free_slot       frees its slots and gives each to the most urgent in the queue, of these to the longest there
 -- agentflow_free_unneeded   frees, before it starts, its slots of credentials that it has no use for any more
 -- agentflow_reap_slots      frees the slots of node executions that no longer run
+-- agentflow_drop_limits     drops the limits of credentials that are gone
 -- agentflow_leave_rates     gives the places in rates that a run no longer needs to those behind it
 -- agentflow_admit           admits runs of an owner as others of theirs end
 --
@@ -67,6 +68,15 @@ BEGIN
                     INSERT INTO limit_queue (owner_id, key, priority, run_id, node, idx)
                     VALUES (p_slot_owners[i], p_slot_keys[i], p_priority, p_run, p_node, p_idx) ON CONFLICT DO NOTHING;
                 END IF;
+                -- From an attempt that needed fewer. Who keeps a later one while it waits for this could wait in a circle.
+                -- Recovery publishes who gets them.
+                FOR j IN i + 1 .. cardinality(p_slot_keys) LOOP
+                    DELETE FROM limit_slots s WHERE s.run_id = p_run AND s.node = p_node AND s.idx = p_idx
+                    AND s.owner_id = p_slot_owners[j] AND s.key = p_slot_keys[j];
+                    IF FOUND THEN
+                        PERFORM FROM agentflow_fill_slots(p_slot_owners[j], p_slot_keys[j]);
+                    END IF;
+                END LOOP;
                 verdict := 'held';
                 SELECT o.q_node, o.q_idx INTO q_node, q_idx FROM agentflow_unhold(p_run, 'window', 1) o;
                 last := agentflow_at_rest(p_run);
@@ -177,6 +187,7 @@ DECLARE
     v record;
     v_paused boolean;
     v_ready boolean;
+    v_took boolean;
     v_now timestamptz := agentflow_now();
 BEGIN
     PERFORM FROM limits l WHERE l.owner_id = p_owner AND l.key = p_key FOR UPDATE;
@@ -195,10 +206,13 @@ BEGIN
         WHERE e.run_id = v.run_id AND e.node = v.node AND e.idx = v.idx AND e.status = 'QUEUED' AND e.hold = 'limit'
         RETURNING e.hold IS NULL INTO v_ready;
         IF v_ready THEN
-            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key);
+            INSERT INTO limit_slots (run_id, node, idx, owner_id, key) VALUES (v.run_id, v.node, v.idx, p_owner, p_key)
+            ON CONFLICT DO NOTHING;
+            v_took := FOUND;
             run_id := v.run_id; node := v.node; idx := v.idx;
             RETURN NEXT;
-            EXIT;
+            -- It may have it already, from an attempt before, and wait for another key's: it asks again, and the next gets this.
+            EXIT WHEN v_took;
         END IF;
     END LOOP;
 END $$;
@@ -229,6 +243,23 @@ BEGIN
     LOOP
         RETURN QUERY SELECT h.run_id, h.node, h.idx FROM agentflow_fill_slots(v.owner_id, v.key) h;
     END LOOP;
+END $$;
+
+-- Drops the limits of credentials that were deleted, once nobody uses or awaits them. The operator's are in no table.
+CREATE OR REPLACE FUNCTION agentflow_drop_limits(p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_dropped int;
+BEGIN
+    DELETE FROM limits d USING (
+        SELECT l.owner_id, l.key FROM limits l
+        WHERE l.key LIKE 'credential:%' AND l.owner_id <> '00000000-0000-0000-0000-000000000000'
+        AND NOT EXISTS (SELECT FROM credentials c WHERE c.owner_id = l.owner_id AND 'credential:' || c.id = l.key)
+        AND NOT EXISTS (SELECT FROM limit_slots s WHERE s.owner_id = l.owner_id AND s.key = l.key)
+        AND NOT EXISTS (SELECT FROM limit_queue q WHERE q.owner_id = l.owner_id AND q.key = l.key)
+        LIMIT p_limit FOR UPDATE OF l SKIP LOCKED
+    ) o WHERE d.owner_id = o.owner_id AND d.key = o.key;
+    GET DIAGNOSTICS v_dropped = ROW_COUNT;
+    RETURN v_dropped;
 END $$;
 
 -- Those who stay take the places of the queue in their order; the first place that is left is the next to be given. Under
