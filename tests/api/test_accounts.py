@@ -54,6 +54,22 @@ def test_an_admin_makes_a_user_and_a_key_for_them(app, admin):
     assert all("key" not in one for one in listed)
 
 
+def test_what_a_key_with_scopes_of_its_own_makes_gains_nothing_by_a_promotion(app, admin):
+    member = caller(app, Role.MEMBER, scopes=sorted(OF_ROLE[Role.MEMBER]))
+    made = member.post("/api/v1/keys", json={"name": "handed on"}).json
+    user_id = member.get("/api/v1/me").json["user"]["id"]
+    assert admin.patch(f"/api/v1/users/{user_id}", json={"role": "admin"}).status_code == 200
+    client = with_key(app, made["key"])
+    assert set(client.get("/api/v1/me").json["scopes"]) == set(OF_ROLE[Role.MEMBER])
+
+
+def test_who_is_being_deleted_gets_no_key(app, admin):
+    user_id = caller(app, Role.MEMBER).get("/api/v1/me").json["user"]["id"]
+    assert admin.delete(f"/api/v1/users/{user_id}").status_code in (200, 202)
+    reply = admin.post("/api/v1/keys", json={"name": "late", "user_id": user_id})
+    assert (reply.status_code, "being deleted" in reply.json["detail"]) == (409, True)
+
+
 def test_a_key_hands_on_no_more_than_it_has(app):
     limited = caller(app, Role.MEMBER, scopes=[Scope.KEYS_MANAGE, Scope.RUNS_READ])
     wider = limited.post("/api/v1/keys", json={"name": "x", "scopes": ["runs:write"]})

@@ -150,6 +150,30 @@ def test_what_a_child_run_gives_ends_its_tree_and_is_asked_about_once(api, push,
     assert rows_of("SELECT DISTINCT attempt FROM node_executions WHERE status = 'FAILED'") == [1]
 
 
+def test_what_a_parent_gave_to_the_child_is_withheld_in_both(api, push, work, moderated, rows_of):
+    parts = {"id": "words", "block_id": "FillTextTemplate", "input_default": {"format": "{{ 'worse in ' ~ 'output' }}"}}
+    given = {"id": "in", "block_id": "AgentInput", "input_default": {"name": "word"}}
+    out = {"id": "out", "block_id": "AgentOutput", "input_default": {"name": "said"}}
+    passed = {"source_id": "in", "source_name": "result", "sink_id": "out", "sink_name": "value"}
+    inner = str(push({"nodes": [given, out], "links": [passed]}))
+    schema = {"type": "object", "properties": {"word": {}}}
+    sub = {
+        "id": "sub",
+        "block_id": "AgentExecutor",
+        "input_default": {"graph_id": inner, "graph_version": 1, "input_schema": schema},
+    }
+    told = {"source_id": "words", "source_name": "output", "sink_id": "sub", "sink_name": "word"}
+    run = UUID(api.post("/api/v1/runs", json={"graph": {"nodes": [parts, sub], "links": [told]}}).json["id"])
+    carry_out(examine(run))
+    work(run, most=2)
+    assert "worse in output" in everything(run)
+    (child,) = rows_of("SELECT id FROM runs WHERE parent_run_id IS NOT NULL")
+    work(child)
+    work(run)
+    assert (run_of(api, run)["status"], run_of(api, run)["reason"]) == ("FAILED", "moderation")
+    assert "worse in output" not in everything(child) + everything(run)
+
+
 def test_what_nobody_examined_in_time_is_examined_again(api, submit, work, moderated):
     run = submit(inputs={"word": "fine"})
     recovery = Recovery(process())

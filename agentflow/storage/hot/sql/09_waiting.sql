@@ -138,8 +138,9 @@ BEGIN
         END IF;
     END IF;
     IF p_more -> 'withholds_inputs' IS NOT NULL THEN
-        -- Wherever in the run the same value stands: it may have come through other nodes.
-        UPDATE outputs o SET value = agentflow_withheld() WHERE o.run_id = p_run AND o.value IN (
+        -- Wherever in the tree of runs the same value stands: it may have come through other nodes, and from a parent.
+        UPDATE outputs o SET value = agentflow_withheld()
+        WHERE o.run_id IN (SELECT t.id FROM runs t JOIN runs r ON r.root_id = t.root_id WHERE r.id = p_run) AND o.value IN (
             SELECT s.value FROM deliveries d JOIN outputs s ON s.run_id = d.run_id AND s.node = d.source_node
                 AND s.idx = d.source_idx AND s.ordinal = d.source_ordinal AND s.part IN (0, d.source_part)
             WHERE d.run_id = p_run AND d.node = p_node AND d.idx = p_idx);
