@@ -197,10 +197,10 @@ def _retry_tree(run: AnyRow) -> Steps[None]:
     """
     with steering.tree_held(run.root_id):
         for tree_run in reversed((yield Look(_to_retry, run))):
-            yield Step(_retry, run.id, *tree_run, statement_seconds=STATEMENT_SECONDS)
+            yield Step(_retry, *tree_run, run.id, statement_seconds=STATEMENT_SECONDS)
 
 
-def _retry(session: Session, root_id: UUID, run_id: UUID, unhandled: list[int], deadline: float | None) -> None:
+def _retry(session: Session, run_id: UUID, unhandled: list[int], deadline: float | None, asked: UUID) -> None:
     outcome = steering.retry(session, run_id, unhandled, deadline)
     if outcome.verdict == "retried":
         run = run_views.find_any(session, run_id)
@@ -208,7 +208,7 @@ def _retry(session: Session, root_id: UUID, run_id: UUID, unhandled: list[int], 
         _publish_after(session, run, outcome)
         if run.examine_at is not None:  # it was cancelled before moderation had passed it
             after_commit(session, lambda: publish_examination(run_id))
-    elif run_id == root_id:
+    elif run_id == asked:
         raise _not_retried(run_id, outcome.verdict)
 
 
