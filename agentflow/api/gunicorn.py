@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from agentflow.errors import EngineError
+from agentflow.moderation import checking as moderation
 from agentflow.services.readiness import await_database
 
 worker_class = "agentflow.api.server.WaitressWorker"
@@ -18,8 +19,12 @@ timeout = 60  # seconds after which a worker process that sends no heartbeat is 
 
 
 def on_starting(server: Any) -> None:
-    """Wait for the database. Exit if it refuses us or has the wrong schema."""
+    """Wait for the database. Exit if it refuses us or has the wrong schema, or if moderation cannot be used.
+
+    Without moderation no worker starts either: what the API took would wait, and nobody would know why.
+    """
     try:
+        moderation.check_setting()
         await_database(_say)
     except EngineError as error:
         sys.exit(f"agentflow: the API does not start: {error.message}")

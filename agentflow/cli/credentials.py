@@ -64,6 +64,9 @@ def create(
     **given: Any,
 ) -> None:
     """Store a credential of PROVIDER and print its id. The secret is asked for."""
+    for name in sorted(name for name, value in given.items() if value and name not in _FIELDS[Kind(kind)]):
+        option = name.removesuffix("s") if name in ("headers", "scopes") else name.replace("_", "-")
+        raise click.UsageError(f"--{option} is not for the type {kind}: see --type")
     secret = _secret(Kind(kind), given, stdin=secret_stdin)
     with connected() as client:
         expires_at = expires.astimezone() if expires else None

@@ -28,6 +28,14 @@ def test_too_large_a_body_gets_its_answer(serve, key):  # noqa: F811
     assert (reply.status_code, reply.json()["type"]) == (413, "urn:agentflow:problem:too-large")
 
 
+def test_it_refuses_to_start_with_a_moderator_that_cannot_be_used(start_serving):  # noqa: F811
+    process, _ = start_serving(AGENTFLOW_MODERATION="words:/nope")
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "AGENTFLOW_MODERATION=words:/nope cannot be used" in said
+    assert "Traceback" not in said
+
+
 def test_it_refuses_to_start_on_an_empty_database(start_serving, empty_database_url):  # noqa: F811
     process, _ = start_serving(AGENTFLOW_DATABASE_URL=empty_database_url)
     _, said = process.communicate(timeout=30)

@@ -68,6 +68,9 @@ def test_one_is_changed_and_deleted_by_its_title(typed):
     [
         (["create", "smtp", "--type", "user_password"], "", "needs --username"),
         (["create", "http", "--type", "host_scoped", "--host", "a.test"], "", "needs --header"),
+        (["create", "http", "--host", "a.test", "--secret-stdin"], "{}", "--host is not for the type api_key"),
+        (["create", "smtp", "--base-url", "smtp://a.test"], "", "--base-url is not for the type api_key"),
+        (["create", "http", "--header", "X-Key"], "", "--header is not for the type api_key"),
         (["create", "x", "--type", "oauth2", "--secret-stdin"], "PLANTED", "no JSON object"),
         (["create", "open ai", "--secret-stdin"], "PLANTED", "provider"),
         (["create", "openai", "--secret-stdin"], "", "secret.api_key.api_key"),
