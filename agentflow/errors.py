@@ -145,6 +145,10 @@ class BadInput(NodeFailure):
     kind = "user"
 
 
+class Ambiguous(BadInput):
+    """Several credentials fit, and none is named."""
+
+
 class NotAllowed(NodeFailure):
     """Moderation refused what the node gives."""
 

@@ -6,6 +6,7 @@ in a cookie. A user is found by issuer and subject, which never change; names an
 
 import hashlib
 import hmac
+import logging
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -19,6 +20,8 @@ from agentflow.accounts.tables import Identity, OidcAttempt
 from agentflow.clock import now
 from agentflow.errors import Conflict, Forbidden, Malformed, NotFound
 from agentflow.settings import settings
+
+logger = logging.getLogger(__name__)
 
 ATTEMPT_SECONDS: Final = 600
 """How long somebody may take at the provider."""
@@ -69,6 +72,7 @@ def user_of(session: Session, known: Known) -> UUID:
     if identity is not None:
         return identity.user_id
     if not settings().oidc_create_users:
+        logger.info("sign_in_refused", extra={"issuer": known.issuer, "subject": known.subject})  # what `link` needs
         raise Forbidden("no user of this installation is linked to you: ask an admin")
     user_id = store.add_user(session, known.name, Role.MEMBER)
     session.add(Identity(issuer=known.issuer, subject=known.subject, user_id=user_id))

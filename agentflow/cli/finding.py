@@ -5,10 +5,12 @@ It never guesses: if several match, the command ends and lists them.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn
 from uuid import UUID
+
+import click
 
 from agentflow.cli.connect import Exit, complain
 from agentflow.client import Client
@@ -150,3 +152,24 @@ def _moment(milliseconds: int) -> datetime:
 def _refuse(message: str) -> NoReturn:
     complain(message)
     sys.exit(Exit.REFUSED)
+
+
+CREDENTIALS = click.option(
+    "--credential",
+    "credentials",
+    multiple=True,
+    metavar="KEY=ID|TITLE",
+    help="A credential for a key of the graph's `credentials_input_schema`. Several.",
+)
+"""For commands that run a graph or save what it is run with."""
+
+
+def named_credentials(client: Client, given: Sequence[str]) -> dict[str, UUID]:
+    """Key → the credential's id, of what `CREDENTIALS` gave. What cannot be found ends the command."""
+    found = {}
+    for text in given:
+        key, equals, named = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=ID or KEY=TITLE", param_hint="--credential")
+        found[key] = find_credential(client, named)
+    return found

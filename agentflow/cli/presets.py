@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from agentflow.cli.connect import EXIT_CODES, connected
-from agentflow.cli.finding import find_graph, find_preset
+from agentflow.cli.finding import CREDENTIALS, find_graph, find_preset, named_credentials
 from agentflow.cli.inputs import parse_inputs, typed
 from agentflow.cli.run import ask, label_pair, report_accepted
 from agentflow.cli.tables import DEFAULT_LIMIT, JSON, brief, echo_json, echo_json_lines, echo_table, to_ask
@@ -27,6 +27,7 @@ def presets() -> None:
 @click.argument("graph", metavar="GRAPH")
 @click.argument("name")
 @_INPUT
+@CREDENTIALS
 @_VERSION
 @_LABEL
 @_PRIORITY
@@ -35,6 +36,7 @@ def create(
     graph: str,
     name: str,
     given: tuple[str, ...],
+    credentials: tuple[str, ...],
     version: int | None,
     labels: tuple[str, ...],
     priority: int | None,
@@ -46,7 +48,13 @@ def create(
         schema = client.graphs.get(graph_id, version).get("input_schema", {})
         inputs = typed(parse_inputs(given, "-i"), schema)
         made = client.presets.create(
-            graph_id, name, inputs, version=version, labels=dict(map(label_pair, labels)), priority=priority
+            graph_id,
+            name,
+            inputs,
+            version=version,
+            labels=dict(map(label_pair, labels)),
+            priority=priority,
+            credentials=named_credentials(client, credentials),
         )
     echo_json(made) if as_json else click.echo(made.id)
 
@@ -80,6 +88,7 @@ def show(preset: str) -> None:
 @click.option("--name", help="Another name.")
 @_INPUT
 @click.option("--without", multiple=True, metavar="NAME", help="Forget this input. Several.")
+@CREDENTIALS
 @_VERSION
 @click.option("--latest", is_flag=True, help="Follow the graph's latest version.")
 @_PRIORITY
@@ -89,6 +98,7 @@ def change(
     name: str | None,
     given: tuple[str, ...],
     without: tuple[str, ...],
+    credentials: tuple[str, ...],
     version: int | None,
     latest: bool,
     priority: int | None,
@@ -106,10 +116,14 @@ def change(
             schema = client.graphs.get(known.graph_id, version or (None if latest else known.version))
             inputs = {**known.inputs, **typed(parse_inputs(given, "-i"), schema.get("input_schema", {}))}
             changes["inputs"] = {one: value for one, value in inputs.items() if one not in without}
+        if credentials:
+            chosen = {key: str(id) for key, id in named_credentials(client, credentials).items()}
+            changes["credentials"] = {**known.credentials, **chosen}
         if priority is not None:
             changes["priority"] = priority
         if not changes:
-            raise click.UsageError("say what to change: --name, -i, --without, --version, --latest or --priority")
+            wanted = "--name, -i, --without, --credential, --version, --latest or --priority"
+            raise click.UsageError(f"say what to change: {wanted}")
         changed = client.presets.change(known.id, **changes)
     echo_json(changed) if as_json else click.echo(f"The preset {changed.name} is changed.", err=True)
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import EXIT_CODES, Exit, connected, print_places
-from agentflow.cli.finding import find_credential, find_graph
+from agentflow.cli.finding import CREDENTIALS, find_graph, named_credentials
 from agentflow.cli.follow import follow
 from agentflow.cli.inputs import at, from_object, of_type, parse_inputs, parse_pair, type_words, typed
 from agentflow.cli.tables import echo_json
@@ -33,13 +32,7 @@ _JSON_FILE = click.File(encoding="utf-8-sig")  # ignores the byte order mark tha
 )
 @click.option("--input-json", type=_JSON_FILE, metavar="FILE", help="As -i @FILE; - reads standard input.")
 @click.option("--allow-missing", is_flag=True, help="Run even if required inputs are missing.")
-@click.option(
-    "--credential",
-    "credentials",
-    multiple=True,
-    metavar="KEY=ID|TITLE",
-    help="A credential for a key of the graph's `credentials_input_schema`. Several.",
-)
+@CREDENTIALS
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label to find the run by.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--version", "graph_version", type=click.IntRange(1), help="Of a stored graph.  [default: the latest]")
@@ -88,7 +81,7 @@ def run(
         else:
             schema = client.graphs.inputs(document)
         inputs = typed(written, schema)
-        options["credentials"] = dict(_credential(client, text) for text in credentials)
+        options["credentials"] = named_credentials(client, credentials)
         if not allow_missing and not as_json and sys.stdin.isatty():
             inputs |= ask(schema, inputs)
         if document is None:
@@ -114,13 +107,6 @@ def ask(schema: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         text = click.prompt(f"{label} ({words})" if words else label, type=str, hide_input=hidden, err=True)
         answers[name] = of_type(text, wanted)
     return answers
-
-
-def _credential(client: Client, text: str) -> tuple[str, UUID]:
-    key, found, named = text.partition("=")
-    if not found:
-        raise click.BadParameter(f"{text!r} is not KEY=ID or KEY=TITLE", param_hint="--credential")
-    return key, find_credential(client, named)
 
 
 def report_accepted(

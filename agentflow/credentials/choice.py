@@ -14,7 +14,7 @@ from agentflow.credentials import system
 from agentflow.credentials.kinds import Kind, State, standing
 from agentflow.credentials.scopes import refuse_narrow, wide_enough
 from agentflow.credentials.tables import StoredCredential
-from agentflow.errors import BadInput
+from agentflow.errors import Ambiguous, BadInput
 from agentflow.graph.catalogue import HOST_SCOPED, PinSpec, takes_credential
 
 _MOST_SHOWN: Final = 100
@@ -92,11 +92,12 @@ def only_one(provider: str, found: list[StoredCredential]) -> StoredCredential |
     """The one that can be used; None: there is none.
 
     Raises:
-        BadInput: there are several, or none of them can be used.
+        Ambiguous: there are several.
+        BadInput: none of them can be used.
     """
     usable = [one for one in found if standing(one.state, one.expires_at, now()) is State.VALID]
     if len(usable) > 1:
-        raise BadInput(
+        raise Ambiguous(
             f"{len(usable)} of your credentials for {provider[:_MOST_SHOWN]} fit: name one by its id on the node or in "
             "the submission's `credentials`"
         )

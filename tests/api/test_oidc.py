@@ -1,5 +1,6 @@
 """People sign in through an OpenID Connect provider, which runs here, signs real tokens, and lies where it is told."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -251,9 +252,12 @@ def test_another_issuer_in_the_return_is_refused(app, provider):
     assert client.get(f"{go(client)}&{urlencode({'iss': provider.issuer})}").status_code == 200
 
 
-def test_without_the_setting_strangers_stay_out_and_who_is_linked_comes_in(app, provider, monkeypatch):
+def test_without_the_setting_strangers_stay_out_and_who_is_linked_comes_in(app, provider, monkeypatch, caplog):
     monkeypatch.setattr(settings(), "oidc_create_users", False)
-    refused = sign_in(app.test_client())
+    with caplog.at_level(logging.INFO):
+        refused = sign_in(app.test_client())
+    (told,) = [record for record in caplog.records if record.message == "sign_in_refused"]
+    assert (told.issuer, told.subject) == (provider.issuer, "4711"), "an admin links by it"
     assert (refused.status_code, "ask an admin" in refused.json["detail"]) == (403, True)
     assert rows("SELECT id FROM users") == []
     admin, (ann, bob) = with_key(app, Role.ADMIN), (person("Ann"), person("Bob"))

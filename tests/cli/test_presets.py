@@ -26,6 +26,25 @@ def test_a_preset_is_saved_listed_changed_run_and_deleted(command, push):
     assert (missing.exit_code, "no preset 'greet'" in missing.stderr) == (Exit.REFUSED, True)
 
 
+def test_a_preset_names_credentials(command, push, api):
+    for title in ("mine", "other"):
+        secret = {"type": "api_key", "api_key": "sk-1"}
+        reply = api.post("/api/v1/credentials", json={"provider": "openai", "title": title, "secret": secret})
+        assert reply.status_code == 201
+    block = "1f292d4a-41a4-4977-9684-7c8d560b9f91"  # AITextGenerator
+    graph = {"name": "g", "nodes": [{"id": "n", "block_id": block, "input_default": {"prompt": "hi"}}], "links": []}
+    named = ("--credential", "openai_api_key_credentials=mine")
+    made = command("presets", "create", str(push(graph)), "ask", *named)
+    assert made.exit_code == Exit.OK, made.stderr
+    before = json.loads(command("presets", "show", "ask").stdout)["credentials"]
+    changed = command("presets", "change", "ask", "--credential", "openai_api_key_credentials=other", "--json")
+    after = json.loads(changed.stdout)["credentials"]
+    assert before.keys() == after.keys() == {"openai_api_key_credentials"}
+    assert before != after
+    unknown = command("presets", "change", "ask", "--credential", "openai_api_key_credentials=nope")
+    assert (unknown.exit_code, "no credential 'nope'" in unknown.stderr) == (Exit.REFUSED, True)
+
+
 def test_a_change_that_changes_nothing_and_two_versions_are_wrong_usage(command, push):
     command("presets", "create", str(push()), "greet")
     assert command("presets", "change", "greet").exit_code == Exit.REFUSED

@@ -451,6 +451,9 @@ def test_headers_go_to_their_host_and_nowhere_else(api, site, other_site, work, 
         refused = send(other_site.url("/echo"), **literals)
         assert (refused["reason"], "goes nowhere else" in refused["error"]) == ("user", True)
     assert other_site.seen == []
+    assert api.post(URL, json=body("http", {**HEADERS, "host": f"http://{other_site.pair}"})).status_code == 201
+    assert "2 of your credentials for host_scoped:127.0.0.1 fit: name one by its id" in send(site.url("/echo"))["error"]
+    assert send(site.url("/echo"), credentials={"id": id})["status"] == "COMPLETED"
     assert found_in_database("PLANTED") == set()
 
 

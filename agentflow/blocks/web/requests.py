@@ -21,7 +21,7 @@ from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestV
 from agentflow.blocks.credentials import Credential, credentials, host_fits, provider_of
 from agentflow.blocks.files.contents import content_of, is_address
 from agentflow.engine.codec import dumps
-from agentflow.errors import BadInput
+from agentflow.errors import Ambiguous, BadInput
 from agentflow.graph.catalogue import HOST_SCOPED, Dependence
 from agentflow.net.answers import refusal
 from agentflow.net.fetching import Body, Limits, Reply, fetch
@@ -155,6 +155,8 @@ def _credential_for(url: httpx.URL, provider: str, context: Context) -> Credenti
     for name in names:
         try:
             credential = context.credential(name)
+        except Ambiguous:  # there are some: the operator's for all hosts is no answer
+            raise
         except BadInput:
             if name == provider and provider not in _ANY_HOST:
                 raise
