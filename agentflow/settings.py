@@ -7,6 +7,7 @@ Each setting is the environment variable `AGENTFLOW_<NAME>`. Without `AGENTFLOW_
 
 import base64
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -320,7 +321,8 @@ def settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_url=False))
     except SettingsError as error:  # a value that must be JSON is not
-        wrong = f"{error}: it is not JSON" if isinstance(error.__cause__, ValueError) else str(error)
+        field = re.search(r'field "(\w+)"', str(error))
+        wrong = f"AGENTFLOW_{field[1].upper()}: it is not JSON" if field else str(error)
     # Raised outside the except clauses: a traceback must not show the caught error, which may hold secrets.
     raise EngineError(f"the settings are wrong: {wrong}")
 

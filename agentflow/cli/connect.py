@@ -56,7 +56,7 @@ def failures_reported() -> Iterator[None]:
         yield
     except ApiError as error:
         complain(error.detail, error.errors)
-        if error.status == 401:
+        if error.status == 401 and "suspended" not in error.detail:  # no other key helps who is suspended
             click.echo("  Set AGENTFLOW_API_KEY to a key of this installation.", err=True)
         refused = error.status < 500 and error.type != NO_PROBLEM
         sys.exit(Exit.REFUSED if refused else Exit.UNREACHABLE)

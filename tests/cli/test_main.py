@@ -1,5 +1,6 @@
 """The command line is quick, complete and polite."""
 
+import os
 import subprocess
 import sys
 
@@ -85,6 +86,16 @@ def test_no_command_takes_a_secret_as_an_argument():
             words = set(" ".join([parameter.name or "", *parameter.opts]).replace("-", " ").replace("_", " ").split())
             takes = not getattr(parameter, "is_flag", False)
             assert not (takes and words & {"secret", "password", "token"}), (name, parameter.name)
+
+
+@pytest.mark.parametrize("name", ["AGENTFLOW_CREDENTIALS", "AGENTFLOW_OAUTH_PROVIDERS"])
+def test_a_setting_that_is_no_json_is_named_and_not_shown(name):
+    environment = {**os.environ, name: '{"PLANTED'}
+    command = [sys.executable, "-m", "agentflow.cli.main", "graphs", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode != 0
+    assert f"{name}: it is not JSON" in done.stderr
+    assert "PLANTED" not in done.stderr + done.stdout
 
 
 def test_an_unknown_command_is_called_wrongly():

@@ -175,6 +175,25 @@ def test_what_a_parent_gave_to_the_child_is_withheld_in_both(api, push, work, mo
     assert "worse in output" not in everything(child) + everything(run)
 
 
+def test_an_error_that_is_refused_as_an_output_is_withheld_where_it_came_about(api, work, moderated):
+    words = {"id": "words", "block_id": "FillTextTemplate", "input_default": {"format": "{{ 'worse in ' ~ 'output' }}"}}
+    fails = {"id": "fails", "block_id": "RemoveFromDictionary", "input_default": {"dictionary": {}}}
+    out = {"id": "out", "block_id": "AgentOutput", "input_default": {"name": "said"}}
+    links = [
+        {"source_id": "words", "source_name": "output", "sink_id": "fails", "sink_name": "key"},
+        {"source_id": "fails", "source_name": "error", "sink_id": "out", "sink_name": "value"},
+    ]
+    run = UUID(api.post("/api/v1/runs", json={"graph": {"nodes": [words, fails, out], "links": links}}).json["id"])
+    carry_out(examine(run))
+    work(run, most=2)
+    assert "has no key" in everything(run)
+    work(run)
+    assert (run_of(api, run)["status"], run_of(api, run)["reason"]) == ("FAILED", "moderation")
+    assert "has no key" not in everything(run)
+    (failed,) = [one for one in api.get(f"/api/v1/runs/{run}/nodes").json["items"] if one["node_id"] == "fails"]
+    assert failed["error"] == WITHHELD
+
+
 def test_what_nobody_examined_in_time_is_examined_again(api, submit, work, moderated):
     run = submit(inputs={"word": "fine"})
     recovery = Recovery(process())

@@ -144,6 +144,11 @@ BEGIN
             SELECT s.value FROM deliveries d JOIN outputs s ON s.run_id = d.run_id AND s.node = d.source_node
                 AND s.idx = d.source_idx AND s.ordinal = d.source_ordinal AND s.part IN (0, d.source_part)
             WHERE d.run_id = p_run AND d.node = p_node AND d.idx = p_idx);
+        -- What it got may have been the error of another node.
+        UPDATE node_executions e SET error = agentflow_withheld()::json #>> '{}'
+        FROM outputs o JOIN runs t ON t.id = o.run_id JOIN runs r ON r.root_id = t.root_id
+        WHERE r.id = p_run AND o.pin = 'error' AND o.value = agentflow_withheld()
+          AND e.run_id = o.run_id AND e.node = o.node AND e.idx = o.idx AND e.error IS NOT NULL;
     END IF;
     IF p_more -> 'wait' IS NOT NULL THEN
         SELECT w.* INTO v_wait FROM json_to_record(p_more -> 'wait') AS w(
