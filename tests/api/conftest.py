@@ -13,20 +13,29 @@ from agentflow.dispatch import notices
 @pytest.fixture
 def listens(monkeypatch):
     """`listens(client, …)`, each of its own process: what their next requests find stays cached."""
-    heard = set()
+    heard = []
     before = Authenticator.heard
 
     def hear(self, told):
         before(self, told)
-        heard.add(self)
+        heard.append((self, told))
 
     def wait(*clients):
+        of_them = [client.application.extensions["authenticator"] for client in clients]
         deadline = time.monotonic() + 20
-        while len(heard) < len(clients):
+
+        def all_heard(told=None):
             assert time.monotonic() < deadline
+            return all(any(one is by and told in (None, text) for by, text in heard) for one in of_them)
+
+        while not all_heard():
             for client in clients:
                 client.get("/api/v1/me")
             notices.tell("keys", str(uuid4()))
+        last = str(uuid4())  # what was told before is heard before: nothing more is forgotten
+        notices.tell("keys", last)
+        while not all_heard(last):
+            time.sleep(0.01)
 
     monkeypatch.setattr(Authenticator, "heard", hear)
     return wait

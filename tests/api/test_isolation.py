@@ -171,16 +171,6 @@ def unknown(of: dict[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def ann(app, work):
-    return Member(app, "Ann", work)
-
-
-@pytest.fixture
-def bob(app, work):
-    return Member(app, "Bob", work)
-
-
 def state_of(user_id: str) -> dict[str, Any]:
     """All rows of a user, by table: a digest."""
     found = {}
@@ -225,6 +215,14 @@ def test_every_place_for_an_id_is_known():
             for name in HIDDEN} <= set(OPERATIONS)  # fmt: skip
 
 
+@pytest.fixture
+def users(app, work, listens):
+    """Ann, who asks, and Bob. Nothing that was told while they were made is heard any more."""
+    made = Member(app, "Ann", work), Member(app, "Bob", work)
+    listens(made[0].api)
+    return made
+
+
 def compare(ann: Member, bob: Member, ask: Callable[[dict[str, str]], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     before = state_of(bob.has["user"])
     ask(unknown(bob.has))  # what is looked up once for all is known from here on
@@ -241,14 +239,17 @@ def compare(ann: Member, bob: Member, ask: Callable[[dict[str, str]], Any], monk
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0]} {place[1]} {last_name(place)}")
-def test_what_is_anothers_was_never_there(ann, bob, place, monkeypatch):
+def test_what_is_anothers_was_never_there(users, place, monkeypatch):
+    ann, bob = users
     reply = compare(ann, bob, lambda of: told(ann, place, of), monkeypatch)
     if place[1] == "path":
         assert reply.status_code in (403, 404)
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_nor_is_it_where_the_document_names_no_id(ann, bob, name, monkeypatch):
+def test_nor_is_it_where_the_document_names_no_id(users, name, monkeypatch):
+    ann, bob = users
+
     def ask(of: dict[str, str]) -> Any:
         operation, given = HIDDEN[name](of)
         return ann.ask(operation, **given)
@@ -264,7 +265,8 @@ LISTS = sorted(
 
 
 @pytest.mark.parametrize("operation", LISTS)
-def test_a_list_and_its_pages_hold_ones_own_only(app, ann, bob, operation):
+def test_a_list_and_its_pages_hold_ones_own_only(app, users, operation):
+    ann, bob = users
     boss = with_key(app, Role.ADMIN)
     for member in (ann, bob):
         for amount in (5, 6):
