@@ -52,6 +52,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.GraphInvalid: Kind(422, "graph-invalid", "The graph or its inputs are not valid"),
     errors.NodeFailure: Kind(500, "node-failed", "A block failed"),
     errors.BadInput: Kind(422, "bad-input", "A block cannot work with its inputs"),
+    errors.Ambiguous: Kind(422, "ambiguous", "Several credentials fit"),
     errors.BlockBug: Kind(500, "block-bug", "A block broke its contract"),
     errors.Transient: Kind(503, "transient", "Something outside failed; try again"),
     errors.TimedOut: Kind(504, "timed-out", "A block took too long"),
