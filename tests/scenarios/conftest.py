@@ -10,6 +10,7 @@ import pytest
 import redis
 from fleet import Fleet
 from psycopg import sql
+from sqlalchemy import create_engine, text
 
 from agentflow.embedded.postgres import DATABASE, Postgres
 from agentflow.embedded.stack import Stack
@@ -70,3 +71,16 @@ def broker(fleet: Fleet) -> Iterator[Any]:
 def log(tmp_path: Path) -> Path:
     """A file in which the blocks of a scenario note that they ran: node, index, attempt, process."""
     return tmp_path / "log"
+
+
+@pytest.fixture
+def rows(fleet: Fleet) -> Iterator[Any]:
+    """`rows(statement, name=value, …)`: what the fleet's database says, as tuples."""
+    engine = create_engine(fleet.database_url)
+
+    def ask(statement: str, **values: Any) -> list[Any]:
+        with engine.begin() as connection:
+            return [tuple(row) for row in connection.execute(text(statement), values)]
+
+    yield ask
+    engine.dispose()

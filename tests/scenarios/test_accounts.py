@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from fleet import Fleet, graph, link, node, noted, until
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from agentflow.accounts import keys, store
@@ -33,18 +33,6 @@ def member(fleet: Fleet) -> Iterator[Member]:
     made = Member(fleet)
     yield made
     made.client.close()
-
-
-@pytest.fixture
-def rows(fleet: Fleet) -> Iterator[Any]:
-    engine = create_engine(fleet.database_url)
-
-    def ask(statement: str, **values: Any) -> list[Any]:
-        with engine.begin() as connection:
-            return [tuple(row) for row in connection.execute(text(statement), values)]
-
-    yield ask
-    engine.dispose()
 
 
 def steps(log: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from fleet import LEASE_SECONDS, Fleet, graph, link, node, noted, until
-from sqlalchemy import create_engine, text
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
 
@@ -24,18 +23,6 @@ def fleet(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Fleet]
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture
-def rows(fleet: Fleet) -> Iterator[Any]:
-    engine = create_engine(fleet.database_url)
-
-    def ask(statement: str) -> list[Any]:
-        with engine.begin() as connection:
-            return [tuple(row) for row in connection.execute(text(statement))]
-
-    yield ask
-    engine.dispose()
 
 
 @pytest.fixture

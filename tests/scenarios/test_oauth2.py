@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from fleet import Fleet, graph, link, node, until
 from oauth2_server import OAuth2Server, oauth2_server
-from sqlalchemy import create_engine, text
 
 from agentflow.client.http import ApiError
 from agentflow.credentials.renewing import LEASE_SECONDS
@@ -42,18 +41,6 @@ def fleet(acme: OAuth2Server, database_url: str, broker_url: str, tmp_path: Path
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture
-def rows(fleet: Fleet) -> Iterator[Any]:
-    engine = create_engine(fleet.database_url)
-
-    def ask(statement: str) -> list[Any]:
-        with engine.begin() as connection:
-            return [tuple(row) for row in connection.execute(text(statement))]
-
-    yield ask
-    engine.dispose()
 
 
 def log_in(fleet: Fleet, acme: OAuth2Server, **more: Any) -> UUID:

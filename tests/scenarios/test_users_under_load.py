@@ -10,7 +10,6 @@ import httpx
 import pytest
 import redis
 from fleet import Fleet, graph, link, node, noted, until
-from sqlalchemy import create_engine, text
 
 from agentflow.client.client import Client
 from agentflow.embedded.private import free_port
@@ -36,18 +35,6 @@ def fleet(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Fleet]
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture
-def rows(fleet: Fleet) -> Iterator[Any]:
-    engine = create_engine(fleet.database_url)
-
-    def ask(statement: str, **values: Any) -> list[Any]:
-        with engine.begin() as connection:
-            return [tuple(row) for row in connection.execute(text(statement), values)]
-
-    yield ask
-    engine.dispose()
 
 
 @pytest.fixture
