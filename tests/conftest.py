@@ -115,7 +115,7 @@ def database_url(postgres: Postgres, _migrated: str) -> Iterator[str]:
 def broker_url(stack: Stack) -> str:
     """The address of an empty Valkey."""
     with redis.Redis.from_url(stack.broker_url) as client:
-        client.flushall()
+        client.flushdb()
     return stack.broker_url
 
 

@@ -59,6 +59,23 @@ class Consuming:
         self._hub.close()
 
 
+@pytest.fixture(scope="package")
+def _valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    path = tmp_path_factory.mktemp("valkey")
+    server = Valkey(path, Secrets(path), Roster(path), durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def broker_url(_valkey: Valkey) -> str:
+    """The address of an empty Valkey that nobody else uses: these tests count what they send to it."""
+    with redis.Redis.from_url(_valkey.url) as client:
+        client.flushall()
+    return _valkey.url
+
+
 @pytest.fixture
 def consume(broker_url: str) -> Iterator[Callable[..., Consuming]]:
     """`consume(*lanes, prefetch=100, url=…, **options of the transport)` consumes until the end of the test."""
