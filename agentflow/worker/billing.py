@@ -92,6 +92,8 @@ class Tab:
             stats: what the block reported.
             transition: how the attempt ends.
         """
+        if self._bill is FREE and not settings().credits:
+            return 0, None
         seconds = monotonic() - self._began
         used = pricing.used(self._bill, stats, seconds)
         is_completed = transition.status is NodeStatus.COMPLETED

@@ -13,6 +13,7 @@ from agentflow.blocks.registry import catalogue
 from agentflow.engine.verdict import OWN_COUNTS
 from agentflow.engine.waits import Resumed
 from agentflow.errors import BlockBug
+from agentflow.forking import lazy
 from agentflow.graph.catalogue import BlockKind, Dependence
 from agentflow.graph.pins import TOOLS, base_name
 from agentflow.graph.plan import Plan, PlanNode
@@ -57,10 +58,18 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
     """A block's logger: adds where it runs, and leaves out secrets."""
 
     def __init__(self, attempt: Attempt) -> None:
-        run, node = attempt.run, attempt.node
-        fields = {"run": str(run.run_id), "node": node.id, "index": attempt.key.idx, "attempt": attempt.claim.attempt}
-        super().__init__(logging.getLogger(f"agentflow.blocks.{node.block_name}"), fields)
-        self._attempt = attempt
+        self._attempt = attempt  # and the rest at the first use: most blocks log nothing
+
+    @lazy
+    def logger(self) -> logging.Logger:
+        """The logger of all executions of the block."""
+        return logging.getLogger(f"agentflow.blocks.{self._attempt.node.block_name}")
+
+    @lazy
+    def extra(self) -> Mapping[str, object]:
+        """The fields of each line."""
+        key, node, claim = self._attempt.key, self._attempt.node, self._attempt.claim
+        return {"run": str(key.run_id), "node": node.id, "index": key.idx, "attempt": claim.attempt}
 
     def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
         if self.isEnabledFor(level):

@@ -107,17 +107,17 @@ def load(attempt: Attempt, spec: BlockSpec, given: MutableMapping[str, Any]) -> 
         BadInput: a pin names one that is not there (any more), cannot be used, or does not fit.
         SlotMissing: one became exclusive, or another was chosen, since `slots` was asked.
     """
-    if granting.credential_pins(spec):
-        owner_id = attempt.run.owner_id
-        with transaction() as session:
-            attempt.granted = granting.grant(session, owner_id, spec, given)
-        needed = {f"{granting.SLOT}{id}" for _, id in granting.for_one(attempt.granted, owner_id, spec, given)}
-        if needed - attempt.slots:
-            if attempt.claim.attempt >= _SLOT_TRIES:
-                raise BadInput("a credential that one node execution at a time may use changes all the time")
-            raise SlotMissing
-        return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
-    return True
+    if not _takes_any(attempt.node.block_id):
+        return True
+    owner_id = attempt.run.owner_id
+    with transaction() as session:
+        attempt.granted = granting.grant(session, owner_id, spec, given)
+    needed = {f"{granting.SLOT}{id}" for _, id in granting.for_one(attempt.granted, owner_id, spec, given)}
+    if needed - attempt.slots:
+        if attempt.claim.attempt >= _SLOT_TRIES:
+            raise BadInput("a credential that one node execution at a time may use changes all the time")
+        raise SlotMissing
+    return not (attempt.node.credentials_optional and granting.lacks(attempt.granted, spec, given))
 
 
 def priced(attempt: Attempt, spec: BlockSpec, given: Mapping[str, Any]) -> Mapping[str, Any]:

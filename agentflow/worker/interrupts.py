@@ -15,6 +15,7 @@ So a worker's pool is prefork or solo: threads get no signals, and one cannot be
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,8 @@ from agentflow.errors import Interrupted, Unavailable
 Cause = Literal["timeout", "stopped"]
 
 # The functions below the library's, which make an enumeration of their result: 2 µs a call, at each attempt.
-_getsignal = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
+_signal: Any = sys.modules.get("_signal", signal)
+_getsignal, _sigmask = _signal.getsignal, _signal.pthread_sigmask
 
 _INSIST = 1.0  # seconds after which a block that swallowed its timeout is interrupted again
 
