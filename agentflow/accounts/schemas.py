@@ -4,16 +4,29 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, Field, StrictBool
 
 from agentflow.accounts.scopes import Role, Scope
 from agentflow.clock import now
+from agentflow.errors import BadInput
 from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request
+from agentflow.zones import zone
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
 ]
 """A name of one line that is not blank."""
+
+
+def _known(name: str) -> str:
+    try:
+        return zone(name).key
+    except BadInput as error:
+        raise ValueError(error.message) from None
+
+
+TimeZone = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9+_/-]+$"), AfterValidator(_known)]
+"""The name of a time zone."""
 
 
 class UserView(Reply):
@@ -22,6 +35,7 @@ class UserView(Reply):
     id: UUID
     name: str
     role: Role
+    time_zone: str | None = Field(None, description="Null: none was given, and UTC is used.")
     created_at: datetime
     suspended_at: datetime | None = None
     deleting_at: datetime | None = Field(None, description="Since when the user is being deleted.")
@@ -40,10 +54,17 @@ class NewUser(Request):
     role: Role = Role.MEMBER
 
 
-class ChangeUser(Request):
+class ChangeMe(Request):
     """What is to be another."""
 
+    time_zone: TimeZone | None = Field(description="Such as Europe/Paris; null: none, and UTC is used.")
+
+
+class ChangeUser(Request):
+    """What is to be another. What is left out stays."""
+
     role: Role | None = None
+    time_zone: TimeZone | None = Field(None, description="Null: none, and UTC is used.")
     suspended: StrictBool | None = Field(
         None, description="While it is true, all keys of the user are refused, and their runs pause."
     )

@@ -24,6 +24,7 @@ class User(Table):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
     role: Mapped[str] = mapped_column(server_default=Role.MEMBER)
+    time_zone: Mapped[str | None]  # its name in the IANA database; null: none was given, and UTC is used
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     suspended_at: Mapped[datetime | None]  # since when their keys are refused
     password_hash: Mapped[str | None]  # argon2id, with its parameters and salt

@@ -39,6 +39,18 @@ def get(session: Session, user_id: UUID) -> User:
     return user
 
 
+def set_time_zone(session: Session, user_id: UUID, name: str | None) -> User:
+    """Give a user a time zone, which schedules, summaries and blocks use; None: none.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = _locked(session, user_id)
+    user.time_zone = name
+    session.flush()
+    return user
+
+
 def change(session: Session, user_id: UUID, *, role: Role | None = None, suspended: bool | None = None) -> User:
     """Give a user another role, or suspend or resume them. While they are suspended, all their keys are refused.
 

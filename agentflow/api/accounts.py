@@ -12,6 +12,7 @@ from agentflow.accounts.schemas import (
     AuditList,
     AuditQuery,
     ChangeKey,
+    ChangeMe,
     ChangeUser,
     KeyList,
     KeyListQuery,
@@ -55,20 +56,17 @@ class KeyPath(BaseModel):
 @api.get("/me", responses={200: Me})
 def me() -> Response:
     """Who the caller is, and what the key or session may be used for."""
-    who = caller()
     with transaction() as session:
-        user = _user(users.get(session, who.user_id))
-    secret = session_secret()
-    return reply(
-        Me(
-            user=user,
-            key_id=who.key_id,
-            session_id=who.session_id,
-            scopes=sorted(who.scopes),
-            expires_at=who.expires_at,
-            csrf_token=sessions.csrf_token(secret) if secret is not None else None,
-        )
-    )
+        view = _me(users.get(session, caller().user_id))
+    return reply(view)
+
+
+@api.patch("/me", responses={200: Me})
+def change_me(body: ChangeMe) -> Response:
+    """Give yourself a time zone: schedules, summaries and blocks that tell the time use it."""
+    with transaction() as session:
+        view = _me(users.set_time_zone(session, caller().user_id, body.time_zone))
+    return reply(view)
 
 
 @api.post("/keys", responses={201: KeyMade})
@@ -146,9 +144,12 @@ def get_user(path: UserPath) -> Response:
 
 @api.patch("/users/<uuid:user_id>", responses={200: UserView})
 def change_user(path: UserPath, body: ChangeUser) -> Response:
-    """Give a user another role, or suspend or resume them: their runs pause, and those go on that it paused."""
+    """Give a user another role or time zone, or suspend or resume them: their runs pause, and those go on that it
+    paused."""
     with transaction() as session:
         user = users.change(session, path.user_id, role=body.role, suspended=body.suspended)
+        if "time_zone" in body.model_fields_set:
+            users.set_time_zone(session, path.user_id, body.time_zone)
         tell_of_change(session, user.id)
         view = _user(user)
     if body.suspended is not None:
@@ -184,6 +185,18 @@ def _follow(user_id: UUID) -> None:
         carry_out(following.follow(user_id))
     except AgentFlowError as error:
         log_outage(logger, "user_not_followed", error)
+
+
+def _me(user: User) -> Me:
+    who, secret = caller(), session_secret()
+    return Me(
+        user=_user(user),
+        key_id=who.key_id,
+        session_id=who.session_id,
+        scopes=sorted(who.scopes),
+        expires_at=who.expires_at,
+        csrf_token=sessions.csrf_token(secret) if secret is not None else None,
+    )
 
 
 def _user(user: User) -> UserView:

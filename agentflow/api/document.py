@@ -150,6 +150,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "create_user": {"name": "Ann", "role": "member"},
     "change_user": {"suspended": True},
     "set_password": {"password": "correct horse battery staple"},
+    "change_me": {"time_zone": "Europe/Paris"},
     "change_password": {"old": "correct horse battery staple", "new": "staple battery horse correct"},
     "link_user": {"subject": "248289761001"},
     "sign_in": {"name": "Ann", "password": "correct horse battery staple"},

@@ -67,6 +67,7 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "create_client": Scope.CREDENTIALS_MANAGE,
     # accounts
     "me": None,
+    "change_me": None,
     "list_audit": None,
     "list_keys": Scope.KEYS_MANAGE,
     "create_key": Scope.KEYS_MANAGE,

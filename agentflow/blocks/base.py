@@ -15,6 +15,7 @@ from functools import cache
 from logging import Logger, LoggerAdapter
 from typing import Annotated, Any, ClassVar, Final, Protocol
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -128,6 +129,7 @@ class Context:
         memory: what blocks of this user keep between runs.
         credential: provider → its credential.
             Raises BadInput if there is none.
+        time_zone: () → the time zone of the run's owner; None: they gave none.
         report: adds counts to the `stats` of the node execution, summed over its attempts and over the run:
             `report(input_tokens=12, output_tokens=3)`. `cost` is in credits, beside the block's own; `items`,
             `cost_usd` and tokens are what a cost may count. Counts that the engine keeps itself
@@ -148,6 +150,7 @@ class Context:
     linked: frozenset[str] | None = None
     memory: Memory = field(default_factory=Forgetful)
     credential: Callable[[str], Credential] = _no_credential
+    time_zone: Callable[[], ZoneInfo | None] = lambda: None
     report: Callable[..., None] = lambda **counts: None
 
     def is_linked(self, pin: str) -> bool:

@@ -76,6 +76,23 @@ def role(user: str, role: str, as_json: bool) -> None:
     echo_json(changed) if as_json else click.echo(f"{changed.name} is {role} now.", err=True)
 
 
+@users.command("time-zone")
+@click.argument("name", required=False)
+@click.option("--user", metavar="ID|NAME", help="For admins: another user's.  [default: your own]")
+@JSON
+def time_zone(name: str | None, user: str | None, as_json: bool) -> None:
+    """Set your time zone to NAME, such as Europe/Paris, or to none without it.
+
+    Schedules that name none use it, and blocks that are told to.
+    """
+    with connected() as client:
+        if user is None:
+            changed = client.set_time_zone(name).user
+        else:
+            changed = client.users.set_time_zone(find_user(client, user), name)
+    echo_json(changed) if as_json else click.echo(f"The time zone of {changed.name} is {name or 'UTC'}.", err=True)
+
+
 @users.command()
 @_USER
 @JSON

@@ -79,6 +79,10 @@ class Users:
         body = {name: value for name, value in (("role", role), ("suspended", suspended)) if value is not None}
         return UserView.model_validate(self._http.call("PATCH", f"/users/{user_id}", body=body))
 
+    def set_time_zone(self, user_id: Id, name: str | None) -> UserView:
+        """Give a user a time zone, such as Europe/Paris; None: none, and UTC is used."""
+        return UserView.model_validate(self._http.call("PATCH", f"/users/{user_id}", body={"time_zone": name}))
+
     def delete(self, user_id: Id) -> UserView:
         """Delete a user and all that is theirs, for ever. It goes on after the call."""
         return UserView.model_validate(self._http.call("DELETE", f"/users/{user_id}"))

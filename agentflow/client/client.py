@@ -72,6 +72,10 @@ class Client:
         """Who has this client's key, and what it may be used for."""
         return Me.model_validate(self._http.call("GET", "/me"))
 
+    def set_time_zone(self, name: str | None) -> Me:
+        """Give the key's user a time zone, such as Europe/Paris; None: none, and UTC is used."""
+        return Me.model_validate(self._http.call("PATCH", "/me", body={"time_zone": name}))
+
     def change_password(self, old: str, new: str) -> None:
         """Change one's own password. One's sessions end."""
         self._http.call("POST", "/me/password", body={"old": old, "new": new}, repeatable=False)

@@ -7,7 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from agentflow.accounts import users
 from agentflow.blocks.base import Context, Tool
 from agentflow.blocks.registry import catalogue
 from agentflow.engine.verdict import OWN_COUNTS
@@ -24,6 +27,7 @@ from agentflow.services.transaction import transaction
 from agentflow.worker import credentials
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.process import RunContext
+from agentflow.zones import zone
 
 _TOOL_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_TOOL_NAME: Final = 64  # what the providers of models accept
@@ -50,8 +54,15 @@ def context(attempt: Attempt, resumed: Resumed | None) -> Context:
         linked=linked_pins(run, node),
         memory=_Memory(attempt),
         credential=lambda provider: credentials.given(attempt, provider),
+        time_zone=lambda: _time_zone(run.owner_id),
         report=_checked(attempt),
     )
+
+
+def _time_zone(owner_id: UUID) -> ZoneInfo | None:
+    with transaction(looks=True) as session:
+        name = users.get(session, owner_id).time_zone
+    return zone(name) if name else None
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):

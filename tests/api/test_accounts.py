@@ -40,6 +40,27 @@ def test_me_says_who_one_is_and_what_one_may(app):
     assert (me["user"]["id"], me["user"]["role"], me["scopes"]) == (str(client.user_id), "member", ["runs:read"])
 
 
+def test_everybody_sets_their_own_time_zone_and_an_admin_anybodys(app, admin):
+    member = caller(app, Role.VIEWER)
+    assert member.get("/api/v1/me").json["user"]["time_zone"] is None
+    for name in ("Asia/Kathmandu", "Europe/Paris", None):
+        me = member.patch("/api/v1/me", json={"time_zone": name}).json
+        assert me["user"]["time_zone"] == name
+        assert me == member.get("/api/v1/me").json
+    theirs = f"/api/v1/users/{member.user_id}"
+    assert admin.patch(theirs, json={"time_zone": "Asia/Tokyo"}).json["time_zone"] == "Asia/Tokyo"
+    assert admin.patch(theirs, json={"role": "member"}).json["time_zone"] == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize(
+    "name", ["Mars/Olympus", "", "../UTC", "localtime", "right/UTC", "a\0b", "\ud800", 7, "UTC" * 90]
+)
+def test_a_time_zone_that_is_none_is_refused(app, name):
+    refused = caller(app, Role.MEMBER).patch("/api/v1/me", json={"time_zone": name})
+    assert refused.status_code == 400
+    assert "time_zone" in str(refused.json["errors"])
+
+
 def test_an_admin_makes_a_user_and_a_key_for_them(app, admin):
     user = admin.post("/api/v1/users", json={"name": "Ann", "role": "viewer"})
     assert (user.status_code, user.json["role"]) == (201, "viewer")

@@ -757,3 +757,16 @@ def test_who_is_done_first_is_delivered_first_where_the_order_was_given_up(
         run=run_id,
     )
     assert values == delivered
+
+
+def test_a_block_learns_its_owners_time_zone_when_it_asks(
+    probe: Probe, chain: Chain, outputs: Outputs, rows: Rows
+) -> None:
+    def run(inputs: Any, context: Context) -> Yields:
+        yield "value", str(context.time_zone())
+
+    for name in (None, "Asia/Kathmandu"):
+        rows("UPDATE users SET time_zone = :name RETURNING id", name=name)
+        run_id = chain(probe(run))
+        execute(run_id, 0, 1)
+        assert outputs(run_id) == [("value", str(name))]

@@ -1,12 +1,8 @@
-"""Tells the time, from the engine's clock; time zones come from the system's table or from `tzdata`.
-
-Runs do not know their user's time zone, so `use_user_timezone` has no effect: `timezone` applies.
-"""
+"""Tells the time, from the engine's clock."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, Field
 
@@ -15,6 +11,7 @@ from agentflow.blocks.base import Block, BlockInput, BlockOutput, Context, TestV
 from agentflow.errors import BadInput
 from agentflow.graph.catalogue import Dependence
 from agentflow.graph.json_values import number_in
+from agentflow.zones import zone
 
 _TRIGGER = "Any text: when it comes, the time is told."
 _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in which time zone."
@@ -22,7 +19,7 @@ _FORMAT = "How to write it: with a pattern of your own, or as ISO 8601; and in w
 
 class _Zoned(BaseModel):
     timezone: str = Field("UTC", description="A time zone's name, such as Europe/Paris.")
-    use_user_timezone: bool = Field(False, description="Accepted but ignored: the time zone above applies.")
+    use_user_timezone: bool = Field(False, description="The time zone of the run's owner, if they gave one.")
 
 
 class IsoFormat(_Zoned):
@@ -88,7 +85,7 @@ class GetCurrentTime(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         how = inputs.format_type
-        now = _now(how)
+        now = _now(how, context)
         yield "time", _written(now, how.format) if isinstance(how, TimeFormat) else f"T{_iso(now, how).split('T')[1]}"
 
 
@@ -119,7 +116,7 @@ class GetCurrentDate(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         how = inputs.format_type
-        day = _days_before(_now(how), inputs.offset)
+        day = _days_before(_now(how, context), inputs.offset)
         yield "date", _written(day, how.format) if isinstance(how, DateFormat) else day.date().isoformat()
 
 
@@ -152,15 +149,13 @@ class GetCurrentDateAndTime(Block):
 
     def run(self, inputs: Input, context: Context) -> Iterator[tuple[str, Any]]:
         how = inputs.format_type
-        now = _now(how)
+        now = _now(how, context)
         yield "date_time", _written(now, how.format) if isinstance(how, MomentFormat) else _iso(now, how)
 
 
-def _now(how: _Zoned) -> datetime:
-    try:
-        return clock.now().astimezone(ZoneInfo(how.timezone))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # the last two: the name leads to a folder, or out of it
-        raise BadInput(f"there is no time zone called {how.timezone[:60]!r}; try one such as Europe/Paris") from None
+def _now(how: _Zoned, context: Context) -> datetime:
+    users = context.time_zone() if how.use_user_timezone else None
+    return clock.now().astimezone(users or zone(how.timezone))
 
 
 def _iso(moment: datetime, how: IsoFormat) -> str:

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from agentflow import clock
 from agentflow.blocks import registry
-from agentflow.blocks.trial import collect
+from agentflow.blocks.trial import collect, trial_context
 from agentflow.engine.inputs import prepare
 from agentflow.errors import BadInput
 from agentflow.graph.coercion import coercible
@@ -66,6 +67,14 @@ def test_the_time_is_told_as_asked(block: str, inputs: dict[str, Any], said: str
 def test_a_zone_that_is_none_is_named(zone: str) -> None:
     with pytest.raises(BadInput, match="no time zone called"):
         tell("GetCurrentTime", format_type=iso(timezone=zone))
+
+
+def test_the_owners_zone_goes_before_the_one_that_is_named_and_only_on_request() -> None:
+    made = registry.by_name("GetCurrentTime")
+    context = trial_context(time_zone=lambda: ZoneInfo("Asia/Kathmandu"))
+    for asked, said in ((True, "05:15"), (False, "08:30")):
+        how = pattern("%H:%M", timezone="Asia/Tokyo", use_user_timezone=asked)
+        assert collect(made, prepare({"trigger": "now", "format_type": how}, made.spec()), context) == [("time", said)]
 
 
 def test_a_format_that_cannot_be_written_is_refused() -> None:
