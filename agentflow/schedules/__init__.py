@@ -1,0 +1,1 @@
+"""Schedules: graphs that run by themselves, at the times that their owners say."""
