@@ -125,6 +125,7 @@ class Settings(BaseSettings):
     max_outputs: int = Field(20_000, gt=0, description="More outputs fail a node execution.")
     ready_window: int = Field(1000, gt=0, description="Node executions of a run that are ready or run; others wait.")
     max_active_runs: int = Field(50, gt=0, description="Runs of a user at once; others start as these end.")
+    max_schedules: int = Field(1000, ge=0, description="Schedules of a user.")
     max_depth: int = Field(10, ge=0, description="Levels of child runs below a run.")
     max_stored_bytes: int = Field(
         1024 * _MEBIBYTE, gt=0, description="Bytes that a user may store: graphs, and what blocks remember."

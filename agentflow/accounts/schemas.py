@@ -4,29 +4,16 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 
 from agentflow.accounts.scopes import Role, Scope
 from agentflow.clock import now
-from agentflow.errors import BadInput
-from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request
-from agentflow.zones import zone
+from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request, TimeZone
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
 ]
 """A name of one line that is not blank."""
-
-
-def _known(name: str) -> str:
-    try:
-        return zone(name).key
-    except BadInput as error:
-        raise ValueError(error.message) from None
-
-
-TimeZone = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9+_/-]+$"), AfterValidator(_known)]
-"""The name of a time zone."""
 
 
 class UserView(Reply):

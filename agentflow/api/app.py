@@ -26,6 +26,7 @@ from agentflow.api import (
     rate,
     reviews,
     runs,
+    schedules,
     sessions,
 )
 from agentflow.api.auth import COOKIE, Authenticator
@@ -91,8 +92,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.after_request(audit.end)
     problems.register(app)
     for module in (
-        graphs, runs, presets, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions, docs, health,
-        moderation,
+        graphs, runs, presets, schedules, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions,
+        docs, health, moderation,
     ):  # fmt: skip
         app.register_api(module.api)
     app.register_api(credits.hooks)

@@ -18,6 +18,7 @@ from agentflow.credentials import schemas as credentials
 from agentflow.credits import schemas as credits
 from agentflow.moderation import schemas as moderation
 from agentflow.presets import schemas as presets
+from agentflow.schedules import schemas as schedules
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
 from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
@@ -51,13 +52,15 @@ CONFLICTS: Final = frozenset({
     "approve_review", "reject_review", "send_signal", "create_key", "change_key", "revoke_key", "change_user",
     "delete_user", "set_password", "change_password", "link_user", "begin_oidc", "end_oidc",
     "create_credential", "change_credential", "grant_credits", "top_up_credits", "delete_credential",
-    "begin_login", "end_login", "create_client", "test_credential", "return_from_login",
+    "begin_login", "end_login", "create_client", "test_credential", "return_from_login", "run_schedule",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
 OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
     "cancel_run": runs.CancelRun,
     "estimate_graph": credits.EstimateGraph,
+    "pause_schedule": schedules.PauseSchedule,
+    "run_schedule": schedules.RunNow,
     "approve_review": reviews.Approval,
     "reject_review": reviews.Decision,
     "send_signal": reviews.Signal,
@@ -108,14 +111,14 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
-    "create_user", "create_preset", "run_preset", "create_credential", "create_client",
+    "create_user", "create_preset", "run_preset", "create_schedule", "create_credential", "create_client",
 })  # fmt: skip
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
-    **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block"), (402,)),
+    **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block", "run_schedule"), (402,)),
     **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
     **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
     "list_refusals": (404,),
-    **dict.fromkeys(("end_current_session", "create_preset"), (404,)),
+    **dict.fromkeys(("end_current_session", "create_preset", "create_schedule"), (404,)),
     "top_up_credits": (401, 404, 503),
     **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
 }
@@ -137,6 +140,17 @@ EXAMPLES: Final[dict[str, Any]] = {
         "name": "greet Ann",
         "inputs": {"who": "Ann"},
     },
+    "create_schedule": {
+        "graph_id": "019a0000-0000-7000-8000-000000000000",
+        "name": "good morning",
+        "cron": "0 9 * * MON-FRI",
+        "time_zone": "Europe/Paris",
+        "inputs": {"who": "Ann"},
+    },
+    "change_schedule": {"cron": "30 8 * * MON-FRI", "overlap": "queue"},
+    "pause_schedule": {"reason": "holidays"},
+    "run_schedule": {"overlap": "allow"},
+    "backfill_schedule": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-31T23:59:59Z"},
     "change_preset": {"name": "greet Bob", "inputs": {"who": "Bob"}},
     "run_preset": {"inputs": {"who": "Carol"}},
     "fork_run": {"from_node": "out", "inputs": {"value": "Bob"}},
@@ -257,6 +271,7 @@ def _schemas() -> dict[str, Any]:
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for module in (
         accounts, blocks, credentials, credits, events, graphs, health, moderation, presets, problems, reviews, runs,
+        schedules,
     ):  # fmt: skip
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.given import changed_given, given_of, shown_values
 from agentflow.api.replies import reply
-from agentflow.api.runs import accepted_reply, idempotency_key, named, wanted_of
+from agentflow.api.runs import accepted_reply, idempotency_key, wanted_of
 from agentflow.presets import service as presets
 from agentflow.presets.schemas import ChangePreset, NewPreset, PresetList, PresetListQuery, PresetView
 from agentflow.presets.service import Draft, Given
@@ -30,9 +31,8 @@ class PresetPath(BaseModel):
 @api.post("/presets", responses={201: PresetView})
 def create_preset(body: NewPreset) -> Response:
     """Save what a graph is to be run with."""
-    given = Given(body.inputs, body.nodes_input_masks, body.labels, body.priority, named(body.credentials))
     with transaction() as session:
-        made = presets.create(session, owner_id(), Draft(body.graph_id, body.version, body.name, given))
+        made = presets.create(session, owner_id(), Draft(body.graph_id, body.version, body.name, given_of(body)))
         audit.made(made.id)
         view = _view(session, made)
     response = reply(view, 201)
@@ -87,35 +87,20 @@ def run_preset(path: PresetPath, body: RunPreset) -> Response:
 
 def _changed(session: Session, preset: Preset, body: ChangePreset) -> Draft:
     """The preset with what the body gives. For a version and a priority, null is a value."""
-    given, seen, told = Given.of(preset), presets.shown(session, preset), body.model_fields_set
     return Draft(
         preset.graph_id,
-        body.version if "version" in told else preset.version,
+        body.version if "version" in body.model_fields_set else preset.version,
         preset.name if body.name is None else body.name,
-        Given(
-            given.inputs if body.inputs is None else presets.kept(body.inputs, seen.inputs, given.inputs),
-            given.masks
-            if body.nodes_input_masks is None
-            else presets.kept(body.nodes_input_masks, seen.masks, given.masks),
-            given.labels if body.labels is None else body.labels,
-            body.priority if "priority" in told else given.priority,
-            given.credentials if body.credentials is None else named(body.credentials),
-        ),
+        changed_given(Given.read(preset.given), presets.shown(session, preset), body),
     )
 
 
 def _view(session: Session, preset: Preset) -> PresetView:
-    given = presets.shown(session, preset)
     return PresetView(
         id=preset.id,
         graph_id=preset.graph_id,
         name=preset.name,
-        version=preset.version,
-        inputs=dict(given.inputs),
-        nodes_input_masks={node: dict(pins) for node, pins in given.masks.items()},
-        credentials={key: dict(chosen) for key, chosen in given.credentials.items()},
-        labels=dict(given.labels),
-        priority=given.priority,
         created_at=preset.created_at,
         updated_at=preset.updated_at,
+        **shown_values(presets.shown(session, preset), preset.version),
     )

@@ -43,6 +43,18 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "change_preset": Scope.GRAPHS_WRITE,
     "delete_preset": Scope.GRAPHS_WRITE,
     "run_preset": Scope.RUNS_WRITE,
+    # schedules
+    "list_schedules": Scope.SCHEDULES_MANAGE,
+    "get_schedule": Scope.SCHEDULES_MANAGE,
+    "create_schedule": Scope.SCHEDULES_MANAGE,
+    "change_schedule": Scope.SCHEDULES_MANAGE,
+    "delete_schedule": Scope.SCHEDULES_MANAGE,
+    "pause_schedule": Scope.SCHEDULES_MANAGE,
+    "resume_schedule": Scope.SCHEDULES_MANAGE,
+    "run_schedule": Scope.SCHEDULES_MANAGE,
+    "backfill_schedule": Scope.SCHEDULES_MANAGE,
+    "skip_waiting": Scope.SCHEDULES_MANAGE,
+    "list_occurrences": Scope.SCHEDULES_MANAGE,
     # reviews
     "list_reviews": Scope.RUNS_READ,
     "get_review": Scope.RUNS_READ,

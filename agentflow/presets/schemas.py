@@ -1,4 +1,4 @@
-"""Defines requests and replies about presets."""
+"""Defines requests and replies about presets, and what everything has that keeps what a run is to be given."""
 
 from datetime import datetime
 from typing import Any
@@ -11,11 +11,9 @@ from agentflow.schemas.base import Inputs, Page, PageQuery, Reply, Request, Shor
 from agentflow.schemas.runs import ChosenCredentials, Labels, Masks
 
 
-class NewPreset(Request):
-    """A preset to save. It need not be complete: a run of it may give the rest."""
+class KeptValues(Request):
+    """What a run is to be given."""
 
-    graph_id: UUID
-    name: ShortText = Field(min_length=1)
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Of the graph; null: always the latest.")
     inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
     nodes_input_masks: Masks = Field(
@@ -30,10 +28,9 @@ class NewPreset(Request):
     _numbers = field_validator("priority", "version", mode="before")(only_a_number)
 
 
-class ChangePreset(Request):
-    """What to change; what is left out stays. Inputs, masks, credentials and labels are replaced as a whole."""
+class ChangedValues(Request):
+    """What a run is to be given otherwise. Inputs, masks, credentials and labels are replaced as a whole."""
 
-    name: ShortText | None = Field(None, min_length=1)
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="null: always the latest.")
     inputs: Inputs | None = None
     nodes_input_masks: Masks | None = None
@@ -44,18 +41,36 @@ class ChangePreset(Request):
     _numbers = field_validator("priority", "version", mode="before")(only_a_number)
 
 
-class PresetView(Reply):
-    """A preset."""
+class ShownValues(Reply):
+    """What a run is to be given, without its secrets."""
 
-    id: UUID
-    graph_id: UUID
-    name: str
     version: int | None = Field(None, description="null: the latest.")
     inputs: dict[str, Any] = {}
     nodes_input_masks: dict[str, dict[str, Any]] = {}
     credentials: dict[str, dict[str, str]] = {}
     labels: dict[str, str] = {}
     priority: int | None = None
+
+
+class NewPreset(KeptValues):
+    """A preset to save. It need not be complete: a run of it may give the rest."""
+
+    graph_id: UUID
+    name: ShortText = Field(min_length=1)
+
+
+class ChangePreset(ChangedValues):
+    """What to change; what is left out stays. Inputs, masks, credentials and labels are replaced as a whole."""
+
+    name: ShortText | None = Field(None, min_length=1)
+
+
+class PresetView(ShownValues):
+    """A preset."""
+
+    id: UUID
+    graph_id: UUID
+    name: str
     created_at: datetime
     updated_at: datetime
 

@@ -37,9 +37,14 @@ class Given:
     credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, preset: Preset) -> "Given":
-        """What this one gives."""
-        return cls(**loads(preset.given))
+    def read(cls, text: str) -> "Given":
+        """What was stored as `text`."""
+        return cls(**loads(text))
+
+    @property
+    def text(self) -> str:
+        """It, to be stored."""
+        return dumps(asdict(self))
 
     def under(self, wanted: Wanted) -> Wanted:
         """This with `wanted` laid over it: inputs, labels, credentials and masked pins by their names."""
@@ -76,7 +81,7 @@ def create(session: Session, owner_id: UUID, draft: Draft) -> Preset:
         Malformed: a value cannot be stored.
     """
     _check(session, owner_id, draft)
-    preset = store.add(session, owner_id, draft.graph_id, draft.version, draft.name, dumps(asdict(draft.given)))
+    preset = store.add(session, owner_id, draft.graph_id, draft.version, draft.name, draft.given.text)
     quota.refuse_beyond(session, owner_id)
     return preset
 
@@ -110,7 +115,7 @@ def change(session: Session, owner_id: UUID, preset_id: UUID, draft: Draft) -> P
     """
     preset = get(session, owner_id, preset_id, lock=True)
     _check(session, owner_id, draft)
-    preset.version, preset.name, preset.given = draft.version, draft.name, dumps(asdict(draft.given))
+    preset.version, preset.name, preset.given = draft.version, draft.name, draft.given.text
     store.changed(session, preset)
     quota.refuse_beyond(session, owner_id)
     return preset
@@ -118,10 +123,15 @@ def change(session: Session, owner_id: UUID, preset_id: UUID, draft: Draft) -> P
 
 def shown(session: Session, preset: Preset) -> Given:
     """What a preset gives, without its secrets: as the views of its runs show it."""
-    given = Given.of(preset)
+    stored = Stored(preset.graph_id, preset.version)
+    return without_secrets(session, preset.owner_id, stored, Given.read(preset.given))
+
+
+def without_secrets(session: Session, owner_id: UUID, stored: Stored, given: Given) -> Given:
+    """What `given` gives to a graph, without its secrets; without any value, if nothing tells what is secret."""
     try:
-        plan = plan_of(session, preset.graph_id, preset.version or _latest(session, preset))
-    except (NotFound, GraphInvalid):  # nothing tells what is secret
+        plan = plan_of(session, stored.graph_id, stored.version or _latest(session, owner_id, stored.graph_id))
+    except (NotFound, GraphInvalid):
         hidden = {node: dict.fromkeys(pins, secrecy.HIDDEN) for node, pins in given.masks.items()}
         return replace(given, inputs=dict.fromkeys(given.inputs, secrecy.HIDDEN), masks=hidden)
     nodes = {node.id: node for node in plan.nodes}
@@ -141,10 +151,10 @@ def kept(new: Any, told: Any, old: Any) -> Any:
     return new
 
 
-def _latest(session: Session, preset: Preset) -> int:
-    head = stored_graphs.find(session, preset.owner_id, preset.graph_id)
+def _latest(session: Session, owner_id: UUID, graph_id: UUID) -> int:
+    head = stored_graphs.find(session, owner_id, graph_id)
     if head is None:
-        raise NotFound(f"there is no graph {preset.graph_id}")
+        raise NotFound(f"there is no graph {graph_id}")
     return head.latest_version
 
 
@@ -171,7 +181,7 @@ def run(session: Session, owner_id: UUID, preset_id: UUID, wanted: Wanted, key: 
         session,
         owner_id,
         Stored(preset.graph_id, preset.version),
-        Given.of(preset).under(wanted),
+        Given.read(preset.given).under(wanted),
         key,
         asked=["preset", str(preset_id), wanted.as_asked()],
     )
@@ -179,10 +189,8 @@ def run(session: Session, owner_id: UUID, preset_id: UUID, wanted: Wanted, key: 
 
 def _check(session: Session, owner_id: UUID, draft: Draft) -> None:
     given = draft.given
-    head = stored_graphs.find(session, owner_id, draft.graph_id)
-    if head is None:
-        raise NotFound(f"there is no graph {draft.graph_id}")
-    version = draft.version or head.latest_version
+    latest = _latest(session, owner_id, draft.graph_id)
+    version = draft.version or latest
     plan = plan_of(session, draft.graph_id, version)
     refuse_unstorable(given.inputs, given.masks)
     problems = tuple(check_inputs(plan, catalogue, given.inputs))

@@ -13,14 +13,15 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from agentflow.errors import BadInput
 from agentflow.forking import lazy
+from agentflow.zones import zone
 
 SHORTEST: Final = timedelta(seconds=1)
 LONGEST: Final = timedelta(days=366)
@@ -38,7 +39,6 @@ _ALIASES: Final = {
 _LONGEST_EXPRESSION: Final = 250
 """Characters of a cron expression, at most."""
 
-_ZONES: Final = frozenset(available_timezones())
 _FAR: Final = timedelta(hours=25)
 """No change of a clock was ever larger: Samoa left out a whole day in 2011."""
 
@@ -55,8 +55,7 @@ class Cron:
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
-        if self.zone not in _ZONES:
-            raise BadInput(f"there is no time zone {self.zone[:100]!r}: zones are named as in Europe/Berlin")
+        zone(self.zone)
         if len(self.expression) > _LONGEST_EXPRESSION:
             raise BadInput(f"a cron expression has at most {_LONGEST_EXPRESSION} characters")
         fields = self._text.split()
@@ -128,7 +127,7 @@ class Cron:
 
     @lazy
     def _zone(self) -> ZoneInfo:
-        return ZoneInfo(self.zone)
+        return zone(self.zone)
 
     @lazy
     def _is_fixed(self) -> bool:
@@ -155,11 +154,11 @@ class Interval:
             )
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """All times after `moment`, ascending and in UTC. `start` itself is not one of them."""
-        due = self.start.astimezone(UTC) + self.every * max((moment - self.start) // self.every, 0)
+        """All times after `moment`, ascending and in UTC. `start` is the first of them."""
+        due = self.start.astimezone(UTC) + self.every * max((moment - self.start) // self.every + 1, 0)
         while True:
-            due += self.every
             yield due
+            due += self.every
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,20 @@ Timing = Cron | Interval | Once
 def following(timing: Timing, moment: datetime, count: int) -> list[datetime]:
     """The next `count` times after `moment`; fewer, if it ends."""
     return list(islice(timing.after(moment), count))
+
+
+def latest(timing: Timing, after: datetime, until: datetime, count: int) -> list[datetime]:
+    """The last `count` times that come after `after` and not after `until`, ascending.
+
+    However many there are, no more than some of them are looked at: what lies far back is not counted.
+    """
+    span = timedelta(minutes=count)
+    while True:
+        start = max(until - span, after)
+        found = list(takewhile(lambda due: due <= until, timing.after(start)))
+        if len(found) >= count or start == after:
+            return found[-count:]
+        span *= 2
 
 
 def _matching(text: str, wall: datetime) -> Iterator[datetime]:

@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from agentflow.errors import BadInput
+from agentflow.zones import zone
+
 MAX_PAGE = 200
 """The most items on one page of a list."""
 
@@ -81,6 +84,18 @@ def _not_a_number(given: object) -> object:
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
+
+def _known_zone(name: str) -> str:
+    try:
+        return zone(name).key
+    except BadInput as error:
+        raise ValueError(error.message) from None
+
+
+TimeZone = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9+_/-]+$"), AfterValidator(_known_zone)]
+"""The name of a time zone."""
+
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_not_a_number), AfterValidator(_in_utc)]
 """A point in time, given in any time zone."""

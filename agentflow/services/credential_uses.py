@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.errors import Conflict
 from agentflow.presets import store as presets
+from agentflow.schedules import store as schedules
 
 _MOST_NAMED: Final = 3
 """Of a sort, in a message."""
@@ -15,7 +16,10 @@ _MOST_NAMED: Final = 3
 _MOST_SHOWN: Final = 40
 """Characters of a name, in a message."""
 
-_SORTS: Final[dict[str, Callable[[Session, UUID, UUID, int], Sequence[str]]]] = {"preset": presets.naming}
+_SORTS: Final[dict[str, Callable[[Session, UUID, UUID, int], Sequence[str]]]] = {
+    "preset": presets.naming,
+    "schedule": schedules.naming,
+}
 """What may name a credential → the names of the owner's that do, at most so many."""
 
 

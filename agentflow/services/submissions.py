@@ -86,6 +86,7 @@ def submit(
     key: str | None = None,
     *,
     asked: list[Any] | None = None,
+    schedule_id: UUID | None = None,
 ) -> Accepted:
     """Run a graph: a stored one, or a document that comes with the submission, which is stored but not listed.
 
@@ -96,6 +97,7 @@ def submit(
         wanted: with what.
         key: the Idempotency-Key.
         asked: what was asked for, which the key stands for; None: the graph and `wanted`.
+        schedule_id: the schedule that submits it.
 
     Raises:
         NotFound: the owner has no such graph, or the graph no such version.
@@ -111,17 +113,30 @@ def submit(
         if (earlier := _earlier(session, owner_id, key, digest, run_id)) is not None:
             return _replay(session, owner_id, earlier, wanted)
     if isinstance(graph, Stored):
-        head = stored_graphs.find(session, owner_id, graph.graph_id)
-        if head is None:
-            raise NotFound(f"there is no graph {graph.graph_id}")
-        plan = plan_of(session, graph.graph_id, graph.version or head.latest_version)
+        plan = _plan_of(session, owner_id, graph)
     else:
         plan = plan_of(session, graphs.create_inline(session, owner_id, graph), 1)
     wanted, warnings = _checked(session, owner_id, plan, wanted)
     estimates.refuse_unpayable(session, owner_id, plan, wanted.masks)
-    new = NewRun(run_id, owner_id, plan, wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
-    runs.start(session, new)
+    given = (wanted.inputs, wanted.masks, wanted.labels, wanted.priority)
+    runs.start(session, NewRun(run_id, owner_id, plan, *given, schedule_id=schedule_id))
     return Accepted(run_id, plan.graph_id, plan.version, RunStatus.QUEUED, warnings)
+
+
+def check(session: Session, owner_id: UUID, graph: Stored, wanted: Wanted) -> tuple[Problem, ...]:
+    """Whether a stored graph could run with this now; returns the warnings.
+
+    Raises:
+        NotFound, GraphInvalid, TooLarge: as in `submit`.
+    """
+    return _checked(session, owner_id, _plan_of(session, owner_id, graph), wanted)[1]
+
+
+def _plan_of(session: Session, owner_id: UUID, graph: Stored) -> Plan:
+    head = stored_graphs.find(session, owner_id, graph.graph_id)
+    if head is None:
+        raise NotFound(f"there is no graph {graph.graph_id}")
+    return plan_of(session, graph.graph_id, graph.version or head.latest_version)
 
 
 def _checked(session: Session, owner_id: UUID, plan: Plan, wanted: Wanted) -> tuple[Wanted, tuple[Problem, ...]]:

@@ -24,8 +24,9 @@ from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
 
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
-    ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :most, :examine, "
-    ":window, cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
+    ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :schedule, "
+    ":most, :examine, :window, "
+    "cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
     "cast(:starting AS int[]), cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
 
@@ -61,6 +62,7 @@ class NewRun:
         priority: 0 to 9, the most urgent; None: the graph's, else 5.
         parent: the node execution that waits for a child run. If its child exists, nothing is created.
         examine: it is held until moderation has passed it; not for child runs.
+        schedule_id: what started it; None: somebody or something else.
     """
 
     id: UUID
@@ -72,6 +74,7 @@ class NewRun:
     priority: int | None = None
     parent: Parent | None = None
     examine: bool = False
+    schedule_id: UUID | None = None
 
     @property
     def urgency(self) -> int:
@@ -122,6 +125,7 @@ def create(
             "parent_idx": parent.idx if parent else None,
             "parent_call": parent.call if parent else None,
             "forked_from": forked_from,
+            "schedule": new.schedule_id,
             "most": None if parent else settings().max_active_runs,
             "examine": new.examine,
             "window": settings().ready_window,

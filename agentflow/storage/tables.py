@@ -50,7 +50,8 @@ import agentflow.credentials.tables
 import agentflow.credits.tables
 import agentflow.memories.tables
 import agentflow.moderation.tables
-import agentflow.presets.tables  # noqa: F401
+import agentflow.presets.tables
+import agentflow.schedules.tables  # noqa: F401
 from agentflow.engine.statuses import (
     NODE_OPEN,
     NODE_TERMINAL,
@@ -161,6 +162,12 @@ class Run(Table):
         Index("runs_passing_down_idx", "passing_down_at", postgresql_where=text("passing_down_at IS NOT NULL")),
         Index("runs_suspended_idx", "owner_id", postgresql_where=text("suspended")),
         Index("runs_examine_idx", "examine_at", postgresql_where=text("ended_at IS NULL AND examine_at IS NOT NULL")),
+        Index(
+            "runs_schedule_idx",
+            "schedule_id",
+            "id",
+            postgresql_where=text("ended_at IS NULL AND schedule_id IS NOT NULL"),
+        ),
         Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
@@ -189,6 +196,7 @@ class Run(Table):
     parent_idx: Mapped[int | None]
     parent_call: Mapped[str | None]  # tells several children of one node execution apart
     forked_from: Mapped[UUID | None]
+    schedule_id: Mapped[UUID | None]  # that started it; without a foreign key: a run outlives its schedule
     root_id: Mapped[UUID]  # the run itself, where it has no parent
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     retry_no: Mapped[int] = mapped_column(server_default="0")

@@ -18,9 +18,11 @@ from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import Transition
 from agentflow.errors import TimedOut, Unavailable
 from agentflow.ids import new_token
+from agentflow.schedules import firing
+from agentflow.schedules import store as schedules
 from agentflow.services import admission, steering, users
 from agentflow.services.cancellation import stop_orphan
-from agentflow.services.transaction import carry_out
+from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.hot.node_executions import OVERRAN, Overdue, Standing
 from agentflow.storage.runs import Ready
@@ -40,6 +42,7 @@ MOST_RUNS: Final = 1_000
 _CHECKED_NOW: Final = 5_000  # node executions made due in one go when the broker's queues have become empty
 _ENDED_AT_MOST: Final = 50  # forgotten runs ended in a turn
 _PASSED_DOWN_WITHIN: Final = 10.0  # seconds; two may do it at a time
+_FIRING_SECONDS: Final = 2.0  # of a pass; the other chores wait meanwhile
 _USERS_AT_ONCE: Final = 10  # users who were suspended, resumed or deleted that one turn looks at
 _PUBLISHED_UNSERVED: Final = 3  # how often something in an unserved lane is published again
 _FIRST = UUID(int=0)
@@ -177,6 +180,17 @@ class Recovery:
         for user_id in found:
             with self.faults_counted():
                 carry_out(users.follow(user_id))
+        return len(found)
+
+    def fire_schedules(self) -> int:
+        """Fire the schedules that are due, and occurrences that waited."""
+        return firing.fire(_FIRING_SECONDS)
+
+    def cancel_previous(self) -> int:
+        """Cancel runs for which a later one of their schedule waits, if whoever was to do it died."""
+        with transaction(looks=True) as session:
+            found = schedules.runs_to_cancel(session, MOST_RUNS)
+        firing.cancel_previous(found)
         return len(found)
 
     def examine_runs(self) -> int:

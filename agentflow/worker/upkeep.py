@@ -1,12 +1,12 @@
-"""Runs the chores of the whole installation, by one worker at a time.
+"""Runs the chores of the whole installation.
 
 A chore is done now and then by whichever worker: recovery, admission, and what features add. `CHORES` lists them in the
 order of a pass. The worker that does a pass is elected by an advisory lock of its database connection, so another takes
-over when it dies, or is frozen for longer than a lease.
+over when it dies, or is frozen for longer than a lease. `SHARED` are done by every worker, beside the others.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,9 +59,13 @@ CHORES: Final = (
     Chore("drop_limits", Recovery.drop_limits, MOST_EXECUTIONS, every=_RARELY),
     Chore("admit_runs", Recovery.admit_runs, MOST_EXECUTIONS),
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
+    Chore("cancel_previous", Recovery.cancel_previous, MOST_RUNS),
     Chore("examine_runs", Recovery.examine_runs, MOST_EXECUTIONS),
     Chore("repair_overdue", Recovery.repair_overdue, MOST_EXECUTIONS, every=0),
 )
+
+SHARED: Final = (Chore("fire_schedules", Recovery.fire_schedules, MOST_EXECUTIONS, every=0),)
+"""What workers do at the same time, each taking what no other has locked."""
 
 
 class Upkeep:
@@ -82,25 +86,30 @@ class Upkeep:
         self._process.hot.close()
 
     def run_pass(self) -> None:
-        """Do what is due, unless another worker does a pass.
+        """Do what is due: what is shared, and the rest unless another worker does a pass.
 
         Raises:
             Unavailable: PostgreSQL does not answer.
         """
         hot = self._process.hot
+        self._take_turns(SHARED)
         if not hot.try_lock(_LOCK, max(settings().lease_seconds, _IDLE_AT_LEAST)):
             self._last_pass = now()
             return
         try:
             if (now() - self._last_pass).total_seconds() > settings().lease_seconds / 3:
                 self.recovery.was_interrupted()  # this host slept, or PostgreSQL stalled: for the others perhaps, too
-            for chore in CHORES:
-                if monotonic() >= self._due.get(chore.name, 0.0):
-                    self._due[chore.name] = monotonic() + chore.every
-                    self._take_turn(chore)
+            self._take_turns(CHORES)
             self._last_pass = now()
         finally:
             hot.unlock(_LOCK)
+
+    def _take_turns(self, chores: Sequence[Chore]) -> None:
+        """Do the chores that are due."""
+        for chore in chores:
+            if monotonic() >= self._due.get(chore.name, 0.0):
+                self._due[chore.name] = monotonic() + chore.every
+                self._take_turn(chore)
 
     def _take_turn(self, chore: Chore) -> None:
         """Do one chore. If it fails, the others go on."""

@@ -27,7 +27,7 @@ def operations():
 
 OPERATIONS = operations()
 
-OWNED = ("graph_id", "run_id", "preset_id", "key_id", "credential_id")
+OWNED = ("graph_id", "run_id", "preset_id", "schedule_id", "key_id", "credential_id")
 """What in an address belongs to one user."""
 
 PLACES = (*OWNED, "review_id", "user_id", "session_id", "block_id", "name")
@@ -114,11 +114,13 @@ def belongings(api, echo):
     """What another user has: a graph, a run of it, a key, a credential."""
     graph = api.post("/api/v1/graphs", json=echo).json["id"]
     preset = api.post("/api/v1/presets", json={"graph_id": graph, "name": "mine"}).json["id"]
+    daily = {"graph_id": graph, "name": "mine", "cron": "@daily", "inputs": {"word": "x"}}
+    schedule = api.post("/api/v1/schedules", json=daily).json["id"]
     run = api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
     me = api.get("/api/v1/me").json
     credential = api.post("/api/v1/credentials", json=EXAMPLES["create_credential"]).json["id"]
     ids = {"graph_id": graph, "run_id": run, "preset_id": preset, "credential_id": credential}
-    return {**ids, "key_id": me["key_id"], "user_id": me["user"]["id"]}
+    return {**ids, "schedule_id": schedule, "key_id": me["key_id"], "user_id": me["user"]["id"]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.errors import BadInput
-from agentflow.schedules.timing import LONGEST, Cron, Interval, Once, following
+from agentflow.schedules.timing import LONGEST, Cron, Interval, Once, following, latest
 
 MINUTE = timedelta(minutes=1)
 
@@ -124,7 +124,7 @@ def test_where_one_begins_to_look_changes_nothing(
         ("0 0 31 2 *", "UTC", "bad day-of-month"),
         ("0 0 * * 8", "UTC", "bad day-of-week"),
         ("0 " * 200, "UTC", "250 characters"),
-        ("0 0 * * *", "Mars/Olympus", "no time zone 'Mars/Olympus'"),
+        ("0 0 * * *", "Mars/Olympus", "no time zone called 'Mars/Olympus'"),
         ("0 0 * * *", "../../etc/passwd", "no time zone"),
         ("0 0 * * *", "", "no time zone"),
     ],
@@ -137,7 +137,8 @@ def test_what_is_no_expression_is_refused_with_what_is_wrong(expression: str, zo
 def test_an_interval_counts_from_its_start_whatever_came_late() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     interval = Interval(timedelta(minutes=7), start)
-    assert following(interval, start - timedelta(days=9), 2) == [start + 7 * MINUTE, start + 14 * MINUTE]
+    assert following(interval, start - timedelta(days=9), 2) == [start, start + 7 * MINUTE]
+    assert following(interval, start, 1) == [start + 7 * MINUTE]
     assert following(interval, start + 7 * MINUTE, 1) == [start + 14 * MINUTE]
     assert following(interval, start + 13 * MINUTE, 1) == [start + 14 * MINUTE]
 
@@ -152,3 +153,26 @@ def test_once_comes_once() -> None:
     at = datetime(2026, 1, 1, 12, tzinfo=ZoneInfo("Asia/Kathmandu"))
     assert following(Once(at), at - MINUTE, 5) == [at]
     assert following(Once(at), at, 5) == []
+
+
+@given(
+    st.sampled_from(["* * * * *", "*/7 3 * * *", "0 0 * * 1", "0 0 29 2 *", "*/20 1 1 * *"]),
+    st.integers(1, 40),
+    st.integers(0, 400_000),
+)
+def test_the_latest_times_are_the_last_of_all_that_there_were(expression: str, count: int, minutes: int) -> None:
+    cron = Cron(expression, "Europe/Berlin")
+    until = datetime(2026, 10, 26, tzinfo=UTC)
+    after = until - minutes * MINUTE
+    every = (
+        [due for due in following(cron, until - timedelta(days=3), 5000) if due <= until] if minutes < 4000 else None
+    )
+    found = latest(cron, after, until, count)
+    assert found == sorted(found)
+    assert len(found) <= count
+    assert all(after < due <= until for due in found)
+    if every is not None:
+        assert found == [due for due in every if due > after][-count:]
+    if len(found) < count:
+        assert following(cron, after, len(found) + 1)[: len(found)] == found
+    assert not found or following(cron, found[-1], 1)[0] > until

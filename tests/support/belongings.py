@@ -24,6 +24,7 @@ OPERATIONS = {
 
 WHOSE = {
     "graph_id": "graph", "run_id": "run", "parent": "run", "user_id": "user", "key_id": "key", "preset_id": "preset",
+    "schedule_id": "schedule",
     "credential_id": "credential", "review_id": "review", "session_id": "session",
 }  # fmt: skip
 """The name of a place → what of a user may stand there."""
@@ -61,6 +62,7 @@ class Member:
             "run": run,
             "review": review["id"],
             "preset": post("/api/v1/presets", json={"graph_id": graph, "name": f"preset of {name}"}).json["id"],
+            "schedule": post("/api/v1/schedules", json=_daily(graph, name)).json["id"],
             "credential": post("/api/v1/credentials", json=given).json["id"],
             "event": self.api.get(
                 f"/api/v1/runs/{run}/events", headers={"Accept": "application/json"}
@@ -79,6 +81,11 @@ class Member:
         body = given.get("json", usual(operation, self.has))
         more = {"query_string": given.get("query"), "headers": given.get("headers"), "json": body}
         return given.get("by", self.api).open(path, method=method, buffered=True, **more)
+
+
+def _daily(graph: str, name: str) -> dict[str, Any]:
+    given = {"inputs": {"word": f"word of {name}"}, "labels": {"of": name}}
+    return {"graph_id": graph, "name": f"schedule of {name}", "cron": "@daily", **given}
 
 
 def usual(operation: str, has: dict[str, str]) -> Any:

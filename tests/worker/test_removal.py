@@ -87,6 +87,11 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "VALUES (:run, :owner, :run, 0, 1, 'n', '1', false, 'APPROVED')",
         "INSERT INTO presets (id, owner_id, graph_id, name, given) "
         "SELECT :run, :owner, r.graph_id, 'n', '{}' FROM runs r WHERE r.id = :run",
+        "INSERT INTO schedules (id, owner_id, graph_id, name, given, cron, time_zone, start_at, overlap, catch_up) "
+        "SELECT :run, :owner, r.graph_id, 'n', '{}', '@daily', 'UTC', now(), 'skip', 'last' FROM runs r "
+        "WHERE r.id = :run",
+        "INSERT INTO occurrences (id, owner_id, schedule_id, due_at, origin, state, run_id) "
+        "VALUES (:run, :owner, :run, now(), 'schedule', 'run', :run)",
         "INSERT INTO credentials (id, owner_id, provider, kind, title, details, secret, key_id) "
         "VALUES (:run, :owner, 'p', 'api_key', 't', '{}', '', 'k')",
         "INSERT INTO oauth2_logins (digest, id, owner_id, provider, scopes, secret, key_id, expires_at) "

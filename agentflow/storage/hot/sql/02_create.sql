@@ -16,7 +16,7 @@
 CREATE OR REPLACE FUNCTION agentflow_create_run(
     p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
     p_deadline timestamptz, p_budget bigint, p_node_limit int, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
-    p_forked_from uuid, p_most int, p_examine boolean, p_window int,
+    p_forked_from uuid, p_schedule uuid, p_most int, p_examine boolean, p_window int,
     i_name text[], i_value text[], d_place int[], d_node int[], s_node int[], s_need int[],
     f_node int[], f_need int[], OUT q_node int[], OUT created boolean
 ) LANGUAGE plpgsql AS $$
@@ -35,12 +35,12 @@ BEGIN
         v_hold := CASE WHEN p_examine OR NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
     END IF;
     INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
-                      parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, suspended, forked_from, admitted_at,
-                      examine_at)
+                      parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, suspended, forked_from, schedule_id,
+                      admitted_at, examine_at)
     VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,
             least(p_deadline, v_parent.deadline_at), p_budget, p_node_limit, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
             coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, coalesce(v_parent.suspended, false),
-            p_forked_from, CASE WHEN v_hold IS NULL THEN v_now END,
+            p_forked_from, p_schedule, CASE WHEN v_hold IS NULL THEN v_now END,
             CASE WHEN p_examine THEN v_now + agentflow_examine_grace() END)
     ON CONFLICT (parent_run_id, parent_node, parent_idx, parent_call) DO NOTHING;
     created := FOUND;
