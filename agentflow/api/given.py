@@ -3,8 +3,8 @@
 from typing import Any
 
 from agentflow.api.runs import named
-from agentflow.presets.schemas import ChangedValues, KeptValues
 from agentflow.presets.service import Given, kept
+from agentflow.schemas.given import ChangedValues, KeptValues
 
 
 def given_of(body: KeptValues) -> Given:

@@ -68,6 +68,13 @@ def find_preset(client: Client, text: str) -> UUID:
     return _named(text, "preset", [(preset.id, preset.name) for preset in client.presets.list()])
 
 
+def find_schedule(client: Client, text: str) -> UUID:
+    """The id of the schedule that `text` names: an id, a name in any case, or a prefix of an id."""
+    if (schedule_id := as_id(text)) is not None:
+        return schedule_id
+    return _named(text, "schedule", [(one.id, one.name) for one in client.schedules.list()])
+
+
 def find_review(client: Client, text: str) -> UUID:
     """The id of the review that `text` names: an id, a prefix of a waiting one's id, or `last`."""
     if (review_id := as_id(text)) is not None:

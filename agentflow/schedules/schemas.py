@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_v
 
 from agentflow.errors import BadInput
 from agentflow.graph.json_values import only_a_number
-from agentflow.presets.schemas import ChangedValues, KeptValues, ShownValues
 from agentflow.schedules.tables import CatchUp, OccurrenceState, Origin, Overlap
 from agentflow.schedules.timing import LONGEST, SHORTEST, Cron
 from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request, ShortText, TimeZone
+from agentflow.schemas.given import ChangedValues, KeptValues, ShownValues
 
 LONGEST_JITTER = 3_600
 """Seconds."""

@@ -44,13 +44,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="schedules_pk"),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name="schedules_owner_id_fk", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["graph_id"], ["graphs.id"], name="schedules_graph_id_fk", ondelete="CASCADE"),
-        sa.CheckConstraint("num_nonnulls(cron, every, at) = 1", name="schedules_one_timing"),
-        sa.CheckConstraint("(due_at IS NULL) = (fire_at IS NULL)", name="schedules_due_is_fired"),
-        sa.CheckConstraint("(paused_at IS NULL) = (pause_reason IS NULL)", name="schedules_paused_for_a_reason"),
+        sa.CheckConstraint("num_nonnulls(cron, every, at) = 1", name="one_timing"),
+        sa.CheckConstraint("(due_at IS NULL) = (fire_at IS NULL)", name="due_is_fired"),
+        sa.CheckConstraint("(paused_at IS NULL) = (pause_reason IS NULL)", name="paused_for_a_reason"),
         sa.CheckConstraint(
-            "overlap IN ('allow', 'cancel_previous', 'queue', 'skip')", name="schedules_overlap_known"
+            "overlap IN ('allow', 'cancel_previous', 'queue', 'skip')", name="overlap_known"
         ),
-        sa.CheckConstraint("catch_up IN ('all', 'last', 'none')", name="schedules_catch_up_known"),
+        sa.CheckConstraint("catch_up IN ('all', 'last', 'none')", name="catch_up_known"),
     )
     op.create_index("schedules_owner_idx", "schedules", ["owner_id", sa.text("id DESC")])
     op.create_index("schedules_graph_id_idx", "schedules", ["graph_id"])
@@ -81,11 +81,11 @@ def upgrade() -> None:
             ["schedule_id"], ["schedules.id"], name="occurrences_schedule_id_fk", ondelete="CASCADE"
         ),
         sa.CheckConstraint(
-            "state IN ('failed', 'missed', 'pending', 'run', 'skipped')", name="occurrences_state_known"
+            "state IN ('failed', 'missed', 'pending', 'run', 'skipped')", name="state_known"
         ),
-        sa.CheckConstraint("origin IN ('backfill', 'run_now', 'schedule')", name="occurrences_origin_known"),
-        sa.CheckConstraint("(state = 'run') = (run_id IS NOT NULL)", name="occurrences_run_has_run"),
-        sa.CheckConstraint("(state = 'missed') = (through IS NOT NULL)", name="occurrences_missed_has_end"),
+        sa.CheckConstraint("origin IN ('backfill', 'run_now', 'schedule')", name="origin_known"),
+        sa.CheckConstraint("(state = 'run') = (run_id IS NOT NULL)", name="run_has_run"),
+        sa.CheckConstraint("(state = 'missed') = (through IS NOT NULL)", name="missed_has_end"),
     )
     op.create_index(
         "occurrences_due_key",

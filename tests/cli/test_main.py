@@ -57,6 +57,7 @@ WITHOUT_JSON = {
     "graphs get": "it prints nothing but JSON",
     "graphs export": "it prints nothing but JSON",
     "presets show": "it prints nothing but JSON",
+    "schedules show": "it prints nothing but JSON",
 }
 """Commands without `--json`, and why."""
 

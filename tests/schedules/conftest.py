@@ -16,6 +16,12 @@ from agentflow.services.transaction import transaction
 DAILY: dict[str, Any] = {"name": "daily", "cron": "@daily", "inputs": {"word": "hello"}}
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many requests a second are no reason to refuse one."""
+    monkeypatch.setenv("AGENTFLOW_REQUEST_RATE", "100000")
+
+
 @pytest.fixture
 def make(api: FlaskClient, push: Callable[..., UUID]) -> Callable[..., dict[str, Any]]:
     """Saves a schedule of a graph that gives what it gets, and gives its view."""

@@ -54,6 +54,8 @@ class Member:
         (review,) = self.api.get("/api/v1/reviews").json["items"]
         secret = {"type": "api_key", "api_key": f"sk-of-{name}"}
         given = {"provider": "openai", "title": f"credential of {name}", "secret": secret}
+        schedule = post("/api/v1/schedules", json=_daily(graph, name)).json["id"]
+        post(f"/api/v1/schedules/{schedule}/backfill", json=EXAMPLES["backfill_schedule"])
         self.has = {
             "user": str(user),
             "key": key["id"],
@@ -62,7 +64,7 @@ class Member:
             "run": run,
             "review": review["id"],
             "preset": post("/api/v1/presets", json={"graph_id": graph, "name": f"preset of {name}"}).json["id"],
-            "schedule": post("/api/v1/schedules", json=_daily(graph, name)).json["id"],
+            "schedule": schedule,
             "credential": post("/api/v1/credentials", json=given).json["id"],
             "event": self.api.get(
                 f"/api/v1/runs/{run}/events", headers={"Accept": "application/json"}
