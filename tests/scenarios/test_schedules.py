@@ -1,0 +1,125 @@
+"""Real workers fire schedules while they are killed: each due time runs once, and none is lost.
+
+`AGENTFLOW_TEST_SCHEDULES` and `AGENTFLOW_TEST_SECONDS` make it as large as a host can carry; the default is what fits
+into the tests.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet, graph, node, until
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+pytestmark = pytest.mark.scenario
+
+SCHEDULES = int(os.environ.get("AGENTFLOW_TEST_SCHEDULES", "40"))
+SECONDS = float(os.environ.get("AGENTFLOW_TEST_SECONDS", "20"))
+EVERY = 4
+"""Seconds between two times of a schedule."""
+
+WORKERS = 3
+
+
+@pytest.fixture
+def fleet(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    environment = {"AGENTFLOW_MAX_SCHEDULES": "100000", "AGENTFLOW_MAX_ACTIVE_RUNS": "1000"}
+    made = Fleet(database_url, broker_url, tmp_path, environment=environment)
+    try:
+        made.start_web()
+        made.ensure_workers(WORKERS)
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def ask(fleet: Fleet) -> Iterator[Any]:
+    """`ask(statement, name=value)`: rows of the database."""
+    made = create_engine(fleet.database_url.replace("postgresql://", "postgresql+psycopg2://"))
+
+    def rows(statement: str, **values: Any) -> list[Any]:
+        with Session(made) as session, session.begin():
+            return [tuple(row) for row in session.execute(text(statement), values)]
+
+    yield rows
+    made.dispose()
+
+
+def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: Fleet, ask: Any) -> None:
+    graph_id = fleet.client.graphs.create(graph([node("n", "StoreValue", input=1)], [])).id
+    for number in range(SCHEDULES):
+        fleet.client.schedules.create(
+            f"s{number}", graph_id, every=EVERY, overlap="allow", catch_up="all", start_at=None
+        )
+    over = threading.Event()
+
+    def replace_workers() -> None:
+        while not over.wait(0.1):
+            with contextlib.suppress(AssertionError):
+                fleet.ensure_workers(WORKERS)
+
+    replacing = threading.Thread(target=replace_workers)
+    replacing.start()
+    end = time.monotonic() + SECONDS
+    killed = 0
+    while time.monotonic() < end:
+        time.sleep(1)
+        for name, process in list(fleet.workers.items()):
+            if process.poll() is None:
+                fleet.kill(name)
+                killed += 1
+                break
+    over.set()
+    replacing.join()
+    fleet.ensure_workers(WORKERS)
+    until(lambda: ask("SELECT 1 FROM schedules WHERE fire_at < now() - interval '1 second'") == [], "all is fired", 120)
+    ask("UPDATE schedules SET paused_at = now(), pause_reason = 'over' RETURNING 1")
+    until(lambda: ask("SELECT 1 FROM runs WHERE ended_at IS NULL") == [], "all runs have ended", 120)
+
+    assert killed >= SECONDS / 4
+    found = ask("SELECT schedule_id, due_at, state, run_id FROM occurrences ORDER BY schedule_id, due_at")
+    assert Counter(state for _, _, state, _ in found) == {"run": len(found)}
+    times: dict[Any, list[datetime]] = {}
+    for schedule_id, due_at, _, _ in found:
+        times.setdefault(schedule_id, []).append(due_at)
+    starts = dict(ask("SELECT id, start_at FROM schedules"))
+    dues = dict(ask("SELECT id, due_at FROM schedules"))
+    assert times.keys() == starts.keys()
+    for schedule_id, ran in times.items():
+        expected = [starts[schedule_id] + (count + 1) * timedelta(seconds=EVERY) for count in range(len(ran))]
+        assert ran == expected, "none twice, and none missing"
+        assert dues[schedule_id] == ran[-1] + timedelta(seconds=EVERY), "and none at the end"
+    runs = ask("SELECT id, schedule_id, status FROM runs")
+    assert Counter(status for _, _, status in runs) == {"COMPLETED": len(found)}
+    assert {(run_id, schedule_id) for run_id, schedule_id, _ in runs} == {
+        (run_id, schedule_id) for schedule_id, _, _, run_id in found
+    }
+
+
+def test_thousands_of_schedules_that_are_due_at_once_are_fired_within_a_minute(fleet: Fleet, ask: Any) -> None:
+    """As many as 250 times the others: 10,000 by default."""
+    count = SCHEDULES * 250
+    graph_id = fleet.client.graphs.create(graph([node("n", "StoreValue", input=1)], [])).id
+    model = fleet.client.schedules.create("model", graph_id, every=86_400)
+    names = ask("SELECT column_name FROM information_schema.columns WHERE table_name = 'schedules'")
+    columns = ", ".join(name for (name,) in names if name not in ("id", "name", "due_at", "fire_at"))
+    ask(
+        f"INSERT INTO schedules (id, name, due_at, fire_at, {columns}) "
+        f"SELECT gen_random_uuid(), 's' || n, now() + interval '1 second', now() + interval '1 second', {columns} "
+        "FROM schedules, generate_series(1, :count) n WHERE id = :model RETURNING 1",
+        count=count, model=model.id,
+    )  # fmt: skip
+    due = ask("SELECT min(due_at) FROM schedules")[0][0]
+    until(lambda: ask("SELECT count(*) FROM occurrences")[0][0] == count, "all are fired", 240)
+    (last,) = ask("SELECT max(fired_at) FROM occurrences WHERE state = 'run'")[0]
+    print(f"{count} schedules were fired within {(last - due).total_seconds():.1f} s by {WORKERS} workers")
+    assert ask("SELECT state, count(*) FROM occurrences GROUP BY state") == [("run", count)]
