@@ -29,6 +29,8 @@ DOCUMENTS = [
     "docs/operating.md",
     "docs/accounts.md",
     "docs/credentials.md",
+    "docs/credits.md",
+    "docs/schedules.md",
     CONTRACT,
 ]
 CONFORMANCE = "tests/CONFORMANCE.md"

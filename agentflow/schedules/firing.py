@@ -28,7 +28,7 @@ from agentflow.schedules.timing import following, latest
 from agentflow.services import submissions
 from agentflow.services.cancellation import STATEMENT_SECONDS, cancel
 from agentflow.services.submissions import Stored, Wanted
-from agentflow.services.transaction import after_commit, savepoint, transaction
+from agentflow.services.transaction import after_commit, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,15 @@ def fire(seconds: float) -> int:
         while monotonic() < until:
             try:
                 with transaction() as session:
-                    if not act(session):
-                        break
+                    count = act(session)
             except NotFired as error:
                 logger.exception("schedule_not_fired", extra={"schedule": str(error.schedule_id)})
                 with transaction() as session:
                     put_off(session, error.schedule_id)
-            fired += 1
+                continue
+            if not count:
+                break
+            fired += count
     return fired
 
 
@@ -78,44 +80,45 @@ class NotFired(Exception):
         self.schedule_id = schedule_id
 
 
-def fire_due(session: Session) -> bool:
-    """Decide about the due time that has waited for longest; whether there was one.
+def fire_due(session: Session) -> int:
+    """Decide about the due time that has waited for longest, and others of its owner; returns how many.
 
     Raises:
-        NotFired: the engine failed at it.
+        NotFired: the engine failed at one of them.
     """
-    due = store.lock_due(session)
-    if due is None:
-        return False
-    try:
-        _fire(session, due)
-    except Unavailable:
-        raise
-    except Exception as error:
-        raise NotFired(due.schedule.id) from error
-    return True
+    found = store.lock_due(session)
+    for due in found:
+        try:
+            with session.no_autoflush:  # all are written at once
+                _fire(session, due)
+        except Unavailable:
+            raise
+        except Exception as error:
+            raise NotFired(due.schedule.id) from error
+    return len(found)
 
 
-def fire_waiting(session: Session) -> bool:
-    """Run the next occurrence that waited, for the end of a run or in a backfill; whether there was one.
+def fire_waiting(session: Session) -> int:
+    """Run the next occurrence that waited, for the end of a run or in a backfill; returns how many: 1 or 0.
 
     Raises:
         NotFired: the engine failed at it.
     """
     found = store.lock_waiting(session)
     if found is None:
-        return False
-    schedule, now, _ = found
+        return 0
+    schedule, now = found
     waiting = store.first_waiting(session, schedule.id)
-    if waiting is None:  # another worker has run it since
-        return False
+    # Another worker may have run it since.
+    if waiting is None or (waiting.overlap != Overlap.ALLOW and store.open_runs(session, schedule.id)):
+        return 0
     try:
         store.settle(session, waiting, start(session, schedule, waiting.due_at, now), now)
     except Unavailable:
         raise
     except Exception as error:
         raise NotFired(schedule.id) from error
-    return True
+    return 1
 
 
 def put_off(session: Session, schedule_id: UUID) -> None:
@@ -139,8 +142,11 @@ def run_now(session: Session, schedule: Schedule, overlap: Overlap) -> Occurrenc
     now = store.now(session)
     while store.find_occurrence(session, schedule.id, now) is not None:
         now += timedelta(microseconds=1)
-    outcome = _decide(session, Due(schedule, now), now, overlap)
-    return store.record(session, schedule, now, outcome, now, Origin.RUN_NOW)
+    busy = bool(store.open_runs(session, schedule.id))
+    outcome = _decide(session, Due(schedule, now, busy=busy), now, overlap)
+    occurrence = store.record(session, schedule, now, outcome, now, Origin.RUN_NOW)
+    session.flush()
+    return occurrence
 
 
 def set_due(schedule: Schedule, after: datetime) -> None:
@@ -163,11 +169,11 @@ def delay(schedule: Schedule) -> None:
 
 
 def _fire(session: Session, due: Due) -> None:
-    schedule, now = due.schedule, due.now
+    schedule, now, due_at = due.schedule, due.now, due.schedule.due_at
     _leave_what_was_missed(session, schedule, now)
     if schedule.due_at is None or schedule.fire_at is None or schedule.fire_at > now:
         return
-    if store.find_occurrence(session, schedule.id, schedule.due_at) is None:
+    if not due.decided or schedule.due_at != due_at:
         outcome = _decide(session, due, schedule.due_at, Overlap(schedule.overlap))
         store.record(session, schedule, schedule.due_at, outcome, now, Origin.SCHEDULE)
     set_due(schedule, schedule.due_at)
@@ -207,9 +213,9 @@ def _decide(session: Session, due: Due, at: datetime, overlap: Overlap) -> Outco
         if overlap is Overlap.QUEUE:
             return Outcome(OccurrenceState.SKIPPED, reason=f"the one of {waiting.due_at.isoformat()} still waited")
         store.settle(session, waiting, Outcome(OccurrenceState.SKIPPED, reason="a later one took its place"), now)
-    open_runs = [] if overlap is Overlap.ALLOW else store.open_runs(session, schedule.id)
-    if not open_runs:
+    if overlap is Overlap.ALLOW or not due.busy:
         return start(session, schedule, at, now)
+    open_runs = store.open_runs(session, schedule.id)
     if overlap is Overlap.SKIP:
         return Outcome(OccurrenceState.SKIPPED, reason=f"the run {open_runs[0]} had not ended")
     if overlap is Overlap.CANCEL_PREVIOUS:
@@ -220,10 +226,9 @@ def _decide(session: Session, due: Due, at: datetime, overlap: Overlap) -> Outco
 def start(session: Session, schedule: Schedule, at: datetime, now: datetime) -> Outcome:
     """Start the run of a due time. If it cannot be, the schedule pauses after a while."""
     owner_id = schedule.owner_id
-    try:
-        with savepoint(session):
-            stored, wanted = what_to_run(session, schedule, at)
-            accepted = submissions.submit(session, owner_id, stored, wanted, schedule_id=schedule.id)
+    try:  # all checks come before the first write, so there is nothing to undo
+        stored, wanted = what_to_run(session, schedule, at)
+        accepted = submissions.submit(session, owner_id, stored, wanted, schedule_id=schedule.id)
     except ClientError as error:
         reason = _told(error)
         schedule.refusals += 1

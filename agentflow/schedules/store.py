@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Row, Select, func, select, text, update
+from sqlalchemy import CursorResult, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from agentflow.ids import new_id
 from agentflow.schedules.tables import Occurrence, OccurrenceState, Origin, Overlap, Schedule
 
-_DUE = text(
-    "SELECT s.id, agentflow_now() AS now, u.suspended_at IS NOT NULL AS suspended "
-    "FROM schedules s JOIN users u ON u.id = s.owner_id "
-    "WHERE s.fire_at <= agentflow_now() AND s.paused_at IS NULL "
-    "ORDER BY s.fire_at LIMIT 1 FOR UPDATE OF s SKIP LOCKED"
+_BATCH: Final = 20
+"""Schedules of one owner that are fired in one transaction: it holds the lock on the places of their runs."""
+
+# After the schedules are locked, so that it sees what whoever fired them before has done.
+_STANDING = text(
+    "SELECT s.id, agentflow_now() AS now, u.suspended_at IS NOT NULL AS suspended, "
+    "EXISTS (SELECT FROM occurrences o WHERE o.schedule_id = s.id AND o.due_at = s.due_at AND o.state <> 'missed') "
+    "AS decided, "
+    "EXISTS (SELECT FROM runs r WHERE r.schedule_id = s.id AND r.ended_at IS NULL) AS busy "
+    "FROM schedules s JOIN users u ON u.id = s.owner_id WHERE s.id = ANY(:ids)"
 )
 # Of a schedule the first that waits decides: a later one does not overtake it.
 _WAITING = text(
@@ -43,28 +48,44 @@ _OVERDUE_RUNS = text(
 
 
 class Due(NamedTuple):
-    """A schedule that is locked, to be fired. `now`: by the database's clock; `suspended`: its owner is."""
+    """A schedule that is locked, to be fired.
+
+    Attributes:
+        schedule: the schedule.
+        now: by the database's clock.
+        suspended: its owner is.
+        decided: there is an occurrence of its due time already.
+        busy: a run of it is open.
+    """
 
     schedule: Schedule
     now: datetime
     suspended: bool = False
+    decided: bool = False
+    busy: bool = True
 
 
-def lock_due(session: Session) -> Due | None:
-    """The schedule that has been due for longest, and that nobody else fires; None: none is due."""
-    row = session.execute(_DUE).one_or_none()
-    return _due(session, row, row.suspended) if row else None
+def lock_due(session: Session) -> list[Due]:
+    """The schedule that has been due for longest, and some more of its owner, but those that somebody else fires."""
+    due = (
+        select(Schedule)
+        .where(Schedule.fire_at <= func.agentflow_now(), Schedule.paused_at.is_(None))
+        .order_by(Schedule.fire_at)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    first = session.scalars(due.limit(1)).all()
+    if not first:
+        return []
+    more = due.where(Schedule.owner_id == first[0].owner_id, Schedule.id != first[0].id).limit(_BATCH - 1)
+    locked = {schedule.id: schedule for schedule in (*first, *session.scalars(more))}
+    return [Due(locked[id], *standing) for id, *standing in session.execute(_STANDING, {"ids": list(locked)})]
 
 
-def lock_waiting(session: Session) -> Due | None:
+def lock_waiting(session: Session) -> tuple[Schedule, datetime] | None:
     """A schedule whose first waiting occurrence can be run now, and that nobody else fires; None: there is none."""
     row = session.execute(_WAITING).one_or_none()
-    return _due(session, row, False) if row else None
-
-
-def _due(session: Session, row: Row[Any], suspended: bool) -> Due:
-    schedule = session.get_one(Schedule, row.id, populate_existing=True)
-    return Due(schedule, row.now, suspended)
+    return (session.get_one(Schedule, row.id, populate_existing=True), row.now) if row else None
 
 
 def now(session: Session) -> datetime:
@@ -204,7 +225,6 @@ def record(
     waits = outcome.state is OccurrenceState.PENDING
     made = Occurrence(**_of(schedule, due_at, origin), **outcome.columns, fired_at=None if waits else now)
     session.add(made)
-    session.flush()
     return made
 
 
@@ -214,7 +234,6 @@ def record_missed(
     """Write that all times from `since` to `through` were missed; `count` None: they were not counted."""
     missed = {"state": OccurrenceState.MISSED, "through": through, "count": count, "fired_at": now}
     session.add(Occurrence(**_of(schedule, since, Origin.SCHEDULE), **missed))
-    session.flush()
 
 
 def record_backfill(session: Session, schedule: Schedule, times: Sequence[datetime], overlap: Overlap) -> int:

@@ -64,19 +64,6 @@ def after_commit(session: Session, act: Callable[[], object]) -> None:
     following.append(act)
 
 
-@contextmanager
-def savepoint(session: Session) -> Iterator[None]:
-    """Undo the body alone, and what was to follow its commit, when it raises. The transaction goes on."""
-    following = session.info.get(_FOLLOWING, [])
-    before = len(following)
-    try:
-        with session.begin_nested():
-            yield
-    except BaseException:
-        del following[before:]
-        raise
-
-
 class Step:
     """One transaction of a use case that needs several: `act(session, *values)`.
 

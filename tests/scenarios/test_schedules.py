@@ -27,6 +27,7 @@ EVERY = 4
 """Seconds between two times of a schedule."""
 
 WORKERS = 3
+LEAST_KILLED = 6
 
 
 @pytest.fixture
@@ -69,9 +70,8 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
 
     replacing = threading.Thread(target=replace_workers)
     replacing.start()
-    end = time.monotonic() + SECONDS
-    killed = 0
-    while time.monotonic() < end:
+    began, killed = time.monotonic(), 0
+    while time.monotonic() < began + SECONDS or (killed < LEAST_KILLED and time.monotonic() < began + 10 * SECONDS):
         time.sleep(1)
         for name, process in list(fleet.workers.items()):
             if process.poll() is None:
@@ -85,7 +85,7 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
     ask("UPDATE schedules SET paused_at = now(), pause_reason = 'over' RETURNING 1")
     until(lambda: ask("SELECT 1 FROM runs WHERE ended_at IS NULL") == [], "all runs have ended", 120)
 
-    assert killed >= SECONDS / 4
+    assert killed >= LEAST_KILLED
     found = ask("SELECT schedule_id, due_at, state, run_id FROM occurrences ORDER BY schedule_id, due_at")
     assert Counter(state for _, _, state, _ in found) == {"run": len(found)}
     times: dict[Any, list[datetime]] = {}
@@ -106,8 +106,8 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
 
 
 def test_thousands_of_schedules_that_are_due_at_once_are_fired_within_a_minute(fleet: Fleet, ask: Any) -> None:
-    """As many as 250 times the others: 10,000 by default."""
-    count = SCHEDULES * 250
+    """As many as 50 times the others: 2,000 by default."""
+    count = SCHEDULES * 50
     graph_id = fleet.client.graphs.create(graph([node("n", "StoreValue", input=1)], [])).id
     model = fleet.client.schedules.create("model", graph_id, every=86_400)
     names = ask("SELECT column_name FROM information_schema.columns WHERE table_name = 'schedules'")
