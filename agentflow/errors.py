@@ -8,7 +8,8 @@
     │   ├── PaymentRequired         the owner has no credits for what can cost some
     │   ├── NotFound                no such object, or it is someone else's
     │   ├── Conflict                the object's state forbids it
-    │   │   └── AlreadyEnded        a run that has ended cannot be changed
+    │   │   ├── AlreadyEnded        a run that has ended cannot be changed
+    │   │   └── AtLimit             as many runs of the graph are open as may be
     │   ├── IdempotencyMismatch     the same Idempotency-Key came with another request
     │   ├── TooLarge                a body, a graph or a value exceeds its limit
     │   ├── TooMany                 a rate or a count exceeds its limit
@@ -107,6 +108,10 @@ class Conflict(ClientError):
 
 class AlreadyEnded(Conflict):
     """The run has ended; it cannot be changed any more."""
+
+
+class AtLimit(Conflict):
+    """As many runs of the graph are open as may be at the same time."""
 
 
 class IdempotencyMismatch(ClientError):

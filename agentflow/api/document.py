@@ -49,6 +49,7 @@ _OF_ROUTES_WITH_A_BODY: Final = (413, 422)
 
 CONFLICTS: Final = frozenset({
     "delete_graph", "replace_graph", "cancel_run", "pause_run", "resume_run", "retry_run", "fork_run",
+    "submit_run", "submit_inline", "run_preset",
     "approve_review", "reject_review", "send_signal", "create_key", "change_key", "revoke_key", "change_user",
     "delete_user", "set_password", "change_password", "link_user", "begin_oidc", "end_oidc",
     "create_credential", "change_credential", "grant_credits", "top_up_credits", "delete_credential",

@@ -46,6 +46,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.NotFound: Kind(404, "not-found", "Not found"),
     errors.Conflict: Kind(409, "conflict", "The state of the thing does not allow this"),
     errors.AlreadyEnded: Kind(409, "already-ended", "The run has ended"),
+    errors.AtLimit: Kind(409, "at-limit", "As many runs are open as may be"),
     errors.IdempotencyMismatch: Kind(422, "idempotency-mismatch", "The Idempotency-Key stands for another request"),
     errors.TooLarge: Kind(413, "too-large", "Too large"),
     errors.TooMany: Kind(429, "too-many", "Too many, or too fast"),

@@ -75,6 +75,7 @@ class FailureReason(StrEnum):
 
     NODE_FAILED = "node_failed"
     TIMEOUT = "timeout"
+    QUEUE_TIMEOUT = "queue_timeout"
     WORKER_LOST = "worker_lost"
     UNSERVED = "unserved"
     LIMIT = "max_node_executions"

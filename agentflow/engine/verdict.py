@@ -53,6 +53,7 @@ _FAILED_OF: Mapping[str, FailureReason] = {
 
 _STOPPED: Mapping[str, str] = {
     FailureReason.TIMEOUT: "the run did not end before its deadline",
+    FailureReason.QUEUE_TIMEOUT: "the run did not begin within its graph's queue_timeout",
     FailureReason.LIMIT: "the run has more node executions than it may: most likely a loop without an end",
     FailureReason.INSUFFICIENT_BALANCE: "the run has cost more than its budget",
     FailureReason.MODERATION: "moderation refused what the run was given, or what a child run of it gives",

@@ -13,7 +13,7 @@ from agentflow.graph.settings import GraphSettings, NodeSettings, effective
 WITHOUT_EFFECT: Final = ("compensate_with",)
 """Settings that a graph may carry but that this version ignores."""
 
-OF_THE_ROOT: Final = ("budget", "max_node_executions", "priority")
+OF_THE_ROOT: Final = ("budget", "max_node_executions", "priority", "queue_timeout", "runs")
 """Graph settings that hold for a whole tree of runs. The root sets them; they do nothing in a sub-graph."""
 
 _WAITING: Final = {

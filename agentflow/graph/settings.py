@@ -106,6 +106,17 @@ class Concurrency(_Settings):
     limit: int = Field(ge=1, le=1_000_000)
 
 
+class RunsAtOnce(_Settings):
+    """Limits how many runs of the graph are open at the same time, of all or of those with the same value of an input.
+    Child runs do not count."""
+
+    key: str | None = Field(None, description="The name of an input: each value of it has a limit of its own.")
+    limit: int = Field(ge=1, le=1_000_000, description="Open runs at the same time.")
+    when_full: Literal["queue", "skip", "cancel_oldest"] = Field(
+        "queue", description="A further run waits, or is refused, or the oldest is cancelled and it waits for that."
+    )
+
+
 class _PerNode(_Settings):
     """The settings that a graph sets for all its nodes, and a node for itself."""
 
@@ -138,6 +149,8 @@ class GraphSettings(_PerNode):
     deadline: Seconds | None = Field(None, description="Seconds after submission within which a run must end.")
     max_node_executions: int | None = Field(None, ge=1, le=1_000_000_000, description="A run with more: FAILED.")
     budget: int | None = Field(None, ge=0, le=2**62, description="Credits that a run may cost; beyond, it ends FAILED.")
+    runs: RunsAtOnce | None = Field(None, description="How many runs of the graph are open at the same time.")
+    queue_timeout: Seconds | None = Field(None, description="A run that has not begun after so many seconds: FAILED.")
     safe_mode: bool = Field(True, description="Whether steps that need a person's approval wait for it.")
 
 
@@ -166,20 +179,22 @@ _NESTED: Final[dict[str, type[_Settings]]] = {
     "cache": CacheSettings,
     "rate_limit": RateLimit,
     "concurrency": Concurrency,
+    "runs": RunsAtOnce,
 }
 """The settings that have keys of their own."""
 
 
 def known_settings(kind: type[GraphSettings | NodeSettings]) -> list[str]:
     """The known keys; dotted where nested."""
-    return [*kind.model_fields, *(f"{name}.{key}" for name, nested in _NESTED.items() for key in nested.model_fields)]
+    nested = [name for name in _NESTED if name in kind.model_fields]
+    return [*kind.model_fields, *(f"{name}.{key}" for name in nested for key in _NESTED[name].model_fields)]
 
 
 def unknown_settings(settings: GraphSettings | NodeSettings) -> list[str]:
     """The unknown keys, which are kept but most likely misspelt; dotted where nested."""
     unknown = list(settings.model_extra or ())
     for name in _NESTED:
-        nested = getattr(settings, name)
+        nested = getattr(settings, name, None)
         if nested is not None:
             unknown += [f"{name}.{key}" for key in nested.model_extra or ()]
     return unknown

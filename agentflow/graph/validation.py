@@ -290,6 +290,7 @@ def _listed(pins: Mapping[str, Any], wanted: str, hints: Hints) -> str:
 
 def _check_settings(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
     yield from _check_settings_of(graph.settings, None, hints)
+    yield from _check_key_of_runs(graph, wiring, hints)
     out: dict[str, set[str]] = defaultdict(set)
     for link in wiring.links:
         out[link.source_id].add(base_name(link.source_name))
@@ -301,6 +302,19 @@ def _check_settings(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Prob
         undo = node.settings.compensate_with
         if undo is not None and (undo not in wiring.nodes or undo == id):
             yield Problem(f"compensate_with must name another node of the graph, not '{undo}'", id)
+
+
+def _check_key_of_runs(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[Problem]:
+    key = graph.settings.runs.key if graph.settings.runs is not None else None
+    if key is None:
+        return
+    names = {
+        str(node.input_default.get("name")): None
+        for id, node in wiring.nodes.items()
+        if (spec := wiring.specs.get(id)) is not None and spec.kind is BlockKind.INPUT
+    }
+    if key not in names:
+        yield Problem(f"'runs.key' must name an input of the graph, not '{key}'; {_listed(names, key, hints)}")
 
 
 def _check_settings_of_the_root(part: Graph) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.clock import monotonic
-from agentflow.errors import AgentFlowError, ClientError, Unavailable
+from agentflow.errors import AgentFlowError, AtLimit, ClientError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.presets import service as presets
 from agentflow.presets.service import Given
@@ -229,6 +229,8 @@ def start(session: Session, schedule: Schedule, at: datetime, now: datetime) -> 
     try:  # all checks come before the first write, so there is nothing to undo
         stored, wanted = what_to_run(session, schedule, at)
         accepted = submissions.submit(session, owner_id, stored, wanted, schedule_id=schedule.id)
+    except AtLimit as error:
+        return Outcome(OccurrenceState.SKIPPED, reason=error.message)
     except ClientError as error:
         reason = _told(error)
         schedule.refusals += 1

@@ -116,6 +116,7 @@ class RunSummary(Reply):
     paused_at: datetime | None = None
     parent: ParentRun | None = None
     forked_from: UUID | None = None
+    schedule_id: UUID | None = Field(None, description="The schedule that started it.")
     retries: int = Field(0, description="How often it was retried as a whole.")
 
     @property

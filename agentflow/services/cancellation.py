@@ -4,6 +4,8 @@ Child runs are stopped too, each in a transaction of its own, because nobody wai
 another's. If this process dies, recovery stops the rest (`agentflow_orphans`).
 """
 
+import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 from uuid import UUID
@@ -12,13 +14,16 @@ from sqlalchemy.orm import Session
 
 from agentflow.dispatch import publish_finaliser
 from agentflow.engine.statuses import RunStatus
-from agentflow.errors import AlreadyEnded, NotFound
+from agentflow.errors import AgentFlowError, AlreadyEnded, NotFound
+from agentflow.logs import log_outage
 from agentflow.schemas.runs import BulkCancelled, CancelAccepted
 from agentflow.services.transaction import Step, Steps, after_commit, carry_out
 from agentflow.storage import runs
 from agentflow.storage.runs import StopOutcome
 from agentflow.storage.views import runs as run_views
 from agentflow.storage.views.runs import RunFilter
+
+logger = logging.getLogger(__name__)
 
 STATEMENT_SECONDS: Final = 120.0
 """For a transaction that stops a run: it closes all node executions that wait, and they may be a million."""
@@ -76,6 +81,24 @@ def stop_orphan(run_id: UUID) -> Steps[None]:
     stopped = yield Step(runs.stop_orphan, run_id, why, statement_seconds=STATEMENT_SECONDS)
     if stopped is not None:
         yield from _follow(run_id, stopped)
+
+
+def stop_unbegun(run_id: UUID) -> Steps[None]:
+    """Stop a run that has not begun in time, to end FAILED, unless it has begun meanwhile."""
+    stopped = yield Step(runs.stop_unbegun, run_id, statement_seconds=STATEMENT_SECONDS)
+    if stopped is not None:
+        yield from _follow(run_id, stopped)
+
+
+def cancel_superseded(run_ids: Sequence[UUID]) -> None:
+    """Cancel runs whose place a later one takes. Recovery does what is left here."""
+    for run_id in run_ids:
+        try:
+            carry_out(stop_tree(run_id, RunStatus.CANCELLED, "a later run took its place"))
+        except (AlreadyEnded, NotFound):
+            continue
+        except AgentFlowError as error:
+            log_outage(logger, "superseded_run_not_cancelled", error)
 
 
 def _follow(run_id: UUID, stopped: StopOutcome) -> Steps[None]:

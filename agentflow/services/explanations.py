@@ -63,6 +63,8 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
     if run.examine_at is not None:
         yield Reason(message="it waits until moderation has examined what it was given")
     elif any(group.hold == Hold.ADMISSION for group in found):
+        if run.run_key is not None:
+            yield from _behind_its_key(session, owner_id, run, plan)
         active, most = explaining.active(session, owner_id), settings().max_active_runs
         before = explaining.earlier(session, owner_id, run.id, run.priority)
         yield Reason(
@@ -79,6 +81,18 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
         )
     if run.status == RunStatus.WAITING:
         yield Reason(message="nothing of it can go on before something comes from the outside")
+
+
+def _behind_its_key(session: Session, owner_id: UUID, run: AnyRow, plan: Plan) -> Iterator[Reason]:
+    others = explaining.of_key(session, owner_id, run.run_key, MOST_HOLDERS + 1)
+    if len(others) >= run.run_key_limit:
+        said = plan.settings.runs
+        alike = f" with its value of {said.key!r}" if said is not None and said.key is not None else ""
+        named = [*map(str, others[:MOST_HOLDERS]), *(["others"] if len(others) > MOST_HOLDERS else [])]
+        yield Reason(
+            message=f"its graph's setting `runs` lets {run.run_key_limit}{alike} be open at once: {', '.join(named)}",
+            run_ids=list(others[:MOST_HOLDERS]),
+        )
 
 
 def _of_a_node(session: Session, run_id: UUID, plan: Plan, group: Group, served: Collection[str]) -> Iterator[Reason]:

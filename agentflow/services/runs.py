@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.dispatch import PublishedRun, publish, publish_examination, publish_finaliser
 from agentflow.moderation import checking as moderation
+from agentflow.services.cancellation import cancel_superseded
 from agentflow.services.transaction import after_commit
 from agentflow.storage import runs, steering
 from agentflow.storage.runs import NewRun
@@ -35,9 +36,11 @@ def start(session: Session, new: NewRun, fork: Fork | None = None) -> None:
         after_commit(session, lambda: publish_examination(new.id))
     published = PublishedRun(new.id, new.plan, new.urgency)
     if fork is None:
-        ready = runs.create(session, new)
-        after_commit(session, lambda: publish(published, ready))
+        made = runs.create(session, new)
+        after_commit(session, lambda: publish(published, made.ready))
     else:
-        ready = steering.fork(session, fork.source, new, fork.anew)
+        made = steering.fork(session, fork.source, new, fork.anew)
         # A fork may have nothing left to run.
-        after_commit(session, lambda: publish(published, ready) if ready else publish_finaliser(new.id))
+        after_commit(session, lambda: publish(published, made.ready) if made.ready else publish_finaliser(new.id))
+    if made.superseded:
+        after_commit(session, lambda: cancel_superseded(made.superseded))

@@ -3,10 +3,12 @@
 Each function works in the caller's transaction.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -17,7 +19,7 @@ from agentflow import clock
 from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import NodeStatus, RunStatus
 from agentflow.engine.verdict import FirstFailure, NodeCount, failure_is_unhandled
-from agentflow.errors import AlreadyEnded, NotFound
+from agentflow.errors import AlreadyEnded, AtLimit, NotFound
 from agentflow.graph.plan import Plan, PlanNode
 from agentflow.settings import settings
 from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
@@ -25,7 +27,7 @@ from agentflow.storage.tables import Delivery, NodeExecution, Run, StickyValue
 _CREATE = text(
     "SELECT * FROM agentflow_create_run(:run, :owner, :graph, :version, :masks, cast(:labels AS jsonb), :priority, "
     ":deadline, :budget, :node_limit, :parent, :parent_node, :parent_idx, :parent_call, :forked_from, :schedule, "
-    ":most, :examine, :window, "
+    "cast(:at_once AS jsonb), :start_by, :most, :examine, :window, "
     "cast(:names AS text[]), cast(:values AS text[]), cast(:places AS int[]), cast(:nodes AS int[]), "
     "cast(:starting AS int[]), cast(:needs AS int[]), cast(:primed AS int[]), cast(:first_needs AS int[]))"
 )
@@ -82,6 +84,18 @@ class NewRun:
         return next(p for p in (self.priority, self.plan.settings.priority, DEFAULT_PRIORITY) if p is not None)
 
 
+class Created(NamedTuple):
+    """What is to be done once a run is committed.
+
+    Attributes:
+        ready: its node executions to be published.
+        superseded: runs whose place it takes, which are to be cancelled. (If nobody does, recovery does.)
+    """
+
+    ready: Sequence[Ready]
+    superseded: Sequence[UUID] = ()
+
+
 class StopOutcome(NamedTuple):
     """`verdict`: stopped now, or already before. `running`: node executions that a worker still holds."""
 
@@ -89,13 +103,15 @@ class StopOutcome(NamedTuple):
     running: int
 
 
-def create(
-    session: Session, new: NewRun, *, only: Set[int] | None = None, forked_from: UUID | None = None
-) -> list[Ready]:
-    """Write the run, its inputs and its starting node executions; returns those to be published after the commit.
+def create(session: Session, new: NewRun, *, only: Set[int] | None = None, forked_from: UUID | None = None) -> Created:
+    """Write the run, its inputs and its starting node executions; returns what is to be done after the commit.
 
-    None of them if its owner has as many active runs as allowed: then it is held. A child run that exists is not
-    created again, and nothing of it is returned. `only`: the nodes that are not taken over from the run `forked_from`.
+    Nothing is to be published if it is held, because its owner has as many active runs as allowed, or as many of the
+    graph. A child run that exists is not created again, and nothing of it is returned. `only`: the nodes that are not
+    taken over from the run `forked_from`.
+
+    Raises:
+        AtLimit: as many runs of the graph are open as may be, and it is not to wait.
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
     starting = [node for node in plan.starting() if only is None or node.number in only]
@@ -117,7 +133,7 @@ def create(
             "masks": dumps(dict(new.masks)) if new.masks else None,
             "labels": dumps(dict(new.labels)),
             "priority": new.urgency,
-            "deadline": None if seconds is None else clock.now() + timedelta(seconds=seconds),
+            "deadline": _later(seconds),
             "budget": new.plan.settings.budget,
             "node_limit": new.plan.settings.max_node_executions,
             "parent": parent.run_id if parent else None,
@@ -126,6 +142,8 @@ def create(
             "parent_call": parent.call if parent else None,
             "forked_from": forked_from,
             "schedule": new.schedule_id,
+            "at_once": None if parent else at_once(new),
+            "start_by": None if parent else _later(new.plan.settings.queue_timeout),
             "most": None if parent else settings().max_active_runs,
             "examine": new.examine,
             "window": settings().ready_window,
@@ -139,7 +157,32 @@ def create(
             "first_needs": [node.first_need for node in primed],
         },
     ).one()
-    return [Ready(node, 1) for node in row.q_node or ()]
+    if row.full_of is not None:
+        raise AtLimit(f"as many runs of the graph are open as its `runs` setting allows; one is {row.full_of}")
+    return Created([Ready(node, 1) for node in row.q_node or ()], row.superseded or ())
+
+
+def at_once(new: NewRun) -> str | None:
+    """What the graph says about its runs at the same time, as SQL takes it; None: nothing."""
+    said = new.plan.settings.runs
+    if said is None:
+        return None
+    key = str(new.plan.graph_id)
+    if said.key is not None:
+        value = new.inputs[said.key] if said.key in new.inputs else _default(new.plan, said.key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # as JSON has it
+        key += ":" + sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return dumps({"key": key, "limit": said.limit, "when_full": said.when_full})
+
+
+def _default(plan: Plan, name: str) -> Any:
+    """What an input node gives without a value."""
+    return next((node.input_default.get("value") for node in plan.inputs.get(name, ())), None)
+
+
+def _later(seconds: float | None) -> datetime | None:
+    return None if seconds is None else clock.now() + timedelta(seconds=seconds)
 
 
 def stop(session: Session, run_id: UUID, stop_as: RunStatus, reason: str) -> StopOutcome:
@@ -165,6 +208,18 @@ def stop_orphan(session: Session, run_id: UUID, reason: str) -> StopOutcome | No
     row = session.execute(
         text("SELECT verdict, running FROM agentflow_stop_orphan(:run, :reason)"), {"run": run_id, "reason": reason}
     ).one()
+    return None if row.verdict == "kept" else StopOutcome(row.verdict, row.running)
+
+
+def stop_unbegun(session: Session, run_id: UUID) -> StopOutcome | None:
+    """Stop a run, to end FAILED, unless it has begun: then None.
+
+    Raises:
+        AlreadyEnded: it has ended.
+    """
+    row = session.execute(text("SELECT verdict, running FROM agentflow_stop_unbegun(:run)"), {"run": run_id}).one()
+    if row.verdict == "ended":
+        raise AlreadyEnded(f"run {run_id} has ended already")
     return None if row.verdict == "kept" else StopOutcome(row.verdict, row.running)
 
 

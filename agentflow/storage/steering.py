@@ -20,7 +20,7 @@ from agentflow.graph.plan import Plan
 from agentflow.settings import settings
 from agentflow.storage import runs
 from agentflow.storage.connect import connect_hot
-from agentflow.storage.runs import NewRun, Ready
+from agentflow.storage.runs import Created, NewRun, Ready
 from agentflow.storage.tables import Delivery, NodeExecution, ParkedRoutes, Run
 
 _COPIES = (
@@ -219,7 +219,7 @@ def hold_as_it_is(session: Session, run_id: UUID) -> None:
     session.execute(text("SELECT agentflow_gate_shared(:run)"), {"run": run_id})
 
 
-def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Ready]:
+def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> Created:
     """Write a run that takes over what `source` did, but for the nodes in `anew`, which run again from their inputs.
 
     Args:
@@ -228,10 +228,13 @@ def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Re
         anew: numbers of nodes, closed under what is downstream.
 
     Returns:
-        what is to be published.
+        what is to be done after the commit.
+
+    Raises:
+        AtLimit: as in `runs.create`.
     """
     plan = new.plan.masked(new.masks) if new.masks else new.plan
-    runs.create(session, new, only=anew, forked_from=source)
+    made = runs.create(session, new, only=anew, forked_from=source)
     kept = [node.number for node in plan.nodes if node.number not in anew]
     for statement in _COPIES:
         session.execute(text(statement), {"fork": new.id, "run": source, "kept": kept})
@@ -243,12 +246,12 @@ def fork(session: Session, source: UUID, new: NewRun, anew: Set[int]) -> list[Re
         .values(hold=Hold.WINDOW if admitted else Hold.ADMISSION, check_at=text("'infinity'"))
     )
     if not admitted:
-        return []
+        return made._replace(ready=())
     row = session.execute(
         text("SELECT * FROM agentflow_unhold(:run, 'window', :window)"),
         {"run": new.id, "window": settings().ready_window},
     ).one()
-    return _ready(row)
+    return made._replace(ready=_ready(row))
 
 
 class _Arrival(NamedTuple):

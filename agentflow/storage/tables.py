@@ -168,6 +168,12 @@ class Run(Table):
             "id",
             postgresql_where=text("ended_at IS NULL AND schedule_id IS NOT NULL"),
         ),
+        Index("runs_key_idx", "owner_id", "run_key", postgresql_where=text("ended_at IS NULL AND run_key IS NOT NULL")),
+        Index(
+            "runs_start_by_idx",
+            "start_by",
+            postgresql_where=text("ended_at IS NULL AND started_at IS NULL AND start_by IS NOT NULL"),
+        ),
         Index("runs_stop_due_idx", "id", postgresql_where=text("ended_at IS NULL AND stop_due IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 80, **_BUSY}},
     )
@@ -184,7 +190,7 @@ class Run(Table):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")  # 9 is most urgent
     stop_as: Mapped[str | None]  # the status with which it will end, once it was stopped; the first stop wins
     stop_reason: Mapped[str | None]
-    stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; whoever settled stops it
+    stop_due: Mapped[str | None]  # FailureReason: a settlement demands its stop; or a later run took its place
     examine_at: Mapped[datetime | None]  # it is held until moderation has passed it; when that is asked (again)
     cancel_requested_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
@@ -196,6 +202,9 @@ class Run(Table):
     parent_idx: Mapped[int | None]
     parent_call: Mapped[str | None]  # tells several children of one node execution apart
     forked_from: Mapped[UUID | None]
+    run_key: Mapped[str | None]  # of the runs with this key, so many of its owner's may be open
+    run_key_limit: Mapped[int | None]
+    start_by: Mapped[datetime | None]  # if it has not begun by then, it is stopped
     schedule_id: Mapped[UUID | None]  # that started it; without a foreign key: a run outlives its schedule
     root_id: Mapped[UUID]  # the run itself, where it has no parent
     depth: Mapped[int] = mapped_column(SmallInteger, server_default="0")

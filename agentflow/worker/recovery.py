@@ -6,7 +6,7 @@ workers run it at once. One index (`check_at`) finds what to look at, so a pass 
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 from uuid import UUID
 
@@ -16,12 +16,13 @@ from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.outcome import failure
 from agentflow.engine.retry import after_failure
 from agentflow.engine.settlement import Transition
-from agentflow.errors import TimedOut, Unavailable
+from agentflow.engine.statuses import FailureReason
+from agentflow.errors import AlreadyEnded, TimedOut, Unavailable
 from agentflow.ids import new_token
 from agentflow.schedules import firing
 from agentflow.schedules import store as schedules
 from agentflow.services import admission, steering, users
-from agentflow.services.cancellation import stop_orphan
+from agentflow.services.cancellation import cancel_superseded, stop_orphan, stop_unbegun
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
 from agentflow.storage.hot.node_executions import OVERRAN, Overdue, Standing
@@ -142,11 +143,16 @@ class Recovery:
             publish(run, [Ready(key.node, key.idx)])
 
     def stop_overdue_runs(self) -> int:
-        """Stop runs whose deadline has passed, or that a worker was to stop that died."""
+        """Stop runs whose deadline has passed, that have not begun in time, or that who was to stop them has not."""
         found = self._process.hot.overdue_runs(MOST_EXECUTIONS)
         for run_id, reason in found:
             with self.faults_counted(run_id):
-                if (run := self._process.run(run_id)) is not None:
+                if reason is None:
+                    cancel_superseded([run_id])
+                elif reason is FailureReason.QUEUE_TIMEOUT:
+                    with suppress(AlreadyEnded):
+                        carry_out(stop_unbegun(run_id))
+                elif (run := self._process.run(run_id)) is not None:
                     stop_run(run, reason)
         return len(found)
 

@@ -120,9 +120,10 @@ def test_order_without_a_link_is_warned_about() -> None:
 
 @pytest.mark.parametrize("key", GraphSettings.model_fields)
 def test_a_setting_of_a_sub_graph_that_only_the_root_has_is_warned_about(key: str) -> None:
-    values = {**SETTINGS, "deadline": 5, "max_node_executions": 5, "budget": 5, "safe_mode": False}
+    of_a_run = {"deadline": 5, "max_node_executions": 5, "budget": 5, "queue_timeout": 5, "runs": {"limit": 1}}
+    values = {**SETTINGS, **of_a_run, "safe_mode": False}
     node = {"id": "it", "block_id": names()["FillTextTemplate"].id, "input_default": {"format": "x"}}
     part = {"id": "00000000-0000-4000-8000-000000000001", "nodes": [node], "settings": {key: values[key]}}
     problems = validate(Graph.model_validate({"nodes": [node], "sub_graphs": [part]}), catalogue)
-    expected = key in ("budget", "max_node_executions", "priority")
+    expected = key in ("budget", "max_node_executions", "priority", "queue_timeout", "runs")
     assert [f"the setting '{key}' has no effect here" in one.message for one in problems] == [True] * expected

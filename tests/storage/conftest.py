@@ -53,7 +53,7 @@ def start(session_of: Callable[[], Session]) -> NewRunOf:
                 )
                 session.add(version)
                 session.flush()
-            return run_id, runs.create(session, NewRun(run_id, owner, plan, inputs=inputs or {}, **more))
+            return run_id, runs.create(session, NewRun(run_id, owner, plan, inputs=inputs or {}, **more)).ready
 
     return make
 

@@ -533,9 +533,15 @@ class HotConnection(PreparedConnection):
         """Runs that moderation should have examined by now. They are found again after a while only."""
         return [run_id for (run_id,) in self._call("to_examine", limit)]
 
-    def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason]]:
-        """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason."""
-        return [(run_id, FailureReason(reason)) for run_id, reason in self._call("overdue_runs", limit)]
+    def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason | None]]:
+        """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason.
+
+        None: a later run takes its place.
+        """
+        return [
+            (run_id, None if reason == "superseded" else FailureReason(reason))
+            for run_id, reason in self._call("overdue_runs", limit)
+        ]
 
     def forgotten_runs(self, after: UUID, limit: int) -> tuple[list[UUID], UUID | None]:
         """Open runs in which nothing is busy, among the `limit` next after `after` by id; and where to look next."""

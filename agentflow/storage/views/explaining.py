@@ -99,6 +99,14 @@ def active(session: Session, owner_id: UUID) -> int:
     return session.scalar(select(func.count()).select_from(Run).where(Run.owner_id == owner_id, text(ACTIVE))) or 0
 
 
+def of_key(session: Session, owner_id: UUID, key: str, limit: int) -> Sequence[UUID]:
+    """Runs with this key that go on, the oldest first."""
+    query = select(Run.id).where(
+        Run.owner_id == owner_id, Run.run_key == key, Run.ended_at.is_(None), Run.admitted_at.is_not(None)
+    )
+    return session.scalars(query.order_by(Run.id).limit(limit)).all()
+
+
 def earlier(session: Session, owner_id: UUID, run_id: UUID, priority: int) -> int:
     """How many runs of an owner wait to be admitted before this one."""
     before = (Run.priority > priority) | ((Run.priority == priority) & (Run.id < run_id))

@@ -5,6 +5,10 @@
 --
 -- p_most    active runs that the owner may have: beyond, the run is held until another of theirs has ended. Null: it is a
 --           child run, or takes over another's place
+-- p_at_once  null, or {key, limit, when_full}: so many runs of its owner with this key may be open. Beyond, it is held; or
+--           not made, and `full` names one of them; or the oldest of them are to be cancelled (`superseded`), and it is held
+--           until they have ended. None overtakes another that is held
+-- p_start_by  if it has not begun by then, it ends FAILED
 -- p_examine  it is held until moderation has examined what it is given (agentflow_pass_run)
 -- p_window  node executions that are QUEUED and not held, at most
 -- i_*  the inputs: name, value (JSON text)
@@ -16,13 +20,16 @@
 CREATE OR REPLACE FUNCTION agentflow_create_run(
     p_run uuid, p_owner uuid, p_graph uuid, p_version int, p_masks text, p_labels jsonb, p_priority int,
     p_deadline timestamptz, p_budget bigint, p_node_limit int, p_parent uuid, p_parent_node int, p_parent_idx int, p_parent_call text,
-    p_forked_from uuid, p_schedule uuid, p_most int, p_examine boolean, p_window int,
+    p_forked_from uuid, p_schedule uuid, p_at_once jsonb, p_start_by timestamptz, p_most int, p_examine boolean, p_window int,
     i_name text[], i_value text[], d_place int[], d_node int[], s_node int[], s_need int[],
-    f_node int[], f_need int[], OUT q_node int[], OUT created boolean
+    f_node int[], f_need int[], OUT q_node int[], OUT created boolean, OUT full_of uuid, OUT superseded uuid[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := agentflow_now();
     v_hold text;
+    v_key text := p_at_once ->> 'key';
+    v_limit int := p_at_once ->> 'limit';
+    v_open uuid[];
     v_parent record;
 BEGIN
     IF p_parent IS NOT NULL THEN
@@ -34,13 +41,30 @@ BEGIN
         PERFORM agentflow_places_lock(p_owner);
         v_hold := CASE WHEN p_examine OR NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
     END IF;
+    IF v_key IS NOT NULL THEN
+        IF p_at_once ->> 'when_full' <> 'queue' THEN
+            SELECT array_agg(r.id ORDER BY r.id) INTO v_open FROM runs r
+            WHERE r.owner_id = p_owner AND r.run_key = v_key AND r.ended_at IS NULL AND r.stop_as IS NULL AND r.stop_due IS NULL;
+            IF p_at_once ->> 'when_full' = 'skip' AND cardinality(v_open) >= v_limit THEN
+                created := false;
+                full_of := v_open[1];
+                RETURN;
+            END IF;
+            superseded := v_open[:greatest(cardinality(v_open) - v_limit + 1, 0)];
+            UPDATE runs r SET stop_due = 'superseded' WHERE r.id = ANY (superseded);
+        END IF;
+        IF agentflow_key_is_full(p_owner, v_key, v_limit) THEN
+            v_hold := 'admission';
+        END IF;
+    END IF;
     INSERT INTO runs (id, owner_id, graph_id, graph_version, status, masks, labels, priority, deadline_at, budget, node_limit, created_at,
                       parent_run_id, parent_node, parent_idx, parent_call, root_id, depth, paused_at, suspended, forked_from, schedule_id,
-                      admitted_at, examine_at)
+                      run_key, run_key_limit, start_by, admitted_at, examine_at)
     VALUES (p_run, p_owner, p_graph, p_version, 'QUEUED', p_masks, p_labels, p_priority,
             least(p_deadline, v_parent.deadline_at), p_budget, p_node_limit, v_now, p_parent, p_parent_node, p_parent_idx, p_parent_call,
             coalesce(v_parent.root_id, p_run), coalesce(v_parent.depth + 1, 0), v_parent.paused_at, coalesce(v_parent.suspended, false),
-            p_forked_from, p_schedule, CASE WHEN v_hold IS NULL THEN v_now END,
+            p_forked_from, p_schedule,
+            v_key, v_limit, p_start_by, CASE WHEN v_hold IS NULL THEN v_now END,
             CASE WHEN p_examine THEN v_now + agentflow_examine_grace() END)
     ON CONFLICT (parent_run_id, parent_node, parent_idx, parent_call) DO NOTHING;
     created := FOUND;

@@ -167,7 +167,8 @@ BEGIN
     last := CASE WHEN cardinality(v_seen) = p_limit THEN v_seen[p_limit] END;
 END $$;
 
--- Runs that must be stopped and are not yet: their deadline has passed, or who was to stop them died.
+-- Runs that must be stopped and are not yet: their deadline has passed, they have not begun in time, or who was to stop them
+-- died.
 CREATE OR REPLACE FUNCTION agentflow_overdue_runs(
     p_limit int, OUT run_id uuid, OUT reason text
 ) RETURNS SETOF record LANGUAGE sql AS $$
@@ -176,4 +177,19 @@ CREATE OR REPLACE FUNCTION agentflow_overdue_runs(
     UNION ALL
     (SELECT r.id, 'timeout' FROM runs r WHERE r.ended_at IS NULL AND r.deadline_at <= agentflow_now() AND r.stop_as IS NULL
      ORDER BY r.depth, r.deadline_at LIMIT p_limit)  -- parents first: their children are cancelled with them
+    UNION ALL
+    (SELECT r.id, 'queue_timeout' FROM runs r WHERE r.ended_at IS NULL AND r.started_at IS NULL AND r.start_by <= agentflow_now()
+     AND r.stop_as IS NULL ORDER BY r.start_by LIMIT p_limit)
 $$;
+
+-- Stops a run that has not begun in time, to end FAILED. Verdict `kept`: it has begun meanwhile.
+CREATE OR REPLACE FUNCTION agentflow_stop_unbegun(p_run uuid, OUT verdict text, OUT running int) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM agentflow_gate_alone(p_run);
+    IF EXISTS (SELECT FROM runs r WHERE r.id = p_run AND r.started_at IS NOT NULL) THEN
+        verdict := 'kept';
+        RETURN;
+    END IF;
+    SELECT s.verdict, s.running INTO verdict, running FROM agentflow_stop(p_run, 'FAILED', 'queue_timeout') s;
+END $$;

@@ -312,6 +312,13 @@ CREATE OR REPLACE FUNCTION agentflow_places_lock(p_owner uuid) RETURNS void LANG
     SELECT pg_advisory_xact_lock(uuid_hash(p_owner), -2)
 $$;
 
+-- Whether a further run with this key has to wait: for runs that are open, or behind others that wait.
+CREATE OR REPLACE FUNCTION agentflow_key_is_full(p_owner uuid, p_key text, p_limit int) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT count(*) >= p_limit OR bool_or(k.waits) FROM (
+        SELECT r.admitted_at IS NULL AS waits FROM runs r
+        WHERE r.owner_id = p_owner AND r.run_key = p_key AND r.ended_at IS NULL LIMIT p_limit) k
+$$;
+
 -- Admits the runs of an owner that have a place now, the most urgent and then the oldest first, each with the child runs
 -- that were retried with it. Their gates come after the lock here, so it does not wait for them: who holds one may wait for
 -- the lock. Recovery asks again soon.
@@ -328,8 +335,19 @@ BEGIN
     END IF;
     PERFORM agentflow_places_lock(p_owner);
     FOR v_run IN
-        SELECT n.id FROM runs n WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
-        AND n.examine_at IS NULL AND n.parent_run_id IS NULL ORDER BY n.priority DESC, n.id
+        WITH busy AS (
+            SELECT coalesce(r.run_key, '') AS key, count(*) AS n FROM runs r
+            WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NOT NULL AND r.parent_run_id IS NULL
+            GROUP BY 1
+        ), line AS (
+            SELECT n.id, n.priority, n.run_key_limit, coalesce(b.n, 0)
+                + row_number() OVER (PARTITION BY n.run_key ORDER BY n.priority DESC, n.id) AS nth  -- of its key
+            FROM runs n LEFT JOIN busy b ON b.key = coalesce(n.run_key, '')
+            WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
+              AND n.examine_at IS NULL AND n.parent_run_id IS NULL
+        )
+        -- Among the keys in turn: one with many runs in line does not keep the others waiting.
+        SELECT l.id FROM line l WHERE l.run_key_limit IS NULL OR l.nth <= l.run_key_limit ORDER BY l.priority DESC, l.nth, l.id
     LOOP
         EXIT WHEN NOT agentflow_has_place(p_owner, p_most);
         RETURN QUERY SELECT l.* FROM agentflow_admit_run(v_run, p_window) l;
