@@ -77,6 +77,15 @@ _IDEMPOTENCY_KEY: Final = {
     "example": "order-4711",
 }
 
+_PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=30`: as the parameter `wait`, in whole seconds (RFC 7240).",
+    "schema": {"type": "string", "pattern": "^[ -~]*$"},
+    "example": "wait=30",
+}
+
 _WEBHOOK: Final = {
     "in": "header",
     "required": False,
@@ -85,9 +94,9 @@ _WEBHOOK: Final = {
 }
 
 HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
-    "submit_run": [_IDEMPOTENCY_KEY],
-    "submit_inline": [_IDEMPOTENCY_KEY],
-    "run_preset": [_IDEMPOTENCY_KEY],
+    "submit_run": [_IDEMPOTENCY_KEY, _PREFER],
+    "submit_inline": [_IDEMPOTENCY_KEY, _PREFER],
+    "run_preset": [_IDEMPOTENCY_KEY, _PREFER],
     "grant_credits": [
         {**_IDEMPOTENCY_KEY, "description": "Sending the same request with the same key again gives nothing more."}
     ],

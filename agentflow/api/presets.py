@@ -15,7 +15,7 @@ from agentflow.presets import service as presets
 from agentflow.presets.schemas import ChangePreset, NewPreset, PresetList, PresetListQuery, PresetView
 from agentflow.presets.service import Draft, Given
 from agentflow.presets.tables import Preset
-from agentflow.schemas.runs import RunAccepted, RunPreset
+from agentflow.schemas.runs import RunAccepted, RunPreset, RunView, WaitQuery
 from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import transaction
 
@@ -73,8 +73,8 @@ def delete_preset(path: PresetPath) -> Response:
     return Response(status=204)
 
 
-@api.post("/presets/<uuid:preset_id>/runs", responses={202: RunAccepted})
-def run_preset(path: PresetPath, body: RunPreset) -> Response:
+@api.post("/presets/<uuid:preset_id>/runs", responses={200: RunView, 202: RunAccepted})
+def run_preset(path: PresetPath, query: WaitQuery, body: RunPreset) -> Response:
     """Run a preset. What the body gives is laid over it, name by name.
 
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
@@ -82,7 +82,7 @@ def run_preset(path: PresetPath, body: RunPreset) -> Response:
     with transaction() as session:
         accepted = presets.run(session, owner_id(), path.preset_id, wanted_of(body), idempotency_key())
         audit.made(accepted.run_id)
-    return accepted_reply(accepted)
+    return accepted_reply(accepted, query.wait)
 
 
 def _changed(session: Session, preset: Preset, body: ChangePreset) -> Draft:

@@ -11,10 +11,12 @@ from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
+from agentflow.api.waiting import ended_within, preferred_seconds
 from agentflow.errors import Malformed
 from agentflow.schemas.problems import places
 from agentflow.schemas.runs import (
     MAX_FULL_PAGE,
+    MAX_WAIT,
     BulkCancel,
     BulkCancelled,
     CancelAccepted,
@@ -34,6 +36,7 @@ from agentflow.schemas.runs import (
     RunView,
     SubmitInline,
     SubmitRun,
+    WaitQuery,
 )
 from agentflow.services import cancellation, explanations, node_executions, steering, submissions, values
 from agentflow.services import run_views as runs
@@ -55,8 +58,8 @@ class RunPath(BaseModel):
     run_id: UUID
 
 
-@api.post("/graphs/<uuid:graph_id>/runs", responses={202: RunAccepted})
-def submit_run(path: GraphPath, body: SubmitRun) -> Response:
+@api.post("/graphs/<uuid:graph_id>/runs", responses={200: RunView, 202: RunAccepted})
+def submit_run(path: GraphPath, query: WaitQuery, body: SubmitRun) -> Response:
     """Run a stored graph.
 
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
@@ -66,11 +69,11 @@ def submit_run(path: GraphPath, body: SubmitRun) -> Response:
             session, owner_id(), Stored(path.graph_id, body.version), wanted_of(body), idempotency_key()
         )
         audit.made(accepted.run_id)
-    return accepted_reply(accepted)
+    return accepted_reply(accepted, query.wait)
 
 
-@api.post("/runs", responses={202: RunAccepted})
-def submit_inline(body: SubmitInline) -> Response:
+@api.post("/runs", responses={200: RunView, 202: RunAccepted})
+def submit_inline(query: WaitQuery, body: SubmitInline) -> Response:
     """Run a graph that comes with the request.
 
     With an `Idempotency-Key` header, sending the same again gives the same run; another body with it is a 422.
@@ -78,7 +81,7 @@ def submit_inline(body: SubmitInline) -> Response:
     with transaction() as session:
         accepted = submissions.submit(session, owner_id(), body.graph, wanted_of(body), idempotency_key())
         audit.made(accepted.run_id)
-    return accepted_reply(accepted)
+    return accepted_reply(accepted, query.wait)
 
 
 @api.get("/runs", responses={200: RunList})
@@ -219,19 +222,28 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def accepted_reply(accepted: Accepted) -> Response:
-    """Where the run is that was submitted, and what is doubtful about it."""
-    response = reply(
-        RunAccepted(
-            id=accepted.run_id,
-            graph_id=accepted.graph_id,
-            graph_version=accepted.graph_version,
-            status=accepted.status,
-            warnings=places(accepted.warnings),
-        ),
-        202,
-    )
+def accepted_reply(accepted: Accepted, wait: float | None) -> Response:
+    """Where the run is that was submitted, and what is doubtful about it; or the run, if it ends in `wait` seconds."""
+    preferred = preferred_seconds(MAX_WAIT)
+    seconds = preferred if wait is None else wait
+    if seconds and ended_within(owner_id(), accepted.run_id, seconds):
+        with transaction(looks=True) as session:
+            response = reply(runs.get(session, owner_id(), accepted.run_id))
+    else:
+        response = reply(_accepted(accepted), 202)
     response.headers["Location"] = url_for("runs.get_run", run_id=accepted.run_id)
     if accepted.replayed:
         response.headers[REPLAYED] = "true"
+    if preferred is not None and wait is None:
+        response.headers["Preference-Applied"] = f"wait={preferred:g}"
     return response
+
+
+def _accepted(accepted: Accepted) -> RunAccepted:
+    return RunAccepted(
+        id=accepted.run_id,
+        graph_id=accepted.graph_id,
+        graph_version=accepted.graph_version,
+        status=accepted.status,
+        warnings=places(accepted.warnings),
+    )

@@ -81,6 +81,7 @@ class Http:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
+        self.timeout = timeout
         self.attempts = attempts
         self.sleep = sleep
         self._client = httpx.Client(

@@ -79,6 +79,22 @@ class RunPreset(_Submission):
     """Run a preset. What is given here is laid over it, name by name."""
 
 
+MAX_WAIT = 60
+"""Seconds that a submission may wait for the end of its run."""
+
+
+class WaitQuery(Request):
+    """Whether to wait for the end of the run."""
+
+    wait: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_WAIT,
+        description="Seconds: if the run has ended by then, the reply is a 200 with the run and its outputs. "
+        "Else, or where too many requests wait already, it is a 202. `Prefer: wait=…` says the same.",
+    )
+
+
 class RunAccepted(Reply):
     """The run is stored and will be carried out; `Location` says where to look."""
 

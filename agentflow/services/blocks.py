@@ -6,12 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow import clock
 from agentflow.blocks import registry
-from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.graph.catalogue import BlockKind
 from agentflow.schemas.blocks import BlockResult
-from agentflow.services import child_runs, submissions
+from agentflow.services import child_runs, submissions, waiting
 from agentflow.services.child_runs import LONE_NODE, lone_node
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import Step, Steps
@@ -23,9 +21,6 @@ _SHAPING: Final = {
     BlockKind.AGENT: ("graph_id", "graph_version", "input_schema", "output_schema"),
 }
 """The input pins that say what a node is, and so cannot come with a run."""
-
-_ASKED_EVERY: Final = 0.05
-"""Seconds between looks at the run; longer and longer, up to half a second."""
 
 
 def every() -> list[dict[str, Any]]:
@@ -63,13 +58,9 @@ def wait(run_id: UUID, patience: float, pause: Callable[[float], bool]) -> Steps
     Args:
         pause: waits so many seconds; true: nobody wants the result any more.
     """
-    give_up_at = clock.monotonic() + patience
-    seconds = _ASKED_EVERY
-    while True:
-        result: BlockResult = yield Step(look, run_id)
-        if result.status in RUN_TERMINAL or clock.monotonic() >= give_up_at or pause(seconds):
-            return result
-        seconds = min(seconds * 1.5, 0.5)
+    yield from waiting.until_ended(run_id, patience, pause)
+    result: BlockResult = yield Step(look, run_id)
+    return result
 
 
 def look(session: Session, run_id: UUID) -> BlockResult:

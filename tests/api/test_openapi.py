@@ -80,9 +80,11 @@ def test_bodies_headers_and_streams_are_described(document):
         if parameter["in"] == "header"
     }
     assert headers == {
-        ("submit_run", "Idempotency-Key"),
-        ("submit_inline", "Idempotency-Key"),
-        ("run_preset", "Idempotency-Key"),
+        *(
+            (name, header)
+            for name in ("submit_run", "submit_inline", "run_preset")
+            for header in ("Idempotency-Key", "Prefer")
+        ),
         ("stream_events", "Last-Event-ID"),
         ("grant_credits", "Idempotency-Key"),
         *(("top_up_credits", f"webhook-{name}") for name in ("id", "timestamp", "signature")),
