@@ -174,6 +174,7 @@ TESTED_BY = {
     "services/child_runs": "worker/test_child_outputs",
     "services/lanes": "worker/test_lanes",
     "services/reviews": "worker/test_waiting",
+    "services/waiting": "api/test_waiting",
     "services/removal": "worker/test_removal",
     "services/secrecy": "worker/test_secrets",
     "services/steering": "worker/test_steering",
