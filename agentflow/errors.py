@@ -12,6 +12,7 @@
     │   │   └── AtLimit             as many runs of the graph are open as may be
     │   ├── IdempotencyMismatch     the same Idempotency-Key came with another request
     │   ├── TooLarge                a body, a graph or a value exceeds its limit
+    │   ├── Unsupported             a body of a type that is not taken there
     │   ├── TooMany                 a rate or a count exceeds its limit
     │   └── GraphInvalid            the graph or its inputs are wrong: lists all problems with their places
     ├── NodeFailure                 ends a node execution FAILED (or tries it again); has a `kind`
@@ -120,6 +121,10 @@ class IdempotencyMismatch(ClientError):
 
 class TooLarge(ClientError):
     """This is larger than the limit."""
+
+
+class Unsupported(ClientError):
+    """A body of this type is not taken here."""
 
 
 class TooMany(ClientError):

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         8, ge=0, description="Block calls that wait, per API process; one owner gets at most half; else 202."
     )
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
+    hook_rate: float = Field(
+        20.0, gt=0, description="Deliveries a second and trigger, over a minute; ten times as many from an address."
+    )
 
     # People who sign in
     public_url: str | None = Field(

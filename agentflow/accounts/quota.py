@@ -1,5 +1,5 @@
-"""Limits what a user stores: graphs that are not deleted, in all versions, presets, schedules, and what their
-blocks remember.
+"""Limits what a user stores: graphs that are not deleted, in all versions, presets, schedules, triggers, and what
+their blocks remember.
 
 Counted as the database keeps it (compressed), under a lock of the owner's, so that two requests cannot both take the
 last place. What blocks remember is counted now and then, as a sum over all of it for each value would be dear: it may

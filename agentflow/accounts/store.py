@@ -21,7 +21,8 @@ _STORED = text(
     "WHERE g.owner_id = :owner AND g.deleted_at IS NULL AND NOT g.inline) "
     "+ (SELECT coalesce(sum(pg_column_size(m.value)), 0) FROM memories m WHERE m.owner_id = :owner) "
     "+ (SELECT coalesce(sum(pg_column_size(p)), 0) FROM presets p WHERE p.owner_id = :owner) "
-    "+ (SELECT coalesce(sum(pg_column_size(s)), 0) FROM schedules s WHERE s.owner_id = :owner)"
+    "+ (SELECT coalesce(sum(pg_column_size(s)), 0) FROM schedules s WHERE s.owner_id = :owner) "
+    "+ (SELECT coalesce(sum(pg_column_size(t)), 0) FROM triggers t WHERE t.owner_id = :owner)"
 )
 _QUOTA_LOCK = text("SELECT pg_advisory_xact_lock(uuid_hash(:owner), -3)")
 _USE_RESOLUTION = timedelta(minutes=1)  # so that a busy key does not write at every request

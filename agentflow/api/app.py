@@ -19,6 +19,7 @@ from agentflow.api import (
     events,
     graphs,
     health,
+    hooks,
     moderation,
     oauth2,
     presets,
@@ -28,6 +29,7 @@ from agentflow.api import (
     runs,
     schedules,
     sessions,
+    triggers,
 )
 from agentflow.api.auth import COOKIE, Authenticator
 from agentflow.api.places import Places
@@ -93,7 +95,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.register(app)
     for module in (
         graphs, runs, presets, schedules, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions,
-        docs, health, moderation,
+        docs, health, moderation, triggers, hooks,
     ):  # fmt: skip
         app.register_api(module.api)
     app.register_api(credits.hooks)

@@ -14,7 +14,6 @@ from agentflow.api.blueprint import PREFIX, blueprint, caller, name_of_the_view,
 from agentflow.api.graphs import GraphPath
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
-from agentflow.api.webhooks import verify
 from agentflow.credits import ledger
 from agentflow.credits.ledger import Given
 from agentflow.credits.schemas import (
@@ -37,6 +36,7 @@ from agentflow.services import cursors, estimates
 from agentflow.services.submissions import MAX_KEY
 from agentflow.services.transaction import transaction
 from agentflow.settings import settings
+from agentflow.triggers.signatures import Scheme, verify
 
 _CSV: Final = "text/csv"
 _FORMULA: Final = ("=", "+", "-", "@")
@@ -131,7 +131,7 @@ def top_up_credits(body: NewTopUp) -> Response:
     secret = settings().top_up_secret
     if secret is None:
         raise NotFound("this installation takes no top-ups")
-    verify(request.headers, request.get_data(), secret)
+    verify(Scheme.STANDARD, request.headers, request.get_data(), [secret])  # type: ignore[arg-type]
     audit.begin_signed("top_up_credits", body.user_id)
     with transaction() as session:
         return _given(ledger.top_up(session, body.user_id, body.amount, body.reason, body.id))

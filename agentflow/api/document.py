@@ -23,6 +23,7 @@ from agentflow.schemas import blocks, events, graphs, health, problems, reviews,
 from agentflow.schemas.base import Request
 from agentflow.schemas.problems import MEDIA_TYPE, ProblemDocument
 from agentflow.services.submissions import MAX_KEY
+from agentflow.triggers import schemas as triggers
 
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -36,6 +37,7 @@ ERRORS: Final = {
     408: "The request came too slowly.",
     409: "The state of the thing does not allow this.",
     413: "The body, the graph or a value is too large.",
+    415: "A body of this type is not taken here.",
     414: "The address is too long.",
     422: "The graph or its inputs are not valid: `errors` names every place.",
     429: "Too many requests, or too many of these things.",
@@ -54,6 +56,7 @@ CONFLICTS: Final = frozenset({
     "delete_user", "set_password", "change_password", "link_user", "begin_oidc", "end_oidc",
     "create_credential", "change_credential", "grant_credits", "top_up_credits", "delete_credential",
     "begin_login", "end_login", "create_client", "test_credential", "return_from_login", "run_schedule",
+    "create_trigger", "change_trigger", "rotate_trigger", "redeliver", "receive_hook",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -65,6 +68,8 @@ OPTIONAL_BODIES: Final[dict[str, type[BaseModel]]] = {
     "approve_review": reviews.Approval,
     "reject_review": reviews.Decision,
     "send_signal": reviews.Signal,
+    "pause_trigger": triggers.PauseTrigger,
+    "rotate_trigger": triggers.RotateTrigger,
 }
 """Operations whose body is optional, and its model."""
 
@@ -105,6 +110,16 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
         {**_WEBHOOK, "name": "webhook-timestamp", "example": "1674087231"},
         {**_WEBHOOK, "name": "webhook-signature", "example": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
     ],
+    "receive_hook": [
+        {
+            "name": "Prefer",
+            "in": "header",
+            "required": False,
+            "description": "`wait=…`: seconds to wait for the run's end, up to 30; `respond-async`: not to wait.",
+            "schema": {"type": "string"},
+            "example": "wait=10",
+        }
+    ],
     "stream_events": [
         {
             "name": "Last-Event-ID",
@@ -121,14 +136,17 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
 _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "string"}}
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
-    "create_user", "create_preset", "run_preset", "create_schedule", "create_credential", "create_client",
+    "create_user", "create_preset", "run_preset", "create_schedule", "create_trigger", "create_credential",
+    "create_client",
 })  # fmt: skip
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block", "run_schedule"), (402,)),
     **dict.fromkeys(("get_credits", "list_transactions", "grant_credits", "set_credit_limit"), (404,)),
     **dict.fromkeys(("list_keys", "create_key", "list_sessions", "list_audit"), (404,)),  # of another user
     "list_refusals": (404,),
-    **dict.fromkeys(("end_current_session", "create_preset", "create_schedule"), (404,)),
+    **dict.fromkeys(("end_current_session", "create_preset", "create_schedule", "create_trigger"), (404,)),
+    "redeliver": (402, 413, 422),
+    "receive_hook": (401, 402, 403, 415, 429, 503),
     "top_up_credits": (401, 404, 503),
     **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
 }
@@ -163,6 +181,16 @@ EXAMPLES: Final[dict[str, Any]] = {
     "backfill_schedule": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-31T23:59:59Z"},
     "change_preset": {"name": "greet Bob", "inputs": {"who": "Bob"}},
     "run_preset": {"inputs": {"who": "Carol"}},
+    "create_trigger": {
+        "graph_id": "019a0000-0000-7000-8000-000000000000",
+        "name": "orders of the shop",
+        "scheme": "standard",
+        "filter": {"events": ["order.paid"], "conditions": [{"path": "$.total", "operator": "above", "value": 100}]},
+    },
+    "change_trigger": {"name": "all orders of the shop", "filter": {"events": ["order.paid"]}},
+    "receive_hook": {"type": "order.paid", "order": {"id": 4711, "total": 120}},
+    "pause_trigger": {"reason": "the shop is being moved"},
+    "rotate_trigger": {"what": "secret"},
     "fork_run": {"from_node": "out", "inputs": {"value": "Bob"}},
     "cancel_run": {"reason": "no longer needed"},
     "cancel_runs": {"labels": {"order": "4711"}},
@@ -206,6 +234,10 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
     name = operation["operationId"]
+    if name == "receive_hook":
+        kinds = ("application/json", "application/x-www-form-urlencoded")
+        any_object = {"type": "object", "additionalProperties": True}
+        operation["requestBody"] = {"content": {kind: {"schema": any_object} for kind in kinds}}
     if description := operation.get("description"):
         operation["description"] = description.replace("<br/>", "\n").strip()
     if name in OPEN:
@@ -281,7 +313,7 @@ def _schemas() -> dict[str, Any]:
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for module in (
         accounts, blocks, credentials, credits, events, graphs, health, moderation, presets, problems, reviews, runs,
-        schedules,
+        schedules, triggers,
     ):  # fmt: skip
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:

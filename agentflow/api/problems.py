@@ -49,6 +49,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.AtLimit: Kind(409, "at-limit", "As many runs are open as may be"),
     errors.IdempotencyMismatch: Kind(422, "idempotency-mismatch", "The Idempotency-Key stands for another request"),
     errors.TooLarge: Kind(413, "too-large", "Too large"),
+    errors.Unsupported: Kind(415, "unsupported-media-type", "The body is of a type that is not taken here"),
     errors.TooMany: Kind(429, "too-many", "Too many, or too fast"),
     errors.GraphInvalid: Kind(422, "graph-invalid", "The graph or its inputs are not valid"),
     errors.NodeFailure: Kind(500, "node-failed", "A block failed"),
@@ -76,6 +77,7 @@ _BY_STATUS: dict[int, type[AgentFlowError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     413: errors.TooLarge,
+    415: errors.Unsupported,
     500: AgentFlowError,
     503: errors.Busy,
 }

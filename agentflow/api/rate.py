@@ -41,6 +41,12 @@ OUTWARD: Final = 30
 
 OUTWARD_SECONDS: Final = 60
 
+HOOK_SECONDS: Final = 60
+"""The window in which calls of webhooks are counted."""
+
+HOOKS_PER_ADDRESS: Final = 10
+"""How many triggers' deliveries may come from one address: a provider's come from few."""
+
 _TIMEOUT: Final = 0.25  # seconds: what a request waits for Redis at most
 _AWAY: Final = 5.0  # seconds without another try after a failure
 
@@ -175,6 +181,48 @@ class OutwardLimit:
             raise TooMany(f"more than {OUTWARD} calls to providers in {OUTWARD_SECONDS} s; try again later")
 
 
+class HookLimit:
+    """How often webhooks may be called: each trigger's, and all of them from one address.
+
+    Counted over a minute, because senders come in bursts, and not all of them try again.
+
+    Args:
+        rate: deliveries a second to one trigger; `HOOKS_PER_ADDRESS` times as many from one address.
+        redis_url: where to count; None: in this process.
+    """
+
+    def __init__(self, rate: float, redis_url: str | None) -> None:
+        most = max(1, math.floor(rate * HOOK_SECONDS))
+        self._of_trigger = RateLimitItemPerSecond(most, HOOK_SECONDS, namespace="agentflow-hook")
+        self._of_address = RateLimitItemPerSecond(
+            most * HOOKS_PER_ADDRESS, HOOK_SECONDS, namespace="agentflow-hook-address"
+        )
+        self._counted = _Counted(SlidingWindowCounterRateLimiter, redis_url)
+
+    def take_address(self, address: str) -> None:
+        """Count one call from an address.
+
+        Raises:
+            TooMany: there were as many as there may be.
+        """
+        self._take(self._of_address, address, "calls of webhooks from this address")
+
+    def take_trigger(self, trigger_id: UUID) -> None:
+        """Count one call of a trigger's webhook.
+
+        Raises:
+            TooMany: there were as many as there may be.
+        """
+        self._take(self._of_trigger, str(trigger_id), "deliveries to this webhook")
+
+    def _take(self, item: RateLimitItem, whose: str, what: str) -> None:
+        if self._counted.do(lambda limiter: limiter.hit(item, whose)):
+            return
+        window = self._counted.do(lambda limiter: limiter.get_window_stats(item, whose))
+        seconds = min(HOOK_SECONDS, max(1, math.ceil(window.reset_time - time())))
+        raise TooMany(f"more than {item.amount} {what} in {HOOK_SECONDS} s; try again in {seconds} s", after=seconds)
+
+
 def _hidden(name: str) -> str:
     """What stands in Redis for a name: it says nothing about the person, and its length is bounded."""
     return hashlib.sha256(name.encode()).hexdigest()
@@ -203,4 +251,5 @@ def install(app: Flask, ours: Settings) -> None:
     app.extensions["rate"] = RateLimit(ours.request_rate, url)
     app.extensions["sign_in_limit"] = SignInLimit(ours.sign_in_attempts, url)
     app.extensions["outward_limit"] = OutwardLimit(url)
+    app.extensions["hook_limit"] = HookLimit(ours.hook_rate, url)
     app.after_request(tell)

@@ -28,13 +28,9 @@ class JsonRequest(flask.Request):
         body = self.get_data()
         if not body:
             raise Malformed("the request has no body; JSON is expected")
-        content = _parsed(body)
+        content = parsed(body)
         if not isinstance(content, dict):
             raise Malformed("the body must be a JSON object")
-        if b"\\ud" in body or b"\\uD" in body:  # the body is UTF-8, so only an escape can contain a surrogate
-            _refuse_unwritable_keys(content)
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-            _refuse_deep(content)
         return content
 
 
@@ -61,7 +57,22 @@ def malformed(error: ValidationError) -> Malformed:
     return Malformed(problems[0].message, problems)
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
+    """The JSON value in a body.
+
+    Raises:
+        Malformed: it is none (the message says where), is nested too deep, or a key in it occurs twice or has no UTF-8
+            form.
+    """
+    content = _loaded(body)
+    if b"\\ud" in body or b"\\uD" in body:  # the body is UTF-8, so only an escape can contain a surrogate
+        _refuse_unwritable_keys(content)
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        _refuse_deep(content)
+    return content
+
+
+def _loaded(body: bytes) -> Any:
     try:
         return json.loads(
             body.decode("utf-8-sig"),  # RFC 8259 allows readers to ignore a byte order mark

@@ -55,6 +55,18 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "backfill_schedule": Scope.SCHEDULES_MANAGE,
     "skip_waiting": Scope.SCHEDULES_MANAGE,
     "list_occurrences": Scope.SCHEDULES_MANAGE,
+    # triggers
+    "list_triggers": Scope.TRIGGERS_MANAGE,
+    "get_trigger": Scope.TRIGGERS_MANAGE,
+    "create_trigger": Scope.TRIGGERS_MANAGE,
+    "change_trigger": Scope.TRIGGERS_MANAGE,
+    "delete_trigger": Scope.TRIGGERS_MANAGE,
+    "pause_trigger": Scope.TRIGGERS_MANAGE,
+    "resume_trigger": Scope.TRIGGERS_MANAGE,
+    "rotate_trigger": Scope.TRIGGERS_MANAGE,
+    "list_deliveries": Scope.TRIGGERS_MANAGE,
+    "get_delivery": Scope.TRIGGERS_MANAGE,
+    "redeliver": Scope.TRIGGERS_MANAGE,
     # reviews
     "list_reviews": Scope.RUNS_READ,
     "get_review": Scope.RUNS_READ,

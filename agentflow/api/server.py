@@ -25,6 +25,7 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
+from agentflow.api.payloads import HOOKS, MAX_PAYLOAD
 from agentflow.api.problems import refusal
 from agentflow.settings import Settings, settings
 
@@ -60,6 +61,9 @@ _KEPT_IN_MEMORY = 128 * 1024  # bytes of a body; the rest goes to a temporary fi
 _REPLY_IN_MEMORY = 1024 * 1024
 
 
+_TOO_LARGE = f"a payload has at most {MAX_PAYLOAD} bytes"
+
+
 class _Refused(Error):  # type: ignore[misc]  # waitress has no types
     """A refusal by the server itself."""
 
@@ -71,9 +75,13 @@ class _Refused(Error):  # type: ignore[misc]  # waitress has no types
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     completed: bool
     body_rcv: Any
+    error: Any
+    is_hook = False  # anybody may call it: its body is bounded more narrowly
 
     def received(self, data: bytes) -> int:
         read = int(super().received(data))
+        if self.is_hook and not self.error and self.body_rcv is not None and len(self.body_rcv) > MAX_PAYLOAD:
+            self.error, self.completed = _Refused(413, _TOO_LARGE), True
         if self.chunked and not self.completed and self._unfinished() > MAX_CHUNK_LINES:
             why = f"what stands between the chunks, or behind them, is longer than {MAX_CHUNK_LINES} bytes"
             self.error, self.completed = _Refused(431, why), True
@@ -94,6 +102,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             self._refuse(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
         elif "," in self.headers.get("HOST", "") or (self.version == "1.1" and "HOST" not in self.headers):
             self._refuse(400, "a request has one Host")
+        self.is_hook = self.path.startswith(HOOKS)
+        if self.is_hook and self.content_length > MAX_PAYLOAD and self.error is None:
+            self._refuse(413, _TOO_LARGE)
 
     def _refuse(self, code: int, why: str) -> None:
         self.error = _Refused(code, why)

@@ -1,10 +1,13 @@
-"""Encrypts all credentials again under the newest key, so that an older one can be taken out of the ring.
+"""Encrypts all secrets again under the newest key, so that an older one can be taken out of the ring.
+
+These are the credentials and the secrets of triggers; logins at providers, too, as long as somebody may return.
 
 It works in batches, each a transaction of its own, and may be stopped and started again at any time. Others may use and
 change credentials meanwhile: a row is locked while it is encrypted again, and a process that still encrypts with an
 older key is told by what is left at the end.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +16,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.credentials import oauth2, oauth2_store, store
-from agentflow.credentials.encryption import Sealed
-from agentflow.credentials.service import bound_of, key_ring, sealed_of
+from agentflow.credentials.encryption import Bound, Sealed
+from agentflow.credentials.service import bound_of, key_ring
+from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import SystemFault
+from agentflow.triggers import store as triggers
+from agentflow.triggers.tables import Trigger
+from agentflow.triggers.tables import bound_of as bound_of_trigger
 
 BATCH: Final = 100
 """Credentials in one transaction, so that none is locked for long."""
@@ -49,16 +56,20 @@ def rotate_batch(session: Session, after: UUID | None = None, limit: int = BATCH
     ring = key_ring()
     if after is None:
         _rotate_logins(session)
-    found = store.under_other_keys(session, ring.newest, after, limit)
+    found = _first(
+        limit,
+        store.under_other_keys(session, ring.newest, after, limit),
+        triggers.under_other_keys(session, ring.newest, after, limit),
+    )
     unreadable: list[UUID] = []
-    for credential in found:
-        bound = bound_of(credential)
+    for one in found:
+        bound = _bound(one)
         try:
-            sealed = ring.encrypt(ring.decrypt(sealed_of(credential), bound), bound)
+            sealed = ring.encrypt(ring.decrypt(_sealed(one), bound), bound)
         except SystemFault:
-            unreadable.append(credential.id)
+            unreadable.append(one.id)
             continue
-        credential.secret, credential.key_id = sealed.data, sealed.key_id
+        one.secret, one.key_id = sealed.data, sealed.key_id
     session.flush()
     last = found[-1].id if len(found) == limit else None
     return Batch(len(found) - len(unreadable), tuple(unreadable), last)
@@ -83,27 +94,50 @@ class Health:
 
 def examine_batch(session: Session, after: UUID | None = None, limit: int = BATCH) -> Health:
     """Try to decrypt the next credentials, above the id `after`. Changes and locks nothing."""
-    found = store.everybodys(session, after, limit)
+    found = _first(limit, store.everybodys(session, after, limit), triggers.everybodys(session, after, limit))
     ring = key_ring()
     unreadable: list[UUID] = []
-    for credential in found:
+    for one in found:
         try:
-            ring.decrypt(sealed_of(credential), bound_of(credential))
+            ring.decrypt(_sealed(one), _bound(one))
         except SystemFault:
-            unreadable.append(credential.id)
+            unreadable.append(one.id)
     readable = [one for one in found if one.id not in unreadable]
     older = sum(one.key_id != ring.newest for one in readable)
     return Health(len(found), older, tuple(unreadable), found[-1].id if len(found) == limit else None)
 
 
 def left(session: Session) -> int:
-    """How many credentials, and logins at providers, are not under the newest key.
+    """How many credentials, secrets of triggers and logins at providers are not under the newest key.
 
     Raises:
         Conflict: there is no key.
     """
     newest = key_ring().newest
-    return store.count_under_other_keys(session, newest) + oauth2_store.count_logins_under_other_keys(session, newest)
+    counts = (
+        store.count_under_other_keys,
+        triggers.count_under_other_keys,
+        oauth2_store.count_logins_under_other_keys,
+    )
+    return sum(count(session, newest) for count in counts)
+
+
+_Sealed = StoredCredential | Trigger
+
+
+def _first(limit: int, some: Sequence[StoredCredential], others: Sequence[Trigger]) -> list[_Sealed]:
+    """The first of two lists by id, as if they were one."""
+    both: list[_Sealed] = [*some, *others]
+    return sorted(both, key=lambda one: one.id)[:limit]
+
+
+def _bound(one: _Sealed) -> Bound:
+    return bound_of(one) if isinstance(one, StoredCredential) else bound_of_trigger(one)
+
+
+def _sealed(one: _Sealed) -> Sealed:
+    assert one.key_id is not None and one.secret is not None, "what has no secret is not looked at"  # noqa: PT018
+    return Sealed(one.key_id, one.secret)
 
 
 def _rotate_logins(session: Session) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from agentflow.errors import Conflict
 from agentflow.presets import store as presets
 from agentflow.schedules import store as schedules
+from agentflow.triggers import store as triggers
 
 _MOST_NAMED: Final = 3
 """Of a sort, in a message."""
@@ -19,6 +20,7 @@ _MOST_SHOWN: Final = 40
 _SORTS: Final[dict[str, Callable[[Session, UUID, UUID, int], Sequence[str]]]] = {
     "preset": presets.naming,
     "schedule": schedules.naming,
+    "trigger": triggers.naming,
 }
 """What may name a credential → the names of the owner's that do, at most so many."""
 

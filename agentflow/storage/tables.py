@@ -51,7 +51,8 @@ import agentflow.credits.tables
 import agentflow.memories.tables
 import agentflow.moderation.tables
 import agentflow.presets.tables
-import agentflow.schedules.tables  # noqa: F401
+import agentflow.schedules.tables
+import agentflow.triggers.tables  # noqa: F401
 from agentflow.engine.statuses import (
     NODE_OPEN,
     NODE_TERMINAL,

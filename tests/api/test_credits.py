@@ -16,7 +16,6 @@ from sqlalchemy import text
 from agentflow import clock
 from agentflow.accounts import keys, store
 from agentflow.accounts.scopes import Role
-from agentflow.api.webhooks import TOLERANCE, sign
 from agentflow.blocks import registry
 from agentflow.blocks.base import Block, BlockInput, BlockOutput
 from agentflow.blocks.registry import Registry
@@ -25,6 +24,7 @@ from agentflow.credits import store as credits
 from agentflow.graph.costs import Cost, CostType
 from agentflow.services.transaction import transaction
 from agentflow.settings import ProviderCredential, settings
+from agentflow.triggers.signatures import TOLERANCE, sign
 
 SECRET = SecretStr("whsec_" + base64.b64encode(b"0123456789" * 3).decode())
 

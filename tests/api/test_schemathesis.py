@@ -40,6 +40,11 @@ include-operation-id = ["create_key", "change_key"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 422, 429]
 
 [[operations]]
+include-operation-id = ["create_trigger", "change_trigger", "rotate_trigger"]
+# What is given must fit together: a scheme and its secret, a header or a path, an operator and its value.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 413, 422, 429]
+
+[[operations]]
 include-operation-id = {pages}
 # A cursor is opaque: one that no page gave is refused, and no schema can say so.
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 429]

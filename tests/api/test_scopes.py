@@ -27,7 +27,7 @@ def operations():
 
 OPERATIONS = operations()
 
-OWNED = ("graph_id", "run_id", "preset_id", "schedule_id", "key_id", "credential_id")
+OWNED = ("graph_id", "run_id", "preset_id", "schedule_id", "key_id", "credential_id", "trigger_id", "delivery_id")
 """What in an address belongs to one user."""
 
 PLACES = (*OWNED, "review_id", "user_id", "session_id", "block_id", "name")
@@ -111,7 +111,7 @@ def test_a_role_is_the_bound_of_its_keys(ask, name, method, path):
 
 @pytest.fixture
 def belongings(api, echo):
-    """What another user has: a graph, a run of it, a key, a credential."""
+    """What another user has: a graph, a run of it, a key, a credential, a trigger with a delivery."""
     graph = api.post("/api/v1/graphs", json=echo).json["id"]
     preset = api.post("/api/v1/presets", json={"graph_id": graph, "name": "mine"}).json["id"]
     daily = {"graph_id": graph, "name": "mine", "cron": "@daily", "inputs": {"word": "x"}}
@@ -119,7 +119,12 @@ def belongings(api, echo):
     run = api.post(f"/api/v1/graphs/{graph}/runs", json={"inputs": {"word": "x"}}).json["id"]
     me = api.get("/api/v1/me").json
     credential = api.post("/api/v1/credentials", json=EXAMPLES["create_credential"]).json["id"]
+    signal = {"name": "paid", "run": "$.run"}
+    trigger = api.post("/api/v1/triggers", json={"name": "mine", "scheme": "none", "signal": signal}).json
+    api.post(f"/hooks/{trigger['token']}", json={"run": run})
+    (delivery,) = api.get(f"/api/v1/triggers/{trigger['id']}/deliveries").json["items"]
     ids = {"graph_id": graph, "run_id": run, "preset_id": preset, "credential_id": credential}
+    ids |= {"trigger_id": trigger["id"], "delivery_id": delivery["id"]}
     return {**ids, "schedule_id": schedule, "key_id": me["key_id"], "user_id": me["user"]["id"]}
 
 

@@ -25,7 +25,8 @@ OPERATIONS = {
 WHOSE = {
     "graph_id": "graph", "run_id": "run", "parent": "run", "user_id": "user", "key_id": "key", "preset_id": "preset",
     "schedule_id": "schedule",
-    "credential_id": "credential", "review_id": "review", "session_id": "session",
+    "credential_id": "credential", "review_id": "review", "session_id": "session", "trigger_id": "trigger",
+    "delivery_id": "delivery",
 }  # fmt: skip
 """The name of a place → what of a user may stand there."""
 
@@ -54,6 +55,10 @@ class Member:
         (review,) = self.api.get("/api/v1/reviews").json["items"]
         secret = {"type": "api_key", "api_key": f"sk-of-{name}"}
         given = {"provider": "openai", "title": f"credential of {name}", "secret": secret}
+        signal = {"name": "paid", "labels": {"of": "$.of"}}
+        trigger = post("/api/v1/triggers", json={"name": f"trigger of {name}", "scheme": "none", "signal": signal}).json
+        post(f"/hooks/{trigger['token']}", json={"of": f"nobody of {name}"})
+        (delivery,) = self.api.get(f"/api/v1/triggers/{trigger['id']}/deliveries").json["items"]
         schedule = post("/api/v1/schedules", json=_daily(graph, name)).json["id"]
         post(f"/api/v1/schedules/{schedule}/backfill", json=EXAMPLES["backfill_schedule"])
         self.has = {
@@ -66,6 +71,8 @@ class Member:
             "preset": post("/api/v1/presets", json={"graph_id": graph, "name": f"preset of {name}"}).json["id"],
             "schedule": schedule,
             "credential": post("/api/v1/credentials", json=given).json["id"],
+            "trigger": trigger["id"],
+            "delivery": delivery["id"],
             "event": self.api.get(
                 f"/api/v1/runs/{run}/events", headers={"Accept": "application/json"}
             ).json["items"][1]["id"],

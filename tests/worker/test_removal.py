@@ -102,6 +102,10 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "INSERT INTO credit_holds (run_id, node, idx, owner_id, amount) VALUES (:run, 0, 1, :owner, 1)",
         "INSERT INTO refused_texts (id, owner_id, run_id, categories, content) "
         "VALUES (gen_random_uuid(), :owner, :run, '{}', '1')",
+        "INSERT INTO triggers (id, owner_id, name, given, terms, digest, scheme, keep) "
+        "VALUES (:run, :owner, 'n', '{}', '{}', 'd', 'none', 1)",
+        "INSERT INTO trigger_deliveries (id, owner_id, trigger_id, outcome, run_id, size, source) "
+        "VALUES (:run, :owner, :run, 'run', :run, 0, '127.0.0.1')",
         "INSERT INTO waits (run_id, node, idx, kind, key, open) VALUES (:run, 0, 1, 'time', 'k', false)",
         "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
         "VALUES (:run, 0, 'p', 0, 1, 0, 0)",

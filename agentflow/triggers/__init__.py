@@ -1,0 +1,1 @@
+"""Runs that begin, or go on, when another system sends a webhook."""
