@@ -75,6 +75,13 @@ def find_schedule(client: Client, text: str) -> UUID:
     return _named(text, "schedule", [(one.id, one.name) for one in client.schedules.list()])
 
 
+def find_trigger(client: Client, text: str) -> UUID:
+    """The id of the trigger that `text` names: an id, a name in any case, or a prefix of an id."""
+    if (trigger_id := as_id(text)) is not None:
+        return trigger_id
+    return _named(text, "trigger", [(trigger.id, trigger.name) for trigger in client.triggers.list()])
+
+
 def find_review(client: Client, text: str) -> UUID:
     """The id of the review that `text` names: an id, a prefix of a waiting one's id, or `last`."""
     if (review_id := as_id(text)) is not None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "runs": "List, get, follow and steer runs.",
     "presets": "Save what a graph is to be run with, and run it.",
     "schedules": "Have graphs run by themselves, and see when they did.",
+    "triggers": "Run graphs when other systems send webhooks.",
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
     "credentials": "Store, list, change and delete what blocks may use elsewhere.",

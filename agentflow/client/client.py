@@ -18,6 +18,7 @@ from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
 from agentflow.client.presets import Presets, wanted
 from agentflow.client.schedules import Schedules
+from agentflow.client.triggers import Triggers
 from agentflow.moderation.schemas import RefusedTextList, RefusedTextView
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
@@ -55,6 +56,7 @@ class Client:
         self.graphs = Graphs(self._http)
         self.presets = Presets(self._http)
         self.schedules = Schedules(self._http)
+        self.triggers = Triggers(self._http)
         self.credentials = Credentials(self._http)
         self.keys = Keys(self._http)
         self.users = Users(self._http)

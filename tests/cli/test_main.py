@@ -58,6 +58,7 @@ WITHOUT_JSON = {
     "graphs export": "it prints nothing but JSON",
     "presets show": "it prints nothing but JSON",
     "schedules show": "it prints nothing but JSON",
+    "triggers show": "it prints nothing but JSON",
 }
 """Commands without `--json`, and why."""
 
