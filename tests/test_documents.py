@@ -31,6 +31,7 @@ DOCUMENTS = [
     "docs/credentials.md",
     "docs/credits.md",
     "docs/schedules.md",
+    "docs/triggers.md",
     CONTRACT,
 ]
 CONFORMANCE = "tests/CONFORMANCE.md"

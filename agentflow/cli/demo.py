@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import Exit
-from agentflow.cli.demo_exhibits import Exhibit, exhibits
+from agentflow.cli.demo_exhibits import Exhibit, exhibits, more_exhibits
+from agentflow.cli.demo_hook import deliver_and_approve
 from agentflow.cli.demo_site import DemoSite
 from agentflow.cli.demo_watch import StopRequested, await_workers, watched
 from agentflow.cli.progress import Progress
@@ -28,7 +30,7 @@ from agentflow.clock import monotonic
 from agentflow.embedded.halt import Halt
 from agentflow.embedded.launch import Launch, Wanted
 from agentflow.embedded.private import free_port
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.schemas.runs import RunView
 from agentflow.settings import settings
 from agentflow.shipped import shipped
@@ -47,8 +49,9 @@ Shown = tuple[Exhibit, RunView, Counter[str]]
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep data and logs here.  [default: a temporary folder]",
 )
+@click.option("--all", "everything", is_flag=True, help="Show the rest, too: a webhook that waits for a person.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was run as JSON, and nothing else.")
-def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
+def demo(workers: int, data_dir: Path | None, everything: bool, as_json: bool) -> None:
     """See it work: start a real PostgreSQL, a real Valkey, the API and workers, run example graphs over HTTP, stop.
 
     Everything listens on this machine only, and nothing is left running. Needs no other server and no account.
@@ -66,7 +69,8 @@ def demo(workers: int, data_dir: Path | None, as_json: bool) -> None:
             # The pages are slow: no worker should prefetch any.
             environment={"AGENTFLOW_HTTP_ALLOW": allowed, "CELERY_WORKER_PREFETCH_MULTIPLIER": "1"},
         )
-        shown = _show(Launch(wanted, halt), halt, workers, exhibits(site.url), as_json=as_json)
+        chosen = (*exhibits(site.url), *(more_exhibits() if everything else ()))
+        shown = _show(Launch(wanted, halt), halt, workers, chosen, as_json=as_json)
     fine = all(_is_fine(exhibit, run) for exhibit, run, _ in shown)
     if as_json:
         _print_json(shown, fine, monotonic() - began)
@@ -126,18 +130,32 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
         shows = click.wrap_text(exhibit.shows, room(), initial_indent="   ", subsequent_indent="   ")
         click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n{shows}")
     graph = client.graphs.create(document)
-    accepted = client.submit(graph.id, exhibit.inputs, labels={"demo": str(number)})
     # Without a terminal every node execution prints a line: show that for one run only.
-    live = not as_json and (number == 1 or sys.stdout.isatty())
+    live = not as_json and exhibit.payload is None and (number == 1 or sys.stdout.isatty())
+    run_id = _begin(client, graph.id, exhibit, number)
     if live:
         with Progress(console()) as progress:
-            for event in client.events(accepted.id):
+            for event in client.events(run_id):
                 progress.see(event)
-    run = client.wait(accepted.id)
-    shown = (exhibit, run, Counter(_worker(node.worker) for node in client.nodes(accepted.id) if node.worker))
+    run = client.wait(run_id)
+    shown = (exhibit, run, Counter(_worker(node.worker) for node in client.nodes(run_id) if node.worker))
     if not as_json:
         _print_run(exhibit, run, progress_shown=live)
     return shown
+
+
+def _begin(client: Client, graph_id: UUID, exhibit: Exhibit, number: int) -> UUID:
+    """Begin the run of an exhibit. One that a webhook begins has ended: its answer has the outputs.
+
+    Raises:
+        Unavailable: the webhook does not answer with the outputs.
+    """
+    if exhibit.payload is None:
+        return client.submit(graph_id, exhibit.inputs, labels={"demo": str(number)}).id
+    answer = deliver_and_approve(client, graph_id, exhibit.payload, exhibit.approval)
+    if answer.run_id is None or not exhibit.accepts(answer.outputs or {}):
+        raise Unavailable(f"the webhook answers {answer.outcome} with {brief(answer.outputs)}")
+    return answer.run_id
 
 
 def _worker(holder: str) -> str:

@@ -23,6 +23,8 @@ class Exhibit:
         inputs: the run's inputs.
         expected: the exact outputs, by name.
         present: names of further outputs that must exist, with any value.
+        payload: what is delivered to a webhook, which begins the run; None: it is submitted.
+        approval: what the person says who approves what that run asks for.
     """
 
     file: str
@@ -30,6 +32,8 @@ class Exhibit:
     inputs: Mapping[str, Any]
     expected: Mapping[str, list[Any]]
     present: frozenset[str] = field(default=frozenset())
+    payload: Mapping[str, Any] | None = None
+    approval: str = ""
 
     def document(self) -> dict[str, Any]:
         """The graph's document.
@@ -74,6 +78,20 @@ def exhibits(site: str) -> tuple[Exhibit, ...]:
             {"customer_service": f"{site}/broken", "order": {"id": "A-1002", "customer": "Bob", "total": 40}},
             {"price": ["40.00"], "to_ship": ["Order A-1002 for Bob"]},
             frozenset({"trouble"}),
+        ),
+    )
+
+
+def more_exhibits() -> tuple[Exhibit, ...]:
+    """What `--all` shows beyond that, in order."""
+    return (
+        Exhibit(
+            "order-hook.json",
+            "A webhook, signed: a shop sends an order and waits for the answer, while a person approves it.",
+            {},
+            {"accepted": ["Order A-2002 of Grace for 75 EUR"], "message": ["fine"]},
+            payload={"type": "order.created", "order": {"id": "A-2002", "customer": "Grace", "total": 75}},
+            approval="fine",
         ),
     )
 

@@ -49,12 +49,12 @@ def await_nobody(text: str, seconds: float = 10.0) -> list[str]:
 
 def test_the_demo_runs_every_exhibit_on_two_workers_and_leaves_nothing_running(folder: Path) -> None:
     done = subprocess.run(
-        [*DEMO, "--json", "--data-dir", "data"], cwd=folder, capture_output=True, text=True, timeout=110
+        [*DEMO, "--all", "--json", "--data-dir", "data"], cwd=folder, capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["as_expected"]
-    assert [row["run"]["status"] for row in told["runs"]] == ["COMPLETED"] * 4
+    assert [row["run"]["status"] for row in told["runs"]] == ["COMPLETED"] * 5
     assert all(row["as_expected"] for row in told["runs"])
     assert len(told["workers"]) == 2
     assert await_nobody(str(folder)) == []

@@ -3,7 +3,7 @@
 import pytest
 
 from agentflow.blocks.registry import catalogue
-from agentflow.cli.demo_exhibits import Exhibit, digest, exhibits, savings
+from agentflow.cli.demo_exhibits import Exhibit, digest, exhibits, more_exhibits, savings
 from agentflow.cli.demo_site import PAGES
 from agentflow.graph.model import Graph
 from agentflow.graph.plan import compile_plan
@@ -12,7 +12,7 @@ from agentflow.graph.validation import validate
 SITE = "http://127.0.0.1:1"
 
 
-@pytest.mark.parametrize("exhibit", exhibits(SITE), ids=lambda exhibit: exhibit.shows[:30])
+@pytest.mark.parametrize("exhibit", [*exhibits(SITE), *more_exhibits()], ids=lambda exhibit: exhibit.shows[:30])
 def test_an_exhibits_graph_takes_its_inputs_and_has_its_outputs(exhibit: Exhibit) -> None:
     graph = Graph.model_validate(exhibit.document())
     outputs = compile_plan(graph, catalogue).outputs
