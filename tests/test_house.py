@@ -179,7 +179,6 @@ TESTED_BY = {
     "services/secrecy": "worker/test_secrets",
     "services/steering": "worker/test_steering",
     "services/suspension": "worker/test_suspension",
-    "services/waiting": "triggers/test_answers",
     "services/users": "worker/test_suspension",
     "storage/gathering": "worker/test_gathering",
     "storage/owners": "worker/test_removal",
