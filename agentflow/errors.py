@@ -32,8 +32,8 @@
         └── Unavailable             PostgreSQL or the broker cannot be reached
             └── Busy                all slots are taken; nothing is broken
 
-A class's docstring is its default message. `api/problems.py` maps each class to an HTTP status; a test checks that none
-is missing.
+A class's docstring is its default message. `schemas/problem_kinds.py` maps each class to an HTTP status; a test checks
+that none is missing.
 """
 
 from collections.abc import Iterable

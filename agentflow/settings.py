@@ -78,13 +78,30 @@ class Settings(BaseSettings):
     header_seconds: float = Field(10.0, gt=0, description="Seconds in which a request's headers must come; else 408.")
     body_seconds: float = Field(60.0, gt=0, description="Seconds in which a request's headers and body must come.")
     web_threads: int = Field(16, gt=0, description="Threads per API process for requests that do not wait.")
-    max_event_streams: int = Field(8, gt=0, description="Event streams per API process; one owner gets at most half.")
+    max_event_streams: int = Field(
+        8,
+        gt=0,
+        description="Event streams that an API process serves itself, while no live process does; one owner gets half.",
+    )
     max_block_waits: int = Field(
         8, ge=0, description="Block calls that wait, per API process; one owner gets at most half; else 202."
     )
     request_rate: float = Field(200.0, gt=0, description="Requests a second and API key; above: 429.")
     hook_rate: float = Field(
         20.0, gt=0, description="Deliveries a second and trigger, over a minute; ten times as many from an address."
+    )
+
+    # Live updates
+    live_address: str = Field("127.0.0.1", description="The address at which a live process listens.")
+    live_port: int = Field(8100, ge=0, le=65_535, description="The port at which a live process listens.")
+    live_url: str | None = Field(
+        None,
+        pattern=r"^http://[^/?#\s]+$",
+        description="Where API processes reach a live process, as http://host:port, to pass event streams on to it; "
+        "unset: they serve them themselves.",
+    )
+    max_live_connections: int = Field(
+        10_000, gt=0, description="Connections per live process; one owner gets at most half."
     )
 
     # People who sign in

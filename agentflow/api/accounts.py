@@ -26,7 +26,6 @@ from agentflow.accounts.schemas import (
 )
 from agentflow.accounts.tables import ApiKey, User
 from agentflow.api.audit import made as recorded
-from agentflow.api.auth import tell_of_change
 from agentflow.api.blueprint import blueprint, caller, session_secret
 from agentflow.api.replies import reply
 from agentflow.errors import AgentFlowError
@@ -34,6 +33,7 @@ from agentflow.logs import log_outage
 from agentflow.schemas.base import PageQuery
 from agentflow.services import cursors
 from agentflow.services import users as following
+from agentflow.services.authentication import tell_of_change
 from agentflow.services.transaction import carry_out, transaction
 
 logger = logging.getLogger(__name__)

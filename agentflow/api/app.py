@@ -31,11 +31,11 @@ from agentflow.api import (
     sessions,
     triggers,
 )
-from agentflow.api.auth import COOKIE, Authenticator
 from agentflow.api.places import Places
 from agentflow.api.requests import JsonRequest
 from agentflow.ids import new_id
 from agentflow.schemas.problems import ProblemDocument
+from agentflow.services.authentication import COOKIE, Authenticator
 from agentflow.settings import Settings
 from agentflow.settings import settings as configured
 

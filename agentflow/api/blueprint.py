@@ -12,9 +12,10 @@ from flask_openapi3.models.tag import Tag
 from agentflow.accounts import keys, sessions
 from agentflow.accounts.keys import Caller
 from agentflow.api import audit
-from agentflow.api.auth import Authenticator, key_in, session_in
+from agentflow.api.auth import key_in, session_in
 from agentflow.api.scopes import NEEDED, OPEN
 from agentflow.errors import Forbidden, Malformed, Problem, Unauthenticated
+from agentflow.services.authentication import Authenticator
 
 PREFIX = "/api/v1"
 

@@ -14,7 +14,7 @@ from agentflow.accounts.oidc_provider import shown
 from agentflow.accounts.scopes import Scope
 from agentflow.api.audit import begin_return, only_looking
 from agentflow.api.audit import made as recorded
-from agentflow.api.auth import Authenticator, session_in
+from agentflow.api.auth import session_in
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.credentials import CredentialPath, view_of
 from agentflow.api.rate import OutwardLimit
@@ -33,6 +33,7 @@ from agentflow.credentials.schemas import (
     TestResult,
 )
 from agentflow.errors import Forbidden, Malformed, Unauthenticated
+from agentflow.services.authentication import Authenticator
 from agentflow.services.transaction import transaction
 
 _PAGE: Final = """<!doctype html>

@@ -1,14 +1,12 @@
-"""Turns every error into an RFC 9457 problem document, by one table.
+"""Turns every error into an RFC 9457 problem document, by the table in `schemas/problem_kinds.py`.
 
-`TABLE` gives each class of `errors.py` its HTTP status and slug; the problem's `type` is `urn:agentflow:problem:` plus
-that slug, and never changes. Server errors are logged under the request's id, and the client learns only the id,
-because their messages may name hosts and files.
+Server errors are logged under the request's id, and the client learns only the id, because their messages may name
+hosts and files.
 """
 
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, has_app_context
 from flask.typing import ResponseReturnValue
@@ -20,55 +18,13 @@ from agentflow.api.replies import json_text
 from agentflow.api.requests import malformed
 from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
 from agentflow.logs import log_outage
+from agentflow.schemas.problem_kinds import TABLE, Kind, kind_of
 from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, places
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 1
 """Seconds after which a client may retry what was refused temporarily."""
-
-
-class Kind(NamedTuple):
-    """The public form of a class of errors."""
-
-    status: int
-    slug: str
-    title: str
-
-
-TABLE: dict[type[AgentFlowError], Kind] = {
-    AgentFlowError: Kind(500, "internal", "Something went wrong"),
-    ClientError: Kind(400, "bad-request", "The request cannot be carried out"),
-    Malformed: Kind(400, "malformed", "The request is malformed"),
-    errors.Unauthenticated: Kind(401, "unauthenticated", "Nobody is identified"),
-    errors.Forbidden: Kind(403, "forbidden", "This is not allowed"),
-    errors.PaymentRequired: Kind(402, "payment-required", "There are no credits for this"),
-    errors.NotFound: Kind(404, "not-found", "Not found"),
-    errors.Conflict: Kind(409, "conflict", "The state of the thing does not allow this"),
-    errors.AlreadyEnded: Kind(409, "already-ended", "The run has ended"),
-    errors.AtLimit: Kind(409, "at-limit", "As many runs are open as may be"),
-    errors.IdempotencyMismatch: Kind(422, "idempotency-mismatch", "The Idempotency-Key stands for another request"),
-    errors.TooLarge: Kind(413, "too-large", "Too large"),
-    errors.Unsupported: Kind(415, "unsupported-media-type", "The body is of a type that is not taken here"),
-    errors.TooMany: Kind(429, "too-many", "Too many, or too fast"),
-    errors.GraphInvalid: Kind(422, "graph-invalid", "The graph or its inputs are not valid"),
-    errors.NodeFailure: Kind(500, "node-failed", "A block failed"),
-    errors.BadInput: Kind(422, "bad-input", "A block cannot work with its inputs"),
-    errors.Ambiguous: Kind(422, "ambiguous", "Several credentials fit"),
-    errors.BlockBug: Kind(500, "block-bug", "A block broke its contract"),
-    errors.Transient: Kind(503, "transient", "Something outside failed; try again"),
-    errors.TimedOut: Kind(504, "timed-out", "A block took too long"),
-    errors.NotAllowed: Kind(422, "not-allowed", "Moderation refuses this"),
-    errors.Unpaid: Kind(402, "unpaid", "The credits do not suffice for a block"),
-    errors.SystemFault: Kind(500, "system-fault", "A worker failed"),
-    errors.EngineError: Kind(500, "engine", "AgentFlow is not in order"),
-    errors.IllegalTransition: Kind(500, "illegal-transition", "AgentFlow is not in order"),
-    errors.WrongSchema: Kind(503, "wrong-schema", "The database has another version's schema"),
-    errors.Refused: Kind(503, "refused", "The database does not let AgentFlow in"),
-    errors.AlreadyRunning: Kind(500, "already-running", "AgentFlow is running there already"),
-    errors.Unavailable: Kind(503, "unavailable", "A part of AgentFlow cannot be reached"),
-    errors.Busy: Kind(503, "busy", "All places are taken"),
-}
 
 
 _BY_STATUS: dict[int, type[AgentFlowError]] = {
@@ -111,7 +67,7 @@ def refusal(status: int, detail: str) -> Response:
 
 def of_error(error: AgentFlowError) -> Response:
     """The response for an AgentFlowError, by the nearest class in the table."""
-    kind = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    kind = kind_of(type(error))
     if isinstance(error, errors.Busy):  # nothing is broken, and it may be frequent: no traceback
         logger.info("request_refused", extra={"request_id": g.get("request_id"), "reason": error.message})
         return problem(kind, error.message)

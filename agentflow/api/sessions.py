@@ -31,12 +31,13 @@ from agentflow.accounts.schemas import (
 from agentflow.accounts.store import Act
 from agentflow.accounts.tables import UserSession
 from agentflow.api.audit import only_looking
-from agentflow.api.auth import give_cookie, is_secure, take_cookie, tell_of_change
+from agentflow.api.auth import give_cookie, is_secure, take_cookie
 from agentflow.api.blueprint import PREFIX, blueprint, caller
 from agentflow.api.rate import SignInLimit
 from agentflow.api.replies import reply
 from agentflow.errors import Forbidden, Malformed, NotFound, Unauthenticated
 from agentflow.services import cursors
+from agentflow.services.authentication import tell_of_change
 from agentflow.services.transaction import transaction
 
 logger = logging.getLogger(__name__)

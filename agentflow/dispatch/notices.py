@@ -20,6 +20,11 @@ _SECONDS: Final = 2.0
 """Timeout of one call; and the wait before another try to listen."""
 
 
+def channel_name(channel: str) -> str:
+    """What Redis calls the channel."""
+    return _PREFIX + channel
+
+
 def tell(channel: str, text: str) -> bool:
     """Send `text` to all that listen to `channel`. Returns whether the broker took it."""
     url = settings().broker()

@@ -22,6 +22,7 @@ from kombu import Connection, Producer
 from agentflow.clock import monotonic
 from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name, wire_priority
 from agentflow.dispatch.transport import install
+from agentflow.dispatch.watching import wake
 from agentflow.graph.plan import Plan
 from agentflow.ids import new_token
 from agentflow.logs import log_outage
@@ -215,7 +216,8 @@ class Publishable(Protocol):
 
 
 class PublishedRun(NamedTuple):
-    """A run whose node executions are published. `priority`: 0 to 9; a node's own overrides it."""
+    """A run whose node executions are published, which also wakes its watchers. `priority`: 0 to 9; a node's own
+    overrides it."""
 
     run_id: UUID
     plan: Plan
@@ -227,6 +229,8 @@ def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
 
     Names, lanes and timeouts come from the run's plan.
     """
+    if isinstance(run, PublishedRun):  # a worker's `RunContext` wakes for itself, before, and knows for whom
+        wake(run.run_id)
     if not ready:
         return True
     plan, priority = run.plan, run.priority

@@ -2,7 +2,7 @@
 
     servers (stack.py) → migrations → first API key → addresses stored → the Procfile's processes → API answers
 
-It stops in reverse: web, flower, workers, Valkey, PostgreSQL. If a start fails half-way, everything that was started is
+It stops in reverse: web, live, flower, workers, Valkey, PostgreSQL. If a start fails half-way, everything that was started is
 stopped again.
 """
 
@@ -36,6 +36,7 @@ SERVER_LOGS = ("postgres.log", "valkey.log")
 
 _KEYS = "AGENTFLOW_CREDENTIAL_KEYS"
 _WEB_PORTS = range(8080, 8100)
+_LIVE_PORTS = range(8100, 8120)
 _FLOWER_PORTS = range(5555, 5575)
 _READY_SECONDS = 60.0
 _POLL = 0.1
@@ -207,6 +208,7 @@ class Launch:
             raise Unavailable(f"port {self._wanted.port} is taken by another program: free it, or choose another")
         port = self._wanted.port or self._same_port("web", _WEB_PORTS)
         self.stack.secrets.keep_port("web", port)
+        self._live_port = self._same_port("live", _LIVE_PORTS)
         flower = f"http://127.0.0.1:{self._same_port('flower', _FLOWER_PORTS)}" if self._wanted.flower else None
         self.addresses = Addresses(f"http://127.0.0.1:{port}", flower, self._flower_password_file(), key_file, new_key)
         written = {"url": self.addresses.url, "api_key_file": str(key_file or ""), "flower_url": flower or ""}
@@ -270,6 +272,9 @@ class Launch:
             _KEYS: self._credential_keys(),
             "WEB_ADDRESS": "127.0.0.1",
             "PORT": self.addresses.url.rpartition(":")[2],
+            "AGENTFLOW_LIVE_ADDRESS": "127.0.0.1",
+            "AGENTFLOW_LIVE_PORT": str(self._live_port),
+            "AGENTFLOW_LIVE_URL": f"http://127.0.0.1:{self._live_port}",
             "FLOWER_ADDRESS": "127.0.0.1",
             "FLOWER_PORT": (self.addresses.flower_url or "").rpartition(":")[2],
             "FLOWER_BASIC_AUTH": self._flower_auth(),

@@ -22,7 +22,7 @@ from agentflow.embedded.process_log import ProcessLog
 from agentflow.embedded.roster import Roster
 from agentflow.errors import Unavailable
 
-_STOP_ORDER = ("web", "flower")
+_STOP_ORDER = ("web", "live", "flower")
 """Roles that stop first, in this order. All others follow together, so workers are last."""
 
 _STEPS: Steps = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 8.0))

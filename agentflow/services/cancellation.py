@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import publish_finaliser
+from agentflow.dispatch import publish_finaliser, wake
 from agentflow.engine.statuses import RunStatus
 from agentflow.errors import AgentFlowError, AlreadyEnded, NotFound
 from agentflow.logs import log_outage
@@ -42,6 +42,7 @@ def cancel(session: Session, owner_id: UUID, run_id: UUID, reason: str) -> Cance
     if run_views.find(session, owner_id, run_id) is None:
         raise NotFound(f"there is no run {run_id}")
     outcome = runs.stop(session, run_id, RunStatus.CANCELLED, reason)
+    after_commit(session, lambda: wake(run_id))
     if outcome.running == 0:
         after_commit(session, lambda: publish_finaliser(run_id))
     after_commit(session, lambda: carry_out(stop_children(run_id)))
@@ -102,6 +103,7 @@ def cancel_superseded(run_ids: Sequence[UUID]) -> None:
 
 
 def _follow(run_id: UUID, stopped: StopOutcome) -> Steps[None]:
+    wake(run_id)
     if stopped.running == 0:
         publish_finaliser(run_id)
     yield from stop_children(run_id)

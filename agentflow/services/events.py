@@ -1,7 +1,11 @@
-"""Reads the events of a run in order, each once, from wherever a subscriber left off."""
+"""Reads events in order, each once, from wherever a subscriber left off: those of a run, or of all runs of an owner.
+
+Many runs are read in one round trip, so that a process with thousands of subscribers asks seldom.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,19 +13,26 @@ from sqlalchemy.orm import Session
 
 from agentflow import clock
 from agentflow.engine.codec import loads
+from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Malformed
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.schemas.events import EventOutput, RunEvent
+from agentflow.schemas.events import EventOutput, RunEvent, WatchedEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
 from agentflow.services.run_views import find
 from agentflow.storage.views import events as stored
-from agentflow.storage.views.events import EventValue, Position, Span
+from agentflow.storage.views import runs as run_views
+from agentflow.storage.views.events import EventValue, Place, Position, RunsOf, Span, Standing
 from agentflow.storage.views.runs import AnyRow
+
+_Key = tuple[UUID, int, int]  # run, node, index
 
 BATCH: Final = 250
 """Events that are read at once, at most."""
+
+LEAST_EACH: Final = 5
+"""Events that each of many readers gets at once, at least."""
 
 MAX_OUTPUTS: Final = 10
 """Outputs in one event; the others are in the node execution's view."""
@@ -34,6 +45,11 @@ LONGEST: Final = 8 * 1024
 """Bytes of a value in an event; a longer one is left out."""
 
 
+SLACK: Final = timedelta(minutes=1)
+"""How much earlier than an event that follows it another may be dated: a transaction waits for locks, 5 s at most, and
+clocks are set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The run whose events are read."""
@@ -43,16 +59,40 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """The events of a run that are asked for: those after `start`. `held_since`: that of the batch before."""
+
+    subject: Subject
+    start: Position
+    held_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some events, the position after them, and whether the run has ended and there are no more.
 
     `held_since`: since when (`clock.monotonic`) further ones are held back; None: there are none.
+    `full`: it has as many as it may, so there may be more at once.
     """
 
     events: list[RunEvent]
     position: Position
     over: bool
     held_since: float | None = None
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOfRuns:
+    """Some events of an owner's runs, and the position after them.
+
+    `full`: there may be more at once. `held`: there are more, held back by transactions that run.
+    """
+
+    events: list[WatchedEvent]
+    position: Position
+    full: bool
+    held: bool
 
 
 def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
@@ -63,6 +103,12 @@ def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
     """
     run = find(session, owner_id, run_id)
     return Subject(run_id, plan_of(session, run.graph_id, run.graph_version))
+
+
+def scope_of(session: Session, run_id: UUID) -> tuple[UUID, ...]:
+    """The owner and the graph of a run; empty: there is no such run."""
+    run = run_views.find_any(session, run_id)
+    return () if run is None else (run.owner_id, run.graph_id)
 
 
 def position(text: str | None) -> Position:
@@ -81,41 +127,95 @@ def position(text: str | None) -> Position:
 
 def read(session: Session, subject: Subject, start: Position, held_since: float | None = None) -> Batch:
     """The events after `start`, up to `BATCH` of them. `held_since`: that of the batch before."""
-    run_id = subject.run_id
-    rows = stored.after(session, run_id, start, BATCH)
-    if rows:
-        return _batch(session, subject, rows)
-    standing = stored.standing(session, run_id, start)
-    if not standing.more:
-        return Batch([], start, standing.ended)
-    held_since = clock.monotonic() if held_since is None else held_since
-    if standing.ended or clock.monotonic() - held_since >= PATIENCE_SECONDS:
-        rows = stored.after_by_gate(session, run_id, start, BATCH)
-    return _batch(session, subject, rows, held_since) if rows else Batch([], start, False, held_since)
+    return read_many(session, [Ask(subject, start, held_since)])[0]
 
 
-def _batch(session: Session, subject: Subject, rows: Sequence[AnyRow], held_since: float | None = None) -> Batch:
-    """An event that says "ended" need not be the last: a retried run has events after it."""
-    given = _values(session, subject, rows)
-    events = [_event(subject.plan, row, given) for row in rows]
-    reached = Position(rows[-1].transaction, rows[-1].id)
-    over = events[-1].ends_run and stored.standing(session, subject.run_id, reached) == (True, False)
-    return Batch(events, reached, over, held_since)
+def read_many(session: Session, asks: Sequence[Ask]) -> list[Batch]:
+    """What each asks for, in their order. Together they get about `BATCH` events, and each some."""
+    if not asks:
+        return []
+    limit = max(BATCH // len(asks), LEAST_EACH)
+    places = [Place(ask.subject.run_id, ask.start) for ask in asks]
+    found = stored.after(session, places, limit)
+    rest = [number for number, rows in enumerate(found) if not rows]
+    standings = dict(zip(rest, stored.standing(session, [places[number] for number in rest]), strict=True))
+    held: dict[int, float] = {}
+    for number, standing in standings.items():
+        if standing.more:
+            since = asks[number].held_since
+            held[number] = since = clock.monotonic() if since is None else since
+            if standing.ended or clock.monotonic() - since >= PATIENCE_SECONDS:
+                found[number] = stored.after_by_gate(session, places[number], limit)
+    told = _told(session, [(ask.subject.plan, rows) for ask, rows in zip(asks, found, strict=True)])
+    over = _over(session, places, found)
+    return [
+        Batch(
+            told[number],
+            _reached(rows[-1]) if rows else asks[number].start,
+            number in over if rows else standings[number] == (True, False),
+            held.get(number),
+            len(rows) == limit,
+        )
+        for number, rows in enumerate(found)
+    ]
 
 
-def _values(session: Session, subject: Subject, rows: Sequence[AnyRow]) -> dict[tuple[int, int], list[EventValue]]:
+def _over(session: Session, places: Sequence[Place], found: Sequence[Sequence[AnyRow]]) -> set[int]:
+    """Which have ended with the last of these events. One that says "ended" need not be the last: a retried run has
+    events after it."""
+    ending = [n for n, rows in enumerate(found) if rows and rows[-1].kind == "run" and rows[-1].status in RUN_TERMINAL]
+    reached = [Place(places[number].run_id, _reached(found[number][-1])) for number in ending]
+    standings = stored.standing(session, reached)
+    return {number for number, standing in zip(ending, standings, strict=True) if standing == (True, False)}
+
+
+def read_runs(session: Session, runs: RunsOf, start: Position, since: datetime | None) -> BatchOfRuns:
+    """The events of an owner's runs after `start`, up to `BATCH` of them, in the order of their positions.
+
+    Args:
+        session: the transaction.
+        runs: which.
+        start: how far the reader has read.
+        since: when the event at `start` was; None: unknown, and all runs that the owner ever had are looked into.
+    """
+    found = stored.after_in_runs(session, runs, start, None if since is None else since - SLACK, BATCH)
+    rows = [row for row in found if row.settled]
+    plans: dict[UUID, Plan] = {}
+    for row in rows:
+        if row.run_id not in plans:
+            plans[row.run_id] = plan_of(session, row.graph_id, row.graph_version)
+    told = _told(session, [(plans[row.run_id], [row]) for row in rows])
+    events = [
+        WatchedEvent.model_construct(**dict(event), run_id=row.run_id, graph_id=row.graph_id)
+        for row, (event,) in zip(rows, told, strict=True)
+    ]
+    return BatchOfRuns(events, _reached(rows[-1]) if rows else start, len(rows) == BATCH, held=len(rows) < len(found))
+
+
+def standings(session: Session, asks: Sequence[Ask]) -> list[Standing]:
+    """Whether each run has ended, and whether it has events after `start`; cheaper than `read_many`."""
+    return stored.standing(session, [Place(ask.subject.run_id, ask.start) for ask in asks])
+
+
+def _reached(row: AnyRow) -> Position:
+    return Position(row.transaction, row.id)
+
+
+def _told(session: Session, found: Sequence[tuple[Plan, Sequence[AnyRow]]]) -> list[list[RunEvent]]:
+    """The events that rows stand for, with their outputs."""
     spans = [
-        Span(row.node, row.idx, row.first, row.first + min(row.stored, MAX_OUTPUTS))
+        Span(row.run_id, row.node, row.idx, row.first, row.first + min(row.stored, MAX_OUTPUTS))
+        for _, rows in found
         for row in rows
         if row.first is not None and row.stored
     ]
-    found: dict[tuple[int, int], list[EventValue]] = {}
-    for value in stored.values(session, subject.run_id, spans, LONGEST):
-        found.setdefault((value.node, value.idx), []).append(value)
-    return found
+    given: dict[_Key, list[EventValue]] = {}
+    for value in stored.values(session, spans, LONGEST):
+        given.setdefault((value.run_id, value.node, value.idx), []).append(value)
+    return [[_event(plan, row, given) for row in rows] for plan, rows in found]
 
 
-def _event(plan: Plan, row: AnyRow, given: dict[tuple[int, int], list[EventValue]]) -> RunEvent:
+def _event(plan: Plan, row: AnyRow, given: dict[_Key, list[EventValue]]) -> RunEvent:
     event = RunEvent(id=f"{row.transaction}-{row.id}", kind=row.kind, at=row.at, status=row.status, reason=row.reason)
     if row.node is None:
         return event
@@ -125,7 +225,7 @@ def _event(plan: Plan, row: AnyRow, given: dict[tuple[int, int], list[EventValue
         end = row.first + row.stored
         outputs = [
             EventOutput.model_validate(_shown(value, node))
-            for value in given.get((row.node, row.idx), ())
+            for value in given.get((row.run_id, row.node, row.idx), ())
             if row.first <= value.ordinal < end
         ]
     return event.model_copy(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import PublishedRun, publish
+from agentflow.dispatch import PublishedRun, publish, wake
 from agentflow.engine.codec import dumps, loads
 from agentflow.engine.statuses import ReviewStatus
 from agentflow.errors import AlreadyEnded, BlockBug, Conflict, Malformed, NotFound, TooLarge, TooMany
@@ -112,6 +112,7 @@ def _decide(
 
 
 def _publish_after(session: Session, run_id: UUID, ready: list[Ready]) -> None:
+    after_commit(session, lambda: wake(run_id))
     run = run_views.find_any(session, run_id)
     if run is None or not ready:
         return

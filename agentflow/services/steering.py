@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.blocks.registry import catalogue
-from agentflow.dispatch import PublishedRun, publish, publish_examination, publish_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_examination, publish_finaliser, wake
 from agentflow.engine.codec import loads
 from agentflow.engine.statuses import RUN_RETRIABLE, RUN_TERMINAL
 from agentflow.engine.verdict import failure_is_unhandled
@@ -179,6 +179,7 @@ def _pause(session: Session, owner_id: UUID, run_id: UUID, as_parent: bool = Fal
     views.find(session, owner_id, run_id)
     if steering.pause(session, run_id, as_parent=as_parent) == "ended":
         raise AlreadyEnded(f"run {run_id} has ended, or is being stopped")
+    after_commit(session, lambda: wake(run_id))
 
 
 def _resume(session: Session, owner_id: UUID, run_id: UUID, as_parent: bool = False) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from agentflow.dispatch import PublishedRun, publish, publish_finaliser
+from agentflow.dispatch import PublishedRun, publish, publish_finaliser, wake
 from agentflow.errors import Unavailable
 from agentflow.services.plans import plan_of_run
 from agentflow.services.steering import STATEMENT_SECONDS
@@ -27,6 +27,7 @@ def suspend(owner_id: UUID) -> Steps[bool]:
     found = yield Step(steering.to_suspend, owner_id, MOST_AT_ONCE)
     for run_id in found:
         yield Step(steering.suspend, owner_id, run_id, statement_seconds=STATEMENT_SECONDS)
+        wake(run_id)
     return len(found) < MOST_AT_ONCE
 
 
@@ -46,6 +47,7 @@ def _resume(session: Session, owner_id: UUID, run_id: UUID) -> None:
     outcome = steering.unsuspend(session, owner_id, run_id)
     if outcome is None or outcome.verdict != "resumed":
         return
+    after_commit(session, lambda: wake(run_id))
     run = run_views.find_any(session, run_id)
     assert run is not None
     try:

@@ -238,6 +238,7 @@ class Attempt:
                 self._closed = True
                 nobody = self.lease._replace(holder="", seconds=0)
                 loss = self.process.hot.return_lease(self.key, self.lease.token, nobody, expired=False, bearable=None)
+                self.run.wake()
                 if loss.verdict == "queued":
                     publish(self.run, [Ready(self.key.node, self.key.idx)])
                 elif loss.verdict == "stopped":

@@ -95,6 +95,7 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
     if run.stopped:  # before its plan is read
         with state.lock:
             state.hot.close_stopped(key)
+            run.wake()
             end_if_quiescent(state.hot, run)
         return NodeExecutionStopped("its run was stopped")
     if not 0 <= key.node < len(run.plan.nodes):
@@ -115,6 +116,7 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
         claimed = state.hot.claim(key, pins, lease, limits, price)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
+    run.wake()
     publish(run, claimed.ready)
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from agentflow.dispatch import wake
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Router
 from agentflow.engine.settlement import Transition, settlement
@@ -154,6 +155,7 @@ def _count_execution(
     heir = Lease(new_token(), died_as or holder(), settings().lease_seconds)
     with state.lock:
         fault = state.hot.fault(key, heir, died=died_as is not None, bearable=bearable)
+    wake(key.run_id)
     if fault.verdict != "gone":
         fields = {"run": str(key.run_id), "node": key.node, "index": key.idx, "losses": fault.losses}
         logger.warning("fault_counted", extra={**fields, "reason": failed.error})
@@ -175,6 +177,7 @@ def _count_execution(
 def _count_run(state: Process, message: str, run_id: UUID, bearable: int) -> str:
     with state.lock:
         fault = state.hot.fault_of_run(run_id, bearable, message)
+    wake(run_id)
     if fault.verdict != "gone":
         fields = {"run": str(run_id), "losses": fault.losses, "verdict": fault.verdict, "reason": message}
         logger.warning("run_fault_counted", extra=fields)

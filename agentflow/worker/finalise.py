@@ -35,6 +35,8 @@ def finalise(run_id: UUID, state: Process | None = None) -> bool:
         return False
     with state.lock:
         rest = state.hot.rest(run_id)
+    if rest.verdict == "resting":
+        run.wake()
     publish(run, rest.ready)
     ended = rest.census is not None and _end(state, run, rest.census)
     if ended and run.parent_run_id is not None:
@@ -66,6 +68,7 @@ def _end(state: Process, run: RunContext, census: Census) -> bool:
     verdict = judge(plan, census.counts, missing, census.stop, failure, census.reported, _shortfall(run, census))
     with state.lock:
         finished = state.hot.finish(run.run_id, census, verdict, may_grow=gathers)
+    run.wake()
     if finished.woken is not None:
         publish_others(state, [finished.woken])
     if finished.done:

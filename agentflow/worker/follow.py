@@ -33,6 +33,7 @@ def follow(process: Process, run: RunContext, settlement: Settlement, settled: S
 
     Or stop the run, if the settlement demands it or it has become too large or too expensive.
     """
+    run.wake()
     publish_others(process, settled.others)
     if (reason := _reason_to_stop(process, run, settled, settlement.consequences.stops_run)) is not None:
         stop_run(run, reason)
@@ -69,6 +70,7 @@ def publish_others(process: Process, ready: Sequence[ExecutionKey]) -> None:
     for run_id, group in groupby(sorted(ready), key=lambda one: one.run_id):
         try:
             if (run := process.run(run_id)) is not None:
+                run.wake()
                 publish(run, [Ready(one.node, one.idx) for one in group])
         except Unavailable:
             raise

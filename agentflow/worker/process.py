@@ -9,6 +9,7 @@ from functools import cache
 from typing import Final
 from uuid import UUID
 
+from agentflow.dispatch import wake
 from agentflow.engine.codec import loads
 from agentflow.forking import lazy
 from agentflow.graph.plan import Plan
@@ -47,6 +48,7 @@ class RunContext:
         self.run_id = run_id
         self.priority = header.priority
         self.owner_id = header.owner_id
+        self.graph_id = header.graph_id
         self.root_id = header.root_id
         self.parent_run_id = header.parent_run_id
         self.depth = header.depth
@@ -56,6 +58,10 @@ class RunContext:
         self.masked_nodes = 0  # nodes of a plan that is this run's own
         self._header = header
         self._loaded = loaded
+
+    def wake(self) -> None:
+        """Wake those who watch the run, once something in it was committed."""
+        wake(self.run_id, self.owner_id, self.graph_id)
 
     @lazy
     def masks(self) -> Masks:

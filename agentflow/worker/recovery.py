@@ -123,6 +123,7 @@ class Recovery:
             self._publish_again(run, key)
         elif item.action == "wake":
             if self._process.hot.wake_due(key):
+                run.wake()
                 publish(run, [Ready(key.node, key.idx)])
         elif item.action == "release":
             release(self._process.hot, run, key._replace(idx=key.idx - 1))
@@ -253,6 +254,7 @@ class Recovery:
             bearable = 0
         heir = Lease(new_token(), holder(), settings().lease_seconds)
         loss = self._process.hot.return_lease(key, token, heir, expired=expired, bearable=bearable)
+        run.wake()
         fields = {"run": str(key.run_id), "node": key.node, "index": key.idx}
         reason = "timeout" if timed_out else "worker_lost"
         logger.warning("lease_lost", extra={**fields, "reason": reason, "verdict": loss.verdict})

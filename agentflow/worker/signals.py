@@ -11,6 +11,7 @@ from celery.concurrency import get_implementation, prefork, solo
 
 from agentflow.blocks import registry
 from agentflow.dispatch.publish import publisher
+from agentflow.dispatch.watching import bell, expect_watchers, follow_watchers
 from agentflow.errors import EngineError
 from agentflow.logs import FORMAT, FieldsFormatter, keep_handlers, silence_http_libraries
 from agentflow.moderation import checking as moderation
@@ -56,6 +57,7 @@ def _before_forking(sender: Any, **_: Any) -> None:
     gc.collect()
     gc.freeze()
     name_main_process(str(sender))
+    expect_watchers()
     chosen = get_implementation(sender.pool_cls)
     if issubclass(chosen, solo.TaskPool):
         interrupts().install()
@@ -72,6 +74,7 @@ def _say(line: str) -> None:
 def _in_child(**_: Any) -> None:
     after_fork()
     publisher.cache_clear()
+    bell.cache_clear()
     process.cache_clear()
     limit = settings().child_memory_mb * _MIB
     # Counts private writable memory: a block that takes more gets a MemoryError before the host's OOM killer acts.
@@ -81,6 +84,7 @@ def _in_child(**_: Any) -> None:
 
 
 def _when_ready(sender: Any, **_: Any) -> None:
+    follow_watchers()
     keeper().start(lambda: lanes_of(sender))
     if isinstance(sender.pool, prefork.TaskPool):
         cold_shutdown.defer(sender)

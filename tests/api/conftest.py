@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from installation import *  # noqa: F403
 
-from agentflow.api.auth import Authenticator
 from agentflow.dispatch import notices
+from agentflow.services.authentication import Authenticator
 
 
 @pytest.fixture

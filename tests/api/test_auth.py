@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from agentflow.api import auth
+from agentflow.services import authentication as auth
 from agentflow.services.transaction import transaction
 
 

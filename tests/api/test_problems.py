@@ -7,8 +7,8 @@ import pytest
 
 from agentflow import errors
 from agentflow.api import problems
-from agentflow.api.problems import TABLE
 from agentflow.errors import AgentFlowError
+from agentflow.schemas.problem_kinds import TABLE
 from agentflow.schemas.problems import MAX_PLACES
 from agentflow.services import blocks
 

@@ -108,6 +108,9 @@ class Fleet:
         self.key = key
         self.url = f"http://127.0.0.1:{self.port}"
         self._web: subprocess.Popen[bytes] | None = None
+        self.live_port = free_port()
+        self.live_url = f"http://127.0.0.1:{self.live_port}"
+        self._live: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._number = 0
         self.client = Client(self.url, key)
@@ -121,6 +124,8 @@ class Fleet:
             "AGENTFLOW_DATABASE_URL": self.database_url,
             "AGENTFLOW_BROKER_URL": self.broker_url,
             "AGENTFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
+            "AGENTFLOW_LIVE_PORT": str(self.live_port),
+            "AGENTFLOW_LIVE_URL": self.live_url,
             **self._environment,
         }
         with (self._logs / f"{name}.log").open("ab") as log:
@@ -147,6 +152,36 @@ class Fleet:
                 return False
 
         until(answers, "the API answers")
+
+    def start_live(self) -> None:
+        """Start a live process, and wait until it answers."""
+        self._live = self._start("live", "python", "-m", "agentflow.live")
+
+        def answers() -> bool:
+            assert self._live is not None
+            assert self._live.poll() is None, (self._logs / "live.log").read_text()[-2000:]
+            try:
+                return httpx.get(f"{self.live_url}/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(answers, "live answers")
+
+    def ensure_live(self) -> None:
+        if self._live is None or self._live.poll() is not None:
+            self.start_live()
+
+    def kill_live(self) -> None:
+        """Kill the live process."""
+        if self._live is not None:
+            self._live.kill()
+            self._live.wait(timeout=10)
+            self._live = None
+
+    @property
+    def live_pid(self) -> int:
+        assert self._live is not None
+        return self._live.pid
 
     def start_worker(self, *options: str) -> str:
         """Start one worker process, with further options of the command, and wait until it consumes; its name."""
@@ -198,9 +233,10 @@ class Fleet:
 
     def stop(self) -> None:
         self.client.close()
-        for process in [*self.workers.values(), *([self._web] if self._web else [])]:
+        everything = [*self.workers.values(), *(one for one in (self._web, self._live) if one)]
+        for process in everything:
             process.terminate()
-        for process in [*self.workers.values(), *([self._web] if self._web else [])]:
+        for process in everything:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=15)
             with contextlib.suppress(ProcessLookupError):

@@ -12,20 +12,27 @@ transaction gets its number. (Creating a run needs no gate: nobody can see it be
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Integer,
     Row,
+    TableValuedAlias,
+    Uuid,
     and_,
     case,
+    column,
     func,
     literal,
     literal_column,
+    or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -46,9 +53,24 @@ class Position(NamedTuple):
     id: int = 0
 
 
+class Place(NamedTuple):
+    """How far a reader has read in a run."""
+
+    run_id: UUID
+    position: Position
+
+
+class RunsOf(NamedTuple):
+    """The runs of an owner, of one graph or of all (None), child runs among them."""
+
+    owner_id: UUID
+    graph_id: UUID | None
+
+
 class Span(NamedTuple):
     """The outputs of a node execution from the ordinal `first` to below `end`."""
 
+    run_id: UUID
     node: int
     idx: int
     first: int
@@ -65,6 +87,7 @@ class Standing(NamedTuple):
 class EventValue(NamedTuple):
     """One output: its value as JSON text, or None where it is too long for an event."""
 
+    run_id: UUID
     node: int
     idx: int
     ordinal: int
@@ -72,15 +95,15 @@ class EventValue(NamedTuple):
     text: str | None
 
 
-def after(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
-    """The run's next events, with the error message of node executions that failed."""
-    return _between(session, run_id, position, _OLDEST_RUNNING, limit)
+def after(session: Session, places: Sequence[Place], limit: int) -> list[list[AnyRow]]:
+    """The next events of runs, up to `limit` for each place, with the error message of node executions that failed."""
+    return _between(session, places, _OLDEST_RUNNING, limit)
 
 
-def after_by_gate(session: Session, run_id: UUID, position: Position, limit: int) -> Sequence[AnyRow]:
+def after_by_gate(session: Session, place: Place, limit: int) -> list[AnyRow]:
     """Like `after`, but no other transaction holds it back. Nothing if somebody is writing in this run now."""
-    end = _decided_by_gate(session, run_id)
-    return () if end is None else _between(session, run_id, position, literal(end, BigInteger), limit)
+    end = _decided_by_gate(session, place.run_id)
+    return [] if end is None else _between(session, [place], literal(end, BigInteger), limit)[0]
 
 
 def _decided_by_gate(session: Session, run_id: UUID) -> int | None:
@@ -97,69 +120,155 @@ def _decided_by_gate(session: Session, run_id: UUID) -> int | None:
     return end
 
 
-def _between(
-    session: Session, run_id: UUID, position: Position, end: ColumnElement[int], limit: int
-) -> Sequence[AnyRow]:
+_COLUMNS: Final = (
+    Event.transaction,
+    Event.id,
+    Event.at,
+    Event.kind,
+    Event.status,
+    Event.reason,
+    Event.node,
+    Event.idx,
+    Event.attempt,
+    Event.first,
+    Event.count.label("stored"),
+)
+
+
+def _between(session: Session, places: Sequence[Place], end: ColumnElement[int], limit: int) -> list[list[AnyRow]]:
+    asked = _asked(places)
     page = (
-        select(
-            Event.transaction,
-            Event.id,
-            Event.at,
-            Event.kind,
-            Event.status,
-            Event.reason,
-            Event.node,
-            Event.idx,
-            Event.attempt,
-            Event.first,
-            Event.count.label("stored"),
-        )
-        .where(Event.run_id == run_id, _later(position), Event.transaction < end)
+        select(*_COLUMNS)
+        .where(Event.run_id == asked.c.run_id, _later(asked), Event.transaction < end)
         .order_by(Event.transaction, Event.id)
         .limit(limit)
-        .subquery()  # cut first: else the planner may join all of the run
+        .lateral("page")  # cut first: else the planner may join all of the run
     )
-    failed = and_(
+    found: list[list[AnyRow]] = [[] for _ in places]
+    for row in session.execute(
+        select(asked.c.run_id, asked.c.nth, *page.c, NodeExecution.error)
+        .select_from(asked.join(page, true()).join(NodeExecution, _failed(asked.c.run_id, page), isouter=True))
+        .order_by(asked.c.nth, page.c.transaction, page.c.id)
+    ):
+        found[row.nth - 1].append(row)
+    return found
+
+
+def after_in_runs(
+    session: Session, runs: RunsOf, position: Position, ended_since: datetime | None, limit: int
+) -> list[AnyRow]:
+    """The next events of an owner's runs, each with `run_id`, `graph_id` and `graph_version` of its run.
+
+    Some may follow that a reader must not take yet (not `settled`): one may still appear before them.
+
+    Args:
+        session: the transaction.
+        runs: which.
+        position: how far a reader has read in all of them.
+        ended_since: runs that ended before have no event after `position`; None: any may have. It spares looking into
+            all runs that an owner ever had.
+        limit: of events.
+    """
+    looked_into = select(Run.id, Run.graph_id, Run.graph_version).where(Run.owner_id == runs.owner_id)
+    if runs.graph_id is not None:
+        looked_into = looked_into.where(Run.graph_id == runs.graph_id)
+    if ended_since is not None:
+        looked_into = looked_into.where(or_(Run.ended_at.is_(None), Run.ended_at >= ended_since))
+    run = looked_into.cte("looked_into")
+    of_run = (
+        select(*_COLUMNS)
+        .where(Event.run_id == run.c.id, tuple_(Event.transaction, Event.id) > _row(position))
+        .order_by(Event.transaction, Event.id)
+        .limit(limit)
+        .lateral("of_run")
+    )
+    page = (
+        select(run.c.id.label("run_id"), run.c.graph_id, run.c.graph_version, *of_run.c)
+        .select_from(run.join(of_run, true()))
+        .order_by(of_run.c.transaction, of_run.c.id)
+        .limit(limit)
+        .subquery("page")
+    )
+    return list(
+        session.execute(
+            select(*page.c, NodeExecution.error, (page.c.transaction < _OLDEST_RUNNING).label("settled"))
+            .join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
+            .order_by(page.c.transaction, page.c.id)
+        )
+    )
+
+
+def present(session: Session) -> tuple[Position, datetime]:
+    """The position before whatever is not yet there to be read, and the time."""
+    oldest, now = session.execute(select(_OLDEST_RUNNING, func.agentflow_now())).one()
+    return Position(oldest, 0), now
+
+
+def standing(session: Session, places: Sequence[Place]) -> list[Standing]:
+    """How runs stand for readers at these places, at one moment; counts events that `after` holds back."""
+    if not places:
+        return []
+    asked = _asked(places)
+    more = select(Event.id).where(Event.run_id == asked.c.run_id, _later(asked)).exists()
+    is_open = select(Run.id).where(Run.id == asked.c.run_id, Run.ended_at.is_(None)).exists()
+    rows = session.execute(select(~is_open, more).select_from(asked).order_by(asked.c.nth))
+    return [Standing(*row) for row in rows]
+
+
+def _asked(places: Sequence[Place]) -> TableValuedAlias:
+    columns = (
+        literal([place.run_id for place in places], ARRAY(Uuid)),
+        literal([place.position.transaction for place in places], ARRAY(BigInteger)),
+        literal([place.position.id for place in places], ARRAY(BigInteger)),
+    )
+    return (
+        func.unnest(*columns)
+        .table_valued(
+            column("run_id", Uuid),
+            column("transaction", BigInteger),
+            column("id", BigInteger),
+            with_ordinality="nth",
+            name="asked",
+        )
+        .render_derived()
+    )
+
+
+def _failed(run_id: ColumnElement[UUID], page: FromClause) -> ColumnElement[bool]:
+    return and_(
         page.c.status == "FAILED",
         NodeExecution.run_id == run_id,
         NodeExecution.node == page.c.node,
         NodeExecution.idx == page.c.idx,
     )
-    return session.execute(
-        select(*page.c, NodeExecution.error)
-        .join(NodeExecution, failed, isouter=True)
-        .order_by(page.c.transaction, page.c.id)
-    ).all()
 
 
-def standing(session: Session, run_id: UUID, position: Position) -> Standing:
-    """How the run stands for a reader at `position`, at one moment; counts events that `after` holds back."""
-    more = select(Event.id).where(Event.run_id == run_id, _later(position)).exists()
-    is_open = select(Run.id).where(Run.id == run_id, Run.ended_at.is_(None)).exists()
-    row = session.execute(select(~is_open, more)).one()
-    return Standing(*row)
+def _later(asked: TableValuedAlias) -> ColumnElement[bool]:
+    return tuple_(Event.transaction, Event.id) > tuple_(asked.c.transaction, asked.c.id)
 
 
-def _later(position: Position) -> ColumnElement[bool]:
-    return tuple_(Event.transaction, Event.id) > tuple_(literal(position.transaction), literal(position.id))
+def _row(position: Position) -> ColumnElement[Any]:
+    return tuple_(literal(position.transaction), literal(position.id))
 
 
-def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) -> list[EventValue]:
+def values(session: Session, spans: Sequence[Span], longest: int) -> list[EventValue]:
     """The outputs in `spans`, in order; those longer than `longest` bytes without their value."""
     if not spans:
         return []
     asked = (
         func.unnest(
+            literal([span.run_id for span in spans], ARRAY(Uuid)),
             literal([span.node for span in spans], ARRAY(Integer)),
             literal([span.idx for span in spans], ARRAY(Integer)),
             literal([span.first for span in spans], ARRAY(Integer)),
             literal([span.end for span in spans], ARRAY(Integer)),
         )
-        .table_valued("node", "idx", "first", "end", name="asked")
+        .table_valued("run_id", "node", "idx", "first", "end", name="asked")
         .render_derived()
     )
     rows = session.execute(
         select(
+            Output.run_id,
             Output.node,
             Output.idx,
             Output.ordinal,
@@ -170,7 +279,7 @@ def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) 
         .join(
             Output,
             and_(
-                Output.run_id == run_id,
+                Output.run_id == asked.c.run_id,
                 Output.node == asked.c.node,
                 Output.idx == asked.c.idx,
                 Output.ordinal >= asked.c.first,
@@ -178,6 +287,6 @@ def values(session: Session, run_id: UUID, spans: Sequence[Span], longest: int) 
                 Output.part == 0,
             ),
         )
-        .order_by(Output.node, Output.idx, Output.ordinal)
+        .order_by(Output.run_id, Output.node, Output.idx, Output.ordinal)
     )
     return [EventValue(*row) for row in rows]
