@@ -162,6 +162,7 @@ TESTED_BY = {
     "engine/execution": "engine/test_settlement",
     "engine/waits": "worker/test_waiting",
     # What is tested through HTTP.
+    "services/authentication": "api/test_auth",
     "services/blocks": "api/test_docs",
     "services/estimates": "api/test_credits",
     "services/explanations": "api/test_explanations",

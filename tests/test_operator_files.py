@@ -49,7 +49,7 @@ def test_the_configuration_reads_no_environment():
 
 def test_every_process_is_the_program_itself_and_no_shell_around_it():
     commands = read_procfile(shipped("Procfile"))
-    assert list(commands) == ["web", "worker", "flower"]
+    assert list(commands) == ["web", "live", "worker", "flower"]
     for command in commands.values():
         assert "exec " in command
 

@@ -25,6 +25,7 @@ from agentflow.api import (
     presets,
     problems,
     rate,
+    relay,
     reviews,
     runs,
     schedules,
@@ -100,6 +101,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         app.register_api(module.api)
     app.register_api(credits.hooks)
     app.register_blueprint(docs.docs)
+    app.register_blueprint(relay.streams)
     return app
 
 

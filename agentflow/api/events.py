@@ -1,7 +1,8 @@
 """Serves `/api/v1/runs/{id}/events`: the events of a run, live, as server-sent events.
 
 Events are read from the events table, so none is missed: a client that was disconnected resumes with `Last-Event-ID`.
-An open stream occupies a place (see `places.py`). A client that gets none can poll.
+A live process serves the stream, if there is one (`relay.py`). If not, this one does: then an open stream occupies a
+place (see `places.py`), and a client that gets none can poll.
 """
 
 import logging
@@ -15,6 +16,7 @@ from pydantic import Field
 from agentflow import clock
 from agentflow.api.blueprint import blueprint, may_go_on, owner_id
 from agentflow.api.places import Places, client_gone, closing
+from agentflow.api.relay import pass_on
 from agentflow.api.replies import json_text, reply
 from agentflow.api.runs import RunPath
 from agentflow.errors import AgentFlowError, Unavailable
@@ -63,6 +65,8 @@ def stream_events(path: RunPath, query: EventQuery) -> Response:
     after = request.headers.get("Last-Event-ID") or query.after
     if not request.accept_mimetypes["text/event-stream"] and request.accept_mimetypes["application/json"]:
         return reply(_existing(path.run_id, after))
+    if (passed := pass_on()) is not None:
+        return passed
     start = events.position(after)
     with transaction() as session:
         subject = events.subject(session, owner_id(), path.run_id)

@@ -6,7 +6,8 @@ previous reply. Every step that depends on the client has a deadline: sending he
 reply. When connections run out, idle ones are closed first. A request that is refused before the application sees it
 (too large, malformed, too late) gets a problem document; then the connection is closed without draining it.
 
-Waiting requests (event streams, calls that wait for a block) have extra threads: see `places.py`.
+Waiting requests (event streams, calls that wait for a block) have extra threads: see `places.py`. Streams that a live
+process serves have none: the connection leaves the server, and is carried to that process (`relay.py`).
 """
 
 import logging
@@ -22,11 +23,12 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
 
 from agentflow.api.payloads import HOOKS, MAX_PAYLOAD
 from agentflow.api.problems import refusal
+from agentflow.api.relay import HAND_OVER, carry
 from agentflow.settings import Settings, settings
 
 MAX_CONNECTIONS: Final = 1000
@@ -136,6 +138,22 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]
+    """Answers by the application, or hands the connection over to a live process."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[HAND_OVER] = self._hand_over
+        return environ
+
+    def _hand_over(self, upstream: socket.socket, first: bytes) -> None:
+        self.channel.handed_over = (upstream, first)
+
+    def finish(self) -> None:
+        if self.channel.handed_over is None:
+            super().finish()
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection with deadlines."""
 
@@ -145,7 +163,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     sent_continue: bool
 
     parser_class = _Parser
+    task_class = _Task
     error_task_class = _Refusal
+    has_left = False
+    handed_over: tuple[socket.socket, bytes] | None = None  # the live process's socket, and what is sent to it first
     asked = False  # whether a complete request has arrived
     refused = False
     half_closed: float | None = None  # the time at which our side was closed
@@ -186,15 +207,30 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return read
 
     def readable(self) -> bool:
-        return bool(super().readable() and not self._ahead)
+        return bool(super().readable() and not self._ahead and self.handed_over is None)
 
     def writable(self) -> bool:
-        return bool(super().writable() or self._can_continue())
+        return bool(super().writable() or self._can_continue() or self.handed_over is not None)
 
     def handle_write(self) -> None:
+        if self.handed_over is not None and not self.will_close:
+            if not self.requests:  # the task has ended
+                self._leave()
+            return
         super().handle_write()
         if self._can_continue():
             self.received(self._ahead)
+
+    def _leave(self) -> None:
+        """Let the connection be carried to the live process: it is no channel of this server any more."""
+        assert self.handed_over is not None
+        (upstream, first), client, ahead = self.handed_over, self.socket, self._ahead
+        self.has_left = True  # whatever the loop may still find about it, its socket is another's now
+        self.del_channel()
+        self.connected = False
+        for outbuf in self.outbufs:
+            outbuf.close()
+        carry(client, upstream, first + ahead)
 
     def _can_continue(self) -> bool:
         """Whether the input in `_ahead` may be parsed now."""
@@ -249,6 +285,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     def handle_close(self) -> None:
         """Close the connection; after a refusal, close our side first."""
+        if self.has_left:
+            return
+        if self.handed_over is not None:
+            self.handed_over[0].close()
         if self.refused and self.connected and self.half_closed is None:
             self.half_closed, self.will_close = time.monotonic(), False
             try:

@@ -46,7 +46,7 @@ def follow(
         click.echo(f"Run {run_id}", err=True)  # printed first, so that the run can be found whatever happens
     try:
         stillness = Stillness(client, run_id)
-        events = with_pauses(client.events(run_id))
+        events = with_pauses(client.follow(run_id))
         if as_json or quiet:
             for event in events:
                 for words in stillness.messages(event):

@@ -146,7 +146,7 @@ def tail(run: str, since: str | None, last: int | None, quiet: bool, as_json: bo
     with connected() as client:
         run_id = find_run(client, run)
         if as_json:
-            echo_json_lines(shown.wanted(client.events(run_id)))
+            echo_json_lines(shown.wanted(client.follow(run_id)))
             return
         sys.exit(follow(client, run_id, as_json=False, quiet=quiet, shown=shown))
 

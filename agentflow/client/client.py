@@ -10,7 +10,7 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from agentflow.accounts.schemas import AuditEntryView, AuditList, Me
-from agentflow.client import stream
+from agentflow.client import live, stream
 from agentflow.client.accounts import Keys, Sessions, Users
 from agentflow.client.credentials import Credentials
 from agentflow.client.credits import Credits
@@ -22,6 +22,7 @@ from agentflow.client.triggers import Triggers
 from agentflow.moderation.schemas import RefusedTextList, RefusedTextView
 from agentflow.schemas.blocks import BlockInfo, BlockList, BlockResult
 from agentflow.schemas.events import RunEvent
+from agentflow.schemas.live import Update
 from agentflow.schemas.reviews import ReviewList, ReviewView, SignalAccepted
 from agentflow.schemas.runs import (
     MAX_WAIT,
@@ -207,6 +208,21 @@ class Client:
     def outputs(self, run_id: Id, *, name: str | None = None, limit: int | None = None) -> Iterator[OutputItem]:
         """The values of a run's output nodes, in order for each node."""
         return islice(every(self._http, f"/runs/{run_id}/outputs", OutputList.model_validate, {"name": name}), limit)
+
+    def follow(self, run_id: Id, *, after: str | None = None) -> Iterator[RunEvent]:
+        """The events of a run as they happen, over cuts of the connection, until it has ended.
+
+        `after`: the id of the last one already seen.
+        """
+        return stream.events(self._http, run_id, after)
+
+    def watch(self, *channels: str, after: Mapping[str, str] | None = None) -> Iterator[Update]:
+        """What happens in several channels (`run:<id>`, `graph:<id>`, `runs`), over cuts of the connection.
+
+        It ends when all channels are over, as those of runs are with the run. `after`: channel → the id of the last
+        update already seen; without one, a run is told from its beginning, and several runs from now on.
+        """
+        return live.watch(self._http, channels, after or {})
 
     def events(self, run_id: Id, *, after: str | None = None) -> Iterator[RunEvent]:
         """The events of a run, live, until it has ended. `after`: the id of the last event already seen."""

@@ -84,11 +84,13 @@ class Http:
         self.timeout = timeout
         self.attempts = attempts
         self.sleep = sleep
+        self.authorization = f"Bearer {key}"
+        self.trusts_proxies = urlsplit(self.url).hostname not in _LOOPBACK  # no proxy to our own machine
         self._client = httpx.Client(
             base_url=f"{self.url}/api/v1",
-            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
+            headers={"Authorization": self.authorization, "Accept": "application/json"},
             timeout=timeout,
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # no proxy to our own machine
+            trust_env=self.trusts_proxies,
         )
 
     def close(self) -> None:

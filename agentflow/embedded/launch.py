@@ -2,8 +2,8 @@
 
     servers (stack.py) → migrations → first API key → addresses stored → the Procfile's processes → API answers
 
-It stops in reverse: web, live, flower, workers, Valkey, PostgreSQL. If a start fails half-way, everything that was started is
-stopped again.
+It stops in reverse: web, live, flower, workers, Valkey, PostgreSQL. If a start fails half-way, everything that was
+started is stopped again.
 """
 
 import os

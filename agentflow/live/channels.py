@@ -111,6 +111,10 @@ class Channel(ABC):
     def read(cls, session: Session, questions: Sequence[Question]) -> list[Answer]:
         """What each asks for, in their order."""
 
+    @classmethod  # noqa: B027 - not every kind has something to prepare
+    def warm_up(cls, session: Session) -> None:
+        """Do once what is slow the first time only."""
+
     @classmethod
     @abstractmethod
     def news(cls, session: Session, questions: Sequence[Question]) -> list[bool]:
@@ -147,6 +151,10 @@ class RunChannel(Channel):
             Answer(_messages(batch.events), batch.position, batch.over, batch.full, batch.held_since)
             for batch in events.read_many(session, _asks(questions))
         ]
+
+    @classmethod
+    def warm_up(cls, session: Session) -> None:
+        events.warm_up(session)
 
     @classmethod
     def news(cls, session: Session, questions: Sequence[Question]) -> list[bool]:

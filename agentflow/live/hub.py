@@ -16,8 +16,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from agentflow.clock import monotonic
-from agentflow.errors import Unavailable
-from agentflow.live.channels import Answer, Channel, Question
+from agentflow.errors import AgentFlowError, Unavailable
+from agentflow.live.channels import KINDS, Answer, Channel, Question
 from agentflow.live.messages import Parcel
 from agentflow.live.readers import Reader, Subscription
 from agentflow.logs import log_outage
@@ -41,7 +41,8 @@ _LOOKED_AT_ONCE: Final = 500  # topics in one such look
 _FIRST_PAUSE: Final = 0.004  # seconds until what is held back by a running transaction is read for again, growing …
 _LONGEST_PAUSE: Final = 0.25  # … to this
 _AWAY_PAUSE: Final = 0.5  # seconds until another try while PostgreSQL is away
-_EASE: Final = 9  # a topic that takes long to read rests for so many times as long: it takes a tenth of a thread
+_LONG: Final = 0.05  # seconds: a topic of many runs that takes so long to read …
+_EASE: Final = 9  # … rests for so many times as long: it takes a tenth of a thread
 
 
 class Topic:
@@ -86,6 +87,7 @@ class Hub:
 
     def start(self) -> None:
         """Begin to read."""
+        self._threads.submit(_warm_up)
         self._tasks = [asyncio.create_task(self._read_on(), name=f"reader {n}") for n in range(READERS)]
         self._tasks.append(asyncio.create_task(self._look_now_and_then(), name="looker"))
 
@@ -248,7 +250,7 @@ class Hub:
         topic.held = held
         if not topic.subscriptions:
             return
-        if topic.channel.of_many:
+        if topic.channel.of_many and took > _LONG:
             topic.rest_until = monotonic() + took * _EASE
         topic.again = topic.again or more
         if held and not topic.again:
@@ -281,6 +283,16 @@ class Hub:
             for (topic, _), is_news in zip(asked, found, strict=True):
                 if is_news and topic.subscriptions:
                     self._mark(topic)
+
+
+def _warm_up() -> None:
+    """Connect, and prepare the statements: the first subscriber need not wait for that."""
+    try:
+        with transaction(looks=True) as session:
+            for kind in KINDS.values():
+                kind.warm_up(session)
+    except AgentFlowError as error:
+        log_outage(logger, "not_warmed_up", error)
 
 
 def _by_kind(questions: Sequence[Question]) -> dict[type[Channel], list[int]]:

@@ -111,6 +111,15 @@ def scope_of(session: Session, run_id: UUID) -> tuple[UUID, ...]:
     return () if run is None else (run.owner_id, run.graph_id)
 
 
+def warm_up(session: Session) -> None:
+    """Have the statements made that read events, which takes longer than reading some."""
+    nowhere = UUID(int=0)
+    stored.after(session, [Place(nowhere, Position())], BATCH)
+    stored.standing(session, [Place(nowhere, Position())])
+    stored.values(session, [Span(nowhere, 0, 0, 0, 0)], LONGEST)
+    stored.after_in_runs(session, RunsOf(nowhere, None), Position(), None, BATCH)
+
+
 def position(text: str | None) -> Position:
     """The position of the event with the id `text`; None: before the first.
 

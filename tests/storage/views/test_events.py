@@ -11,10 +11,24 @@ from sqlalchemy.orm import Session
 from agentflow.engine.settlement import Transition
 from agentflow.ids import new_id
 from agentflow.storage.tables import Event, Output
-from agentflow.storage.views.events import EventValue, Position, Span, after, after_by_gate, standing, values
+from agentflow.storage.views.events import (
+    AnyRow,
+    EventValue,
+    Place,
+    Position,
+    Span,
+    after,
+    after_by_gate,
+    standing,
+    values,
+)
 
 Sessions = Callable[[], Session]
 ON_ONE_DATABASE = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _after_one(session: Session, place: Place, limit: int) -> list[AnyRow]:
+    return after(session, [place], limit)[0]
 
 
 @ON_ONE_DATABASE
@@ -29,15 +43,15 @@ def test_pages_of_any_size_give_each_event_once_in_order(
             rows = [{"run_id": run_id, "kind": "run", "first": written + number} for number in range(count)]
             session.execute(insert(Event), rows)
             written += count
-    for read in (after, after_by_gate):
+    for read in (_after_one, after_by_gate):
         position, found = Position(), []
         with session_of() as session:
-            while rows := read(session, run_id, position, limit):
+            while rows := read(session, Place(run_id, position), limit):
                 assert len(rows) <= limit
-                assert standing(session, run_id, position).more
+                assert standing(session, [Place(run_id, position)])[0].more
                 found += [row.first for row in rows]
                 position = Position(rows[-1].transaction, rows[-1].id)
-            assert not standing(session, run_id, position).more
+            assert not standing(session, [Place(run_id, position)])[0].more
         assert found == list(range(written))
 
 
@@ -46,14 +60,14 @@ def test_an_event_of_a_failure_has_its_message_and_no_other_event_has(drive, ses
     driver.run(0, 1, ("x", 1))
     driver.run(1, 1, change=Transition.failed("block", "broken"))
     with session_of() as session:
-        found = after(session, driver.run_id, Position(), 100)
+        found = _after_one(session, Place(driver.run_id, Position()), 100)
     told = [(row.node, row.error) for row in found if row.kind == "settled"]
     assert told == [(0, None), (1, "broken")]
 
 
 def test_a_run_that_is_not_there_has_ended_and_has_no_events(session_of: Sessions) -> None:
     with session_of() as session:
-        assert standing(session, new_id(), Position()) == (True, False)
+        assert standing(session, [Place(new_id(), Position())]) == [(True, False)]
 
 
 @ON_ONE_DATABASE
@@ -70,10 +84,10 @@ def test_a_span_gives_its_values_in_order_without_those_that_are_too_long(
         if texts:
             row = {"run_id": run_id, "node": 0, "idx": 1, "part": 0, "pin": "p"}
             session.execute(insert(Output), [{**row, "ordinal": n, "value": text} for n, text in enumerate(texts)])
-        found = values(session, run_id, [Span(0, 1, *span) for span in spans], longest)
+        found = values(session, [Span(run_id, 0, 1, *span) for span in spans], longest)
     wanted = range(*spans[0]) if spans else range(0)
     assert found == [
-        EventValue(0, 1, ordinal, "p", text if len(text.encode()) <= longest else None)
+        EventValue(run_id, 0, 1, ordinal, "p", text if len(text.encode()) <= longest else None)
         for ordinal, text in enumerate(texts)
         if ordinal in wanted
     ]
