@@ -49,7 +49,7 @@ _OF_WEBSOCKETS: Final = (
 streams = Blueprint("streams", __name__)
 
 
-@streams.get("/ws")
+@streams.get("/ws", websocket=True)
 @streams.get("/events")
 @streams.get("/watch/<run_id>")
 @streams.get("/watch.js")
