@@ -14,7 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from agentflow.live.messages import WORDS, Cut
 
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 15.0
 """How long who is cut off may take to receive why."""
 
 _SENT_AHEAD: Final = 256 * 1024  # bytes that the kernel keeps for a client; its own choice may be megabytes
