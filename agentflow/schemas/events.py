@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.schemas.base import Reply
@@ -44,13 +43,6 @@ class RunEvent(Reply):
     def ends_run(self) -> bool:
         """Whether this event ends the run."""
         return self.kind == "run" and self.status in RUN_TERMINAL
-
-
-class WatchedEvent(RunEvent):
-    """Something that happened in one of several runs."""
-
-    run_id: UUID
-    graph_id: UUID
 
 
 class EventList(Reply):

@@ -1,7 +1,16 @@
 """Defines what a subscriber of live updates gets, as the typed client gives it."""
 
+from uuid import UUID
+
 from agentflow.schemas.base import Reply
-from agentflow.schemas.events import RunEvent, WatchedEvent
+from agentflow.schemas.events import RunEvent
+
+
+class WatchedEvent(RunEvent):
+    """Something that happened in one of several runs."""
+
+    run_id: UUID
+    graph_id: UUID
 
 
 class Update(Reply):

@@ -17,7 +17,8 @@ from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Malformed
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.schemas.events import EventOutput, RunEvent, WatchedEvent
+from agentflow.schemas.events import EventOutput, RunEvent
+from agentflow.schemas.live import WatchedEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
 from agentflow.services.run_views import find
