@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentflow.errors import AgentFlowError
-from benchmarks import cpu, fan_in, growth, hops, no_ops, shapes
+from benchmarks import cpu, fan_in, growth, hops, live, no_ops, shapes
 from benchmarks.ground import Ground, ground
 from benchmarks.report import Part, machine, say
 
 _SHAPES: Final = tuple(shape.name for shape in shapes.SHAPES)
 _PARTS: Final = (*_SHAPES, "cpu", "noops", "hops", "fan-in", "growth")
+_ON_REQUEST: Final = ("live",)  # not beside canvas, which has nothing like it
 _LATEST: Final = Path(__file__).resolve().parent / "results" / "latest.json"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="AgentFlow beside plain Celery.")
-    parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS, metavar="PART", help=", ".join(_PARTS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=(*_PARTS, *_ON_REQUEST),
+        default=_PARTS,
+        metavar="PART",
+        help=", ".join((*_PARTS, *_ON_REQUEST)),
+    )
     parser.add_argument("--rounds", type=int, help="paired rounds of each shape (5; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="no calibration, fewer rounds, smaller tables")
     parser.add_argument("--json", type=Path, default=_LATEST, metavar="FILE", help="results as data (%(default)s)")
@@ -48,6 +56,8 @@ def _measure(there: Ground, options: argparse.Namespace) -> list[Part]:
         parts.append(fan_in.measure(there, quick=options.quick))
     if "growth" in wanted:
         parts.append(growth.measure(there, quick=options.quick))
+    if "live" in wanted:
+        parts.append(live.measure(there, quick=options.quick))
     return parts
 
 

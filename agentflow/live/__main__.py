@@ -9,6 +9,7 @@ from typing import Final
 
 import uvicorn
 
+from agentflow.blocks import registry
 from agentflow.errors import EngineError
 from agentflow.live.app import create_app
 from agentflow.live.messages import Cut
@@ -45,6 +46,7 @@ def main() -> None:
     _log_to_standard_error()
     try:
         await_database(lambda line: print(f"agentflow: live is {line}", file=sys.stderr, flush=True))  # noqa: T201
+        registry.every()  # which the first output that is told would load
         live = Live()
     except EngineError as error:
         sys.exit(f"agentflow: live does not start: {error.message}")

@@ -21,7 +21,7 @@ from agentflow.live.channels import KINDS, Answer, Channel, Question
 from agentflow.live.messages import Parcel
 from agentflow.live.readers import Reader, Subscription
 from agentflow.logs import log_outage
-from agentflow.services.transaction import transaction
+from agentflow.services.transaction import reading, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ _LOOKED_AT_ONCE: Final = 500  # topics in one such look
 _FIRST_PAUSE: Final = 0.004  # seconds until what is held back by a running transaction is read for again, growing …
 _LONGEST_PAUSE: Final = 0.25  # … to this
 _AWAY_PAUSE: Final = 0.5  # seconds until another try while PostgreSQL is away
-_LONG: Final = 0.05  # seconds: a topic of many runs that takes so long to read …
-_EASE: Final = 9  # … rests for so many times as long: it takes a tenth of a thread
+_EASE: Final = 3  # a topic rests for so many times as long as its reading took: more comes together then, …
+_LONGEST_REST: Final = 0.02  # … but at most for so many seconds …
+_LONG: Final = 0.05  # … unless reading takes so long, as that of many runs may, …
+_LONG_EASE: Final = 9  # … and then for so many times as long: it takes a tenth of a thread
 
 
 class Topic:
@@ -251,7 +253,9 @@ class Hub:
         if not topic.subscriptions:
             return
         if topic.channel.of_many and took > _LONG:
-            topic.rest_until = monotonic() + took * _EASE
+            topic.rest_until = monotonic() + took * _LONG_EASE
+        elif came and not more:
+            topic.rest_until = monotonic() + min(took * _EASE, _LONGEST_REST)
         topic.again = topic.again or more
         if held and not topic.again:
             topic.pause = _FIRST_PAUSE if came else min(max(topic.pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
@@ -288,7 +292,7 @@ class Hub:
 def _warm_up() -> None:
     """Connect, and prepare the statements: the first subscriber need not wait for that."""
     try:
-        with transaction(looks=True) as session:
+        with reading() as session:
             for kind in KINDS.values():
                 kind.warm_up(session)
     except AgentFlowError as error:
@@ -319,7 +323,7 @@ def _read(questions: Sequence[Question]) -> dict[tuple[Hashable, Any], tuple[Ans
 def _answers(kind: type[Channel], asked: Sequence[Question]) -> list[Answer]:
     """Read together; if that fails, alone: one that cannot be read must not keep back the others."""
     try:
-        with transaction(looks=True) as session:
+        with transaction(looks=True) if any(map(_is_held, asked)) else reading() as session:
             return kind.read(session, asked)
     except Unavailable:
         raise
@@ -330,10 +334,15 @@ def _answers(kind: type[Channel], asked: Sequence[Question]) -> list[Answer]:
         return [_answers(kind, [question])[0] for question in asked]
 
 
+def _is_held(question: Question) -> bool:
+    """Whether it may be answered by way of a lock, which needs a transaction."""
+    return question.held_since is not None
+
+
 def _news(questions: Sequence[Question]) -> list[bool]:
     news = [False] * len(questions)
     for kind, numbers in _by_kind(questions).items():
-        with transaction(looks=True) as session:
+        with reading() as session:
             for number, is_news in zip(numbers, kind.news(session, [questions[n] for n in numbers]), strict=True):
                 news[number] = is_news
     return news

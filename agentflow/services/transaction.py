@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from sqlalchemy.orm import Session
 
 from agentflow.errors import EngineError
-from agentflow.storage.connect import engine, session
+from agentflow.storage import connect
+from agentflow.storage.connect import engine, reading_engine, session
 from agentflow.storage.statement_limits import limit_connections, limit_transaction
 
 _FOLLOWING = "agentflow_after_commit"
@@ -45,6 +46,19 @@ def transaction(statement_seconds: float | None = None, *, looks: bool = False) 
             see(opened)
     for act in following:
         act()
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session for a look that is taken often: it only reads, and each statement is a transaction of its own.
+
+    Raises:
+        Unavailable: PostgreSQL cannot be reached, or is too busy.
+        EngineError: it refuses a statement as it is.
+    """
+    limit_connections(reading_engine())
+    with connect.reading() as opened:
+        yield opened
 
 
 def witness(see: Callable[[Session], None] | None) -> None:

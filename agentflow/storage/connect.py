@@ -79,20 +79,54 @@ def _sessions() -> sessionmaker[Session]:
     return sessionmaker(engine(), expire_on_commit=False)
 
 
+@cache
+def reading_engine() -> Engine:
+    """The engine of this process for `reading`: each statement is a transaction, and connections are not tried before.
+
+    Both would be round trips, which are most of what a small look costs. A connection that is broken fails once.
+    """
+    return create_engine(
+        sqlalchemy_url(settings().database()),
+        isolation_level="AUTOCOMMIT",
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_reset_on_return=None,
+        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow", "options": _FROZEN},
+    )
+
+
 @contextmanager
 def session() -> Iterator[Session]:
     """A session in a transaction that is committed at the end, or rolled back when something is raised.
-
-    Errors of the database are mapped here, because their text holds the statement and all its values, which nobody
-    must read. The log gets the cause.
 
     Raises:
         Unavailable: PostgreSQL cannot be reached, or is too busy.
         EngineError: it refuses a statement as it is.
     """
+    with _mapped(), _sessions().begin() as opened:
+        yield opened
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session that only reads, without a transaction around its statements.
+
+    Raises:
+        Unavailable, EngineError: as `session`. After an outage also once for each connection that was open before.
+    """
+    with _mapped(), Session(reading_engine(), expire_on_commit=False) as opened:
+        yield opened
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Map errors of the database, because their text holds the statement and all its values, which nobody must read.
+
+    The log gets the cause.
+    """
     try:
-        with _sessions().begin() as opened:
-            yield opened
+        yield
     except DBAPIError as error:
         if error.orig is not None and is_away(error.orig):
             raise Unavailable(f"PostgreSQL cannot be reached, or is too busy: {str(error.orig).strip()}") from error
@@ -137,5 +171,8 @@ def after_fork() -> None:
     """Forget the parent's connections, which the parent closes."""
     if engine.cache_info().currsize:
         engine().dispose(close=False)
+    if reading_engine.cache_info().currsize:
+        reading_engine().dispose(close=False)
     engine.cache_clear()
+    reading_engine.cache_clear()
     _sessions.cache_clear()

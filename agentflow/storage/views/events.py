@@ -13,6 +13,7 @@ transaction gets its number. (Creating a run needs no gate: nobody can see it be
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,9 +23,11 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Row,
+    Select,
     TableValuedAlias,
     Uuid,
     and_,
+    bindparam,
     case,
     column,
     func,
@@ -97,13 +100,13 @@ class EventValue(NamedTuple):
 
 def after(session: Session, places: Sequence[Place], limit: int) -> list[list[AnyRow]]:
     """The next events of runs, up to `limit` for each place, with the error message of node executions that failed."""
-    return _between(session, places, _OLDEST_RUNNING, limit)
+    return _between(session, places, None, limit)
 
 
 def after_by_gate(session: Session, place: Place, limit: int) -> list[AnyRow]:
     """Like `after`, but no other transaction holds it back. Nothing if somebody is writing in this run now."""
     end = _decided_by_gate(session, place.run_id)
-    return [] if end is None else _between(session, [place], literal(end, BigInteger), limit)[0]
+    return [] if end is None else _between(session, [place], end, limit)[0]
 
 
 def _decided_by_gate(session: Session, run_id: UUID) -> int | None:
@@ -135,23 +138,30 @@ _COLUMNS: Final = (
 )
 
 
-def _between(session: Session, places: Sequence[Place], end: ColumnElement[int], limit: int) -> list[list[AnyRow]]:
-    asked = _asked(places)
+def _between(session: Session, places: Sequence[Place], end: int | None, limit: int) -> list[list[AnyRow]]:
+    found: list[list[AnyRow]] = [[] for _ in places]
+    for row in session.execute(_pages(by_gate=end is not None), {**_given(places), "end": end, "most": limit}):
+        found[row.nth - 1].append(row)
+    return found
+
+
+# Each statement is made once: making one takes as long as PostgreSQL needs for it, and live processes ask often.
+@cache
+def _pages(*, by_gate: bool) -> Select[*tuple[Any, ...]]:
+    end = bindparam("end", type_=BigInteger) if by_gate else _OLDEST_RUNNING
+    asked = _asked()
     page = (
         select(*_COLUMNS)
         .where(Event.run_id == asked.c.run_id, _later(asked), Event.transaction < end)
         .order_by(Event.transaction, Event.id)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .lateral("page")  # cut first: else the planner may join all of the run
     )
-    found: list[list[AnyRow]] = [[] for _ in places]
-    for row in session.execute(
+    return (
         select(asked.c.run_id, asked.c.nth, *page.c, NodeExecution.error)
         .select_from(asked.join(page, true()).join(NodeExecution, _failed(asked.c.run_id, page), isouter=True))
         .order_by(asked.c.nth, page.c.transaction, page.c.id)
-    ):
-        found[row.nth - 1].append(row)
-    return found
+    )
 
 
 def after_in_runs(
@@ -169,32 +179,39 @@ def after_in_runs(
             all runs that an owner ever had.
         limit: of events.
     """
-    looked_into = select(Run.id, Run.graph_id, Run.graph_version).where(Run.owner_id == runs.owner_id)
-    if runs.graph_id is not None:
-        looked_into = looked_into.where(Run.graph_id == runs.graph_id)
-    if ended_since is not None:
-        looked_into = looked_into.where(or_(Run.ended_at.is_(None), Run.ended_at >= ended_since))
+    statement = _page_of_runs(one_graph=runs.graph_id is not None, some=ended_since is not None)
+    given = {"owner": runs.owner_id, "graph": runs.graph_id, "since": ended_since, "most": limit}
+    return list(session.execute(statement, {**given, "transaction": position.transaction, "id": position.id}))
+
+
+@cache
+def _page_of_runs(*, one_graph: bool, some: bool) -> Select[*tuple[Any, ...]]:
+    looked_into = select(Run.id, Run.graph_id, Run.graph_version).where(Run.owner_id == bindparam("owner"))
+    if one_graph:
+        looked_into = looked_into.where(Run.graph_id == bindparam("graph"))
+    if some:
+        looked_into = looked_into.where(or_(Run.ended_at.is_(None), Run.ended_at >= bindparam("since")))
     run = looked_into.cte("looked_into")
+    position = tuple_(bindparam("transaction", type_=BigInteger), bindparam("id", type_=BigInteger))
+    most = bindparam("most", type_=Integer)
     of_run = (
         select(*_COLUMNS)
-        .where(Event.run_id == run.c.id, tuple_(Event.transaction, Event.id) > _row(position))
+        .where(Event.run_id == run.c.id, tuple_(Event.transaction, Event.id) > position)
         .order_by(Event.transaction, Event.id)
-        .limit(limit)
+        .limit(most)
         .lateral("of_run")
     )
     page = (
         select(run.c.id.label("run_id"), run.c.graph_id, run.c.graph_version, *of_run.c)
         .select_from(run.join(of_run, true()))
         .order_by(of_run.c.transaction, of_run.c.id)
-        .limit(limit)
+        .limit(most)
         .subquery("page")
     )
-    return list(
-        session.execute(
-            select(*page.c, NodeExecution.error, (page.c.transaction < _OLDEST_RUNNING).label("settled"))
-            .join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
-            .order_by(page.c.transaction, page.c.id)
-        )
+    return (
+        select(*page.c, NodeExecution.error, (page.c.transaction < _OLDEST_RUNNING).label("settled"))
+        .join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
+        .order_by(page.c.transaction, page.c.id)
     )
 
 
@@ -208,18 +225,22 @@ def standing(session: Session, places: Sequence[Place]) -> list[Standing]:
     """How runs stand for readers at these places, at one moment; counts events that `after` holds back."""
     if not places:
         return []
-    asked = _asked(places)
+    return [Standing(*row) for row in session.execute(_standings(), _given(places))]
+
+
+@cache
+def _standings() -> Select[*tuple[Any, ...]]:
+    asked = _asked()
     more = select(Event.id).where(Event.run_id == asked.c.run_id, _later(asked)).exists()
     is_open = select(Run.id).where(Run.id == asked.c.run_id, Run.ended_at.is_(None)).exists()
-    rows = session.execute(select(~is_open, more).select_from(asked).order_by(asked.c.nth))
-    return [Standing(*row) for row in rows]
+    return select(~is_open, more).select_from(asked).order_by(asked.c.nth)
 
 
-def _asked(places: Sequence[Place]) -> TableValuedAlias:
+def _asked() -> TableValuedAlias:
     columns = (
-        literal([place.run_id for place in places], ARRAY(Uuid)),
-        literal([place.position.transaction for place in places], ARRAY(BigInteger)),
-        literal([place.position.id for place in places], ARRAY(BigInteger)),
+        bindparam("runs", type_=ARRAY(Uuid)),
+        bindparam("transactions", type_=ARRAY(BigInteger)),
+        bindparam("ids", type_=ARRAY(BigInteger)),
     )
     return (
         func.unnest(*columns)
@@ -232,6 +253,15 @@ def _asked(places: Sequence[Place]) -> TableValuedAlias:
         )
         .render_derived()
     )
+
+
+def _given(places: Sequence[Place]) -> dict[str, Any]:
+    """The values that `_asked` takes."""
+    return {
+        "runs": [place.run_id for place in places],
+        "transactions": [place.position.transaction for place in places],
+        "ids": [place.position.id for place in places],
+    }
 
 
 def _failed(run_id: ColumnElement[UUID], page: FromClause) -> ColumnElement[bool]:
@@ -247,33 +277,37 @@ def _later(asked: TableValuedAlias) -> ColumnElement[bool]:
     return tuple_(Event.transaction, Event.id) > tuple_(asked.c.transaction, asked.c.id)
 
 
-def _row(position: Position) -> ColumnElement[Any]:
-    return tuple_(literal(position.transaction), literal(position.id))
-
-
 def values(session: Session, spans: Sequence[Span], longest: int) -> list[EventValue]:
     """The outputs in `spans`, in order; those longer than `longest` bytes without their value."""
     if not spans:
         return []
+    names = ("run_id", "node", "idx", "first", "end")
+    given = {f"asked_{name}": [getattr(span, name) for span in spans] for name in names}
+    rows = session.execute(_values(), {**given, "longest": longest})
+    return [EventValue(*row) for row in rows]
+
+
+@cache
+def _values() -> Select[*tuple[Any, ...]]:
     asked = (
         func.unnest(
-            literal([span.run_id for span in spans], ARRAY(Uuid)),
-            literal([span.node for span in spans], ARRAY(Integer)),
-            literal([span.idx for span in spans], ARRAY(Integer)),
-            literal([span.first for span in spans], ARRAY(Integer)),
-            literal([span.end for span in spans], ARRAY(Integer)),
+            bindparam("asked_run_id", type_=ARRAY(Uuid)),
+            bindparam("asked_node", type_=ARRAY(Integer)),
+            bindparam("asked_idx", type_=ARRAY(Integer)),
+            bindparam("asked_first", type_=ARRAY(Integer)),
+            bindparam("asked_end", type_=ARRAY(Integer)),
         )
         .table_valued("run_id", "node", "idx", "first", "end", name="asked")
         .render_derived()
     )
-    rows = session.execute(
+    return (
         select(
             Output.run_id,
             Output.node,
             Output.idx,
             Output.ordinal,
             Output.pin,
-            case((func.octet_length(Output.value) <= longest, Output.value)),
+            case((func.octet_length(Output.value) <= bindparam("longest", type_=Integer), Output.value)),
         )
         .select_from(asked)
         .join(
@@ -289,4 +323,3 @@ def values(session: Session, spans: Sequence[Span], longest: int) -> list[EventV
         )
         .order_by(Output.run_id, Output.node, Output.idx, Output.ordinal)
     )
-    return [EventValue(*row) for row in rows]
