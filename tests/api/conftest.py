@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from installation import *  # noqa: F403
+from serving import serve, start_serving  # noqa: F401
 
 from agentflow.dispatch import notices
 from agentflow.services.authentication import Authenticator
