@@ -112,12 +112,8 @@ HEADERS: Final[dict[str, list[dict[str, Any]]]] = {
     ],
     "receive_hook": [
         {
-            "name": "Prefer",
-            "in": "header",
-            "required": False,
+            **_PREFER,
             "description": "`wait=…`: seconds to wait for the run's end, up to 30; `respond-async`: not to wait.",
-            "schema": {"type": "string"},
-            "example": "wait=10",
         }
     ],
     "stream_events": [

@@ -122,6 +122,14 @@ HIDDEN: dict[str, Callable[[dict[str, str]], tuple[str, dict[str, Any]]]] = {
         "submit_run",
         {"json": {"inputs": {"word": 1}}, "headers": {"Idempotency-Key": it["idempotency"]}},
     ),
+    "a preset of a trigger": lambda it: (
+        "create_trigger",
+        {"json": {"name": "t", "scheme": "none", "preset_id": it["preset"]}},
+    ),
+    "a graph of a trigger that sends signals": lambda it: (
+        "create_trigger",
+        {"json": {"name": "t", "scheme": "none", "graph_id": it["graph"], "signal": {"name": "s", "run": "$.run"}}},
+    ),
     "a state of a login": lambda it: ("end_login", {"json": {"state": it["state"], "code": "c"}}),
 }
 
