@@ -24,6 +24,11 @@ STACK_FILE = "stack.json"
 
 _MEBIBYTE = 1024 * 1024
 _KEY_BYTES = 32
+_LONGEST_ADDRESS = 254  # characters, by RFC 5321
+_MAIL_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 _STANDARD = str.maketrans("-_", "+/")
 
 
@@ -215,6 +220,26 @@ class Settings(BaseSettings):
         None, description="Secret of the webhook for top-ups, whsec_… of Standard Webhooks; unset: there is none."
     )
 
+    # Notifications
+    smtp_host: str | None = Field(None, description="The mail server for notifications; unset: none by e-mail.")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="tls: from the first byte, as on port 465; none: no TLS, and no password."
+    )
+    smtp_user: str | None = Field(None, description="The user name at the mail server; unset: no login.")
+    smtp_password: SecretStr | None = Field(None, description="The password there.", repr=False)
+    mail_from: str | None = Field(None, description="The sender's address in notifications by e-mail.")
+    notification_seconds: float = Field(
+        20.0, ge=1, le=600, description="Seconds that sending one notification over one channel may take."
+    )
+    notification_retry_seconds: float = Field(
+        30.0, ge=0.1, description="Seconds until one that failed is tried again; doubled each time, up to a day."
+    )
+    notification_days: int = Field(90, ge=1, description="Days for which notifications are kept.")
+    notification_templates: Path | None = Field(
+        None, description="Folder whose files replace the texts of notifications: <type>/subject.txt, …"
+    )
+
     # Flower
     flower_auth: str | None = Field(None, description="user:password of the dashboard that agentflow up starts.")
 
@@ -259,6 +284,22 @@ class Settings(BaseSettings):
         if missing:
             raise ValueError(f"AGENTFLOW_OIDC_ISSUER needs {', '.join(missing)}, too")
         return self
+
+    @model_validator(mode="after")
+    def _whole_mail(self) -> "Settings":
+        """Refuse half a mail server, and a password without TLS."""
+        if self.smtp_host and not self.mail_from:
+            raise ValueError("AGENTFLOW_SMTP_HOST needs AGENTFLOW_MAIL_FROM, too")
+        if self.smtp_password and self.smtp_security == "none":
+            raise ValueError("AGENTFLOW_SMTP_PASSWORD is not sent without TLS: set AGENTFLOW_SMTP_SECURITY")
+        if bool(self.smtp_user) != bool(self.smtp_password):
+            raise ValueError("AGENTFLOW_SMTP_USER and AGENTFLOW_SMTP_PASSWORD go together")
+        return self
+
+    @field_validator("mail_from")
+    @classmethod
+    def _one_address(cls, value: str | None) -> str | None:
+        return None if value is None else mail_address(value)
 
     @field_validator("credential_keys")
     @classmethod
@@ -328,6 +369,17 @@ def signing_key(secret: SecretStr) -> bytes:
     if not given.startswith("whsec_") or not 24 <= len(key) <= 64:
         raise ValueError("this is no secret of Standard Webhooks: whsec_ and 24 to 64 random bytes in base64")
     return key
+
+
+def mail_address(given: str) -> str:
+    """The mail address, if it is one: of ASCII, on one line, without a name.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if len(given) > _LONGEST_ADDRESS or not _MAIL_ADDRESS.fullmatch(given):
+        raise ValueError("this is no mail address, as ann@example.com")
+    return given
 
 
 @cache

@@ -184,6 +184,7 @@ TESTED_BY = {
     "storage/gathering": "worker/test_gathering",
     "storage/owners": "worker/test_removal",
     "storage/steering": "worker/test_steering",
+    "storage/views/activity": "notifications/test_watching",
     "storage/views/reviews": "worker/test_waiting",
     # What is tested together with another module.
     "services/node_executions": "services/test_run_views",
@@ -197,6 +198,7 @@ TESTED_BY = {
     "worker/finalise": "worker/test_run_status",
     "worker/follow": "worker/test_execute",
     "worker/generators": "worker/test_execute",
+    "worker/notifying": "notifications/test_watching",
     "worker/queues": "dispatch/test_lanes",
     "worker/signals": "test_logs",
     "worker/tasks": "worker/test_faults",

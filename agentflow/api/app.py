@@ -21,6 +21,7 @@ from agentflow.api import (
     health,
     hooks,
     moderation,
+    notifications,
     oauth2,
     presets,
     problems,
@@ -96,7 +97,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.register(app)
     for module in (
         graphs, runs, presets, schedules, reviews, events, blocks, credentials, oauth2, credits, accounts, sessions,
-        docs, health, moderation, triggers, hooks,
+        docs, health, moderation, triggers, hooks, notifications,
     ):  # fmt: skip
         app.register_api(module.api)
     app.register_api(credits.hooks)

@@ -17,6 +17,7 @@ from agentflow.api.scopes import OPEN
 from agentflow.credentials import schemas as credentials
 from agentflow.credits import schemas as credits
 from agentflow.moderation import schemas as moderation
+from agentflow.notifications import schemas as notifications
 from agentflow.presets import schemas as presets
 from agentflow.schedules import schemas as schedules
 from agentflow.schemas import blocks, events, graphs, health, problems, reviews, runs
@@ -57,6 +58,7 @@ CONFLICTS: Final = frozenset({
     "create_credential", "change_credential", "grant_credits", "top_up_credits", "delete_credential",
     "begin_login", "end_login", "create_client", "test_credential", "return_from_login", "run_schedule",
     "create_trigger", "change_trigger", "rotate_trigger", "redeliver", "receive_hook",
+    "create_channel", "rotate_channel",
 })  # fmt: skip
 """Operations that can conflict with the state of an object (409)."""
 
@@ -133,7 +135,7 @@ _LOCATION: Final = {"description": "Where the thing is.", "schema": {"type": "st
 _WITH_LOCATION: Final = frozenset({
     "create_graph", "replace_graph", "submit_run", "submit_inline", "fork_run", "execute_block", "create_key",
     "create_user", "create_preset", "run_preset", "create_schedule", "create_trigger", "create_credential",
-    "create_client",
+    "create_client", "create_channel",
 })  # fmt: skip
 MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("submit_run", "submit_inline", "fork_run", "retry_run", "execute_block", "run_schedule"), (402,)),
@@ -144,6 +146,7 @@ MORE_ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "redeliver": (402, 413, 422),
     "receive_hook": (401, 402, 403, 415, 429, 503),
     "top_up_credits": (401, 404, 503),
+    "set_preferences": (404,),
     **dict.fromkeys(("begin_login", "end_login", "create_client", "return_from_login"), (404,)),
 }
 """Operation → the errors that it can return beside those of routes like it."""
@@ -207,6 +210,17 @@ EXAMPLES: Final[dict[str, Any]] = {
     "begin_login": {"provider": "github", "scopes": ["repo"], "title": "mine"},
     "end_login": {"state": "Bk3…", "code": "4/P7q…"},
     "create_client": {"provider": "acme", "client_id": "f3a…", "client_secret": "s3c…"},
+    "change_notification": {"read": True},
+    "mark_notifications": {"up_to": "019a0000-0000-7000-8000-000000000000"},
+    "set_preferences": {
+        "quiet_hours": {"start": "22:00", "end": "07:00"},
+        "daily_cap": 20,
+        "types": {"run_finished": {"mode": "daily"}},
+    },
+    "create_channel": {"kind": "webhook", "name": "my pager", "address": "https://example.com/agentflow"},
+    "change_channel": {"enabled": False},
+    "replay_letters": {"all": True},
+    "drop_letters": {"channel_id": "019a0000-0000-7000-8000-000000000000"},
     "grant_credits": {"user_id": _SOMEBODY, "amount": 500, "reason": "welcome"},
     "set_credit_limit": {"user_id": _SOMEBODY, "daily_limit": 100},
     "top_up_credits": {"id": "payment-4711", "user_id": _SOMEBODY, "amount": 1000},
@@ -263,7 +277,7 @@ def _responses(name: str, path: str, operation: dict[str, Any]) -> dict[str, Any
         content = {"application/json": {"schema": page}, "text/event-stream": {"schema": text}}
         given["200"] = {"description": "The events.", "content": content}
         given["204"] = {"description": "The run has ended, and every event was seen."}
-    if name == "return_from_login":
+    if name in ("return_from_login", "show_unsubscribe", "unsubscribe"):
         given["200"]["content"] = {"text/html": {"schema": {"type": "string", "description": "A page for people."}}}
     if name == "list_transactions":
         given["200"]["content"]["text/csv"] = {"schema": {"type": "string", "description": "The same, with a header."}}
@@ -308,8 +322,8 @@ def _schemas() -> dict[str, Any]:
     """Every public model: requests in validation mode, replies in serialization mode."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for module in (
-        accounts, blocks, credentials, credits, events, graphs, health, moderation, presets, problems, reviews, runs,
-        schedules, triggers,
+        accounts, blocks, credentials, credits, events, graphs, health, moderation, notifications, presets, problems,
+        reviews, runs, schedules, triggers,
     ):  # fmt: skip
         for name, model in vars(module).items():
             if not isinstance(model, type) or not issubclass(model, BaseModel) or model.__module__ != module.__name__:

@@ -76,6 +76,23 @@ NEEDED: Final[dict[str, Scope | None]] = {
     "list_blocks": Scope.GRAPHS_READ,
     "get_block": Scope.GRAPHS_READ,
     "execute_block": Scope.BLOCKS_EXECUTE,
+    # notifications
+    "list_notifications": Scope.NOTIFICATIONS_MANAGE,
+    "get_notification": Scope.NOTIFICATIONS_MANAGE,
+    "change_notification": Scope.NOTIFICATIONS_MANAGE,
+    "mark_notifications": Scope.NOTIFICATIONS_MANAGE,
+    "get_preferences": Scope.NOTIFICATIONS_MANAGE,
+    "set_preferences": Scope.NOTIFICATIONS_MANAGE,
+    "list_channels": Scope.NOTIFICATIONS_MANAGE,
+    "get_channel": Scope.NOTIFICATIONS_MANAGE,
+    "create_channel": Scope.NOTIFICATIONS_MANAGE,
+    "change_channel": Scope.NOTIFICATIONS_MANAGE,
+    "delete_channel": Scope.NOTIFICATIONS_MANAGE,
+    "rotate_channel": Scope.NOTIFICATIONS_MANAGE,
+    "test_channel": Scope.NOTIFICATIONS_MANAGE,
+    "list_letters": Scope.ADMIN,
+    "replay_letters": Scope.ADMIN,
+    "drop_letters": Scope.ADMIN,
     # moderation
     "list_refusals": Scope.ADMIN,
     # credentials
@@ -117,7 +134,7 @@ NEEDED: Final[dict[str, Scope | None]] = {
 }
 """Operation → the scope that the caller needs; None: a valid key or session is enough."""
 
-OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc", "return_from_login"})
+OPEN: Final = frozenset({"sign_in", "begin_oidc", "end_oidc", "return_from_login", "show_unsubscribe", "unsubscribe"})
 """Operations of the API that need neither, because they give a session, or do nothing without one. They are throttled
 by address."""
 

@@ -30,7 +30,7 @@ from agentflow.blocks import registry
 from agentflow.dispatch.publish import is_redis, patience
 from agentflow.embedded.binaries import OLDEST_POSTGRES, postgres_binaries, valkey_binary
 from agentflow.embedded.lock import Occupancy, occupancy
-from agentflow.errors import AgentFlowError, EngineError
+from agentflow.errors import AgentFlowError, EngineError, Transient
 from agentflow.extras import install_command
 from agentflow.graph.nearly import meant
 from agentflow.moderation import checking
@@ -70,7 +70,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _key_ring, _credits, _broker,
-        _moderation, _workers, _queues, _api,
+        _moderation, _notifications, _workers, _queues, _api,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -232,6 +232,25 @@ def _moderation(settings: Settings) -> Iterator[Finding]:
         yield Finding("moderation", "fail", error.message, "correct it: no worker starts with it")
     else:
         yield Finding("moderation", "ok", f"on; a moderator that fails: {settings.moderation_failure}")
+
+
+def _notifications(settings: Settings) -> Iterator[Finding]:
+    """Try the mail server and the login there, and the operator's templates. No mail is sent."""
+    from agentflow.notifications import by_email, rendering  # here, as the others that only some need
+
+    if settings.smtp_host is None:
+        yield Finding("notifications", "ok", "none by e-mail (AGENTFLOW_SMTP_HOST)")
+    else:
+        try:
+            by_email.try_out(settings, _TIMEOUT)
+        except Transient as error:
+            yield Finding("notifications", "fail", error.message, "correct AGENTFLOW_SMTP_…: no e-mail is sent so")
+        else:
+            where = f"{settings.smtp_host}:{settings.smtp_port}"
+            yield Finding("notifications", "ok", f"by e-mail from {settings.mail_from}, through {where}")
+    for fault in rendering.faults(settings.notification_templates):
+        remedy = "correct it in AGENTFLOW_NOTIFICATION_TEMPLATES: until then ours is used"
+        yield Finding("templates", "warn", fault, remedy)
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

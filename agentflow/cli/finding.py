@@ -118,7 +118,15 @@ def find_credential(client: Client, text: str) -> UUID:
     return _named(text, "credential", [(one.id, one.title) for one in client.credentials.list()])
 
 
-def _named(text: str, word: str, known: list[tuple[UUID, str]]) -> UUID:
+def find_channel(client: Client, text: str) -> UUID:
+    """The id of the caller's channel that `text` names: an id, a name in any case, or a prefix of an id."""
+    if (channel_id := as_id(text)) is not None:
+        return channel_id
+    known = [(one.id, one.name) for one in client.notifications.channels()]
+    return _named(text, "channel", known, "notifications channels")
+
+
+def _named(text: str, word: str, known: list[tuple[UUID, str]], group: str | None = None) -> UUID:
     """The id of the only thing with that name, or else with an id that begins so. Anything else ends the command."""
     ways: tuple[Callable[[UUID, str], bool], ...] = (
         lambda _, name: name == text,
@@ -128,7 +136,7 @@ def _named(text: str, word: str, known: list[tuple[UUID, str]]) -> UUID:
     for fits in ways:
         if found := [one for one in known if fits(*one)]:
             return _the_one(text, word, found)
-    return _refuse(f"there is no {word} {text!r}: see `agentflow {word}s list`")
+    return _refuse(f"there is no {word} {text!r}: see `agentflow {group or f'{word}s'} list`")
 
 
 def _the_one(text: str, word: str, found: list[tuple[UUID, str]]) -> UUID:

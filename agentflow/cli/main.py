@@ -26,6 +26,7 @@ COMMANDS = {
     "reviews": "List what waits for a person, and approve or reject it.",
     "blocks": "List, show, try and write blocks.",
     "credentials": "Store, list, change and delete what blocks may use elsewhere.",
+    "notifications": "Read what you are told; say how soon and where.",
     "login": "Keep a server and a key of yours there.",
     "logout": "Forget them.",
     "keys": "Make, list, suspend and revoke API keys.",
@@ -34,6 +35,7 @@ COMMANDS = {
     "credits": "Show what you have and have used; give credits and limit them.",
     "audit": "List who changed what, or was refused to.",
     "moderation": "See what moderation refused.",
+    "dead-letters": "See, replay and drop what could not be delivered.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
     "doctor": "Check this installation and say what to do about what is wrong.",
@@ -50,7 +52,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"agentflow.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"agentflow.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

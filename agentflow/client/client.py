@@ -16,6 +16,7 @@ from agentflow.client.credentials import Credentials
 from agentflow.client.credits import Credits
 from agentflow.client.graphs import Graphs
 from agentflow.client.http import Http, every
+from agentflow.client.notifications import DeadLetters, Notifications
 from agentflow.client.presets import Presets, wanted
 from agentflow.client.schedules import Schedules
 from agentflow.client.triggers import Triggers
@@ -63,6 +64,8 @@ class Client:
         self.users = Users(self._http)
         self.sessions = Sessions(self._http)
         self.credits = Credits(self._http)
+        self.notifications = Notifications(self._http)
+        self.dead_letters = DeadLetters(self._http)
 
     def __enter__(self) -> Self:
         return self

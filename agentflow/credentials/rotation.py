@@ -20,6 +20,8 @@ from agentflow.credentials.encryption import Bound, Sealed
 from agentflow.credentials.service import bound_of, key_ring
 from agentflow.credentials.tables import StoredCredential
 from agentflow.errors import SystemFault
+from agentflow.notifications import channels
+from agentflow.notifications import store as notifications
 from agentflow.triggers import store as triggers
 from agentflow.triggers.tables import Trigger
 from agentflow.triggers.tables import bound_of as bound_of_trigger
@@ -29,7 +31,7 @@ BATCH: Final = 100
 
 
 MOST_LOGINS: Final = 1_000
-"""Logins at providers in one transaction."""
+"""Logins at providers, and channels of notifications, in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def rotate_batch(session: Session, after: UUID | None = None, limit: int = BATCH
     ring = key_ring()
     if after is None:
         _rotate_logins(session)
+        _rotate_channels(session)
     found = _first(
         limit,
         store.under_other_keys(session, ring.newest, after, limit),
@@ -108,7 +111,7 @@ def examine_batch(session: Session, after: UUID | None = None, limit: int = BATC
 
 
 def left(session: Session) -> int:
-    """How many credentials, secrets of triggers and logins at providers are not under the newest key.
+    """How many credentials, secrets of triggers and channels, and logins at providers are not under the newest key.
 
     Raises:
         Conflict: there is no key.
@@ -118,6 +121,7 @@ def left(session: Session) -> int:
         store.count_under_other_keys,
         triggers.count_under_other_keys,
         oauth2_store.count_logins_under_other_keys,
+        notifications.count_under_other_keys,
     )
     return sum(count(session, newest) for count in counts)
 
@@ -148,3 +152,13 @@ def _rotate_logins(session: Session) -> None:
         with suppress(SystemFault):
             sealed = ring.encrypt(ring.decrypt(Sealed(login.key_id, login.secret), bound), bound)
             login.secret, login.key_id = sealed.data, sealed.key_id
+
+
+def _rotate_channels(session: Session) -> None:
+    """Channels of notifications, a batch each time that this begins: what is left is told at the end."""
+    ring = key_ring()
+    for channel in notifications.channels_under_other_keys(session, ring.newest, MOST_LOGINS):
+        bound = channels.bound_of(channel)
+        with suppress(SystemFault):
+            sealed = ring.encrypt(ring.decrypt(Sealed(channel.key_id, channel.secret), bound), bound)
+            channel.secret, channel.key_id = sealed.data, sealed.key_id

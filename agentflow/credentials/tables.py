@@ -21,6 +21,7 @@ class StoredCredential(Table):
         CheckConstraint(one_of("state", STORED_STATES), name="state_known"),
         Index("credentials_owner_idx", "owner_id", text("id DESC")),
         Index("credentials_exclusive_idx", "owner_id", postgresql_where=text("exclusive")),
+        Index("credentials_expires_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

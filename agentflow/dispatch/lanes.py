@@ -9,6 +9,9 @@ from kombu import Exchange, Queue
 LANES = ("default", "io", "cpu")
 """The lanes that every worker serves by default."""
 
+NOTIFICATIONS = "notifications"
+"""The lane of what delivers notifications, which every worker serves by default, too. No graph may name it."""
+
 MOST_URGENT = 9
 """Priorities are 0 to 9 and each is a separate level, for users as in RabbitMQ. kombu's Redis transport reverses the
 order, and there each level is a list (`transport.py`)."""

@@ -20,7 +20,7 @@ from uuid import UUID
 from kombu import Connection, Producer
 
 from agentflow.clock import monotonic
-from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue_name, wire_priority
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, NOTIFICATIONS, queue_name, wire_priority
 from agentflow.dispatch.transport import install
 from agentflow.dispatch.watching import wake
 from agentflow.graph.plan import Plan
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 EXECUTE: Final = "agentflow.execute"
 FINALISE: Final = "agentflow.finalise_run"
 EXAMINE: Final = "agentflow.examine_run"
+NOTIFY: Final = "agentflow.deliver_notifications"
 """The names of the Celery tasks (`worker/tasks.py`)."""
 
 KILL_AFTER: Final = "kill_after"
@@ -68,7 +69,13 @@ def is_redis(url: str) -> bool:
 
 
 class TaskMessage(NamedTuple):
-    """One message to Celery. `priority`: 9 is most urgent; `kill_after`: seconds until its process is killed."""
+    """One message to Celery.
+
+    Attributes:
+        priority: 9 is most urgent.
+        kill_after: seconds until the worker's main process kills its process, of a node execution.
+        limits: Celery's own hard and soft time limit, in seconds: for what is rare, as each sets a timer.
+    """
 
     task: str
     lane: str
@@ -76,6 +83,7 @@ class TaskMessage(NamedTuple):
     shadow: str
     priority: int
     kill_after: float | None
+    limits: tuple[float | None, float | None] = (None, None)
 
 
 class Publisher:
@@ -188,8 +196,8 @@ def _headers(message: TaskMessage) -> dict[str, Any]:
         "retries": 0,
         "eta": None,
         "expires": None,
-        # No Celery time limits: each sets a timer, and a cancelled timer stays in memory until it would have fired.
-        "timelimit": [None, None],
+        # Mostly none: each sets a timer, and a cancelled timer stays in memory until it would have fired.
+        "timelimit": message.limits,
         KILL_AFTER: message.kill_after,
         "argsrepr": repr(tuple(message.args)),
         "kwargsrepr": "{}",
@@ -260,6 +268,20 @@ def publish_finaliser(run_id: UUID, *, again: bool = False) -> bool:
 def publish_examination(run_id: UUID) -> bool:
     """Have moderation examine what a run is given; duplicates are harmless."""
     return publisher().send([TaskMessage(EXAMINE, "default", [str(run_id)], EXAMINE, MOST_URGENT, None)])
+
+
+def publish_channels(channel_ids: Sequence[UUID], limits: tuple[float, float]) -> bool:
+    """Have workers deliver what is due at these channels; duplicates are harmless. `limits`: soft and hard, seconds."""
+    soft, hard = limits
+    return publisher().send([
+        TaskMessage(NOTIFY, NOTIFICATIONS, [str(one)], NOTIFY, MOST_URGENT // 2, None, (hard, soft))
+        for one in channel_ids
+    ])  # fmt: skip
+
+
+def waiting_channels() -> int | None:
+    """The number of messages that wait for workers to deliver notifications; None if the broker is unreachable."""
+    return publisher().depth((NOTIFICATIONS,))
 
 
 def backlog() -> int | None:

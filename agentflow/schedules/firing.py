@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 from agentflow.clock import monotonic
 from agentflow.errors import AgentFlowError, AtLimit, ClientError, Unavailable
 from agentflow.logs import log_outage
+from agentflow.notifications import service as notifications
+from agentflow.notifications.kinds import Kind
 from agentflow.presets import service as presets
 from agentflow.presets.service import Given
 from agentflow.schedules import store
@@ -238,6 +240,9 @@ def start(session: Session, schedule: Schedule, at: datetime, now: datetime) -> 
             schedule.paused_at = now
             schedule.pause_reason = f"it could not be run {schedule.refusals} times in a row; lastly: {reason}"
             fields = {"schedule": str(schedule.id), "owner": str(owner_id), "reason": reason}
+            about = {**fields, "name": schedule.name, "reason": schedule.pause_reason}
+            cause = f"schedule-paused:{schedule.id}:{now.isoformat()}"
+            notifications.note(session, owner_id, Kind.SCHEDULE_PAUSED, cause, about)
             after_commit(session, lambda: logger.warning("schedule_paused_itself", extra=fields))
         return Outcome(OccurrenceState.FAILED, reason=reason)
     schedule.refusals = 0

@@ -66,6 +66,22 @@ def identifier(of: str, text: str | None) -> UUID | None:
         raise Malformed(f"{text!r} is no cursor of this list") from None
 
 
+def identifiers(of: str, text: str | None) -> tuple[UUID, UUID] | None:
+    """The two ids in a cursor of the list `of`; None for no cursor.
+
+    Raises:
+        Malformed: it is no cursor of this list.
+    """
+    if text is None:
+        return None
+    key = _decode(of, text)
+    try:
+        first, second = key
+        return UUID(first), UUID(second)
+    except (ValueError, TypeError, AttributeError):
+        raise Malformed(f"{text!r} is no cursor of this list") from None
+
+
 def _decode(of: str, text: str) -> list[Any]:  # callers check the rest
     try:
         key = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))

@@ -50,6 +50,7 @@ import agentflow.credentials.tables
 import agentflow.credits.tables
 import agentflow.memories.tables
 import agentflow.moderation.tables
+import agentflow.notifications.tables
 import agentflow.presets.tables
 import agentflow.schedules.tables
 import agentflow.triggers.tables  # noqa: F401

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 
-from agentflow.dispatch.lanes import LANES, MOST_URGENT, queue, queue_name
+from agentflow.dispatch.lanes import LANES, MOST_URGENT, NOTIFICATIONS, queue, queue_name
 from agentflow.dispatch.transport import install
 from agentflow.errors import EngineError
 from agentflow.settings import settings
@@ -42,7 +42,7 @@ def _fixed() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_queues": [queue(lane) for lane in LANES],
+        "task_queues": [queue(lane) for lane in (*LANES, NOTIFICATIONS)],
         "task_default_queue": queue_name(LANES[0]),
         "task_queue_max_priority": MOST_URGENT,  # also for lanes that only `-Q` names: all must declare a queue alike
     }

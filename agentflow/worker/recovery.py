@@ -207,6 +207,10 @@ class Recovery:
             publish_examination(run_id)
         return len(found)
 
+    def notifications_due(self) -> tuple[bool, bool]:
+        """Whether notifications are to be planned, and whether workers are to be called for channels."""
+        return self._process.hot.notifications_due()
+
     def end_forgotten_runs(self) -> int:
         """End open runs in which nothing is busy. Here and not by a message, which might wait behind long blocks."""
         forgotten, last = self._process.hot.forgotten_runs(self._after, MOST_RUNS)

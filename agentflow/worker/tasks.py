@@ -3,9 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from agentflow.dispatch.publish import EXAMINE, EXECUTE, FINALISE
+from agentflow.clock import monotonic
+from agentflow.dispatch.publish import EXAMINE, EXECUTE, FINALISE, NOTIFY
 from agentflow.engine.execution import ExecutionKey
 from agentflow.moderation import service as moderation
+from agentflow.notifications import delivery
 from agentflow.services.transaction import carry_out
 from agentflow.worker.app import app
 from agentflow.worker.endings import NodeExecutionFailed
@@ -46,3 +48,11 @@ def examine_run(run_id: str) -> None:
     """Have moderation examine what a run is given: it is admitted then, or ends FAILED."""
     with counted(UUID(run_id)):
         carry_out(moderation.examine(UUID(run_id)))
+
+
+@app.task(name=NOTIFY)  # type: ignore[untyped-decorator]
+def deliver_notifications(channel_id: str) -> None:
+    """Send what is due over a channel. If this is lost, or fails, a chore calls for the channel again."""
+    began = monotonic()
+    while carry_out(delivery.deliver_next(UUID(channel_id))) and monotonic() - began < delivery.turn_seconds():
+        pass

@@ -12,7 +12,9 @@ from typing import Final
 
 from agentflow.clock import monotonic, now
 from agentflow.errors import Unavailable
+from agentflow.notifications import planning, summaries, watching
 from agentflow.settings import settings
+from agentflow.worker import notifying
 from agentflow.worker.process import Process
 from agentflow.worker.recovery import MOST_EXECUTIONS, MOST_RUNS, Recovery
 
@@ -28,6 +30,10 @@ _SOMETIMES: Final = 2.0
 
 _RARELY: Final = 60.0
 """Seconds between two turns of what only tidies up."""
+
+
+_SELDOM: Final = 300.0
+"""Seconds between two turns of what looks at what ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,13 @@ CHORES: Final = (
     Chore("end_forgotten_runs", Recovery.end_forgotten_runs, MOST_RUNS),
     Chore("cancel_previous", Recovery.cancel_previous, MOST_RUNS),
     Chore("examine_runs", Recovery.examine_runs, MOST_EXECUTIONS),
+    Chore("summarise", notifying.summarise, summaries.MOST, every=_RARELY),
+    Chore("watch_blocks", notifying.watch_blocks, watching.MOST_OWNERS, every=_SELDOM),
+    Chore("watch_credentials", notifying.watch_credentials, watching.MOST_CREDENTIALS, every=_SELDOM),
+    Chore("tell_of_dead_letters", notifying.tell_of_dead_letters, watching.MOST_LETTERS, every=_RARELY),
+    Chore("tidy_notifications", notifying.tidy, notifying.MOST_DELETED, every=_RARELY),
     Chore("repair_overdue", Recovery.repair_overdue, MOST_EXECUTIONS, every=0),
+    Chore("plan_notifications", notifying.plan, planning.MOST, every=0),
 )
 
 SHARED: Final = (Chore("fire_schedules", Recovery.fire_schedules, MOST_EXECUTIONS, every=0),)

@@ -27,7 +27,10 @@ def operations():
 
 OPERATIONS = operations()
 
-OWNED = ("graph_id", "run_id", "preset_id", "schedule_id", "key_id", "credential_id", "trigger_id", "delivery_id")
+OWNED = (
+    "graph_id", "run_id", "preset_id", "schedule_id", "key_id", "credential_id", "trigger_id", "delivery_id",
+    "notification_id", "channel_id",
+)  # fmt: skip
 """What in an address belongs to one user."""
 
 PLACES = (*OWNED, "review_id", "user_id", "session_id", "block_id", "name")

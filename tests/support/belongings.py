@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
+from uuid import UUID
 
 from installation import ECHO
 from people import person, signed_in
@@ -10,6 +11,10 @@ from people import person, signed_in
 from agentflow.accounts.scopes import Role
 from agentflow.api.app import create_app
 from agentflow.api.document import EXAMPLES
+from agentflow.notifications import channels
+from agentflow.notifications import service as notifications
+from agentflow.notifications.kinds import ChannelKind, Kind
+from agentflow.services.transaction import transaction
 from agentflow.settings import Settings
 
 REVIEW = "8b2a7b3c-6e9d-4a5f-8c1b-2e3f4a5b6c7d"
@@ -26,7 +31,7 @@ WHOSE = {
     "graph_id": "graph", "run_id": "run", "parent": "run", "user_id": "user", "key_id": "key", "preset_id": "preset",
     "schedule_id": "schedule",
     "credential_id": "credential", "review_id": "review", "session_id": "session", "trigger_id": "trigger",
-    "delivery_id": "delivery",
+    "delivery_id": "delivery", "notification_id": "notification", "channel_id": "channel", "up_to": "notification",
 }  # fmt: skip
 """The name of a place → what of a user may stand there."""
 
@@ -73,6 +78,8 @@ class Member:
             "credential": post("/api/v1/credentials", json=given).json["id"],
             "trigger": trigger["id"],
             "delivery": delivery["id"],
+            "notification": str(told(user, f"told to {name}")),
+            "channel": str(reached(user, f"channel of {name}")),
             "event": self.api.get(
                 f"/api/v1/runs/{run}/events", headers={"Accept": "application/json"}
             ).json["items"][1]["id"],
@@ -84,7 +91,7 @@ class Member:
     def ask(self, operation: str, **given: Any) -> Any:
         """Send a request that is usual for this user, but for what is given: path, query, json, headers."""
         method, path, _ = OPERATIONS[operation]
-        own = {name: self.has[what] for name, what in WHOSE.items()} | {"name": "n", "block_id": AI_TEXT}
+        own = {name: self.has[what] for name, what in WHOSE.items()} | {"name": "n", "block_id": AI_TEXT, "token": "t"}
         for name, value in (own | given.get("path", {})).items():
             path = path.replace(f"{{{name}}}", value)
         body = given.get("json", usual(operation, self.has))
@@ -95,6 +102,19 @@ class Member:
 def _daily(graph: str, name: str) -> dict[str, Any]:
     given = {"inputs": {"word": f"word of {name}"}, "labels": {"of": name}}
     return {"graph_id": graph, "name": f"schedule of {name}", "cron": "@daily", **given}
+
+
+def told(user: UUID, what: str) -> UUID | None:
+    """A notification to a user."""
+    with transaction() as session:
+        return notifications.note(session, user, Kind.SCHEDULE_PAUSED, what, {"name": what, "schedule": what})
+
+
+def reached(user: UUID, name: str) -> UUID:
+    """A channel of a user."""
+    with transaction() as session:
+        new = channels.New(ChannelKind.WEBHOOK, name, "https://hooks.example/x", "hooks.example")
+        return channels.create(session, user, new)[0].id
 
 
 def usual(operation: str, has: dict[str, str]) -> Any:

@@ -106,6 +106,12 @@ def furnish(owner: UUID, run_id: UUID, rows: Rows) -> None:
         "VALUES (:run, :owner, 'n', '{}', '{}', 'd', 'none', 1)",
         "INSERT INTO trigger_deliveries (id, owner_id, trigger_id, outcome, run_id, size, source) "
         "VALUES (:run, :owner, :run, 'run', :run, 0, '127.0.0.1')",
+        "INSERT INTO notifications (id, owner_id, kind, cause) VALUES (:run, :owner, 'run_failed', 'c')",
+        "INSERT INTO notification_channels (id, owner_id, kind, name, details, secret, key_id, host) "
+        "VALUES (:run, :owner, 'email', 'n', '{}', '', 'k', 'h')",
+        "INSERT INTO notification_deliveries (notification_id, channel_id, owner_id, kind, planned_for, due_at, "
+        "give_up_at) VALUES (:run, :run, :owner, 'run_failed', now(), now(), now())",
+        "INSERT INTO notification_settings (owner_id) VALUES (:owner)",
         "INSERT INTO waits (run_id, node, idx, kind, key, open) VALUES (:run, 0, 1, 'time', 'k', false)",
         "INSERT INTO sticky_values (run_id, node, pin, source_node, source_idx, source_ordinal, source_part) "
         "VALUES (:run, 0, 'p', 0, 1, 0, 0)",

@@ -145,6 +145,12 @@ _STATEMENTS = {
         "SELECT m.id FROM users m WHERE m.follow_at <= agentflow_now() ORDER BY m.follow_at LIMIT $2 "
         "FOR NO KEY UPDATE SKIP LOCKED) RETURNING u.id",
     ),
+    "notifications_due": (
+        "float8",
+        "SELECT EXISTS (SELECT FROM notifications n WHERE n.plan_at <= t.at), "
+        "EXISTS (SELECT FROM notification_channels c WHERE c.next_at <= t.at) "
+        "FROM (SELECT agentflow_now() + make_interval(secs => $1) AS at) t",
+    ),
     "to_examine": ("int", "SELECT * FROM agentflow_to_examine($1) AS e(id)"),
     "free_unneeded": function("free_unneeded", f"{_KEY}, text[]"),
     "reap_slots": function("reap_slots", "int"),
@@ -532,6 +538,11 @@ class HotConnection(PreparedConnection):
     def to_examine(self, limit: int) -> list[UUID]:
         """Runs that moderation should have examined by now. They are found again after a while only."""
         return [run_id for (run_id,) in self._call("to_examine", limit)]
+
+    def notifications_due(self) -> tuple[bool, bool]:
+        """Whether a notification is to be planned, and whether a worker is to be called for a channel."""
+        to_plan, to_call = self._call("notifications_due", 0.0)[0]
+        return bool(to_plan), bool(to_call)
 
     def overdue_runs(self, limit: int) -> list[tuple[UUID, FailureReason | None]]:
         """Runs that must be stopped and that nobody has stopped, with the reason; at most `limit` for each reason.

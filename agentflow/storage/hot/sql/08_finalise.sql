@@ -104,6 +104,7 @@ CREATE OR REPLACE FUNCTION agentflow_finish(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz;
+    v_run record;
 BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
@@ -116,11 +117,17 @@ BEGIN
     UPDATE runs r SET status = p_status, reason = p_reason, error = p_error, ended_at = v_now,
         stats = p_stats || jsonb_build_object(
             'duration', round(coalesce(extract(epoch FROM v_now - r.started_at), 0)::numeric, 6))
-    WHERE r.id = p_run AND r.ended_at IS NULL AND r.stop_as IS NOT DISTINCT FROM p_stop_as;
+    WHERE r.id = p_run AND r.ended_at IS NULL AND r.stop_as IS NOT DISTINCT FROM p_stop_as
+    RETURNING r.owner_id, r.parent_run_id IS NULL AS whole, r.labels ->> 'notify' AS notify INTO v_run;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     done := true;
+    -- A notification of the end, where somebody is to be told: else this costs one look at what the owner prefers.
+    IF v_run.whole AND (p_status = 'FAILED' OR v_run.notify = 'finished' OR EXISTS (
+            SELECT FROM notification_settings s WHERE s.owner_id = v_run.owner_id AND s.wants_finished)) THEN
+        PERFORM agentflow_note_end(p_run);
+    END IF;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', p_status, p_reason);
     SELECT w.run_id, w.node, w.idx INTO x_run, x_node, x_idx FROM agentflow_wake_parent(p_run) w;
 END $$;

@@ -73,6 +73,11 @@ BEGIN
         SELECT p_key::uuid, r.owner_id, p_run, p_node, p_idx, p_name, p_data, p_editable,
                CASE WHEN v_came THEN 'APPROVED' ELSE 'WAITING' END, CASE WHEN v_came THEN v_now END
         FROM runs r WHERE r.id = p_run;
+        IF NOT v_came THEN
+            PERFORM agentflow_note(r.owner_id, 'review_wanted', 'review:' || p_key, jsonb_build_object(
+                'review', p_key, 'run', p_run, 'name', left(p_name, 200), 'graph', r.graph_id, 'graph_name', left(g.name, 200)))
+            FROM runs r JOIN graphs g ON g.id = r.graph_id WHERE r.id = p_run;
+        END IF;
     ELSIF p_kind = 'timer' THEN
         v_came := p_seconds <= 0;
     ELSIF p_kind = 'child' THEN

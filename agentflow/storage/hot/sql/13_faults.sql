@@ -67,7 +67,7 @@ BEGIN
     PERFORM agentflow_gate_alone(p_run);
     v_now := agentflow_now();
     UPDATE runs r SET losses = r.losses + 1 WHERE r.id = p_run AND r.ended_at IS NULL
-    RETURNING r.losses, r.stop_as, r.stop_reason, r.started_at INTO v;
+    RETURNING r.losses, r.stop_as, r.stop_reason, r.started_at, r.parent_run_id INTO v;
     IF NOT FOUND THEN
         verdict := 'gone';
         RETURN;
@@ -93,6 +93,13 @@ BEGIN
             'duration', round(coalesce(extract(epoch FROM v_now - v.started_at), 0)::numeric, 6))
             FROM node_executions e WHERE e.run_id = p_run) || agentflow_reported(p_run)
     WHERE r.id = p_run;
+    IF v_status = 'FAILED' AND v.parent_run_id IS NULL THEN
+        PERFORM agentflow_note_end(p_run);
+    END IF;
+    IF v.stop_as IS NULL THEN
+        PERFORM agentflow_note_admins('system_alert', format('gave-up:%s:%s', p_run, v.losses), jsonb_build_object(
+            'what', 'the engine gave up a run', 'detail', left(p_error, 500), 'run', p_run));
+    END IF;
     INSERT INTO events (run_id, kind, status, reason) VALUES (p_run, 'run', v_status, coalesce(v.stop_reason, 'engine'));
     SELECT w.run_id, w.node, w.idx INTO x_run, x_node, x_idx FROM agentflow_wake_parent(p_run) w;
 END $$;

@@ -36,16 +36,27 @@ BEGIN
 END $$;
 
 -- An owner came to be 'short' (something could not be paid) or 'low' (fewer credits than the operator's limit). Returns
--- true once, until they are given credits. This is where their notice is to be written: it is in the transaction that
--- causes it, and the balance, which the caller has locked, lets no two transactions cross at once.
+-- true once, until they are given credits. The notification is in the transaction that causes it, and the balance, which
+-- the caller has locked, lets no two transactions cross at once. Its cause is the place in the ledger: being given credits,
+-- which alone lets an owner cross again, is a row of it.
 CREATE OR REPLACE FUNCTION agentflow_note_crossing(p_owner uuid, p_what text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
 BEGIN
     IF p_what = 'low' THEN
-        UPDATE credit_balances b SET low_since = agentflow_now() WHERE b.owner_id = p_owner AND b.low_since IS NULL;
+        UPDATE credit_balances b SET low_since = agentflow_now() WHERE b.owner_id = p_owner AND b.low_since IS NULL
+        RETURNING b.balance, b.last_number INTO v;
     ELSE
-        UPDATE credit_balances b SET short_since = agentflow_now() WHERE b.owner_id = p_owner AND b.short_since IS NULL;
+        UPDATE credit_balances b SET short_since = agentflow_now() WHERE b.owner_id = p_owner AND b.short_since IS NULL
+        RETURNING b.balance, b.last_number INTO v;
     END IF;
-    RETURN FOUND;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM agentflow_note(p_owner, CASE p_what WHEN 'low' THEN 'low_balance' ELSE 'zero_balance' END,
+        format('%s-balance:%s', CASE p_what WHEN 'low' THEN 'low' ELSE 'zero' END, v.last_number),
+        jsonb_build_object('balance', v.balance));
+    RETURN true;
 END $$;
 
 -- verdict: given    now

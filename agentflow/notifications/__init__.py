@@ -1,0 +1,1 @@
+"""Tells users what they asked to be told: an outbox of notifications, and their delivery over channels of the users."""
