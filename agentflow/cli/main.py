@@ -32,13 +32,13 @@ COMMANDS = {
     "keys": "Make, list, suspend and revoke API keys.",
     "users": "Add users, give them roles, suspend, resume and delete them.",
     "sessions": "List where people are signed in, and sign them out.",
-    "credits": "Show what you have and have used; give credits and limit them.",
+    "credits": "Show what you have and have used; give and limit credits.",
     "audit": "List who changed what, or was refused to.",
     "moderation": "See what moderation refused.",
     "dead-letters": "See, replay and drop what could not be delivered.",
     "worker": "Run a worker (`celery worker` with AgentFlow's defaults).",
     "db": "Bring the database's schema up to date, or check it.",
-    "doctor": "Check this installation and say what to do about what is wrong.",
+    "doctor": "Check this installation; say what to do about what is wrong.",
 }
 """The commands and their lines of help, in the order in which users need them."""
 

@@ -204,6 +204,8 @@ def test_who_cannot_be_run_says_why_and_pauses_after_a_while(
     seen = api.get(f"/api/v1/schedules/{made['id']}").json
     assert "5 times in a row" in seen["pause_reason"]
     assert (seen["next_times"], fire()) == ([], 0)
+    (told,) = api.get("/api/v1/notifications?type=schedule_paused").json["items"]
+    assert (told["data"]["schedule"], "5 times in a row" in told["data"]["reason"]) == (made["id"], True)
 
 
 def test_what_succeeds_between_is_no_reason_to_pause(
