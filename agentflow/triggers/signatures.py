@@ -1,4 +1,4 @@
-"""Signs webhooks and verifies the signatures of those that other systems send, by the scheme of each.
+"""Verifies the signatures of webhooks that other systems send, by the scheme of each.
 
     standard   webhook-signature: v1,<base64>           of  <webhook-id>.<webhook-timestamp>.<body>
     github     X-Hub-Signature-256: sha256=<hex>        of  <body>
@@ -11,7 +11,6 @@ time: of the several texts that mean the same bytes only the usual one is taken.
 the others, too, and no body that is not UTF-8.)
 """
 
-import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from pydantic import SecretStr
 
 from agentflow.clock import now
 from agentflow.errors import Unauthenticated
+from agentflow.net.signing import sign
 from agentflow.settings import signing_key
 
 TOLERANCE: Final = 300
@@ -53,12 +53,6 @@ HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
 
 Headers = Mapping[str, str]
 """Headers of a request; the names count in any case."""
-
-
-def sign(secret: SecretStr, delivery: str, timestamp: str, body: bytes) -> str:
-    """The signature of a delivery by Standard Webhooks, as it stands in `webhook-signature`."""
-    mac = hmac.new(signing_key(secret), f"{delivery}.{timestamp}.".encode(errors="replace") + body, hashlib.sha256)
-    return f"v1,{base64.b64encode(mac.digest()).decode()}"
 
 
 def check_secret(scheme: Scheme, secret: SecretStr) -> None:

@@ -40,6 +40,11 @@ include-operation-id = ["create_key", "change_key"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 422, 429]
 
 [[operations]]
+include-operation-id = ["change_me", "change_user", "create_schedule", "change_schedule", "backfill_schedule"]
+# A time zone is one that there is, a cron expression can be read, one of two things is given: no schema can say so.
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 422, 429]
+
+[[operations]]
 include-operation-id = ["create_trigger", "change_trigger", "rotate_trigger"]
 # What is given must fit together: a scheme and its secret, a header or a path, an operator and its value.
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 413, 422, 429]

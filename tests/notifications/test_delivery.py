@@ -7,12 +7,12 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.datastructures import Headers
 
-from agentflow.api.webhooks import verify
 from agentflow.errors import Unauthenticated
 from agentflow.ids import new_token
 from agentflow.notifications import delivery, planning, store, timing
 from agentflow.notifications.kinds import Kind
 from agentflow.services.transaction import carry_out, transaction
+from agentflow.triggers.signatures import Scheme, verify
 
 MAIL = "ann@example.com"
 
@@ -26,9 +26,9 @@ def test_a_webhook_gets_a_signed_message(channel, note, deliver, hook, ask):
     made = note("a", error="it broke")
     deliver()
     ((headers, body),) = hook.got
-    verify(Headers(headers), body, SecretStr(secret))
+    verify(Scheme.STANDARD, Headers(headers), body, [SecretStr(secret)])
     with pytest.raises(Unauthenticated):
-        verify(Headers(headers), body + b" ", SecretStr(secret))
+        verify(Scheme.STANDARD, Headers(headers), body + b" ", [SecretStr(secret)])
     (message,) = hook.bodies()
     assert (message["type"], headers["webhook-id"]) == ("run_failed", str(made))
     assert message["data"]["data"]["error"] == "it broke"
@@ -44,7 +44,7 @@ def test_after_a_rotation_both_secrets_sign_for_a_day(api, channel, note, delive
     deliver()
     ((headers, body),) = hook.got
     for secret in (made["secret"], rotated["secret"]):
-        verify(Headers(headers), body, SecretStr(secret))
+        verify(Scheme.STANDARD, Headers(headers), body, [SecretStr(secret)])
 
 
 def test_a_mail_has_text_html_and_a_way_out(channel, note, deliver, mailbox, ask):
