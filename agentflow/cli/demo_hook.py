@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from agentflow.client import Client
 from agentflow.clock import monotonic, now
 from agentflow.errors import Unavailable
+from agentflow.net.signing import sign
 from agentflow.triggers.schemas import MAX_WAIT, HookAnswer
-from agentflow.triggers.signatures import sign
 
 _SECONDS: Final = 60.0
 _ASKED_EVERY: Final = 0.1  # seconds

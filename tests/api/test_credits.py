@@ -22,9 +22,10 @@ from agentflow.blocks.registry import Registry
 from agentflow.credentials.system import system_id
 from agentflow.credits import store as credits
 from agentflow.graph.costs import Cost, CostType
+from agentflow.net.signing import sign
 from agentflow.services.transaction import transaction
 from agentflow.settings import ProviderCredential, settings
-from agentflow.triggers.signatures import TOLERANCE, sign
+from agentflow.triggers.signatures import TOLERANCE
 
 SECRET = SecretStr("whsec_" + base64.b64encode(b"0123456789" * 3).decode())
 

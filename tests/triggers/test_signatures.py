@@ -10,8 +10,9 @@ from senders import SECRETS, SENDERS, SIGNED_HEADERS, TIMED, Sent, standard, str
 from werkzeug.datastructures import Headers
 
 from agentflow.errors import Unauthenticated
+from agentflow.net.signing import sign
 from agentflow.triggers import signatures
-from agentflow.triggers.signatures import TOLERANCE, Scheme, check_secret, sign, verify
+from agentflow.triggers.signatures import TOLERANCE, Scheme, check_secret, verify
 
 SCHEMES = sorted(SENDERS)
 OTHER = dict.fromkeys(SCHEMES, "another secret") | {"standard": "whsec_" + "B" * 32}

@@ -13,10 +13,10 @@
 -- agentflow_channel_next      when a worker is to be called for a channel again
 
 CREATE OR REPLACE FUNCTION agentflow_new_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
-    -- Of a random UUID: the first 48 bits become milliseconds since 1970, and its version, 4, becomes 7.
-    SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
-        PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-        FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
+    -- UUIDv7: milliseconds since 1970, the version, the rest of the microseconds in twelve bits, and chance.
+    SELECT (lpad(to_hex(t.us / 1000), 12, '0') || '7' || lpad(to_hex(t.us % 1000 * 4096 / 1000), 3, '0')
+        || right(replace(gen_random_uuid()::text, '-', ''), 16))::uuid
+    FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us) t
 $$;
 
 -- The least id of a time: ids above it were made later.
