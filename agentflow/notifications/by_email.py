@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email import policy
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from email.utils import format_datetime
 from functools import cache
 from threading import Timer
@@ -57,10 +58,15 @@ def send(address: str, message: Message, seconds: float) -> None:
 
 
 def compose(sender: str, receiver: str, message: Message) -> EmailMessage:
-    """The message as a mail."""
+    """The message as a mail.
+
+    Raises:
+        BadInput: a text in it would become a header.
+    """
     written = EmailMessage(policy=policy.SMTP)
     written["From"], written["To"] = sender, receiver
-    written["Subject"] = " ".join(message.subject.split())
+    # Without encoded words of others, which the library would decode: a line end may hide in one.
+    written["Subject"] = " ".join(message.subject.split()).replace("=?", "= ?")
     written["Date"] = format_datetime(now())
     written["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2]}>"
     written["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic replies
@@ -69,6 +75,8 @@ def compose(sender: str, receiver: str, message: Message) -> EmailMessage:
         written["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"  # RFC 8058
     written.set_content(message.text)
     written.add_alternative(message.html, subtype="html")
+    if BytesHeaderParser().parsebytes(bytes(written)).keys() != written.keys():
+        raise BadInput("this cannot be made a mail: a text would become a header of its own")
     return written
 
 
