@@ -21,6 +21,8 @@ import click
 from agentflow.cli.connect import Exit
 from agentflow.cli.demo_exhibits import Exhibit, exhibits, more_exhibits
 from agentflow.cli.demo_hook import deliver_and_approve
+from agentflow.cli.demo_mailbox import DemoMailbox
+from agentflow.cli.demo_nightly import run_by_schedule
 from agentflow.cli.demo_site import DemoSite
 from agentflow.cli.demo_watch import StopRequested, await_workers, watched
 from agentflow.cli.progress import Progress
@@ -49,7 +51,12 @@ Shown = tuple[Exhibit, RunView, Counter[str]]
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep data and logs here.  [default: a temporary folder]",
 )
-@click.option("--all", "everything", is_flag=True, help="Show the rest, too: a webhook that waits for a person.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Show the rest, too: a nightly report that is mailed, a webhook that waits for a person.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was run as JSON, and nothing else.")
 def demo(workers: int, data_dir: Path | None, everything: bool, as_json: bool) -> None:
     """See it work: start a real PostgreSQL, a real Valkey, the API and workers, run example graphs over HTTP, stop.
@@ -57,7 +64,7 @@ def demo(workers: int, data_dir: Path | None, everything: bool, as_json: bool) -
     Everything listens on this machine only, and nothing is left running. Needs no other server and no account.
     """
     began = monotonic()
-    with Halt() as halt, _folder(data_dir) as folder, DemoSite() as site:
+    with Halt() as halt, _folder(data_dir) as folder, DemoSite() as site, DemoMailbox() as mailbox:
         allowed = ",".join((*settings().http_allow, site.authority))
         wanted = Wanted(
             data_dir=folder,
@@ -67,10 +74,17 @@ def demo(workers: int, data_dir: Path | None, everything: bool, as_json: bool) -
             flower=False,
             durable=data_dir is not None,  # temporary data need not survive a power cut
             # The pages are slow: no worker should prefetch any.
-            environment={"AGENTFLOW_HTTP_ALLOW": allowed, "CELERY_WORKER_PREFETCH_MULTIPLIER": "1"},
+            environment={
+                "AGENTFLOW_HTTP_ALLOW": allowed,
+                "CELERY_WORKER_PREFETCH_MULTIPLIER": "1",
+                "AGENTFLOW_SMTP_HOST": "127.0.0.1",
+                "AGENTFLOW_SMTP_PORT": str(mailbox.port),
+                "AGENTFLOW_SMTP_SECURITY": "none",
+                "AGENTFLOW_MAIL_FROM": "agentflow@example.com",
+            },
         )
-        chosen = (*exhibits(site.url), *(more_exhibits() if everything else ()))
-        shown = _show(Launch(wanted, halt), halt, workers, chosen, as_json=as_json)
+        chosen = (*exhibits(site.url), *(more_exhibits(site.url) if everything else ()))
+        shown = _show(Launch(wanted, halt), halt, workers, chosen, mailbox, as_json=as_json)
     fine = all(_is_fine(exhibit, run) for exhibit, run, _ in shown)
     if as_json:
         _print_json(shown, fine, monotonic() - began)
@@ -97,7 +111,9 @@ def _folder(given: Path | None) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _show(launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], *, as_json: bool) -> list[Shown]:
+def _show(
+    launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], mailbox: DemoMailbox, *, as_json: bool
+) -> list[Shown]:
     """Start everything, run the exhibits, stop everything."""
     began = monotonic()
     if not as_json:
@@ -108,7 +124,7 @@ def _show(launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], *
         names = watched(launch, halt, lambda: await_workers(launch.stack.broker_url, workers))
         if not as_json:
             click.echo(f"All answer after {monotonic() - began:.1f} s: {launch.addresses.url}, {', '.join(names)}")
-        return watched(launch, halt, lambda: _run_all(launch, runs, as_json=as_json))
+        return watched(launch, halt, lambda: _run_all(launch, runs, mailbox, as_json=as_json))
     except StopRequested:
         click.echo("Stopping …", err=True)
         sys.exit(Exit.INTERRUPTED)
@@ -116,14 +132,14 @@ def _show(launch: Launch, halt: Halt, workers: int, runs: tuple[Exhibit, ...], *
         launch.stop()
 
 
-def _run_all(launch: Launch, runs: tuple[Exhibit, ...], *, as_json: bool) -> list[Shown]:
+def _run_all(launch: Launch, runs: tuple[Exhibit, ...], mailbox: DemoMailbox, *, as_json: bool) -> list[Shown]:
     key_file = launch.addresses.api_key_file
     assert key_file is not None, "a data directory of its own has a key"
     with Client(launch.addresses.url, key_file.read_text().strip()) as client:
-        return [_run(client, number, exhibit, as_json) for number, exhibit in enumerate(runs, 1)]
+        return [_run(client, number, exhibit, mailbox, as_json) for number, exhibit in enumerate(runs, 1)]
 
 
-def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
+def _run(client: Client, number: int, exhibit: Exhibit, mailbox: DemoMailbox, as_json: bool) -> Shown:
     """Store the graph, run it, follow it to its end, and print its outputs."""
     document = exhibit.document()
     if not as_json:
@@ -131,8 +147,8 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
         click.echo(f"\n{number}. {document['name']} (examples/{exhibit.file})\n{shows}")
     graph = client.graphs.create(document)
     # Without a terminal every node execution prints a line: show that for one run only.
-    live = not as_json and exhibit.payload is None and (number == 1 or sys.stdout.isatty())
-    run_id = _begin(client, graph.id, exhibit, number)
+    live = not as_json and exhibit.payload is None and not exhibit.mails and (number == 1 or sys.stdout.isatty())
+    run_id = _begin(client, graph.id, exhibit, mailbox, number)
     if live:
         with Progress(console()) as progress:
             for event in client.events(run_id):
@@ -144,12 +160,14 @@ def _run(client: Client, number: int, exhibit: Exhibit, as_json: bool) -> Shown:
     return shown
 
 
-def _begin(client: Client, graph_id: UUID, exhibit: Exhibit, number: int) -> UUID:
-    """Begin the run of an exhibit. One that a webhook begins has ended: its answer has the outputs.
+def _begin(client: Client, graph_id: UUID, exhibit: Exhibit, mailbox: DemoMailbox, number: int) -> UUID:
+    """Begin the run of an exhibit. One that a webhook or a schedule begins has ended: its answer, or a mail, has come.
 
     Raises:
-        Unavailable: the webhook does not answer with the outputs.
+        Unavailable: the webhook does not answer with the outputs, or no mail comes.
     """
+    if exhibit.mails:
+        return run_by_schedule(client, graph_id, exhibit.inputs, mailbox, exhibit.mails)
     if exhibit.payload is None:
         return client.submit(graph_id, exhibit.inputs, labels={"demo": str(number)}).id
     answer = deliver_and_approve(client, graph_id, exhibit.payload, exhibit.approval)

@@ -25,6 +25,7 @@ class Exhibit:
         present: names of further outputs that must exist, with any value.
         payload: what is delivered to a webhook, which begins the run; None: it is submitted.
         approval: what the person says who approves what that run asks for.
+        mails: words of the mail that tells of its end; a schedule begins it. Empty: none is sent.
     """
 
     file: str
@@ -34,6 +35,7 @@ class Exhibit:
     present: frozenset[str] = field(default=frozenset())
     payload: Mapping[str, Any] | None = None
     approval: str = ""
+    mails: str = ""
 
     def document(self) -> dict[str, Any]:
         """The graph's document.
@@ -82,9 +84,18 @@ def exhibits(site: str) -> tuple[Exhibit, ...]:
     )
 
 
-def more_exhibits() -> tuple[Exhibit, ...]:
-    """What `--all` shows beyond that, in order."""
+def more_exhibits(site: str) -> tuple[Exhibit, ...]:
+    """What `--all` shows beyond that, in order. `site`: the address of the demo's site."""
     return (
+        Exhibit(
+            "nightly-report.json",
+            "A schedule begins it, tells it the day, and its report is mailed to whom it was promised. (The night is a "
+            "second away.)",
+            {"feed_url": f"{site}/feed.json"},
+            {},
+            frozenset({"report"}),
+            mails=f"has {len(PAGES)} pages",
+        ),
         Exhibit(
             "order-hook.json",
             "A webhook, signed: a shop sends an order and waits for the answer, while a person approves it.",

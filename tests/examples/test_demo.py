@@ -54,7 +54,7 @@ def test_the_demo_runs_every_exhibit_on_two_workers_and_leaves_nothing_running(f
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["as_expected"]
-    assert [row["run"]["status"] for row in told["runs"]] == ["COMPLETED"] * 5
+    assert [row["run"]["status"] for row in told["runs"]] == ["COMPLETED"] * 6
     assert all(row["as_expected"] for row in told["runs"])
     assert len(told["workers"]) == 2
     assert await_nobody(str(folder)) == []
