@@ -45,8 +45,9 @@ from agentflow.notifications.schemas import (
     WhichLetters,
 )
 from agentflow.notifications.store import Letter
-from agentflow.notifications.tables import Notification, NotificationChannel
+from agentflow.notifications.tables import NotificationChannel
 from agentflow.notifications.timing import Quiet
+from agentflow.notifications.views import shown
 from agentflow.services import cursors
 from agentflow.services.transaction import transaction
 
@@ -81,7 +82,7 @@ def list_notifications(query: NotificationListQuery) -> Response:
     with transaction() as session:
         after = cursors.identifier(name, query.after)
         found = service.page(session, owner_id(), query.type, query.read, after, query.limit + 1)
-        items = [_view(one) for one in found[: query.limit]]
+        items = [shown(one) for one in found[: query.limit]]
         unread = service.unread(session, owner_id())
     more = cursors.cursor(name, items[-1].id) if len(found) > query.limit else None
     return reply(NotificationList(items=items, next_cursor=more, unread=unread))
@@ -95,14 +96,14 @@ def get_notification(path: NotificationPath) -> Response:
         found = store.deliveries(session, [one.id])
         text = rendering.render(one.kind, one.data).text.rpartition("\n--\n")[0]
         sent = [NotificationDeliveryView.model_validate(delivery, from_attributes=True) for delivery in found]
-        return reply(NotificationDetails(**_view(one).model_dump(), text=text, deliveries=sent))
+        return reply(NotificationDetails(**shown(one).model_dump(), text=text, deliveries=sent))
 
 
 @api.patch("/notifications/<uuid:notification_id>", responses={200: NotificationView})
 def change_notification(path: NotificationPath, body: ChangeNotification) -> Response:
     """Mark a notification as read, or as unread."""
     with transaction() as session:
-        return reply(_view(service.mark(session, owner_id(), path.notification_id, read=body.read)))
+        return reply(shown(service.mark(session, owner_id(), path.notification_id, read=body.read)))
 
 
 @api.post("/notifications/read", responses={200: Marked})
@@ -258,17 +259,6 @@ _DONE: Final = (
     '<!doctype html><html lang="en"><title>AgentFlow</title>'
     "<p>Done: no more of these are sent over this channel.</p></html>"
 )
-
-
-def _view(one: Notification) -> NotificationView:
-    return NotificationView(
-        id=one.id,
-        type=Kind(one.kind),
-        title=rendering.subject(one.kind, one.data),
-        data=one.data,
-        created_at=one.created_at,
-        read_at=one.read_at,
-    )
 
 
 def _channel(one: NotificationChannel) -> ChannelView:

@@ -3,6 +3,7 @@
     run:<id>      the events of a run, from the first on, until it has ended
     graph:<id>    the events of all runs of a graph, from now on
     runs          the events of all one's own runs, from now on
+    notifications what one is told, from now on
 
 Child runs have channels of their own, and are among the runs of `graph` and `runs`.
 
@@ -24,6 +25,9 @@ from agentflow.accounts.keys import Caller
 from agentflow.accounts.scopes import Scope
 from agentflow.errors import Malformed, NotFound
 from agentflow.live.messages import Message
+from agentflow.notifications import store as notifications
+from agentflow.notifications.store import Told
+from agentflow.notifications.views import shown
 from agentflow.schemas.events import RunEvent
 from agentflow.services import events
 from agentflow.services.events import Ask, Subject
@@ -35,6 +39,8 @@ LONGEST_NAME: Final = 100
 """Characters of a channel's name."""
 
 _EVENT: Final = "event"
+
+_AT_ONCE: Final = 250  # notifications in one answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +242,61 @@ class GraphChannel(RunsChannel):
         return cls(RunsOf(caller.user_id, graph_id))
 
 
-KINDS: Final[dict[str, type[Channel]]] = {"run": RunChannel, "graph": GraphChannel, "runs": RunsChannel}
+class NotificationsChannel(Channel):
+    """What one is told."""
+
+    scope = Scope.NOTIFICATIONS_MANAGE
+    name = "notifications"
+
+    def __init__(self, owner_id: UUID) -> None:
+        self.owner_id = self.woken_by = owner_id
+        self.key = ("notifications", owner_id)
+
+    @classmethod
+    def open(cls, session: Session, caller: Caller, argument: str) -> Self:
+        if argument:
+            raise Malformed("the channel `notifications` has nothing behind its name")
+        return cls(caller.user_id)
+
+    def start(self, session: Session, after: str | None) -> Told:
+        if after is None:
+            return notifications.present(session)
+        transaction, _, id = after.partition("-")
+        try:
+            if not transaction.isdecimal() or len(transaction) > 18:
+                raise ValueError
+            return Told(int(transaction), UUID(id))
+        except ValueError:
+            raise Malformed(f"{after!r} is no id of a notification here") from None
+
+    def id_of(self, place: Told) -> str:
+        return f"{place.transaction}-{place.id}"
+
+    @classmethod
+    def read(cls, session: Session, questions: Sequence[Question]) -> list[Answer]:
+        return [one.channel._read(session, one) for one in questions if isinstance(one.channel, cls)]
+
+    def _read(self, session: Session, question: Question) -> Answer:
+        found, held = notifications.later(session, self.owner_id, question.place, _AT_ONCE)
+        messages = [
+            Message(f"{one.transaction}-{one.id}", "notification", one.kind, shown(one).model_dump_json())
+            for one in found
+        ]
+        place = Told(found[-1].transaction, found[-1].id) if found else question.place
+        held_since = (question.held_since or clock.monotonic()) if held else None
+        return Answer(messages, place, full=len(found) == _AT_ONCE, held_since=held_since)
+
+    @classmethod
+    def news(cls, session: Session, questions: Sequence[Question]) -> list[bool]:
+        return [True] * len(questions)
+
+
+KINDS: Final[dict[str, type[Channel]]] = {
+    "run": RunChannel,
+    "graph": GraphChannel,
+    "runs": RunsChannel,
+    "notifications": NotificationsChannel,
+}
 """What stands before the colon of a channel's name → its kind."""
 
 
@@ -249,7 +309,7 @@ def kind_and_argument(name: str) -> tuple[type[Channel], str]:
     kind, _, argument = name.partition(":")
     if kind not in KINDS or len(name) > LONGEST_NAME:
         shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-        raise Malformed(f"there is no channel {shown!r}; there are run:<id>, graph:<id> and runs")
+        raise Malformed(f"there is no channel {shown!r}; there are run:<id>, graph:<id>, runs and notifications")
     return KINDS[kind], argument
 
 

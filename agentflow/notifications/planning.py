@@ -32,11 +32,11 @@ _OVER_THE_CAP: Final = Mode.DAILY
 """How what is beyond a day's messages is sent."""
 
 
-def plan(session: Session, limit: int = MOST) -> int:
-    """Plan the next notifications of the outbox; returns how many. Workers are to be called for their channels."""
+def plan(session: Session, limit: int = MOST) -> list[UUID]:
+    """Plan the next notifications of the outbox; returns the reader of each. Workers are to be called for channels."""
     found = store.to_plan(session, limit)
     if not found:
-        return 0
+        return []
     owners = {one.owner_id for one in found}
     users = store.readers(session, owners)
     channels: dict[UUID, list[NotificationChannel]] = {owner: [] for owner in owners}
@@ -54,7 +54,7 @@ def plan(session: Session, limit: int = MOST) -> int:
             for channel in channels[one.owner_id]:
                 _deliver(session, at, user, preferred[one.owner_id], one, channel)
     session.flush()
-    return len(found)
+    return [one.owner_id for one in found]
 
 
 def _deliver(

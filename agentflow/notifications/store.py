@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, select, text, update
+from sqlalchemy import CursorResult, delete, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,7 @@ from agentflow.notifications.tables import (
     NotificationDelivery,
     NotificationSettings,
 )
+from agentflow.storage.views.events import OLDEST_RUNNING
 
 
 class Claimed(NamedTuple):
@@ -81,6 +82,35 @@ def page(
     if after is not None:
         query = query.where(Notification.id < after)
     return session.scalars(query.order_by(Notification.id.desc()).limit(limit)).all()
+
+
+class Told(NamedTuple):
+    """How far a reader has read: up to a notification of a transaction."""
+
+    transaction: int
+    id: UUID
+
+
+def present(session: Session) -> Told:
+    """The place before whatever is not yet there to be read."""
+    return Told(session.execute(select(OLDEST_RUNNING)).scalar_one(), UUID(int=0))
+
+
+def later(session: Session, owner_id: UUID, place: Told, limit: int) -> tuple[Sequence[Notification], bool]:
+    """What the reader was told after a place, in the order of commits; and whether running transactions hold back more.
+
+    Ids are given before the commit, so by id alone a notification could appear behind a reader.
+    """
+    behind = tuple_(Notification.transaction, Notification.id) > tuple_(literal(place.transaction), literal(place.id))
+    query = (
+        select(Notification, Notification.transaction < OLDEST_RUNNING)
+        .where(Notification.owner_id == owner_id, behind)
+        .order_by(Notification.transaction, Notification.id)
+        .limit(limit)
+    )
+    rows = session.execute(query).all()
+    seen = [one for one, is_decided in rows if is_decided]
+    return seen, len(seen) < len(rows)
 
 
 def get(session: Session, owner_id: UUID, notification_id: UUID) -> Notification | None:

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text, true
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from agentflow.notifications.kinds import ChannelKind, Kind, NotificationState
@@ -24,11 +24,15 @@ class Notification(Table):
         Index("notifications_cause_key", "owner_id", "cause", unique=True),
         Index("notifications_owner_idx", "owner_id", text("id DESC")),
         Index("notifications_unread_idx", "owner_id", text("id DESC"), postgresql_where=text("read_at IS NULL")),
+        Index("notifications_told_idx", "owner_id", "transaction", "id"),
         Index("notifications_plan_idx", "plan_at", postgresql_where=text("plan_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     owner_id: Mapped[UUID]
+    transaction: Mapped[int] = mapped_column(  # that wrote it: who reads on goes by it, as with events
+        BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
+    )
     kind: Mapped[str]  # Kind
     cause: Mapped[str]  # what it was caused by, once for its reader
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))  # what its template tells

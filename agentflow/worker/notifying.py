@@ -7,9 +7,11 @@ recovery.
 import logging
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from agentflow.dispatch import wake
 from agentflow.dispatch.publish import publish_channels, waiting_channels
 from agentflow.notifications import delivery, planning, store, summaries, watching
 from agentflow.services.transaction import transaction
@@ -33,11 +35,13 @@ _WATCHING_SECONDS: Final = 5.0
 def plan(recovery: Recovery) -> int:
     """Plan what the outbox holds, and call workers for the channels of which something is due."""
     to_plan, to_call = recovery.notifications_due()
-    done = 0
+    told: list[UUID] = []
     if to_plan:
         with transaction() as session:
-            done = planning.plan(session)
-    return done + (call() if to_call or done else 0)
+            told = planning.plan(session)
+        for reader in set(told):
+            wake(reader)
+    return len(told) + (call() if to_call or told else 0)
 
 
 def call() -> int:

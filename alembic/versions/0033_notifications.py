@@ -25,6 +25,12 @@ def upgrade() -> None:
         "notifications",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "transaction",
+            sa.BigInteger(),
+            server_default=sa.text("pg_current_xact_id()::text::bigint"),
+            nullable=False,
+        ),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("data", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
@@ -35,6 +41,7 @@ def upgrade() -> None:
         sa.CheckConstraint(KINDS, name="kind_known"),
     )
     op.create_index("notifications_cause_key", "notifications", ["owner_id", "cause"], unique=True)
+    op.create_index("notifications_told_idx", "notifications", ["owner_id", "transaction", "id"])
     op.create_index("notifications_owner_idx", "notifications", ["owner_id", sa.text("id DESC")])
     op.create_index(
         "notifications_unread_idx",

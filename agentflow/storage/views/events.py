@@ -45,7 +45,9 @@ from agentflow.storage.tables import Event, NodeExecution, Output, Run
 
 AnyRow = Row[*tuple[Any, ...]]
 
-_OLDEST_RUNNING = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+OLDEST_RUNNING: Final = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+"""The oldest transaction that runs: whatever an older one wrote can be seen."""
+
 _NOT_BEGUN = literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint", BigInteger)
 
 
@@ -148,7 +150,7 @@ def _between(session: Session, places: Sequence[Place], end: int | None, limit: 
 # Each statement is made once: making one takes as long as PostgreSQL needs for it, and live processes ask often.
 @cache
 def _pages(*, by_gate: bool) -> Select[*tuple[Any, ...]]:
-    end = bindparam("end", type_=BigInteger) if by_gate else _OLDEST_RUNNING
+    end = bindparam("end", type_=BigInteger) if by_gate else OLDEST_RUNNING
     asked = _asked()
     page = (
         select(*_COLUMNS)
@@ -209,7 +211,7 @@ def _page_of_runs(*, one_graph: bool, some: bool) -> Select[*tuple[Any, ...]]:
         .subquery("page")
     )
     return (
-        select(*page.c, NodeExecution.error, (page.c.transaction < _OLDEST_RUNNING).label("settled"))
+        select(*page.c, NodeExecution.error, (page.c.transaction < OLDEST_RUNNING).label("settled"))
         .join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
         .order_by(page.c.transaction, page.c.id)
     )
@@ -217,7 +219,7 @@ def _page_of_runs(*, one_graph: bool, some: bool) -> Select[*tuple[Any, ...]]:
 
 def present(session: Session) -> tuple[Position, datetime]:
     """The position before whatever is not yet there to be read, and the time."""
-    oldest, now = session.execute(select(_OLDEST_RUNNING, func.agentflow_now())).one()
+    oldest, now = session.execute(select(OLDEST_RUNNING, func.agentflow_now())).one()
     return Position(oldest, 0), now
 
 
