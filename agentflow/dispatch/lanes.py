@@ -6,10 +6,12 @@ worker subscribes to it.
 
 from kombu import Exchange, Queue
 
+from agentflow.graph.names import RESERVED_LANE
+
 LANES = ("default", "io", "cpu")
 """The lanes that every worker serves by default."""
 
-NOTIFICATIONS = "notifications"
+NOTIFICATIONS = RESERVED_LANE
 """The lane of what delivers notifications, which every worker serves by default, too. No graph may name it."""
 
 MOST_URGENT = 9

@@ -16,6 +16,9 @@ MAX_NAME: Final = 200
 LANE: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 """Pattern of a lane's name. It is part of a queue's name, and workers list their lanes separated by commas."""
 
+RESERVED_LANE: Final = "notifications"
+"""The lane of what delivers notifications, which no graph may name."""
+
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
 _NEVER_IN_A_NAME: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_IN_A_URL: Final = frozenset({"", ".", ".."})
@@ -79,5 +82,11 @@ LabelName = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[
 LabelValue = Annotated[str, Field(max_length=MAX_NAME, pattern=_PLAIN)]
 """The value of a label."""
 
-Lane = Annotated[str, Field(pattern=LANE)]
-"""The name of a lane: `cpu`, `io`, or any other that workers subscribe to."""
+def _of_a_graph(name: str) -> str:
+    if name == RESERVED_LANE:
+        raise ValueError(f"the lane {name!r} is for what delivers notifications")
+    return name
+
+
+Lane = Annotated[str, Field(pattern=LANE), AfterValidator(_of_a_graph)]
+"""The name of a lane that a graph may name: `cpu`, `io`, or any other that workers subscribe to."""
