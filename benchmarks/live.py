@@ -15,7 +15,9 @@ import os
 import re
 import resource
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +30,7 @@ from uuid import UUID
 import httpx
 import psycopg
 import uvloop
+from websockets.sync.client import connect
 
 from agentflow.accounts.keys import create as create_key
 from agentflow.blocks.registry import by_name
@@ -126,6 +129,40 @@ def _live(there: Ground, port: int) -> Iterator[Child]:
         yield child
     finally:
         child.stop()
+
+
+@contextmanager
+def watching(there: Ground) -> Iterator[None]:
+    """A live process, and a client that watches all runs of the owner, and throws away what it gets."""
+    port = free_port()
+    with transaction() as session:
+        key = create_key(session, there.owner_id, "watcher")[0]
+    with (
+        _live(there, port),
+        connect(
+            f"ws://127.0.0.1:{port}/ws",
+            additional_headers={"Authorization": f"Bearer {key}"},
+            compression=None,
+            max_size=None,
+            proxy=None,
+        ) as connection,
+    ):
+        connection.send(json.dumps({"type": "subscribe", "channel": "runs"}))
+        taken = threading.Event()
+        reader = threading.Thread(target=_throw_away, args=(connection.socket.dup(), taken), daemon=True)
+        reader.start()
+        yield
+        taken.set()
+        reader.join()
+
+
+def _throw_away(connection: socket.socket, done: threading.Event) -> None:
+    """Read what comes, as cheaply as can be: a real client is on another machine."""
+    with connection:
+        connection.settimeout(0.5)
+        while not done.is_set():
+            with suppress(TimeoutError):
+                connection.recv(1024 * 1024)
 
 
 def _node(node_id: str, block_id: str, **defaults: Any) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Measures one checkout for `versus.py`: runs shapes on request.
 
 It is started by its path with the other checkout's Python, so it imports that checkout's code. Its arguments are the
-number of children, `--paid`, and settings (NAME=VALUE). Its first output line says that its workers are ready. Then it
-reads names of shapes from stdin, line by line, and answers each with the seconds that the shape took. It uses little of
-the checkout's benchmark, so that old checkouts can be measured, too.
+number of children, `--paid`, `--watched`, and settings (NAME=VALUE). Its first output line says that its workers are
+ready. Then it reads names of shapes from stdin, line by line, and answers each with the seconds that the shape took. It
+uses little of the checkout's benchmark, so that old checkouts can be measured, too.
 """
 
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import closing, redirect_stdout
+from contextlib import AbstractContextManager, closing, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,14 +54,22 @@ def _document(shape: Any, paid: bool) -> Any:
     return json.loads(text.replace(_STEP, _PAID_STEP) if paid else text)
 
 
-def serve(asked: Iterable[str], answers: TextIO, layout: Layout, paid: bool, given: Sequence[str]) -> None:
+def serve(asked: Iterable[str], answers: TextIO, layout: Layout, options: Sequence[str]) -> None:
     """Answer requests until the input ends."""
+    paid, watched = "--paid" in options, "--watched" in options
     with ground() as plain:
-        _serve(asked, answers, layout, _prepared(plain, paid, given), paid)
+        there = _prepared(plain, paid, [option for option in options if "=" in option])
+        _serve(asked, answers, layout, there, paid=paid, watched=watched)
 
 
-def _serve(asked: Iterable[str], answers: TextIO, layout: Layout, there: Ground, paid: bool) -> None:
-    with closing(Flows(there.owner_id, there.database_url)) as flows:
+def _watched(there: Ground) -> AbstractContextManager[None]:
+    from benchmarks.live import watching  # older checkouts have none
+
+    return watching(there)
+
+
+def _serve(asked: Iterable[str], answers: TextIO, layout: Layout, there: Ground, *, paid: bool, watched: bool) -> None:
+    with closing(Flows(there.owner_id, there.database_url)) as flows, _watched(there) if watched else nullcontext():
         shapes = {shape.name: shape for shape in SHAPES}
         side = Side.agentflow(there, flows, {shape.name: flows.store(_document(shape, paid)) for shape in SHAPES})
         with side.workers(there, layout, SHAPES):
@@ -73,5 +81,4 @@ def _serve(asked: Iterable[str], answers: TextIO, layout: Layout, there: Ground,
 if __name__ == "__main__":
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
-        options = sys.argv[2:]
-        serve(sys.stdin, answers, Layout(1, int(sys.argv[1])), "--paid" in options, [o for o in options if "=" in o])
+        serve(sys.stdin, answers, Layout(1, int(sys.argv[1])), sys.argv[2:])

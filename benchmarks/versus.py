@@ -6,6 +6,10 @@
 
 compares this checkout with itself under other settings: here each step costs a credit, which only the other side takes.
 
+    python -m benchmarks.versus . --watched
+
+has, on this side only, a live process and a client that watches every run.
+
 The other checkout (such as an older commit) needs its own virtual environment `.venv`, made by `.ci/venv dev`.
 Processes of the same code differ by up to 5 % in speed from one start to the next, and rounds do not average that out.
 So everything is started several times, each checkout first in turn, and the standard error comes from these starts.
@@ -69,10 +73,12 @@ class _Taker:
 
 
 @contextmanager
-def _taker(checkout: Path, options: argparse.Namespace, settings: Sequence[str]) -> Iterator[_Taker]:
+def _taker(
+    checkout: Path, options: argparse.Namespace, settings: Sequence[str], *, watched: bool = False
+) -> Iterator[_Taker]:
     command: list[str | Path] = [checkout / ".venv/bin/python", Path(__file__).with_name("turn_taker.py")]
     command.append(str(options.children))
-    command += [*(["--paid"] if options.paid else []), *settings]
+    command += [*(["--paid"] if options.paid else []), *(["--watched"] if watched else []), *settings]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     with subprocess.Popen(
         command, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -90,6 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="of each shape after each start (%(default)s)")
     parser.add_argument("--children", type=int, default=4, help="of each side's one worker (%(default)s)")
     parser.add_argument("--paid", action="store_true", help="each step costs its owner a credit, where credits are on")
+    parser.add_argument("--watched", action="store_true", help="on this side somebody watches all runs, live")
     parser.add_argument(
         "--with", nargs="+", default=[], metavar="NAME=VALUE", dest="settings", help="of the other side"
     )
@@ -121,7 +128,11 @@ def _measure(options: argparse.Namespace, shapes: Sequence[Shape]) -> dict[str, 
         with ExitStack() as running:
             first = start % 2
             started = {
-                turn: running.enter_context(_taker(checkouts[turn], options, options.settings if turn else []))
+                turn: running.enter_context(
+                    _taker(checkouts[turn], options, options.settings)
+                    if turn
+                    else _taker(checkouts[turn], options, [], watched=options.watched)
+                )
                 for turn in (first, 1 - first)
             }
             for shape in shapes:
