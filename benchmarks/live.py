@@ -30,7 +30,6 @@ from uuid import UUID
 import httpx
 import psycopg
 import uvloop
-from websockets.sync.client import connect
 
 from agentflow.accounts.keys import create as create_key
 from agentflow.blocks.registry import by_name
@@ -137,32 +136,24 @@ def watching(there: Ground) -> Iterator[None]:
     port = free_port()
     with transaction() as session:
         key = create_key(session, there.owner_id, "watcher")[0]
-    with (
-        _live(there, port),
-        connect(
-            f"ws://127.0.0.1:{port}/ws",
-            additional_headers={"Authorization": f"Bearer {key}"},
-            compression=None,
-            max_size=None,
-            proxy=None,
-        ) as connection,
-    ):
-        connection.send(json.dumps({"type": "subscribe", "channel": "runs"}))
-        taken = threading.Event()
-        reader = threading.Thread(target=_throw_away, args=(connection.socket.dup(), taken), daemon=True)
+    with _live(there, port), socket.create_connection(("127.0.0.1", port)) as connection:
+        request = f"GET /events?channel=runs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
+        connection.sendall(request.encode())
+        done = threading.Event()
+        reader = threading.Thread(target=_throw_away, args=(connection, done), daemon=True)
         reader.start()
         yield
-        taken.set()
+        done.set()
         reader.join()
 
 
 def _throw_away(connection: socket.socket, done: threading.Event) -> None:
     """Read what comes, as cheaply as can be: a real client is on another machine."""
-    with connection:
-        connection.settimeout(0.5)
-        while not done.is_set():
-            with suppress(TimeoutError):
-                connection.recv(1024 * 1024)
+    connection.settimeout(0.5)
+    while not done.is_set():
+        with suppress(TimeoutError):
+            if not connection.recv(1024 * 1024):
+                raise RuntimeError("the stream has ended")
 
 
 def _node(node_id: str, block_id: str, **defaults: Any) -> dict[str, Any]:

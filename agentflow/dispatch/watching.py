@@ -44,6 +44,9 @@ ANNOUNCE_SECONDS: Final = 5.0
 
 _GOOD_FOR: Final = 4 * ANNOUNCE_SECONDS  # afterwards it counts as gone
 
+AWAKE_SECONDS: Final = 0.05
+"""Who was woken for a run looks again so long afterwards: what follows a wake-up at once needs none of its own."""
+
 _SLOTS: Final = 2**19  # bits: 5,000 watched ids cover 1 %, and the bitmap takes 64 KiB a worker
 _MASK: Final = _SLOTS - 1
 _HEAD: Final = 16  # bytes before the bits: whether anything is watched, and until when that holds (offset 8)

@@ -5,6 +5,7 @@ Nothing here is needed for the result: while Redis is away, or is none, the hub 
 
 import asyncio
 import logging
+import re
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -23,6 +24,21 @@ logger = logging.getLogger(__name__)
 
 _SECONDS: Final = 2.0
 """Timeout of one call; the wait before another try; and the silence after which a ping is sent."""
+
+_GATHER_SECONDS: Final = 0.003
+"""What comes within it is taken together."""
+
+_PIECE: Final = 256 * 1024  # bytes that are read at once
+_UUID: Final = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_MESSAGE: Final = re.compile(
+    rb"\$9\r\n(?P<subscribed>subscribe)\r\n"
+    rb"|%b\r\n\$(?P<asked>0)\r\n"
+    rb"|%b\r\n\$\d+\r\n(?P<ids>%b(?: %b %b)?)\r\n"
+    % (re.escape(notices.channel_name(ASKED).encode()), re.escape(WAKE_UPS.encode()), _UUID, _UUID, _UUID)
+)
+"""What Redis sends: that we are subscribed now, that a worker asks what is watched, or a wake-up."""
+
+_LONGEST_MESSAGE: Final = 512  # bytes of a message that has come in part
 
 _TOLD_SLOTS: Final = 50_000  # in one announcement
 
@@ -85,33 +101,49 @@ class Ears:
             await asyncio.sleep(_SECONDS / 2)
 
     async def _hear(self, client: Any) -> None:
-        asked = notices.channel_name(ASKED).encode()
-        async with client.pubsub() as heard:
-            await heard.subscribe(WAKE_UPS, asked.decode())
-            silent = False
+        """Read what Redis sends as it is: a message at a time would cost more than all that follows from it."""
+        connection = client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command("SUBSCRIBE", WAKE_UPS, notices.channel_name(ASKED))
+            reader = connection._reader  # of asyncio
+            rest, silent = b"", False
             while True:
-                message = await heard.get_message(timeout=_SECONDS)
-                if message is None:
+                try:
+                    came = await asyncio.wait_for(reader.read(_PIECE), _SECONDS)
+                except TimeoutError:
                     if silent:
-                        raise TimeoutError("Redis does not answer")
-                    await heard.ping()
+                        raise
+                    await connection.send_command("PING", check_health=False)
                     silent = True
                     continue
+                if not came:
+                    raise ConnectionError("Redis has closed the connection")
                 silent = False
-                if message["type"] == "subscribe":
-                    self._hub.hears = True
-                    self._say_all()
-                    self._hub.look_at_all()  # what was said before is missed
-                elif message["type"] == "message" and message["channel"] == asked:
-                    self._say_all()
-                elif message["type"] == "message":
-                    await self._wake(message["data"].decode(errors="replace"))
+                rest = await self._take(rest + came)
+                await asyncio.sleep(_GATHER_SECONDS)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _take(self, data: bytes) -> bytes:
+        """Act on the whole messages in `data`. Returns what is behind the last of them."""
+        end = 0
+        told: dict[bytes, None] = {}  # each once, in their order
+        for message in _MESSAGE.finditer(data):
+            end = message.end()
+            if message["ids"]:
+                told[message["ids"]] = None
+                continue
+            self._say_all()
+            if message["subscribed"]:
+                self._hub.hears = True
+                self._hub.look_at_all()  # what was said before is missed
+        for text in told:
+            await self._wake(text.decode())
+        return data[end:][-_LONGEST_MESSAGE:]
 
     async def _wake(self, text: str) -> None:
-        try:
-            ids = [UUID(part) for part in text.split()[:3]]
-        except ValueError:
-            return
+        ids = [UUID(part) for part in text.split()]
         self._hub.wake(*ids)
         if len(ids) == 1 and self._hub.watches_many:  # who wrote it does not know whose run it is
             try:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from agentflow.clock import monotonic
+from agentflow.dispatch.watching import AWAKE_SECONDS
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.live.channels import KINDS, Answer, Channel, Question
 from agentflow.live.messages import Parcel
@@ -37,6 +38,7 @@ LOOK_SECONDS: Final = 3.0
 LOOK_SECONDS_UNHEARD: Final = 0.5
 """… and so often while there are none, because Redis is away or there is none."""
 
+_SPARE: Final = 0.02  # seconds that a wake-up, or the commit of what comes without one, may take
 _LOOKED_AT_ONCE: Final = 500  # topics in one such look
 _FIRST_PAUSE: Final = 0.004  # seconds until what is held back by a running transaction is read for again, growing …
 _LONGEST_PAUSE: Final = 0.25  # … to this
@@ -50,7 +52,9 @@ _LONG_EASE: Final = 9  # … and then for so many times as long: it takes a tent
 class Topic:
     """A channel with its subscriptions."""
 
-    __slots__ = ("again", "channel", "held", "is_due", "is_read", "pause", "rest_until", "subscriptions", "timer")
+    __slots__ = (
+        "again", "channel", "held", "is_due", "is_read", "looks_again", "pause", "rest_until", "subscriptions", "timer",
+    )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -58,6 +62,7 @@ class Topic:
         self.is_due = False  # it is in the line
         self.is_read = False  # a task has it …
         self.again = False  # … and it became due meanwhile
+        self.looks_again = False  # it was woken: what followed at once comes without a wake-up
         self.held: dict[Any, float] = {}  # place → since when more is held back
         self.pause = 0.0
         self.rest_until = 0.0
@@ -140,9 +145,10 @@ class Hub:
             self.unsubscribe(reader, name)
 
     def wake(self, *ids: UUID) -> None:
-        """Read on in what concerns these runs, owners or graphs."""
+        """Read on in what concerns these runs, owners or graphs; and once more a moment later."""
         for one in ids:
             for topic in self._woken_by.get(one, ()):
+                topic.looks_again = True
                 self._mark(topic)
 
     def resume(self, reader: Reader) -> None:
@@ -262,6 +268,9 @@ class Hub:
             self._mark_in(topic, topic.pause)
         elif not held:
             topic.pause = 0.0
+            if topic.looks_again and not topic.again:
+                topic.looks_again = False
+                self._mark_in(topic, AWAKE_SECONDS + _SPARE)
 
     async def _look_now_and_then(self) -> None:
         while True:

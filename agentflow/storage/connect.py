@@ -92,7 +92,12 @@ def reading_engine() -> Engine:
         max_overflow=0,
         pool_timeout=10,
         pool_reset_on_return=None,
-        connect_args={**_KEEPALIVE, "connect_timeout": 5, "application_name": "agentflow", "options": _FROZEN},
+        connect_args={
+            **_KEEPALIVE,
+            "connect_timeout": 5,
+            "application_name": "agentflow",
+            "options": f"-c jit=off {_FROZEN}",
+        },
     )
 
 

@@ -9,7 +9,9 @@ from functools import cache
 from typing import Final
 from uuid import UUID
 
+from agentflow.clock import monotonic
 from agentflow.dispatch import wake
+from agentflow.dispatch.watching import AWAKE_SECONDS
 from agentflow.engine.codec import loads
 from agentflow.forking import lazy
 from agentflow.graph.plan import Plan
@@ -56,12 +58,19 @@ class RunContext:
         self.node_limit = header.node_limit  # node executions that it may have
         self.stopped = header.stopped  # when it was read
         self.masked_nodes = 0  # nodes of a plan that is this run's own
+        self._woken_at = -AWAKE_SECONDS
         self._header = header
         self._loaded = loaded
 
     def wake(self) -> None:
         """Wake those who watch the run, once something in it was committed."""
+        self._woken_at = monotonic()
         wake(self.run_id, self.owner_id, self.graph_id)
+
+    def wake_unless_awake(self) -> None:
+        """The same after a claim, which is seldom long behind a settlement: whoever was woken looks twice."""
+        if monotonic() - self._woken_at > AWAKE_SECONDS:
+            self.wake()
 
     @lazy
     def masks(self) -> Masks:
