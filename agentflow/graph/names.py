@@ -82,6 +82,7 @@ LabelName = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[
 LabelValue = Annotated[str, Field(max_length=MAX_NAME, pattern=_PLAIN)]
 """The value of a label."""
 
+
 def _of_a_graph(name: str) -> str:
     if name == RESERVED_LANE:
         raise ValueError(f"the lane {name!r} is for what delivers notifications")

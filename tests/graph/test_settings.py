@@ -123,3 +123,9 @@ def test_nothing_but_a_number_is_a_number(key: str, odd: Any) -> None:
 @pytest.mark.parametrize("key", ["max_losses", "priority", "timeout"])
 def test_a_whole_number_may_have_a_point(key: str) -> None:
     assert NodeSettings.model_validate({key: 5.0}).model_dump()[key] == 5
+
+
+def test_no_graph_names_the_queue_of_notifications() -> None:
+    for kind in (GraphSettings, NodeSettings):
+        with pytest.raises(ValidationError, match="delivers notifications"):
+            kind.model_validate({"queue": "notifications"})
