@@ -14,6 +14,7 @@ class NotificationType(StrEnum):
     LOW_BALANCE = "low_balance"  # fewer credits than the operator's limit; once until credits are given
     CREDENTIAL_NEEDS_YOU = "credential_needs_you"  # its provider refuses it, or it expires soon
     SCHEDULE_PAUSED = "schedule_paused"  # a schedule paused itself
+    TRIGGER_PAUSED = "trigger_paused"  # likewise
     BLOCK_FAILING = "block_failing"  # a block fails again and again
     DAILY_SUMMARY = "daily_summary"
     WEEKLY_SUMMARY = "weekly_summary"
@@ -45,6 +46,7 @@ DEFAULTS: Final[dict[Kind, Mode]] = {
     Kind.LOW_BALANCE: Mode.AT_ONCE,
     Kind.CREDENTIAL_NEEDS_YOU: Mode.AT_ONCE,
     Kind.SCHEDULE_PAUSED: Mode.BACKOFF,
+    Kind.TRIGGER_PAUSED: Mode.BACKOFF,
     Kind.BLOCK_FAILING: Mode.BACKOFF,
     Kind.DAILY_SUMMARY: Mode.AT_ONCE,
     Kind.WEEKLY_SUMMARY: Mode.AT_ONCE,

@@ -19,6 +19,7 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
+from agentflow.clock import now
 from agentflow.engine.codec import dumps, loads, storable_text
 from agentflow.errors import (
     ClientError,
@@ -32,6 +33,8 @@ from agentflow.errors import (
 )
 from agentflow.graph.names import checked_event
 from agentflow.ids import new_id
+from agentflow.notifications import service as notifications
+from agentflow.notifications.kinds import Kind
 from agentflow.services import reviews, submissions
 from agentflow.services.run_views import RunFilter
 from agentflow.services.transaction import Look, Step, Steps
@@ -297,6 +300,9 @@ def _refuse(session: Session, trigger_id: UUID, came: Arrival, error: ClientErro
     if begins and isinstance(error, GraphInvalid | NotFound):
         why = f"{MOST_REFUSALS} deliveries in a row could not begin a run: {reason}"
         if store.note_refusal(session, trigger.id, MOST_REFUSALS, why):
+            cause = f"trigger-paused:{trigger.id}:{now().isoformat()}"
+            about = {"trigger": str(trigger.id), "name": trigger.name, "reason": why}
+            notifications.note(session, trigger.owner_id, Kind.TRIGGER_PAUSED, cause, about)
             logger.warning("trigger_paused_itself", extra={"trigger": str(trigger.id), "owner": str(trigger.owner_id)})
 
 

@@ -11,7 +11,7 @@ down_revision = "0032"
 KINDS = (
     "kind IN ('block_failing', 'credential_needs_you', 'daily_summary', 'dead_letters', 'low_balance', "
     "'manual_intervention', 'monthly_summary', 'review_wanted', 'run_failed', 'run_finished', 'schedule_paused', "
-    "'system_alert', 'weekly_summary', 'zero_balance')"
+    "'system_alert', 'trigger_paused', 'weekly_summary', 'zero_balance')"
 )
 
 

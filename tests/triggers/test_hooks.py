@@ -384,6 +384,8 @@ def test_a_trigger_whose_graph_is_gone_pauses_itself(api, trigger, call, listed)
         assert api.get(at(made)).json["refusals"] == number + 1
     seen = api.get(at(made)).json
     assert "deliveries in a row could not begin a run: there is no graph" in seen["pause_reason"]
+    (told,) = api.get("/api/v1/notifications").json["items"]
+    assert (told["type"], told["data"]["trigger"]) == ("trigger_paused", made["id"])
     assert call(made, json={}).status_code == 409
     assert len(listed(made, outcome="refused")) == hooks.MOST_REFUSALS + 1
     assert api.post(at(made, "/resume")).json["refusals"] == 0
