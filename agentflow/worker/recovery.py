@@ -191,7 +191,7 @@ class Recovery:
 
     def fire_schedules(self) -> int:
         """Fire the schedules that are due, and occurrences that waited."""
-        return firing.fire(_FIRING_SECONDS)
+        return firing.fire(_FIRING_SECONDS) if self._process.hot.schedules_due() else 0
 
     def cancel_previous(self) -> int:
         """Cancel runs for which a later one of their schedule waits, if whoever was to do it died."""

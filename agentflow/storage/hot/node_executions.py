@@ -145,6 +145,12 @@ _STATEMENTS = {
         "SELECT m.id FROM users m WHERE m.follow_at <= agentflow_now() ORDER BY m.follow_at LIMIT $2 "
         "FOR NO KEY UPDATE SKIP LOCKED) RETURNING u.id",
     ),
+    "schedules_due": (
+        "float8",
+        "SELECT EXISTS (SELECT FROM schedules s WHERE s.fire_at <= t.at AND s.paused_at IS NULL) "
+        "OR EXISTS (SELECT FROM occurrences o WHERE o.state = 'pending') "
+        "FROM (SELECT agentflow_now() + make_interval(secs => $1) AS at) t",
+    ),
     "notifications_due": (
         "float8",
         "SELECT EXISTS (SELECT FROM notifications n WHERE n.plan_at <= t.at), "
@@ -538,6 +544,10 @@ class HotConnection(PreparedConnection):
     def to_examine(self, limit: int) -> list[UUID]:
         """Runs that moderation should have examined by now. They are found again after a while only."""
         return [run_id for (run_id,) in self._call("to_examine", limit)]
+
+    def schedules_due(self) -> bool:
+        """Whether a schedule is due, or an occurrence of one waits."""
+        return bool(self._call("schedules_due", 0.0)[0][0])
 
     def notifications_due(self) -> tuple[bool, bool]:
         """Whether a notification is to be planned, and whether a worker is to be called for a channel."""
