@@ -241,15 +241,18 @@ class Hub:
     ) -> None:
         held: dict[Any, float] = {}
         came = more = False
-        for one in list(topic.subscriptions):
-            found = answers.get((topic.channel.key, one.place))
+        now = monotonic()
+        key = topic.channel.key
+        of_place = {place: found for (of, place), found in answers.items() if of == key}
+        for one in list(topic.subscriptions):  # thousands may watch one run: each line counts
+            found = of_place.get(one.place)
             if found is None or one.reader.is_behind:
                 continue  # it came meanwhile, or cannot take it: its place stays
             answer, parcel = found
             one.place = answer.place
             if parcel is not None:
                 came = True
-                one.reader.take(parcel)
+                one.reader.take(parcel, now)
             if answer.over:
                 self.unsubscribe(one.reader, topic.channel.name)
             elif answer.held_since is not None:

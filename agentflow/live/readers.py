@@ -69,9 +69,9 @@ class Reader(ABC):
     def cut(self, why: Cut) -> None:
         """Say why, and close the connection; not to be called twice."""
 
-    def take(self, parcel: Parcel) -> None:
-        """Give it messages, and note when."""
-        self._heard_at = monotonic()
+    def take(self, parcel: Parcel, now: float) -> None:
+        """Give it messages, and note when (`clock.monotonic`)."""
+        self._heard_at = now
         self.give(parcel)
 
     def check(self, now: float) -> Cut | None:
