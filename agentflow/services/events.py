@@ -196,7 +196,7 @@ def read_runs(session: Session, runs: RunsOf, start: Position, since: datetime |
             plans[row.run_id] = plan_of(session, row.graph_id, row.graph_version)
     told = _told(session, [(plans[row.run_id], [row]) for row in rows])
     events = [
-        WatchedEvent.model_construct(**dict(event), run_id=row.run_id, graph_id=row.graph_id)
+        WatchedEvent.model_construct(**vars(event), run_id=row.run_id, graph_id=row.graph_id)
         for row, (event,) in zip(rows, told, strict=True)
     ]
     return BatchOfRuns(events, _reached(rows[-1]) if rows else start, len(rows) == BATCH, held=len(rows) < len(found))
