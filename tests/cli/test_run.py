@@ -257,7 +257,7 @@ def test_ctrl_c_stops_following_and_not_the_run(command, file, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Client, "events", interrupted)
+    monkeypatch.setattr(Client, "follow", interrupted)
     result = command("run", file, "-i", "word=1")
     assert result.exit_code == Exit.INTERRUPTED
     assert "runs cancel" in result.stderr
