@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2.errors import SerializationFailure
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
 from agentflow.accounts import store as accounts
 from agentflow.credits import ledger, store
@@ -19,7 +19,7 @@ from agentflow.credits.store import Gift
 from agentflow.credits.tables import CreditTransaction, TransactionType
 from agentflow.engine.codec import dumps
 from agentflow.engine.execution import ExecutionKey
-from agentflow.errors import AgentFlowError, Conflict, IdempotencyMismatch, NotFound
+from agentflow.errors import AgentFlowError, Conflict, IdempotencyMismatch, NotFound, Unavailable
 from agentflow.ids import new_id, new_token
 from agentflow.services.transaction import transaction
 from agentflow.storage.hot.node_executions import HotConnection, Price
@@ -379,8 +379,8 @@ def test_whatever_happens_at_once_the_ledger_adds_up(owner, seed):
         while True:
             try:
                 return charge(key, payer, price, held=held, low=20)
-            except OperationalError as error:  # PostgreSQL ends one of two that wait for each other: it is sent again,
-                if getattr(error.orig, "pgcode", None) != "40P01":  # as a worker does
+            except Unavailable as error:
+                if not isinstance(error.__cause__.orig, SerializationFailure):  # else it is sent again, as a worker does
                     raise
 
     assert all(at_once(8, acts))

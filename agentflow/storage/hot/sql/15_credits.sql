@@ -16,7 +16,8 @@
 -- A settlement within what is held writes its price into the hold, and locks no balance: a durable commit takes so long that
 -- else one owner's node executions would wait for each other. The hold stays until its charge is posted, so that nothing can
 -- be spent twice. Whoever reads the ledger posts first.
--- The balance is locked last: whoever holds it waits for nothing else, and so no two wait for each other.
+-- The balance is locked last, but for the holds of its owner: who waits for a balance has none of these locked, and so no two
+-- wait for each other.
 
 CREATE OR REPLACE FUNCTION agentflow_lock_credits(p_owner uuid) RETURNS credit_balances LANGUAGE plpgsql AS $$
 DECLARE
@@ -189,7 +190,10 @@ DECLARE
     v_held bigint := 0;
     v credit_balances;
 BEGIN
-    IF p_charge -> 'held' IS NOT NULL THEN
+    IF p_charge -> 'held' IS NOT NULL AND EXISTS (
+        SELECT FROM credit_holds h
+        WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx AND h.price IS NULL AND h.amount >= v_price
+    ) THEN
         UPDATE credit_holds h SET price = v_price, token = (p_charge ->> 'token')::uuid, settled_at = agentflow_now(),
             attempt = (p_charge ->> 'attempt')::int, node_id = p_charge ->> 'node_id', block = p_charge ->> 'block'
         WHERE h.run_id = p_run AND h.node = p_node AND h.idx = p_idx AND h.price IS NULL AND h.amount >= v_price;
@@ -198,6 +202,8 @@ BEGIN
             missing := 0;
             RETURN;
         END IF;
+        -- A lost attempt has just changed it, and PostgreSQL keeps the row locked, although nothing was updated.
+        RAISE EXCEPTION 'what is held back has changed' USING ERRCODE = 'serialization_failure';  -- the call is made again
     END IF;
     IF v_price = 0 THEN
         paid := 0;
