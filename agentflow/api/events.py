@@ -17,12 +17,13 @@ from agentflow import clock
 from agentflow.api.blueprint import blueprint, may_go_on, owner_id
 from agentflow.api.places import Places, client_gone, closing
 from agentflow.api.relay import pass_on
-from agentflow.api.replies import json_text, reply
+from agentflow.api.replies import reply
 from agentflow.api.runs import RunPath
 from agentflow.errors import AgentFlowError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.schemas.base import Request
 from agentflow.schemas.events import EventList, RunEvent
+from agentflow.schemas.json_text import json_text
 from agentflow.services import events
 from agentflow.services.events import Batch, Subject
 from agentflow.services.transaction import transaction

@@ -11,13 +11,13 @@ from http import HTTPStatus
 from flask import Flask, Response, current_app, g, has_app_context
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from agentflow import errors
-from agentflow.api.replies import json_text
 from agentflow.api.requests import malformed
 from agentflow.errors import AgentFlowError, ClientError, Malformed, Problem
 from agentflow.logs import log_outage
+from agentflow.schemas.json_text import json_text
 from agentflow.schemas.problem_kinds import TABLE, Kind, kind_of
 from agentflow.schemas.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemDocument, places
 
@@ -95,6 +95,8 @@ def of_http(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
     kind = _of_status(status)
     detail = error.description or error.name
+    if status == 404 and error.description == NotFound.description:
+        detail = "there is nothing at this address; an id in it is a whole UUID"
     if status == 413:
         detail = f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes, the limit here"
     response = problem(kind, detail)

@@ -23,7 +23,7 @@ from flask import Blueprint, Response, request
 from agentflow import forking
 from agentflow.api.places import closing
 from agentflow.clock import monotonic
-from agentflow.errors import Unavailable
+from agentflow.errors import Busy
 from agentflow.logs import log_outage
 from agentflow.settings import settings
 
@@ -58,7 +58,7 @@ def live(run_id: str | None = None) -> Response:
     """What a live process serves, at this address, too. It identifies the caller itself."""
     passed = pass_on()
     if passed is None:
-        raise Unavailable("there is no live process, or it does not answer")
+        raise Busy("no live process answers now; try again in a moment")
     return passed
 
 

@@ -9,11 +9,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from agentflow.client.http import ApiError, Http, Unreachable, pause
+from agentflow.clock import monotonic
 from agentflow.schemas.live import Update
 from agentflow.schemas.problems import ProblemDocument
 
 SILENCE: Final = 45.0
 """Seconds without even a heartbeat (one every 15 s) after which a connection counts as broken."""
+
+PATIENCE: Final = 60.0
+"""Seconds for which a connection that was there is tried again: a process that was killed is started anew meanwhile."""
 
 _CONNECT_SECONDS: Final = 10.0
 _FINAL: Final = {4400: (400, "malformed"), 4401: (401, "unauthenticated"), 4403: (403, "forbidden")}
@@ -30,24 +34,25 @@ def watch(http: Http, channels: Sequence[str], after: Mapping[str, str]) -> Iter
 
     Raises:
         ApiError: there is no such channel, or the key may not watch it (any more).
-        Unreachable: too many attempts in a row failed.
+        Unreachable: too many attempts in a row failed; for `PATIENCE` seconds at least, once it was connected.
     """
     places: dict[str, str | None] = {channel: after.get(channel) for channel in dict.fromkeys(channels)}
-    failed = 0
+    failed, patient_until = 0, 0.0
     while places:
         try:
             with _connected(http) as connection:
                 for update in _updates(connection, places):
                     failed = 0
                     yield update
+                    patient_until = monotonic() + PATIENCE
         except InvalidStatus as error:
             failed += 1
-            if error.response.status_code < 500 or failed >= http.attempts:
+            if error.response.status_code < 500 or (failed >= http.attempts and monotonic() > patient_until):
                 raise ApiError(_problem(error)) from error
         except (OSError, WebSocketException) as error:  # a silence is a TimeoutError
             _raise_if_final(error)
             failed += 1
-            if failed >= http.attempts:
+            if failed >= http.attempts and monotonic() > patient_until:
                 raise Unreachable(f"{http.url} does not answer: {error or type(error).__name__}") from error
         if places:
             http.sleep(pause(max(failed, 1)))

@@ -237,7 +237,7 @@ def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
 
     Names, lanes and timeouts come from the run's plan.
     """
-    if isinstance(run, PublishedRun):  # a worker's `RunContext` wakes for itself, before, and knows for whom
+    if isinstance(run, PublishedRun):  # a worker's `RunContext` wakes by itself, and knows for whom
         wake(run.run_id)
     if not ready:
         return True

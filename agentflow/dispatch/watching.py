@@ -7,6 +7,8 @@ A worker does not wake for runs that nobody watches. Its main process hears from
 (`follow_watchers`), and keeps that in a bitmap which its children share: for them it is a look at a byte. Several ids
 may share a bit; then one more wake-up is sent than is needed. Other processes, which write seldom, always wake.
 
+Who watches many runs (those of an owner, or of a graph) is woken at most every `AWAKE_SECONDS` by a process.
+
 A wake-up is a PUBLISH on a connection that gets no replies (CLIENT REPLY OFF), so nobody waits for the broker.
 """
 
@@ -52,6 +54,7 @@ _MASK: Final = _SLOTS - 1
 _HEAD: Final = 16  # bytes before the bits: whether anything is watched, and until when that holds (offset 8)
 
 _TIMEOUT: Final = 1.0  # seconds to connect, and to hand a wake-up to the network
+_MOST_WOKEN: Final = 1_000
 _AWAY: Final = 1.0  # seconds without another try after a failure, as in publish.py
 
 
@@ -186,5 +189,19 @@ def wake(run_id: UUID, owner_id: UUID | None = None, graph_id: UUID | None = Non
     if owner_id is None or graph_id is None:
         if not _watched.follows or _watched.anything:
             bell().ring(str(run_id))
-    elif not _watched.follows or _watched.has(run_id, owner_id, graph_id):
+    elif not _watched.follows or _watched.has(run_id) or (_watched.has(owner_id, graph_id) and _sleeps(graph_id)):
         bell().ring(f"{run_id} {owner_id} {graph_id}")
+
+
+_woken: Final[dict[UUID, float]] = {}  # graph → when this process woke those who watch many runs for one of its runs
+
+
+def _sleeps(graph_id: UUID) -> bool:
+    """Whether those who watch many runs may sleep: else they look again soon by themselves, also for another run."""
+    now = monotonic()
+    if now - _woken.get(graph_id, -AWAKE_SECONDS) < AWAKE_SECONDS:
+        return False
+    if len(_woken) >= _MOST_WOKEN:
+        _woken.clear()
+    _woken[graph_id] = now
+    return True

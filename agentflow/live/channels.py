@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NamedTuple, Self
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from agentflow import clock
@@ -29,6 +30,7 @@ from agentflow.notifications import store as notifications
 from agentflow.notifications.store import Told
 from agentflow.notifications.views import shown
 from agentflow.schemas.events import RunEvent
+from agentflow.schemas.json_text import json_text
 from agentflow.services import events
 from agentflow.services.events import Ask, Subject
 from agentflow.storage import graphs
@@ -203,7 +205,7 @@ class RunsChannel(Channel):
         position = events.position(text)
         if not milliseconds:
             return PlaceInRuns(position, None)
-        if not milliseconds.isdecimal() or len(milliseconds) > 14:
+        if not (milliseconds.isascii() and milliseconds.isdecimal()) or len(milliseconds) > 14:
             raise Malformed(f"{after!r} is no id of an event")
         return PlaceInRuns(position, datetime.fromtimestamp(int(milliseconds) / 1000, UTC))
 
@@ -219,8 +221,7 @@ class RunsChannel(Channel):
         place: PlaceInRuns = question.place
         batch = events.read_runs(session, self.runs, place.position, place.at)
         messages = [
-            Message(_id_in_runs(event.id, event.at), _EVENT, event.kind, event.model_dump_json())
-            for event in batch.events
+            Message(_id_in_runs(event.id, event.at), _EVENT, event.kind, _json(event)) for event in batch.events
         ]
         at = batch.events[-1].at if batch.events else place.at
         held_since = (question.held_since or clock.monotonic()) if batch.held else None
@@ -263,7 +264,7 @@ class NotificationsChannel(Channel):
             return notifications.present(session)
         transaction, _, id = after.partition("-")
         try:
-            if not transaction.isdecimal() or len(transaction) > 18:
+            if not (transaction.isascii() and transaction.isdecimal()) or len(transaction) > 18:
                 raise ValueError
             return Told(int(transaction), UUID(id))
         except ValueError:
@@ -279,8 +280,7 @@ class NotificationsChannel(Channel):
     def _read(self, session: Session, question: Question) -> Answer:
         found, held = notifications.later(session, self.owner_id, question.place, _AT_ONCE)
         messages = [
-            Message(f"{one.transaction}-{one.id}", "notification", one.kind, shown(one).model_dump_json())
-            for one in found
+            Message(f"{one.transaction}-{one.id}", "notification", one.kind, _json(shown(one))) for one in found
         ]
         place = Told(found[-1].transaction, found[-1].id) if found else question.place
         held_since = (question.held_since or clock.monotonic()) if held else None
@@ -327,8 +327,16 @@ def _asks(questions: Sequence[Question]) -> list[Ask]:
 
 
 def _messages(found: Sequence[RunEvent]) -> list[Message]:
-    return [Message(event.id, _EVENT, event.kind, event.model_dump_json()) for event in found]
+    return [Message(event.id, _EVENT, event.kind, _json(event)) for event in found]
 
 
 def _id_in_runs(event_id: str, at: datetime) -> str:
     return f"{event_id}-{int(at.timestamp() * 1000)}"
+
+
+def _json(model: BaseModel) -> str:
+    """A public model as JSON: by pydantic, which is quick, or else by ourselves, who can write every stored value."""
+    try:
+        return model.model_dump_json()
+    except ValueError:
+        return json_text(model)

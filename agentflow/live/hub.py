@@ -44,7 +44,7 @@ _FIRST_PAUSE: Final = 0.004  # seconds until what is held back by a running tran
 _LONGEST_PAUSE: Final = 0.25  # … to this
 _AWAY_PAUSE: Final = 0.5  # seconds until another try while PostgreSQL is away
 _EASE: Final = 3  # a topic rests for so many times as long as its reading took: more comes together then, …
-_SHORTEST_REST: Final = 0.008  # … at least for so many seconds, …
+_SHORTEST_REST: Final = 0.02  # … at least for so many seconds, …
 _LONGEST_REST: Final = 0.06  # … and at most for so many, …
 _LONG: Final = 0.05  # … unless reading takes so long, as that of many runs may, …
 _LONG_EASE: Final = 9  # … and then for so many times as long: it takes a tenth of a thread
@@ -265,7 +265,8 @@ class Hub:
         if topic.channel.of_many and took > _LONG:
             topic.rest_until = monotonic() + took * _LONG_EASE
         elif came and not more:
-            topic.rest_until = monotonic() + min(max(took * _EASE, _SHORTEST_REST), _LONGEST_REST)
+            rest = _LONGEST_REST if topic.channel.of_many else min(max(took * _EASE, _SHORTEST_REST), _LONGEST_REST)
+            topic.rest_until = monotonic() + rest
         topic.again = topic.again or more
         if held and not topic.again:
             topic.pause = _FIRST_PAUSE if came else min(max(topic.pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)

@@ -104,10 +104,10 @@ async def stream(request: Request) -> Response:
     try:
         unknown = request.query_params.keys() - _TAKEN
         if unknown:
-            raise Malformed(f"{min(unknown)}: Extra inputs are not permitted")
+            raise Malformed(f"{min(unknown)}: there is no such field")
         channel = request.query_params.get("channel")
         if not channel:
-            raise Malformed("channel: name what to watch: run:<id>, graph:<id> or runs")
+            raise Malformed("channel: name what to watch: run:<id>, graph:<id>, runs or notifications")
         return await _stream(request, channel, bare=False)
     except AgentFlowError as error:
         return _refused(error)

@@ -16,6 +16,7 @@ from agentflow.live.messages import Cut, Parcel, frame, problem, text
 from agentflow.live.process import Live
 from agentflow.live.readers import Reader
 from agentflow.live.wire import WebSocketWire
+from agentflow.schemas.wording import worded
 
 logger = logging.getLogger(__name__)
 
@@ -214,9 +215,7 @@ def _parsed(received: str | bytes) -> Any:
     try:
         return _MESSAGES.validate_json(received)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Malformed(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise Malformed(worded(error)[0]) from None
 
 
 class _Pace:

@@ -11,11 +11,18 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 from agentflow.live.messages import WORDS, Cut
 
 GRACE_SECONDS: Final = 15.0
 """How long who is cut off may take to receive why."""
+
+CONTROL_RATE: Final = 20.0
+"""Control frames and parts of messages that a client may send a second. They are answered without asking anybody."""
+
+CONTROL_BURST: Final = 200.0
+"""So many may come at once; who sends more is cut off."""
 
 _SENT_AHEAD: Final = 256 * 1024  # bytes that the kernel keeps for a client; its own choice may be megabytes
 
@@ -25,6 +32,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
 
     on_room: Callable[[], object] | None = None
     scope: Any
+    _left = CONTROL_BURST
+    _counted_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -36,6 +45,38 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.scope is not None:  # its task has not run yet
             self.scope["state"]["wire"] = self
+
+    def handle_ping(self) -> None:
+        if not self._floods():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if not self._floods():
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        if not self._floods():
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # which uvicorn would log
+                self.conn.send_close(CloseCode.INVALID_DATA)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    def _floods(self) -> bool:
+        """Count a frame that costs the application nothing. Cuts off who sends too many."""
+        now = self.loop.time()
+        self._left = min(self._left + (now - self._counted_at) * CONTROL_RATE, CONTROL_BURST) - 1
+        self._counted_at = now
+        if self._left < 0 and not self.close_sent:
+            self.cut(Cut.MISUSED)
+            self.transport.close()  # nothing more is read
+        return self.close_sent
 
     def resume_writing(self) -> None:
         super().resume_writing()

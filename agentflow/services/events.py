@@ -3,10 +3,11 @@
 Many runs are read in one round trip, so that a process with thousands of subscribers asks seldom.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from agentflow.engine.statuses import RUN_TERMINAL
 from agentflow.errors import Malformed
 from agentflow.graph.catalogue import BlockKind
 from agentflow.graph.plan import Plan, PlanNode
-from agentflow.schemas.events import EventOutput, RunEvent
+from agentflow.schemas.events import RunEvent
 from agentflow.schemas.live import WatchedEvent
 from agentflow.services import secrecy
 from agentflow.services.plans import plan_of
@@ -27,7 +28,10 @@ from agentflow.storage.views import runs as run_views
 from agentflow.storage.views.events import EventValue, Place, Position, RunsOf, Span, Standing
 from agentflow.storage.views.runs import AnyRow
 
+logger = logging.getLogger(__name__)
+
 _Key = tuple[UUID, int, int]  # run, node, index
+_Event = TypeVar("_Event", bound=RunEvent)
 
 BATCH: Final = 250
 """Events that are read at once, at most."""
@@ -130,7 +134,10 @@ def position(text: str | None) -> Position:
     if not text:
         return Position()
     transaction, _, number = text.partition("-")
-    if not (transaction.isdecimal() and number.isdecimal()) or max(len(transaction), len(number)) > 18:
+    if (
+        not (text.isascii() and transaction.isdecimal() and number.isdecimal())
+        or max(len(transaction), len(number)) > 18
+    ):
         raise Malformed(f"{text!r} is no id of an event")
     return Position(int(transaction), int(number))
 
@@ -156,11 +163,11 @@ def read_many(session: Session, asks: Sequence[Ask]) -> list[Batch]:
             held[number] = since = clock.monotonic() if since is None else since
             if standing.ended or clock.monotonic() - since >= PATIENCE_SECONDS:
                 found[number] = stored.after_by_gate(session, places[number], limit)
-    told = _told(session, [(ask.subject.plan, rows) for ask, rows in zip(asks, found, strict=True)])
+    outputs = _outputs(session, [row for rows in found for row in rows])
     over = _over(session, places, found)
     return [
         Batch(
-            told[number],
+            [_told(RunEvent, asks[number].subject.plan, row, outputs) for row in rows],
             _reached(rows[-1]) if rows else asks[number].start,
             number in over if rows else standings[number] == (True, False),
             held.get(number),
@@ -194,10 +201,9 @@ def read_runs(session: Session, runs: RunsOf, start: Position, since: datetime |
     for row in rows:
         if row.run_id not in plans:
             plans[row.run_id] = plan_of(session, row.graph_id, row.graph_version)
-    told = _told(session, [(plans[row.run_id], [row]) for row in rows])
+    outputs = _outputs(session, rows)
     events = [
-        WatchedEvent.model_construct(**vars(event), run_id=row.run_id, graph_id=row.graph_id)
-        for row, (event,) in zip(rows, told, strict=True)
+        _told(WatchedEvent, plans[row.run_id], row, outputs, run_id=row.run_id, graph_id=row.graph_id) for row in rows
     ]
     return BatchOfRuns(events, _reached(rows[-1]) if rows else start, len(rows) == BATCH, held=len(rows) < len(found))
 
@@ -211,46 +217,61 @@ def _reached(row: AnyRow) -> Position:
     return Position(row.transaction, row.id)
 
 
-def _told(session: Session, found: Sequence[tuple[Plan, Sequence[AnyRow]]]) -> list[list[RunEvent]]:
-    """The events that rows stand for, with their outputs."""
+def _outputs(session: Session, rows: Sequence[AnyRow]) -> dict[_Key, list[EventValue]]:
+    """Node execution → its outputs that are told in the events that `rows` stand for."""
     spans = [
         Span(row.run_id, row.node, row.idx, row.first, row.first + min(row.stored, MAX_OUTPUTS))
-        for _, rows in found
         for row in rows
         if row.first is not None and row.stored
     ]
-    given: dict[_Key, list[EventValue]] = {}
+    found: dict[_Key, list[EventValue]] = {}
     for value in stored.values(session, spans, LONGEST):
-        given.setdefault((value.run_id, value.node, value.idx), []).append(value)
-    return [[_event(plan, row, given) for row in rows] for plan, rows in found]
+        found.setdefault((value.run_id, value.node, value.idx), []).append(value)
+    return found
 
 
-def _event(plan: Plan, row: AnyRow, given: dict[_Key, list[EventValue]]) -> RunEvent:
-    event = RunEvent(id=f"{row.transaction}-{row.id}", kind=row.kind, at=row.at, status=row.status, reason=row.reason)
+def _told(
+    model: type[_Event], plan: Plan, row: AnyRow, outputs: Mapping[_Key, Sequence[EventValue]], **more: Any
+) -> _Event:
+    """The event that `row` stands for; without its outputs where they cannot be shown: others come behind it."""
+    try:
+        return model(**_fields(plan, row, outputs), **more)
+    except Exception:
+        logger.exception("event_not_shown", extra={"event": f"{row.transaction}-{row.id}", "run": str(row.run_id)})
+        return model(**_fields(plan, row, {}), **more)
+
+
+def _fields(plan: Plan, row: AnyRow, outputs: Mapping[_Key, Sequence[EventValue]]) -> dict[str, Any]:
+    """The fields of the event that `row` stands for. Live processes make thousands a second."""
+    fields: dict[str, Any] = {
+        "id": f"{row.transaction}-{row.id}",
+        "kind": row.kind,
+        "at": row.at,
+        "status": row.status,
+        "reason": row.reason,
+    }
     if row.node is None:
-        return event
+        return fields
     node = plan.nodes[row.node]
-    outputs: list[EventOutput] = []
+    shown: list[dict[str, Any]] = []
     if row.first is not None and row.stored:
         end = row.first + row.stored
-        outputs = [
-            EventOutput.model_validate(_shown(value, node))
-            for value in given.get((row.run_id, row.node, row.idx), ())
+        shown = [
+            _shown(value, node)
+            for value in outputs.get((row.run_id, row.node, row.idx), ())
             if row.first <= value.ordinal < end
         ]
-    return event.model_copy(
-        update={
-            "node_id": node.id,
-            "block": node.block_name,
-            "title": node.title,
-            "index": row.idx,
-            "attempt": row.attempt,
-            "error": row.error,
-            "is_output": node.kind is BlockKind.OUTPUT,
-            "outputs": outputs,
-            "outputs_truncated": (row.stored or 0) > len(outputs) or any(output.truncated for output in outputs),
-        }
-    )
+    return fields | {
+        "node_id": node.id,
+        "block": node.block_name,
+        "title": node.title,
+        "index": row.idx,
+        "attempt": row.attempt,
+        "error": row.error,
+        "is_output": node.kind is BlockKind.OUTPUT,
+        "outputs": shown,
+        "outputs_truncated": (row.stored or 0) > len(shown) or any("truncated" in output for output in shown),
+    }
 
 
 def _shown(value: EventValue, node: PlanNode) -> dict[str, Any]:

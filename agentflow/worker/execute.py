@@ -116,8 +116,8 @@ def claim(state: Process, key: ExecutionKey) -> Attempt | NodeExecutionStopped |
         claimed = state.hot.claim(key, pins, lease, limits, price)
         if claimed.verdict in ("stopped", "paused", "held") and claimed.last:
             end_if_quiescent(state.hot, run)
-    run.wake_unless_awake()
     publish(run, claimed.ready)
+    run.wake_unless_awake()
     if claimed.verdict == "stopped":
         return NodeExecutionStopped("its run was stopped")
     if claimed.verdict != "claimed":

@@ -33,12 +33,13 @@ def follow(process: Process, run: RunContext, settlement: Settlement, settled: S
 
     Or stop the run, if the settlement demands it or it has become too large or too expensive.
     """
-    run.wake()
     publish_others(process, settled.others)
     if (reason := _reason_to_stop(process, run, settled, settlement.consequences.stops_run)) is not None:
+        run.wake()
         stop_run(run, reason)
         return
     publish(run, settled.ready)
+    run.wake()  # behind it: who watches can wait, who works need not
     any_ready = bool(settled.ready)
     if settled.release_after is not None:
         any_ready = release(process.hot, run, settlement.key._replace(idx=settled.release_after)) or any_ready

@@ -62,6 +62,36 @@ def test_garbage_is_refused_with_its_place_and_the_connection_goes_on(dial, mess
     assert socket.receive() == {"id": None, "type": "pong", "channel": None, "data": "x"}
 
 
+@pytest.mark.parametrize(
+    "frame", [b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 50]
+)
+@pytest.mark.parametrize("with_key", [True, False])
+def test_who_floods_with_control_frames_is_cut_off_and_slows_nobody(fleet, dial, frame, with_key):
+    """Pings, pongs and empty parts of messages cost the client six bytes each."""
+    neighbour = dial()
+    flood = dial(key=fleet.key if with_key else None).connection.socket
+    frames, began = frame * 5_000, time.monotonic()
+    with contextlib.suppress(OSError):
+        while time.monotonic() < began + 30:
+            flood.sendall(frames)
+    assert time.monotonic() < began + 20, "it was cut off"
+    asked = time.monotonic()
+    neighbour.send(type="ping", data="x")
+    assert neighbour.receive()["type"] == "pong"
+    assert time.monotonic() < asked + 5
+
+
+def test_a_few_pings_are_answered(dial):
+    connection = dial().connection
+    assert all(connection.ping().wait(10) for _ in range(100))
+
+
+def test_a_message_that_is_no_utf_8_ends_the_connection(dial):
+    socket = dial()
+    socket.connection.socket.sendall(b"\x81\x82\0\0\0\0\xff\xff")
+    assert socket.closed_with() == 1007
+
+
 def test_a_message_that_is_too_long_ends_the_connection(dial):
     socket = dial()
     with contextlib.suppress(ConnectionClosed):

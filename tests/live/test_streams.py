@@ -168,6 +168,25 @@ def test_one_connection_watches_many_runs(fleet, dial, stored):
     assert told == {f"run:{run}": stored(run) for run in runs}
 
 
+@pytest.mark.parametrize("odd", ["\ud800", "\0", "\udfff\\u0000"])
+def test_a_value_that_has_no_utf_8_form_is_told_like_any_other_and_holds_up_nothing(fleet, dial, odd):
+    """Whoever may send a webhook can bring one in."""
+    nodes = [node("in", "StoreValue", input={"a": [odd]}), node("out", "AgentOutput", name="n")]
+    everything = dial()
+    everything.subscribe("runs")
+    runs = [fleet.submit(graph(nodes, [link("in:output", "out:value")])) for _ in range(2)]
+    one = dial()
+    one.subscribe(f"run:{runs[0]}")
+    (told,) = (event["data"] for event in one.until_over() if event["data"]["is_output"] and event["data"]["outputs"])
+    assert told["outputs"][0]["value"] == {"a": [odd]}
+    ended = set()
+    while len(ended) < len(runs):
+        event = everything.receive(40)["data"]
+        if event["kind"] == "run" and event["status"] == "COMPLETED":
+            ended.add(event["run_id"])
+    assert ended == set(map(str, runs))
+
+
 def in_all(rows, owner: UUID, after: tuple[int, int]) -> list[str]:
     """What the database says happened in all runs of an owner."""
     statement = (

@@ -9,6 +9,7 @@ const MOST = 1000; // events on the page
 const MOST_PAUSE = 5000; // milliseconds
 
 let key = new URLSearchParams(location.hash.slice(1)).get("key");
+history.replaceState(null, "", location.pathname); // the key does not stay in the address bar
 let last = null, count = 0, pause = 250, over = false;
 
 function connect() {
@@ -27,9 +28,9 @@ function connect() {
     else if (message.type === "over") { over = true; state("over"); socket.close(1000); }
     else if (message.type === "error") { show("state", message.data.detail); if (message.data.status === 404) over = true; }
   };
-  socket.onclose = ({ code }) => {
+  socket.onclose = ({ code, reason }) => {
     if (over || document.body.dataset.state === "asking") return;
-    if (code === 4401 || code === 4403) return ask();
+    if (code === 4401 || code === 4403) { ask(); if (key) show("state", reason); return; }
     setTimeout(connect, pause);
     pause = Math.min(pause * 2, MOST_PAUSE);
   };

@@ -1,24 +1,30 @@
 """Events are read in pages, each once and in order, and values that are too long are left out of them."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
+import pytest
+from driver import Driver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import plan_of
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from agentflow.engine.settlement import Transition
+from agentflow.graph.plan import Plan
 from agentflow.ids import new_id
-from agentflow.storage.tables import Event, Output
+from agentflow.storage.tables import Event, Output, Run
 from agentflow.storage.views.events import (
     AnyRow,
     EventValue,
     Place,
     Position,
+    RunsOf,
     Span,
     after,
     after_by_gate,
+    after_in_runs,
     standing,
     values,
 )
@@ -63,6 +69,40 @@ def test_an_event_of_a_failure_has_its_message_and_no_other_event_has(drive, ses
         found = _after_one(session, Place(driver.run_id, Position()), 100)
     told = [(row.node, row.error) for row in found if row.kind == "settled"]
     assert told == [(0, None), (1, "broken")]
+
+
+@pytest.mark.parametrize("one_graph", [False, True])
+def test_of_an_owners_runs_only_those_are_looked_at_that_may_have_something_new(
+    drive: Callable[[Plan], Driver], session_of: Sessions, one_graph: bool
+) -> None:
+    plan = plan_of((0, "x", 1, "a"), nodes=2)
+    run_id = drive(plan).run_id
+    with session_of() as session:
+        owner_id, now = session.execute(select(Run.owner_id, func.now()).where(Run.id == run_id)).one()
+        columns = ", ".join(name for name in Run.__table__.columns.keys() if name not in ("id", "root_id"))  # noqa: SIM118
+        ids = "SELECT gen_random_uuid() AS id FROM generate_series(1, 20000)"
+        session.execute(
+            text(
+                f"INSERT INTO runs (id, root_id, {columns}) "
+                f"SELECT one.id, one.id, {columns} FROM runs, ({ids}) one WHERE runs.id = :run"
+            ),
+            {"run": run_id},
+        )
+        session.execute(
+            update(Run)
+            .where(Run.id != run_id)
+            .values(status="CANCELLED", reason="user", ended_at=now - timedelta(minutes=2))
+        )
+        session.commit()
+        session.execute(text("ANALYZE runs"))
+        session.commit()
+        runs = RunsOf(owner_id, plan.graph_id if one_graph else None)
+        found = after_in_runs(session, runs, Position(), now - timedelta(minutes=1), 250)
+        assert {row.run_id for row in found} == {run_id}
+        looked_at = session.scalar(
+            text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'runs'")
+        )
+        assert looked_at < 10
 
 
 def test_a_run_that_is_not_there_has_ended_and_has_no_events(session_of: Sessions) -> None:
