@@ -38,7 +38,9 @@ that none is missing.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
+
+_LONGEST_LINE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,18 @@ class ClientError(AgentFlowError):
     def __init__(self, message: str | None = None, problems: Iterable[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+    @property
+    def in_a_line(self) -> str:
+        """The message with the places of its errors, in 1,000 characters at most: for a list of what was refused."""
+        places = [
+            ".".join(part for part in (problem.node, problem.pin) if part) + f": {problem.message}"
+            if problem.node is not None
+            else problem.message
+            for problem in self.problems
+            if problem.severity == "error"
+        ]
+        return "; ".join([self.message, *places])[:_LONGEST_LINE]
 
 
 class Malformed(ClientError):
@@ -153,6 +167,10 @@ class BadInput(NodeFailure):
     """The block was given inputs that it cannot work with."""
 
     kind = "user"
+
+
+class NoSuchHost(BadInput):
+    """There is no host of that name, or a resolver says so for a while."""
 
 
 class Ambiguous(BadInput):

@@ -23,6 +23,7 @@ from agentflow.api import (
     moderation,
     notifications,
     oauth2,
+    outward,
     presets,
     problems,
     rate,
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.extensions["authenticator"] = Authenticator()
     rate.install(app, limits)
     passwords.prepare()
+    outward.install(app, limits.web_threads)
     app.extensions["event_streams"] = Places("event streams", limits.max_event_streams)
     app.extensions["block_waits"] = Places("waiting requests", limits.max_block_waits)
     app.before_request(_set_request_id)

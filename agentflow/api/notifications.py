@@ -11,7 +11,7 @@ from agentflow.accounts import users
 from agentflow.accounts.scopes import Role
 from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
-from agentflow.api.oauth2 import outward_limit
+from agentflow.api.outward import calling_out
 from agentflow.api.replies import reply
 from agentflow.api.sessions import address, sign_in_limit
 from agentflow.errors import BadInput, Malformed, Transient
@@ -146,8 +146,8 @@ def list_channels(query: ChannelListQuery) -> Response:
 @api.post("/notifications/channels", responses={201: NewChannelView})
 def create_channel(body: NewChannel) -> Response:
     """Add a way to reach you. Its address is kept encrypted; what signs a webhook's messages is shown this once."""
-    outward_limit().take(owner_id())  # its host is looked up
-    new = channels.checked(body.kind, body.name, body.address.get_secret_value())
+    with calling_out(owner_id()):  # its host is looked up
+        new = channels.checked(body.kind, body.name, body.address.get_secret_value())
     with transaction() as session:
         channel, secret = channels.create(session, owner_id(), new)
         audit.made(channel.id)
@@ -191,12 +191,12 @@ def rotate_channel(path: ChannelPath) -> Response:
 @api.post("/notifications/channels/<uuid:channel_id>/test", responses={200: ChannelTest})
 def test_channel(path: ChannelPath) -> Response:
     """Send a test over a channel at once."""
-    outward_limit().take(owner_id())
     with transaction() as session:
         channel = channels.get(session, owner_id(), path.channel_id)
         kind, hidden, message = channel.kind, channels.secret_of(channel), channels.test_message(channel)
     try:
-        channels.transmit(kind, hidden, message)
+        with calling_out(owner_id()):
+            channels.transmit(kind, hidden, message)
     except (BadInput, Transient) as error:
         return reply(ChannelTest(ok=False, detail=error.message))
     return reply(ChannelTest(ok=True, detail="it was taken"))

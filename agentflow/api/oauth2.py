@@ -17,7 +17,7 @@ from agentflow.api.audit import made as recorded
 from agentflow.api.auth import session_in
 from agentflow.api.blueprint import blueprint, owner_id
 from agentflow.api.credentials import CredentialPath, view_of
-from agentflow.api.rate import OutwardLimit
+from agentflow.api.outward import calling_out
 from agentflow.api.replies import reply
 from agentflow.api.sessions import address, sign_in_limit
 from agentflow.clock import now
@@ -70,11 +70,11 @@ def end_login(body: EndLogin) -> Response:
     """End a login of yours with what the browser came back with. The tokens are stored as a credential."""
     if (body.code is None) == (body.error is None):
         raise Malformed("code: one of code and error is needed, and not both")
-    outward_limit().take(owner_id())
-    with only_looking(), transaction() as session:
-        login = oauth2.take(session, owner_id(), body.state)
-    code = None if body.code is None else body.code.get_secret_value()
-    return reply(_ended(owner_id(), login, code, body.error))
+    with calling_out(owner_id()):
+        with only_looking(), transaction() as session:
+            login = oauth2.take(session, owner_id(), body.state)
+        code = None if body.code is None else body.code.get_secret_value()
+        return reply(_ended(owner_id(), login, code, body.error))
 
 
 @api.get("/credentials/oauth2/callback", responses={200: {"description": "A page."}})
@@ -85,11 +85,11 @@ def return_from_login(query: LoginReturnQuery) -> Response:
     if who is None:
         return _page(_NOT_YET)
     who.require(Scope.CREDENTIALS_MANAGE)
-    outward_limit().take(who.user_id)
-    with transaction() as session:
-        login = oauth2.take(session, who.user_id, query.state)
-    begin_return(who, "end_login")
-    _ended(who.user_id, login, query.code or None, query.error)
+    with calling_out(who.user_id):
+        with transaction() as session:
+            login = oauth2.take(session, who.user_id, query.state)
+        begin_return(who, "end_login")
+        _ended(who.user_id, login, query.code or None, query.error)
     return _page(_DONE)
 
 
@@ -98,11 +98,11 @@ def create_client(body: NewClient) -> Response:
     """Store your own client at a provider, which gets tokens by itself. It is tried at once."""
     scopes = tuple(dict.fromkeys(body.scopes or ()))
     wanted = Wanted(body.provider.lower(), scopes, body.title, body.credential_id)
-    outward_limit().take(owner_id())
-    with only_looking(), transaction() as session:
-        oauth2.check(session, owner_id(), wanted)
-    client, at = Client(body.client_id, body.client_secret.get_secret_value()), now()
-    tokens = oauth2.asked_for_client(wanted.provider, client, scopes)
+    with calling_out(owner_id()):
+        with only_looking(), transaction() as session:
+            oauth2.check(session, owner_id(), wanted)
+        client, at = Client(body.client_id, body.client_secret.get_secret_value()), now()
+        tokens = oauth2.asked_for_client(wanted.provider, client, scopes)
     with transaction() as session:
         view = view_of(oauth2.keep_for_client(session, owner_id(), wanted, client, tokens, at))
         recorded(view.id)
@@ -114,20 +114,13 @@ def create_client(body: NewClient) -> Response:
 @api.post("/credentials/<uuid:credential_id>/test", responses={200: TestResult})
 def test_credential(path: CredentialPath) -> Response:
     """Try a credential at its provider by a call that changes nothing. A token that is due is renewed."""
-    outward_limit().take(owner_id())
-    with only_looking():
+    with calling_out(owner_id()), only_looking():
         with transaction() as session:
             one = service.get(session, owner_id(), path.credential_id)
         tried = probing.probe(one)  # which may refuse, after a transaction of its own
     with transaction():  # records that it was tried
         pass
     return reply(TestResult(ok=tried.ok, detail=tried.detail))
-
-
-def outward_limit() -> OutwardLimit:
-    """How often a user may have providers called."""
-    found: OutwardLimit = current_app.extensions["outward_limit"]
-    return found
 
 
 def _ended(user_id: UUID, login: Login, code: str | None, error: str | None) -> CredentialView:

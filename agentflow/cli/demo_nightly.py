@@ -33,9 +33,8 @@ def run_by_schedule(
         Unavailable: no run begins, or no such mail comes.
     """
     client.notifications.add_channel("email", "mine", ADDRESS)
-    client.notifications.set_preferences(types={"run_finished": {"mode": "at_once"}})
     soon = now() + timedelta(seconds=1)
-    labels = {"notify": "finished"}
+    labels = {"notify": "at_once"}
     schedule = client.schedules.create("tonight", graph_id, inputs, at=soon, labels=labels, due_input="day")
     run_id = _awaited(client, schedule.id)
     if mailbox.await_mail(words, _SECONDS) is None:

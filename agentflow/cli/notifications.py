@@ -117,7 +117,8 @@ def prefer(kind: str, mode: str, channel: str | None, as_json: bool) -> None:
             one["channels"].pop(channel_id, None)
             if mode != "default":
                 one["channels"][channel_id] = mode
-        _set(client, body, as_json)
+        over = f" over {channel}" if channel else ""
+        _set(client, body, as_json, f"You are told of {kind}{over}: {mode}.")
 
 
 @notifications.command()
@@ -129,8 +130,11 @@ def quiet(hours: str, as_json: bool) -> None:
     if hours != "none" and not dash:
         raise click.UsageError("give hours as 22:00-07:00, or none")
     with connected() as client:
-        body = _as_set(client.notifications.preferences())
-        _set(client, {**body, "quiet_hours": None if hours == "none" else {"start": start, "end": end}}, as_json)
+        before = client.notifications.preferences()
+        body = _as_set(before)
+        wanted = None if hours == "none" else {"start": start, "end": end}
+        told = f"Quiet hours: {hours} ({before.time_zone})."
+        _set(client, {**body, "quiet_hours": wanted}, as_json, told)
 
 
 @notifications.command()
@@ -139,7 +143,8 @@ def quiet(hours: str, as_json: bool) -> None:
 def cap(messages: int, as_json: bool) -> None:
     """Set how many messages a day come over each channel; what is beyond comes in one, the next day."""
     with connected() as client:
-        _set(client, {**_as_set(client.notifications.preferences()), "daily_cap": messages}, as_json)
+        body = {**_as_set(client.notifications.preferences()), "daily_cap": messages}
+        _set(client, body, as_json, f"At most {messages} messages a day over each channel.")
 
 
 @notifications.group()
@@ -256,6 +261,6 @@ def _as_set(found: PreferencesView) -> dict[str, Any]:
     return {"quiet_hours": quiet_hours, "daily_cap": found.daily_cap, "types": types}
 
 
-def _set(client: Client, body: dict[str, Any], as_json: bool) -> None:
+def _set(client: Client, body: dict[str, Any], as_json: bool, told: str) -> None:
     changed = client.notifications.set_preferences(**body)
-    echo_json(changed) if as_json else click.echo("Done.", err=True)
+    echo_json(changed) if as_json else click.echo(told, err=True)

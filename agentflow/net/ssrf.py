@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from agentflow.errors import BadInput, Transient
+from agentflow.errors import BadInput, NoSuchHost, Transient
 
 Address = IPv4Address | IPv6Address
 
@@ -137,6 +137,8 @@ def check_form(url: httpx.URL) -> None:
         raise BadInput(f"{url.raw_host.decode('ascii', 'replace')} is not a host name") from None
     if not host:
         raise BadInput("the address has no host")
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise BadInput(f"{url.port} is no port")
 
 
 def host_and_port(url: httpx.URL) -> str:
@@ -150,7 +152,7 @@ async def _resolved(host: str, port: int, resolver: Resolver) -> list[str]:
         addresses = await resolver(host, port)
     except socket.gaierror as error:
         if error.errno == socket.EAI_NONAME:
-            raise BadInput(f"there is no host called {host}") from None
+            raise NoSuchHost(f"there is no host called {host}") from None
         raise Transient(f"the host name {host} could not be resolved: {error.strerror}") from None
     except (UnicodeError, ValueError):  # a label is empty or too long
         raise BadInput(f"{host} is not a host name") from None

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from agentflow.accounts.tables import User
 from agentflow.engine.codec import dumps
-from agentflow.errors import AgentFlowError, BadInput, ClientError, Transient, Unavailable
+from agentflow.errors import AgentFlowError, BadInput, ClientError, NoSuchHost, Transient, Unavailable
 from agentflow.ids import new_token
 from agentflow.notifications import channels, preferences, rendering, service, store, timing
 from agentflow.notifications.kinds import Kind
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PER_HOST: Final = 4
 """Channels that are served at once and lead to one host: a slow host holds up no more workers than these."""
 
-PER_OWNER: Final = 4
+PER_OWNER: Final = 2
 """Channels of one user that are served at once."""
 
 MOST_IN_ONE: Final = 100
@@ -101,7 +101,7 @@ def deliver_next(channel_id: UUID) -> Steps[bool]:
     except Unavailable:
         raise  # the lease runs out
     except Exception as error:
-        dead = isinstance(error, BadInput)
+        dead = isinstance(error, BadInput) and not isinstance(error, NoSuchHost)  # who moves may be away for a while
         if not isinstance(error, AgentFlowError):
             logger.exception("notification_failed", extra={"channel": str(channel_id)})
         words = error.message if isinstance(error, AgentFlowError) else f"it failed: {type(error).__name__}"

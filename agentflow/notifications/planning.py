@@ -69,6 +69,8 @@ def _deliver(
     mode = preferred.mode(kind, channel.id)
     if mode is Mode.OFF:
         return
+    if one.data.get("at_once"):
+        mode = Mode.AT_ONCE
     latest = store.latest_plan(session, channel.id, kind) if mode is Mode.BACKOFF else None
     planned = timing.plan(at, kind, mode, zone, preferred.quiet, latest)
     if planned.batch is None and planned.due > at:

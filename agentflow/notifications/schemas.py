@@ -1,7 +1,7 @@
 """Defines requests and replies about notifications, channels, preferences and dead letters."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
@@ -9,14 +9,16 @@ from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 from agentflow.graph.json_values import only_a_number
 from agentflow.notifications.kinds import ChannelKind, Kind, Mode, NotificationState
 from agentflow.notifications.preferences import MOST_DAILY
-from agentflow.schemas.base import Page, PageQuery, Reply, Request
+from agentflow.schemas.base import Page, PageQuery, Reply, Request, of_form
 
 Title = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
 ]
 """Text of one line that is not blank."""
 
-Minute = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+_MINUTE: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+
+Minute = Annotated[str, Field(pattern=_MINUTE), of_form(_MINUTE, "a time of the day is written as 07:30 or 22:00")]
 """A time of the day, as 07:30."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.datastructures import Headers
 
-from agentflow.errors import Unauthenticated
+from agentflow.errors import NoSuchHost, Unauthenticated
 from agentflow.ids import new_token
 from agentflow.notifications import delivery, planning, store, timing
 from agentflow.notifications.kinds import Kind
@@ -112,6 +112,19 @@ def test_what_is_refused_for_good_is_dead_at_once_and_its_channel_goes_on(channe
     assert states(ask) == {"DEAD": 1}
 
 
+def test_a_host_that_no_resolver_knows_is_asked_again(channel, note, deliver, hook, ask, monkeypatch):
+    channel()
+
+    def unknown(*_):
+        raise NoSuchHost("there is no host called hook")
+
+    monkeypatch.setattr(delivery.channels, "transmit", unknown)
+    note("a")
+    deliver()
+    assert states(ask) == {"WAITING": 1}
+    monkeypatch.undo()
+
+
 def test_a_dead_channel_is_asked_seldom_however_much_waits(channel, note, deliver, hook, ask):
     channel()
     hook.turns = lambda number: 500
@@ -206,6 +219,20 @@ def test_outputs_of_a_finished_run_are_in_the_mail_cut(channel, submit, work, de
     text = mail.get_body(("plain",)).get_content().replace("=\n", "")
     assert "hello" in text
     assert "x" * 201 not in text
+
+
+def test_a_label_has_the_end_of_a_run_told_at_once_whatever_else_is_told_when(
+    channel, submit, work, deliver, hook, api
+):
+    channel()
+    work(submit(inputs={"word": "a"}, labels={"notify": "finished"}))
+    work(submit(inputs={"word": "b"}, labels={"notify": "at_once"}))
+    deliver()
+    assert [body["type"] for body in hook.bodies()] == ["run_finished"], "the other comes with the day's"
+    api.put("/api/v1/notifications/preferences", json={"types": {"run_finished": {"mode": "off"}}})
+    work(submit(inputs={"word": "c"}, labels={"notify": "at_once"}))
+    deliver()
+    assert len(hook.bodies()) == 1
 
 
 def test_a_message_that_cannot_be_written_is_tried_again_and_harms_no_other(

@@ -124,7 +124,7 @@ BEGIN
     END IF;
     done := true;
     -- A notification of the end, where somebody is to be told: else this costs one look at what the owner prefers.
-    IF v_run.whole AND (p_status = 'FAILED' OR v_run.notify = 'finished' OR EXISTS (
+    IF v_run.whole AND (p_status = 'FAILED' OR v_run.notify IN ('finished', 'at_once') OR EXISTS (
             SELECT FROM notification_settings s WHERE s.owner_id = v_run.owner_id AND s.wants_finished)) THEN
         PERFORM agentflow_note_end(p_run);
     END IF;

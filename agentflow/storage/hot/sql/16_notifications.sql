@@ -51,7 +51,8 @@ BEGIN
         format('run-%s:%s:%s', CASE r.status WHEN 'FAILED' THEN 'failed' ELSE 'finished' END, r.id, r.retry_no),
         jsonb_build_object('run', r.id, 'graph', r.graph_id, 'graph_name', left(g.name, 200), 'status', r.status,
             'reason', r.reason, 'error', left(r.error, 500), 'seconds', r.stats -> 'duration', 'cost', r.stats -> 'cost',
-            'node_count', r.stats -> 'node_count', 'started_at', r.started_at, 'ended_at', r.ended_at))
+            'node_count', r.stats -> 'node_count', 'started_at', r.started_at, 'ended_at', r.ended_at)
+            || CASE WHEN r.labels ->> 'notify' = 'at_once' THEN '{"at_once": true}' ELSE '{}' END::jsonb)
     FROM runs r JOIN graphs g ON g.id = r.graph_id WHERE r.id = p_run;
 END $$;
 
