@@ -1,7 +1,8 @@
 """Knows time zones by their names in the IANA database: the host's copy, or that of `tzdata` where it has none."""
 
+from functools import cache
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from agentflow.errors import BadInput
 
@@ -20,4 +21,17 @@ def zone(name: str) -> ZoneInfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # the last two: the name leads to a folder, or out of it
         pass
-    raise BadInput(f"there is no time zone called {name[:60]!r}; try one such as Europe/Paris")
+    raise BadInput(f"there is no time zone called {name[:60]!r}; {_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    """The zone that was probably meant, which has that city."""
+    found = _by_city().get(name[:60].rpartition("/")[2].replace(" ", "_").casefold())
+    return f"did you mean {found!r}?" if found else "try one such as Europe/Paris"
+
+
+@cache
+def _by_city() -> dict[str, str]:
+    """City, without capitals → the zone."""
+    names = (one for one in available_timezones() if not one.startswith(_OF_THE_HOST))
+    return {one.rpartition("/")[2].casefold(): one for one in sorted(names)}

@@ -90,7 +90,7 @@ def may_go_on() -> Callable[[], bool]:
 def refuse_query() -> None:
     """Refuse a query at a view that takes none, as the models of the others refuse what they do not know."""
     if request.args and not _takes_query(current_app.view_functions[request.endpoint or ""]):
-        problems = [Problem(f"{name}: Extra inputs are not permitted") for name in request.args]
+        problems = [Problem(f"{name}: there is no such field") for name in request.args]
         raise Malformed(problems[0].message, problems)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentflow.engine.codec import has_utf8_form
 from agentflow.errors import Malformed, Problem
+from agentflow.schemas.wording import worded
 
 MAX_DEPTH: Final = 150
 """Levels of nested containers in a body: those of a literal (`graph.json_values.MAX_NESTING`) and of its document."""
@@ -50,10 +51,7 @@ def optional_body(model: type[_Model]) -> _Model:
 
 def malformed(error: ValidationError) -> Malformed:
     """The error for a request that does not match its model, with all places."""
-    problems = [
-        Problem(f"{'.'.join(map(str, entry['loc'])) or 'body'}: {entry['msg']}")
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    problems = [Problem(text) for text in worded(error)]
     return Malformed(problems[0].message, problems)
 
 

@@ -64,11 +64,11 @@ def create_schedule(body: NewSchedule) -> Response:
 
 @api.get("/schedules", responses={200: ScheduleList})
 def list_schedules(query: ScheduleListQuery) -> Response:
-    """List schedules, the newest first."""
+    """List schedules, the newest first, each with the next time alone."""
     wanted = Wanted(query.graph_id, query.paused)
     with transaction() as session:
         found, more = schedules.page(session, owner_id(), wanted, PageRequest(query.after, query.limit))
-        return reply(ScheduleList(items=[_view(session, one) for one in found], next_cursor=more))
+        return reply(ScheduleList(items=[_view(session, one, 1) for one in found], next_cursor=more))
 
 
 @api.get("/schedules/<uuid:schedule_id>", responses={200: ScheduleView})
@@ -184,7 +184,7 @@ def _span(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def _view(session: Session, schedule: Schedule) -> ScheduleView:
+def _view(session: Session, schedule: Schedule, times: int = schedules.NEXT) -> ScheduleView:
     return ScheduleView(
         id=schedule.id,
         name=schedule.name,
@@ -201,7 +201,7 @@ def _view(session: Session, schedule: Schedule) -> ScheduleView:
         due_input=schedule.due_input,
         paused_at=schedule.paused_at,
         pause_reason=schedule.pause_reason,
-        next_times=list(schedules.next_times(schedule)),
+        next_times=list(schedules.next_times(schedule, times)),
         created_at=schedule.created_at,
         updated_at=schedule.updated_at,
         **shown_values(schedules.shown(session, schedule), schedule.version),

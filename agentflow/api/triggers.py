@@ -9,15 +9,13 @@ from sqlalchemy.orm import Session
 
 from agentflow.api import audit
 from agentflow.api.blueprint import blueprint, owner_id
+from agentflow.api.given import changed_given, given_of, shown_values
 from agentflow.api.payloads import HOOKS
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
-from agentflow.api.runs import named
 from agentflow.engine.codec import loads
 from agentflow.errors import Conflict, Malformed
 from agentflow.graph.withholding import hidden_entry
-from agentflow.presets import service as presets
-from agentflow.presets.service import Given
 from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
@@ -62,9 +60,9 @@ class DeliveryPath(BaseModel):
 @api.post("/triggers", responses={201: TriggerMade})
 def create_trigger(body: NewTrigger) -> Response:
     """Make a trigger. Its token, and its secret if one is made, are shown this once."""
-    given = Given(body.inputs, body.nodes_input_masks, body.labels, body.priority, named(body.credentials))
     terms = Terms.model_validate({name: getattr(body, name) for name in Terms.model_fields})
-    draft = Draft(body.name, body.graph_id, body.preset_id, body.version, body.node, given, terms, body.wait, body.keep)
+    given, wait, keep = given_of(body), body.wait, body.keep
+    draft = Draft(body.name, body.graph_id, body.preset_id, body.version, body.node, given, terms, wait, keep)
     with transaction() as session:
         made = triggers.create(session, owner_id(), draft, body.scheme, body.secret)
         audit.made(made.trigger.id)
@@ -166,7 +164,6 @@ def _changed(session: Session, trigger: Trigger, body: ChangeTrigger) -> Draft:
         raise Malformed("version: the preset says it")
     if ("signal" in told) and (body.signal is None) != (was.terms.signal is None):
         raise Conflict("a trigger that begins runs sends no signals, and the other way round: make another one")
-    given, seen = was.given, triggers.shown(session, trigger)
     terms = was.terms.model_copy(
         update={
             name: getattr(body, name)
@@ -180,15 +177,7 @@ def _changed(session: Session, trigger: Trigger, body: ChangeTrigger) -> Draft:
         was.preset_id,
         body.version if "version" in told else was.version,
         body.node if "node" in told else was.node,
-        Given(
-            given.inputs if body.inputs is None else presets.kept(body.inputs, seen.inputs, given.inputs),
-            given.masks
-            if body.nodes_input_masks is None
-            else presets.kept(body.nodes_input_masks, seen.masks, given.masks),
-            given.labels if body.labels is None else body.labels,
-            body.priority if "priority" in told else given.priority,
-            given.credentials if body.credentials is None else named(body.credentials),
-        ),
+        changed_given(was.given, triggers.shown(session, trigger), body),
         terms,
         body.wait if "wait" in told else was.wait,
         was.keep if body.keep is None else body.keep,
@@ -206,19 +195,13 @@ def _made(session: Session, made: Made) -> TriggerMade:
 
 
 def _view(session: Session, trigger: Trigger) -> TriggerView:
-    given, terms = triggers.shown(session, trigger), triggers.terms_of(trigger)
+    terms = triggers.terms_of(trigger)
     return TriggerView(
         id=trigger.id,
         name=trigger.name,
         graph_id=trigger.graph_id,
         preset_id=trigger.preset_id,
-        version=trigger.version,
         node=trigger.node,
-        inputs=dict(given.inputs),
-        nodes_input_masks={node: dict(pins) for node, pins in given.masks.items()},
-        credentials={key: dict(chosen) for key, chosen in given.credentials.items()},
-        labels=dict(given.labels),
-        priority=given.priority,
         scheme=trigger.scheme,
         former_secrets_until=trigger.former_until,
         body=terms.body,
@@ -233,6 +216,7 @@ def _view(session: Session, trigger: Trigger) -> TriggerView:
         rejected=RejectedView(count=trigger.rejected, last_at=trigger.rejected_at, last_reason=trigger.rejected_reason),
         created_at=trigger.created_at,
         updated_at=trigger.updated_at,
+        **shown_values(triggers.shown(session, trigger), trigger.version),
     )
 
 

@@ -70,7 +70,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Run all checks in turn, and yield each result at once."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _versions, _variables, _blocks, _credentials, _stack, _disk, _database, _key_ring, _credits, _broker,
-        _moderation, _notifications, _workers, _queues, _api,
+        _moderation, _notifications, _workers, _queues, _api, _live,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)
@@ -369,6 +369,24 @@ def _api(settings: Settings) -> Iterator[Finding]:
         yield Finding("API", "ok", url)
     else:
         yield Finding("API", "fail", f"{url} is not ready: {'; '.join(wrong) or status}", "put that right first")
+
+
+def _live(settings: Settings) -> Iterator[Finding]:
+    """Ask the live process to which the API hands streams over, where there is one."""
+    url = settings.live_url
+    if url is None:
+        return  # the local stack looks after its own
+    try:
+        status, body = _get(url, "/healthz")
+        if status != http.HTTPStatus.OK or "version" not in json.loads(body):
+            raise ValueError("it is something else")
+    except ValueError:
+        yield Finding("live updates", "fail", f"what answers at {url} is no live process", "correct AGENTFLOW_LIVE_URL")
+    except (OSError, http.client.HTTPException) as error:
+        remedy = "start `python -m agentflow.live`, or correct AGENTFLOW_LIVE_URL: until then the API streams itself"
+        yield Finding("live updates", "warn", f"no live process answers at {url}: {error}", remedy)
+    else:
+        yield Finding("live updates", "ok", url)
 
 
 def _get(url: str, path: str) -> tuple[int, bytes]:

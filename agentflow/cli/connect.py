@@ -55,7 +55,10 @@ def failures_reported() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        complain(error.detail, error.errors)
+        places = [
+            place for place in error.errors if place.message != error.detail or place.node or len(error.errors) > 1
+        ]
+        complain(error.detail, places)
         if error.status == 401 and "suspended" not in error.detail:  # no other key helps who is suspended
             click.echo("  Set AGENTFLOW_API_KEY to a key of this installation.", err=True)
         refused = error.status < 500 and error.type != NO_PROBLEM

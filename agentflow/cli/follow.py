@@ -127,7 +127,7 @@ def show_result(run: RunView) -> None:
         click.echo(words, err=True)
     if run.error or run.reason:
         click.echo(f"{run.status}: {run.error or run.reason}", err=True)
-    if run.status == "FAILED":
+    if run.status == "FAILED" and run.started_at is not None:
         click.echo(f"See which nodes failed: agentflow runs nodes {run.id} --status FAILED", err=True)
 
 

@@ -11,8 +11,10 @@ from agentflow.cli.finding import CREDENTIALS, find_graph, find_preset, find_sch
 from agentflow.cli.inputs import parse_inputs, typed
 from agentflow.cli.run import label_pair
 from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.errors import BadInput
 from agentflow.schedules.schemas import OccurrenceView, ScheduleView
 from agentflow.schedules.tables import CatchUp, OccurrenceState, Overlap
+from agentflow.zones import zone
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -37,14 +39,22 @@ class _Span(click.ParamType[float]):
 _SCHEDULE = click.argument("schedule", metavar="ID|NAME")
 _INPUT = click.option("-i", "--input", "given", multiple=True, metavar="NAME=TEXT", help="As in `agentflow run`.")
 _CRON = click.option("--cron", metavar="EXPRESSION", help="When: '0 9 * * MON-FRI', '@daily', …")
-_ZONE = click.option("--time-zone", metavar="NAME", help="Of --cron, such as Europe/Paris.  [default: yours, or UTC]")
+_ZONE = click.option(
+    "--time-zone",
+    metavar="NAME",
+    help="Of --cron or --at, such as Europe/Paris; else yours, or UTC.",
+)
 _EVERY = click.option("--every", type=_Span(), help="When: at this interval, such as 90s, 15m or 2h.")
-_AT = click.option("--at", type=_MOMENT, help="When: once, at this time of this computer's zone, if it names none.")
+_AT = click.option(
+    "--at",
+    type=_MOMENT,
+    help="When: once, in --time-zone or else this computer's, if it has no offset.",
+)
 _OVERLAP = click.option(
-    "--overlap", type=click.Choice([*map(str, Overlap)]), help="What to do while a run is open.  [default: skip]"
+    "--overlap", type=click.Choice([*map(str, Overlap)]), help="What to do while a run is open; at first: skip."
 )
 _CATCH_UP = click.option(
-    "--catch-up", type=click.Choice([*map(str, CatchUp)]), help="What to do after an outage.  [default: last]"
+    "--catch-up", type=click.Choice([*map(str, CatchUp)]), help="What to do after an outage; at first: last."
 )
 _JITTER = click.option("--jitter", type=_Span(), help="Fire up to so much later.")
 _DUE_INPUT = click.option("--due-input", metavar="NAME", help="The input that is given the due time.")
@@ -94,6 +104,7 @@ def create(
     as_json: bool,
 ) -> None:
     """Have a graph or a preset run by itself. Without --cron, --every and --at: as the graph recommends."""
+    _refuse_idle_zone(every, time_zone)
     with connected() as client:
         preset = client.presets.get(find_preset(client, graph)) if is_preset else None
         graph_id = preset.graph_id if preset else find_graph(client, graph)
@@ -105,9 +116,9 @@ def create(
             typed(parse_inputs(given, "-i"), document.get("input_schema", {})),
             preset_id=preset.id if preset else None,
             cron=cron,
-            time_zone=time_zone,
+            time_zone=None if at else time_zone,
             every=every,
-            at=_aware(at) if at else None,
+            at=_aware(at, time_zone) if at else None,
             version=version,
             labels=dict(map(label_pair, labels)),
             priority=priority,
@@ -192,8 +203,9 @@ def change(
     if latest and options["version"]:
         raise click.UsageError("--latest and --version exclude each other")
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    _refuse_idle_zone(options["every"], options["time_zone"])
     if at is not None:
-        changes["at"] = _aware(at).isoformat()
+        changes["at"] = _aware(at, changes.pop("time_zone", None)).isoformat()
     if latest:
         changes["version"] = None
     with connected() as client:
@@ -307,6 +319,16 @@ def delete(schedule: str, as_json: bool) -> None:
     echo_json({"deleted": str(schedule_id)}) if as_json else click.echo("The schedule is deleted.", err=True)
 
 
-def _aware(moment: datetime) -> datetime:
-    """A time as it was given; in this computer's zone, if it names none."""
-    return moment.astimezone() if moment.tzinfo is None else moment
+def _refuse_idle_zone(every: float | None, zone_name: str | None) -> None:
+    if every is not None and zone_name is not None:
+        raise click.UsageError("--every counts seconds, and has no time zone")
+
+
+def _aware(moment: datetime, zone_name: str | None = None) -> datetime:
+    """A time as it was given; in the zone that is named or else this computer's, if it has no offset."""
+    if moment.tzinfo is not None:
+        return moment
+    try:
+        return moment.astimezone() if zone_name is None else moment.replace(tzinfo=zone(zone_name))
+    except BadInput as error:
+        raise click.BadParameter(error.message, param_hint="--time-zone") from None

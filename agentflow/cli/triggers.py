@@ -240,10 +240,13 @@ def deliveries(trigger: str, outcome: str | None, limit: int, as_json: bool) -> 
             echo_json_lines(found)
             return
         rows = [
-            (one.id, moment(one.received_at), one.outcome, one.event, one.run_id, one.reason or "") for one in found
+            (one.id, one.delivery_id, moment(one.received_at), one.outcome, one.event, one.run_id, one.reason or "")
+            for one in found
         ]
         rejected = client.triggers.get(trigger_id).rejected
-    echo_table(("ID", "CREATED", "DID", "EVENT", "RUN", "WHY"), rows, empty="Nothing was delivered.", limit=limit)
+    echo_table(
+        ("ID", "SENT AS", "CREATED", "DID", "EVENT", "RUN", "WHY"), rows, empty="Nothing was delivered.", limit=limit
+    )
     if rejected.count:
         click.echo(f"{rejected.count} more could not be read, or were not signed: {rejected.last_reason}", err=True)
 
@@ -277,7 +280,8 @@ def _condition(text: str) -> dict[str, Any]:
     """A condition, written as PATH OPERATOR JSON."""
     found = _CONDITION.fullmatch(text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is not PATH OPERATOR VALUE", param_hint="--where")
+        wanted = f"a path such as $.order.total, one of {', '.join(Operator)}, and a JSON value"
+        raise click.BadParameter(f"{text!r} is not a condition: {wanted}", param_hint="--where")
     condition: dict[str, Any] = {"path": found["path"], "operator": found["operator"]}
     if found["operator"] not in WITHOUT_VALUE:
         condition["value"] = parse_json(found["value"], "--where")

@@ -95,6 +95,7 @@ def _print_addresses(launch: Launch) -> None:
         left = f"; ended what it left running: {', '.join(launch.stack.orphans)}" if launch.stack.orphans else ""
         click.echo(f"The last one here died without stopping{left}. Its runs go on.")
     lines = [("API", f"{where.url}/api/v1  (try it: {where.url}/docs)")]
+    lines.append(("Live", f"{where.url}/watch/RUN-ID  (a page that follows a run)"))
     if where.api_key_file:
         lines.append(("API key", f"{'new, ' if where.new_key else ''}in {where.api_key_file}"))
     if where.flower_url:

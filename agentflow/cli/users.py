@@ -78,14 +78,21 @@ def role(user: str, role: str, as_json: bool) -> None:
 
 @users.command("time-zone")
 @click.argument("name", required=False)
+@click.option("--unset", is_flag=True, help="Have none: UTC.")
 @click.option("--user", metavar="ID|NAME", help="For admins: another user's.  [default: your own]")
 @JSON
-def time_zone(name: str | None, user: str | None, as_json: bool) -> None:
-    """Set your time zone to NAME, such as Europe/Paris, or to none without it.
+def time_zone(name: str | None, unset: bool, user: str | None, as_json: bool) -> None:
+    """Set your time zone to NAME, such as Europe/Paris; without it, print which it is.
 
     Schedules that name none use it, and blocks that are told to.
     """
+    if name and unset:
+        raise click.UsageError("--unset excludes a name")
     with connected() as client:
+        if not (name or unset):
+            found = client.me().user if user is None else client.users.get(find_user(client, user))
+            echo_json({"time_zone": found.time_zone}) if as_json else click.echo(found.time_zone or "UTC")
+            return
         if user is None:
             changed = client.set_time_zone(name).user
         else:

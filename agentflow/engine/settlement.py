@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
-from agentflow.engine.codec import dumps, members
+from agentflow.engine.codec import dumps, members, storable_text
 from agentflow.engine.execution import ExecutionKey, Lease
 from agentflow.engine.routing import Batch, Routes, routes_of
 from agentflow.engine.statuses import FailureReason, NodeStatus
@@ -37,6 +37,11 @@ class WaitFor:
     name: str | None = None
     data: Any = None
     editable: bool | None = None
+
+    def opaque(self) -> dict[str, str | None]:
+        """What comes from users, as texts: PostgreSQL reads no JSON in which a NUL or half a surrogate pair is."""
+        name = None if self.name is None else storable_text(self.name)
+        return {"name": name, "state": dumps(self.state), "data": dumps(self.data)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class Consequences:
             return None
         found = members(self)
         if self.wait is not None:
-            found["wait"] = members(self.wait)
+            found["wait"] = members(self.wait) | self.wait.opaque()
         if self.charge is not None:
             found["charge"] = {name: value for name, value in members(self.charge).items() if value}
         return dumps({name: value for name, value in found.items() if value})

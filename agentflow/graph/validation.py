@@ -23,6 +23,7 @@ from agentflow.graph.plan import Plan
 from agentflow.graph.run_inputs import misfits
 from agentflow.graph.settings import GraphSettings, NodeSettings, known_settings, unknown_settings
 from agentflow.graph.wiring import Masks, Wiring, input_pins, output_pins, schema_properties
+from agentflow.graph.withholding import says_secret
 
 MAX_NODE_ID: Final = 200
 MAX_PIN: Final = 500
@@ -309,10 +310,12 @@ def _check_key_of_runs(graph: Graph, wiring: Wiring, hints: Hints) -> Iterator[P
     if key is None:
         return
     names = {
-        str(node.input_default.get("name")): None
+        str(node.input_default.get("name")): node.input_default
         for id, node in wiring.nodes.items()
         if (spec := wiring.specs.get(id)) is not None and spec.kind is BlockKind.INPUT
     }
+    if key in names and says_secret(names[key]):
+        yield Problem(f"'runs.key' names {key!r}, which is a secret: whoever sees what waits for it would see it")
     if key not in names:
         yield Problem(f"'runs.key' must name an input of the graph, not '{key}'; {_listed(names, key, hints)}")
 

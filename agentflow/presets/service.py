@@ -103,8 +103,8 @@ def page(
 ) -> tuple[list[Preset], str | None]:
     """One page of the owner's presets, the newest first, and the next page's cursor; `graph_id`: of that graph only."""
     of = f"presets/{graph_id}" if graph_id else "presets"
-    found = store.page(session, owner_id, graph_id, cursors.identifier(of, asked.after), asked.limit + 1)
-    return asked.cut(of, found, lambda preset: (preset.id,))
+    found, more = store.page(session, owner_id, graph_id, cursors.identifier(of, asked.after), asked.limit)
+    return found, cursors.cursor(of, found[-1].id) if more else None
 
 
 def change(session: Session, owner_id: UUID, preset_id: UUID, draft: Draft) -> Preset:

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from agentflow import pages
 from agentflow.ids import new_id
 from agentflow.presets.tables import Preset
 
@@ -24,14 +25,17 @@ def find(session: Session, owner_id: UUID, preset_id: UUID, *, lock: bool = Fals
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def page(session: Session, owner_id: UUID, graph_id: UUID | None, after: UUID | None, limit: int) -> Sequence[Preset]:
-    """The owner's presets, the newest first, below the id `after`; `graph_id`: of that graph only."""
+def page(
+    session: Session, owner_id: UUID, graph_id: UUID | None, after: UUID | None, limit: int
+) -> tuple[list[Preset], bool]:
+    """The owner's presets, the newest first, below the id `after`, and whether there are more; `graph_id`: only its."""
     query = select(Preset).where(Preset.owner_id == owner_id)
     if graph_id is not None:
         query = query.where(Preset.graph_id == graph_id)
     if after is not None:
         query = query.where(Preset.id < after)
-    return session.scalars(query.order_by(Preset.id.desc()).limit(limit)).all()
+    rows, more = pages.page(session, query.order_by(Preset.id.desc()), limit, Preset.given)
+    return [preset for (preset,) in rows], more
 
 
 def naming(session: Session, owner_id: UUID, id: UUID, limit: int) -> Sequence[str]:

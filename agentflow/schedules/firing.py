@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from agentflow.clock import monotonic
+from agentflow.engine.codec import storable_text
 from agentflow.errors import AgentFlowError, AtLimit, ClientError, Unavailable
 from agentflow.logs import log_outage
 from agentflow.notifications import service as notifications
@@ -45,8 +46,6 @@ MOST_REFUSED: Final = 5
 
 _PUT_OFF: Final = timedelta(minutes=1)
 """Until a schedule is fired again at which the engine failed."""
-
-_LONGEST_REASON: Final = 1_000
 
 _WAITS: Final = frozenset({Overlap.QUEUE, Overlap.CANCEL_PREVIOUS})
 
@@ -234,7 +233,7 @@ def start(session: Session, schedule: Schedule, at: datetime, now: datetime) -> 
     except AtLimit as error:
         return Outcome(OccurrenceState.SKIPPED, reason=error.message)
     except ClientError as error:
-        reason = _told(error)
+        reason = storable_text(error.in_a_line)
         schedule.refusals += 1
         if schedule.refusals >= MOST_REFUSED and schedule.paused_at is None:
             schedule.paused_at = now
@@ -263,16 +262,6 @@ def what_to_run(session: Session, schedule: Schedule, at: datetime) -> tuple[Sto
         due = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         wanted = replace(wanted, inputs={**wanted.inputs, schedule.due_input: due})
     return Stored(schedule.graph_id, version), wanted
-
-
-def _told(error: ClientError) -> str:
-    """An error for a person, with the places that it names."""
-    places = [
-        ".".join(part for part in (problem.node, problem.pin) if part) + f": {problem.message}"
-        for problem in error.problems
-        if problem.severity == "error"
-    ]
-    return "; ".join([error.message, *places])[:_LONGEST_REASON]
 
 
 def cancel_previous(open_runs: Sequence[tuple[UUID, UUID]]) -> None:

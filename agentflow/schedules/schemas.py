@@ -1,6 +1,6 @@
 """Defines requests and replies about schedules."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -55,6 +55,19 @@ _Jitter = Annotated[
     ),
     BeforeValidator(only_a_number),
 ]
+_FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+
+
+def _in_reach(moment: datetime) -> datetime:
+    """Refuse what is so far away that there may be no times around it that a computer knows."""
+    if not _FIRST <= moment < _LAST:
+        raise ValueError("the times of a schedule lie in the years from 2000 to 2999")
+    return moment
+
+
+ScheduleMoment = Annotated[Moment, AfterValidator(_in_reach)]
+"""A time of a schedule."""
+
 _OVERLAP = "What is done at a time at which a run of the schedule has not ended."
 _CATCH_UP = "What is done about times that nobody fired, because no worker ran."
 _DUE_INPUT = "The input that is given the due time, in ISO 8601 and UTC."
@@ -75,8 +88,8 @@ class NewSchedule(KeptValues):
     cron: _Cron | None = None
     time_zone: TimeZone | None = Field(None, description=_ZONE)
     every: _Seconds | None = None
-    at: Moment | None = Field(None, description="Once.")
-    start_at: Moment | None = Field(None, description="Nothing is due before; null: now.")
+    at: ScheduleMoment | None = Field(None, description="Once.")
+    start_at: ScheduleMoment | None = Field(None, description="Nothing is due before; null: now.")
     overlap: Overlap = Field(Overlap.SKIP, description=_OVERLAP)
     catch_up: CatchUp = Field(CatchUp.LAST, description=_CATCH_UP)
     jitter: _Jitter = 0.0
@@ -97,8 +110,8 @@ class ChangeSchedule(ChangedValues):
     cron: _Cron | None = None
     time_zone: TimeZone | None = Field(None, description=_ZONE)
     every: _Seconds | None = None
-    at: Moment | None = Field(None, description="Once.")
-    start_at: Moment | None = Field(None, description="Nothing is due before.")
+    at: ScheduleMoment | None = Field(None, description="Once.")
+    start_at: ScheduleMoment | None = Field(None, description="Nothing is due before.")
     overlap: Overlap | None = Field(None, description=_OVERLAP)
     catch_up: CatchUp | None = Field(None, description=_CATCH_UP)
     jitter: _Jitter | None = None
@@ -125,8 +138,8 @@ class RunNow(Request):
 class Backfill(Request):
     """Which times are to be run that were not."""
 
-    since: Moment = Field(description="The first.")
-    until: Moment = Field(description="The last; not after now.")
+    since: ScheduleMoment = Field(description="The first.")
+    until: ScheduleMoment = Field(description="The last; not after now.")
     one_by_one: StrictBool = Field(
         True, description="Each begins when no run of the schedule is open; else all at once."
     )

@@ -129,8 +129,8 @@ def get(session: Session, owner_id: UUID, schedule_id: UUID, *, lock: bool = Fal
 def page(session: Session, owner_id: UUID, wanted: Wanted, asked: PageRequest) -> tuple[list[Schedule], str | None]:
     """One page of the owner's schedules, the newest first, and the next page's cursor."""
     of = f"schedules/{wanted.graph_id}/{wanted.paused}"
-    found = store.page(session, owner_id, wanted, cursors.identifier(of, asked.after), asked.limit + 1)
-    return asked.cut(of, found, lambda schedule: (schedule.id,))
+    found, more = store.page(session, owner_id, wanted, cursors.identifier(of, asked.after), asked.limit)
+    return found, cursors.cursor(of, found[-1].id) if more else None
 
 
 def occurrences(
@@ -147,11 +147,11 @@ def occurrences(
     return asked.cut(of, found, lambda occurrence: (occurrence.id,))
 
 
-def next_times(schedule: Schedule) -> Sequence[datetime]:
-    """When it is due next, up to `NEXT` times."""
+def next_times(schedule: Schedule, count: int = NEXT) -> Sequence[datetime]:
+    """When it is due next, up to `count` times. The first is known; to find others takes time, where they are rare."""
     if schedule.due_at is None or schedule.paused_at is not None:
         return ()
-    return (schedule.due_at, *following(schedule.timing, schedule.due_at, NEXT - 1))
+    return (schedule.due_at, *following(schedule.timing, schedule.due_at, count - 1))
 
 
 def shown(session: Session, schedule: Schedule) -> Given:

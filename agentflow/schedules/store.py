@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Select, func, select, text, update
+from sqlalchemy import CursorResult, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from agentflow import pages
 from agentflow.ids import new_id
 from agentflow.schedules.tables import Occurrence, OccurrenceState, Origin, Overlap, Schedule
 
@@ -116,14 +117,19 @@ class Wanted:
     paused: bool | None = None
 
 
-def page(session: Session, owner_id: UUID, wanted: Wanted, after: UUID | None, limit: int) -> Sequence[Schedule]:
-    """The owner's schedules, the newest first, below the id `after`."""
+def page(
+    session: Session, owner_id: UUID, wanted: Wanted, after: UUID | None, limit: int
+) -> tuple[list[Schedule], bool]:
+    """The owner's schedules, the newest first, below the id `after`, and whether there are more."""
     query = select(Schedule).where(Schedule.owner_id == owner_id)
     if wanted.graph_id is not None:
         query = query.where(Schedule.graph_id == wanted.graph_id)
     if wanted.paused is not None:
         query = query.where(Schedule.paused_at.is_not(None) if wanted.paused else Schedule.paused_at.is_(None))
-    return _newest(session, query, Schedule.id, after, limit)
+    if after is not None:
+        query = query.where(Schedule.id < after)
+    rows, more = pages.page(session, query.order_by(Schedule.id.desc()), limit, Schedule.given)
+    return [schedule for (schedule,) in rows], more
 
 
 def occurrences(
@@ -133,13 +139,9 @@ def occurrences(
     query = select(Occurrence).where(Occurrence.schedule_id == schedule_id)
     if state is not None:
         query = query.where(Occurrence.state == state)
-    return _newest(session, query, Occurrence.id, after, limit)
-
-
-def _newest(session: Session, query: Select[Any], column: Any, after: UUID | None, limit: int) -> Sequence[Any]:
     if after is not None:
-        query = query.where(column < after)
-    return session.scalars(query.order_by(column.desc()).limit(limit)).all()
+        query = query.where(Occurrence.id < after)
+    return session.scalars(query.order_by(Occurrence.id.desc()).limit(limit)).all()
 
 
 def count(session: Session, owner_id: UUID) -> int:

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -93,7 +93,25 @@ def _known_zone(name: str) -> str:
         raise ValueError(error.message) from None
 
 
-TimeZone = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9+_/-]+$"), AfterValidator(_known_zone)]
+def of_form(pattern: str, words: str) -> BeforeValidator:
+    """Say in words of which form a text must be, rather than show its pattern."""
+
+    def check(given: object) -> object:
+        if isinstance(given, str) and not re.search(pattern, given):
+            raise ValueError(words)
+        return given
+
+    return BeforeValidator(check)
+
+
+_ZONE: Final = r"^[A-Za-z0-9+_/-]+$"
+
+TimeZone = Annotated[
+    str,
+    Field(max_length=100, pattern=_ZONE),
+    of_form(_ZONE, "a time zone has a name such as Europe/Paris"),
+    AfterValidator(_known_zone),
+]
 """The name of a time zone."""
 
 

@@ -63,14 +63,15 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
     if run.examine_at is not None:
         yield Reason(message="it waits until moderation has examined what it was given")
     elif any(group.hold == Hold.ADMISSION for group in found):
-        if run.run_key is not None:
-            yield from _behind_its_key(session, owner_id, run, plan)
+        behind = [] if run.run_key is None else list(_behind_its_key(session, owner_id, run, plan))
+        yield from behind
         active, most = explaining.active(session, owner_id), settings().max_active_runs
-        before = explaining.earlier(session, owner_id, run.id, run.priority)
-        yield Reason(
-            message=f"it waits to be admitted: its owner has {active} active runs, and {most} may be "
-            f"(AGENTFLOW_MAX_ACTIVE_RUNS); {before} of theirs wait before it"
-        )
+        if active >= most or not behind:
+            before = explaining.earlier(session, owner_id, run.id, run.priority)
+            yield Reason(
+                message=f"it waits to be admitted: its owner has {active} active runs, and {most} may be "
+                f"(AGENTFLOW_MAX_ACTIVE_RUNS); {before} of theirs wait before it"
+            )
     if run.parent_run_id is not None:
         parent = run_views.find(session, owner_id, run.parent_run_id)
         node = plan_of(session, run.parent_graph_id, run.parent_graph_version).nodes[run.parent_node]

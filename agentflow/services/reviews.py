@@ -29,8 +29,8 @@ def page(
 ) -> ReviewList:
     """One page of the owner's reviews, the newest first."""
     before = cursors.identifier("reviews", asked.after)
-    found = reviews.page(session, owner_id, status=status, run_id=run_id, before=before, limit=asked.limit + 1)
-    rows, cursor = asked.cut("reviews", found, lambda row: (row.id,))
+    rows, more = reviews.page(session, owner_id, status=status, run_id=run_id, before=before, limit=asked.limit)
+    cursor = cursors.cursor("reviews", rows[-1].id) if more else None
     return ReviewList(items=[_view(session, row) for row in rows], next_cursor=cursor)
 
 

@@ -59,8 +59,6 @@ REDELIVERED: Final = "redelivered"
 
 _LONGEST_TOKEN: Final = 100
 
-_LONGEST_REASON: Final = 1_000
-
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -127,7 +125,7 @@ def identify(session: Session, token: str) -> Hook:
 
 def reject(session: Session, hook: Hook, source: str, error: ClientError, *, signed: bool) -> None:
     """Note that something was delivered that cannot be read. What is not signed is counted, and not listed."""
-    reason = _reason(error)
+    reason = storable_text(error.in_a_line)
     if not signed or hook.scheme is Scheme.NONE:
         store.count_rejected(session, hook.id, reason)
         return
@@ -294,7 +292,7 @@ def _refuse(session: Session, trigger_id: UUID, came: Arrival, error: ClientErro
     if found is None or found.deleting_at is not None:
         return
     trigger = found.trigger
-    reason = _reason(error)
+    reason = storable_text(error.in_a_line)
     _list(session, trigger, came, Outcome.REFUSED, reason)
     begins = service.terms_of(trigger).signal is None
     if begins and isinstance(error, GraphInvalid | NotFound):
@@ -333,12 +331,6 @@ def _row(trigger: Trigger, came: Arrival, outcome: Outcome, *, with_payload: boo
         source=came.source,
         redelivery_of=came.redelivery_of,
     )
-
-
-def _reason(error: ClientError) -> str:
-    """Why something was refused, with the first places that are wrong."""
-    places = [problem.message for problem in error.problems if problem.severity == "error"][:3]
-    return storable_text(": ".join([error.message, "; ".join(places)]) if places else error.message)[:_LONGEST_REASON]
 
 
 def _places(given: Source | None, usual: tuple[Place, ...]) -> tuple[Place, ...]:

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from agentflow.engine.codec import dumps
 from agentflow.engine.statuses import RunStatus
 from agentflow.graph.json_values import only_a_number
-from agentflow.schemas.base import Inputs, Page, PageQuery, Reply, Request, ShortText
-from agentflow.schemas.runs import ChosenCredentials, Labels, Masks
+from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
+from agentflow.schemas.given import ChangedValues, KeptValues, ShownValues
 from agentflow.triggers.signatures import Scheme, check_secret
 from agentflow.triggers.tables import Outcome
 from agentflow.triggers.terms import BodyKind, Filter, SignalTerms, Source, Terms
@@ -23,6 +24,9 @@ MAX_KEPT: Final = 1_000
 
 MAX_FORMER_SECONDS: Final = 7 * 86_400
 """Seconds for which a secret that was replaced may still count."""
+
+MAX_FILTER: Final = 32 * 1024
+"""Bytes of a filter as JSON."""
 
 _MAX_SECRET: Final = 200  # characters
 _MIN_SECRET: Final = 8
@@ -37,6 +41,15 @@ def _printable(secret: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, Field(min_length=_MIN_SECRET, max_length=_MAX_SECRET), AfterValidator(_printable)]
 
+
+def _small(given: Filter) -> Filter:
+    """A filter is read at each delivery, before it is known from whom that is."""
+    if len(dumps(given.model_dump())) > MAX_FILTER:
+        raise ValueError(f"a filter takes at most {MAX_FILTER} bytes as JSON")
+    return given
+
+
+_SmallFilter = Annotated[Filter, AfterValidator(_small)]
 _Wait = Annotated[int | None, Field(ge=0, le=MAX_WAIT)]
 _WAIT_MEANS: Final = (
     "Seconds that the answer waits for the run's end, unless the request says otherwise (`Prefer: wait=…`); "
@@ -44,24 +57,16 @@ _WAIT_MEANS: Final = (
 )
 _Keep = Annotated[int, Field(ge=1, le=MAX_KEPT)]
 _NODE_MEANS: Final = "The node that gets the payload, of a block that a webhook feeds; null: the only such node."
-_VERSION_MEANS: Final = "Of the graph; null: always the latest."
-_CREDENTIALS_MEAN: Final = "Keys of the graph's `credentials_input_schema`, each with a credential's id."
-_MASKS_MEAN: Final = "{node id: {pin: value}}: overwrites what the pins would get."
 
 
-class NewTrigger(Terms):
+class NewTrigger(Terms, KeptValues):
     """A trigger to make, of a graph or of a preset. One that sends signals needs neither."""
 
     name: ShortText = Field(min_length=1)
     graph_id: UUID | None = None
     preset_id: UUID | None = None
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description=_VERSION_MEANS)
     node: ShortText | None = Field(None, description=_NODE_MEANS)
-    inputs: Inputs = Field(default_factory=dict, description="Values of input nodes, by their `name`.")
-    nodes_input_masks: Masks = Field(default_factory=dict, description=_MASKS_MEAN)
-    credentials: ChosenCredentials = Field(default_factory=dict, description=_CREDENTIALS_MEAN)
-    labels: Labels = Field(default_factory=dict)
-    priority: int | None = Field(None, ge=0, le=9, description="9 is the most urgent; null: the graph's, or 5.")
+    filter: _SmallFilter = Field(default_factory=Filter)
     scheme: Scheme = Field(Scheme.STANDARD, description="How the sender signs what it sends.")
     secret: Secret | None = Field(
         None,
@@ -71,7 +76,7 @@ class NewTrigger(Terms):
     wait: _Wait = Field(None, description=_WAIT_MEANS)
     keep: _Keep = Field(MAX_KEPT, description="Deliveries that stay listed.")
 
-    _numbers = field_validator("priority", "version", "wait", "keep", mode="before")(only_a_number)
+    _whole_numbers = field_validator("wait", "keep", mode="before")(only_a_number)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -100,25 +105,19 @@ def _check_secret(scheme: Scheme, secret: SecretStr | None) -> None:
         raise ValueError(f"secret: {scheme} makes it, and shows it where the webhook is set up")
 
 
-class ChangeTrigger(Request):
+class ChangeTrigger(ChangedValues):
     """What to change; what is left out stays. Objects and lists are replaced as a whole."""
 
     name: ShortText | None = Field(None, min_length=1)
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description=_VERSION_MEANS)
     node: ShortText | None = Field(None, description=_NODE_MEANS)
-    inputs: Inputs | None = None
-    nodes_input_masks: Masks | None = None
-    credentials: ChosenCredentials | None = None
-    labels: Labels | None = None
-    priority: int | None = Field(None, ge=0, le=9, description="null: the graph's, or 5.")
     body: BodyKind | None = None
-    filter: Filter | None = None
+    filter: _SmallFilter | None = None
     delivery_id: Source | None = Field(None, description="null: where the scheme's senders put it.")
     signal: SignalTerms | None = Field(None, description="Of a trigger that sends signals.")
     wait: _Wait = Field(None, description=_WAIT_MEANS)
     keep: _Keep | None = None
 
-    _numbers = field_validator("priority", "version", "wait", "keep", mode="before")(only_a_number)
+    _whole_numbers = field_validator("wait", "keep", mode="before")(only_a_number)
 
 
 class PauseTrigger(Request):
@@ -158,20 +157,14 @@ class RejectedView(Reply):
     last_reason: str | None = None
 
 
-class TriggerView(Reply):
+class TriggerView(ShownValues):
     """A trigger. Neither its token nor its secret is shown again."""
 
     id: UUID
     name: str
     graph_id: UUID | None = None
     preset_id: UUID | None = None
-    version: int | None = Field(None, description="null: the latest, or the preset's.")
     node: str | None = Field(None, description="null: the only node that a webhook feeds.")
-    inputs: dict[str, Any] = {}
-    nodes_input_masks: dict[str, dict[str, Any]] = {}
-    credentials: dict[str, dict[str, str]] = {}
-    labels: dict[str, str] = {}
-    priority: int | None = None
     scheme: Scheme
     former_secrets_until: datetime | None = Field(None, description="Until when secrets that were replaced count.")
     body: BodyKind

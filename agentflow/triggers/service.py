@@ -149,8 +149,8 @@ def page(
 ) -> tuple[list[Trigger], str | None]:
     """One page of the owner's triggers, the newest first, and the next page's cursor; `graph_id`: only its."""
     of = f"triggers/{graph_id}" if graph_id else "triggers"
-    found = store.page(session, owner_id, graph_id, cursors.identifier(of, asked.after), asked.limit + 1)
-    return asked.cut(of, found, lambda trigger: (trigger.id,))
+    found, more = store.page(session, owner_id, graph_id, cursors.identifier(of, asked.after), asked.limit)
+    return found, cursors.cursor(of, found[-1].id) if more else None
 
 
 def change(session: Session, owner_id: UUID, trigger_id: UUID, draft: Draft) -> Trigger:
@@ -303,7 +303,7 @@ def fed_node(session: Session, graph_id: UUID, version: int, named: str | None) 
         why = f"no webhook can feed the node '{named}'" if there else f"the graph has no node '{named}'"
         raise GraphInvalid(why, [Problem(why, named)])
     many = "several nodes of the graph are fed by webhooks: say which `node` gets the payload"
-    none = "no node of the graph can get the payload: give it one of a block that a webhook feeds"
+    none = "no node of the graph can get the payload: give it one of the block GenericWebhookTrigger"
     raise GraphInvalid(many if fed else none, [Problem(many, node) for node in fed] or [Problem(none)])
 
 

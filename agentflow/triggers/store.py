@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
+from agentflow import pages
 from agentflow.accounts.tables import User
 from agentflow.triggers.tables import CLAIMING, Outcome, Trigger, TriggerDelivery
 
@@ -62,8 +63,8 @@ class Standing(NamedTuple):
 
 
 def with_digest(session: Session, digest: str) -> Standing | None:
-    """The trigger of a token."""
-    row = session.execute(_STANDING.where(Trigger.digest == digest)).one_or_none()
+    """The trigger of a token. What it gives to runs is not read: that may be long, and anybody may call."""
+    row = session.execute(_STANDING.where(Trigger.digest == digest).options(defer(Trigger.given))).one_or_none()
     return None if row is None else Standing(*row)
 
 
@@ -74,14 +75,17 @@ def standing(session: Session, trigger_id: UUID) -> Standing | None:
     return None if row is None else Standing(*row)
 
 
-def page(session: Session, owner_id: UUID, graph_id: UUID | None, after: UUID | None, limit: int) -> Sequence[Trigger]:
-    """The owner's triggers, the newest first, below the id `after`; `graph_id`: of that graph only."""
-    query = select(Trigger).where(Trigger.owner_id == owner_id).options(defer(Trigger.secret))
+def page(
+    session: Session, owner_id: UUID, graph_id: UUID | None, after: UUID | None, limit: int
+) -> tuple[list[Trigger], bool]:
+    """The owner's triggers (of a graph), the newest first, below the id `after`, and whether there are more."""
+    query = select(Trigger).where(Trigger.owner_id == owner_id)
     if graph_id is not None:
         query = query.where(Trigger.graph_id == graph_id)
     if after is not None:
         query = query.where(Trigger.id < after)
-    return session.scalars(query.order_by(Trigger.id.desc()).limit(limit)).all()
+    rows, more = pages.page(session, query.order_by(Trigger.id.desc()), limit, Trigger.given, Trigger.terms)
+    return [trigger for (trigger,) in rows], more
 
 
 def naming(session: Session, owner_id: UUID, id: UUID, limit: int) -> Sequence[str]:

@@ -6,14 +6,20 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, model_validator
 
 from agentflow.graph.names import EventName, LabelName
-from agentflow.schemas.base import Request, ShortText
+from agentflow.schemas.base import Request, ShortText, of_form
 from agentflow.triggers.filters import MAX_PATH, PATH, WITHOUT_VALUE, Condition, Operator
 
 MAX_CONDITIONS: Final = 50
 MAX_EVENTS: Final = 100
 MAX_LABELS: Final = 10
 
-JsonPath = Annotated[str, Field(max_length=MAX_PATH, pattern=PATH, examples=["$.order.id"])]
+_SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+JsonPath = Annotated[
+    str,
+    Field(max_length=MAX_PATH, pattern=PATH, examples=["$.order.id"]),
+    of_form(PATH, "a path is written as $.name[0]['another name']"),
+]
 """The way to one place in a payload: a singular path of RFC 9535."""
 
 HeaderName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9-]+$")]
@@ -37,6 +43,8 @@ class Source(Request):
     def _one(self) -> Self:
         if (self.header is None) == (self.path is None):
             raise ValueError("give either `header` or `path`")
+        if self.header is not None and self.header.lower() in _SECRET_HEADERS:
+            raise ValueError(f"the header {self.header} is a secret of the sender: it is not kept")
         return self
 
 

@@ -1,13 +1,19 @@
 """`agentflow doctor` says what is wrong, what to do, and no secrets."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from fleet import until
 from sqlalchemy import make_url, select
 from sqlalchemy.orm import Session
 
@@ -19,6 +25,7 @@ from agentflow.cli.main import agentflow
 from agentflow.credentials import service
 from agentflow.credentials.kinds import ApiKeySecret
 from agentflow.credentials.service import New
+from agentflow.embedded.private import free_port
 from agentflow.services import submissions
 from agentflow.services.submissions import Wanted
 from agentflow.services.transaction import transaction
@@ -39,6 +46,14 @@ def configured(monkeypatch):
     yield _set
     monkeypatch.undo()
     settings.cache_clear()
+
+
+class _Other(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
 
 
 def _examine():
@@ -167,6 +182,28 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_not_waited_for(conf
     assert found["broker"]["level"] == found["workers"]["level"] == "fail"
     assert found["API"]["level"] == "warn"  # what comes after it is looked at
     assert time.monotonic() - began < 60
+
+
+def test_a_live_process_is_asked_whether_it_is_one(configured, database_url, broker_url, tmp_path, monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("AGENTFLOW_LIVE_URL", f"http://127.0.0.1:{port}")
+    configured(database_url, broker_url)
+
+    assert _examine()[1]["live updates"]["level"] == "warn"
+
+    environment = {**os.environ, "AGENTFLOW_LIVE_PORT": str(port)}
+    with (tmp_path / "live.log").open("wb") as log:
+        live = subprocess.Popen([sys.executable, "-m", "agentflow.live"], env=environment, stdout=log, stderr=log)
+    try:
+        until(lambda: _examine()[1]["live updates"]["level"] == "ok", "the live process answers")
+    finally:
+        live.terminate()
+        live.wait(timeout=15)
+
+    with HTTPServer(("127.0.0.1", port), _Other) as other:
+        threading.Thread(target=other.handle_request).start()
+        finding = _examine()[1]["live updates"]
+    assert (finding["level"], "no live process" in finding["message"]) == ("fail", True)
 
 
 def test_with_nothing_set_up_it_says_how_to_begin():

@@ -1,7 +1,7 @@
 """`agentflow schedules`."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -50,6 +50,19 @@ def test_a_preset_is_scheduled_once_and_as_the_graph_recommends(command, push):
     once = command("schedules", "create", "greet", "--preset", "--name", "once", "--at", "2999-01-01 12:00", "--json")
     assert once.exit_code == Exit.OK, once.stderr
     assert datetime.fromisoformat(json.loads(once.stdout)["at"]) == datetime(2999, 1, 1, 12).astimezone()
+
+
+def test_a_time_is_in_the_zone_that_is_named_and_an_interval_has_none(command, push):
+    graph = str(push())
+    once = [graph, "-i", "word=hi", "--at", "2999-01-01 09:00", "--time-zone"]
+    made = command("schedules", "create", *once, "America/New_York", "--json")
+    assert datetime.fromisoformat(json.loads(made.stdout)["at"]) == datetime(2999, 1, 1, 14, tzinfo=UTC)
+    changed = command("schedules", "change", "echo", "--at", "2999-01-01 09:00", "--time-zone", "Asia/Tokyo", "--json")
+    assert datetime.fromisoformat(json.loads(changed.stdout)["at"]) == datetime(2999, 1, 1, 0, tzinfo=UTC)
+    wrong = command("schedules", "create", *once, "Tokyo")
+    assert (wrong.exit_code, "did you mean 'Asia/Tokyo'" in wrong.stderr) == (Exit.REFUSED, True)
+    wrong = command("schedules", "create", graph, "-i", "word=hi", "--every", "5s", "--time-zone", "Asia/Tokyo")
+    assert (wrong.exit_code, "has no time zone" in wrong.stderr) == (Exit.REFUSED, True)
 
 
 def test_a_backfill_tells_how_many_times_it_runs(command, push):

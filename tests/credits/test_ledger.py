@@ -380,7 +380,7 @@ def test_whatever_happens_at_once_the_ledger_adds_up(owner, seed):
             try:
                 return charge(key, payer, price, held=held, low=20)
             except Unavailable as error:
-                if not isinstance(error.__cause__.orig, SerializationFailure):  # else it is sent again, as a worker does
+                if not isinstance(error.__cause__.orig, SerializationFailure):  # else sent again, as a worker does
                     raise
 
     assert all(at_once(8, acts))

@@ -77,8 +77,8 @@ def test_what_is_rare_travels_as_one_json_text_of_what_applies() -> None:
     assert json.loads(found.as_json() or "") == {
         "stats": {"cost": 2},
         "wait": {
-            "kind": "timer", "key": "", "seconds": 5.0, "state": {"state": 0},
-            "name": None, "data": None, "editable": None,
+            "kind": "timer", "key": "", "seconds": 5.0, "state": '{"state":0}',
+            "name": None, "data": "null", "editable": None,
         },
         "frees_slot": True,
     }  # fmt: skip

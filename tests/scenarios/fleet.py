@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -207,6 +207,21 @@ class Fleet:
             process.terminate()
             process.wait(timeout=30)
         self.ensure_workers(count)
+
+    @contextlib.contextmanager
+    def beat(self) -> Iterator[Path]:
+        """A `celery beat` beside the workers, as somebody may run it, until the end; its log."""
+        log = self._logs / "beat.log"
+        process = self._start(
+            "beat", "celery", "-A", "agentflow", "beat", "-s", "beat", "--max-interval", "1", "-l", "DEBUG"
+        )
+        try:
+            until(lambda: log.exists() and b"beat: Ticking" in log.read_bytes(), "beat ticks")
+            yield log
+            assert process.poll() is None, log.read_text()[-2000:]
+        finally:
+            process.terminate()
+            process.wait(timeout=15)
 
     def kill(self, name: str) -> None:
         """Kill a worker with all its children, as when its host dies."""

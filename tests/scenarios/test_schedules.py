@@ -105,6 +105,21 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
     }
 
 
+def test_a_beat_that_somebody_runs_does_no_harm(fleet: Fleet, ask: Any) -> None:
+    graph_id = fleet.client.graphs.create(graph([node("n", "StoreValue", input=1)], [])).id
+    with fleet.beat() as log:
+        fleet.client.schedules.create("each second", graph_id, every=1, overlap="allow", catch_up="all")
+        until(lambda: ask("SELECT count(*) FROM occurrences")[0][0] >= 4, "it was fired four times")
+        assert b"Sending due task" not in log.read_bytes()
+    ask("UPDATE schedules SET paused_at = now(), pause_reason = 'over' RETURNING 1")
+    until(lambda: ask("SELECT 1 FROM runs WHERE ended_at IS NULL") == [], "all runs have ended")
+    dues = [due for (due,) in ask("SELECT due_at FROM occurrences ORDER BY due_at")]
+    assert dues == [dues[0] + count * timedelta(seconds=1) for count in range(len(dues))], (
+        "none twice, and none missing"
+    )
+    assert ask("SELECT count(*) FROM runs WHERE status = 'COMPLETED'") == [(len(dues),)]
+
+
 def test_thousands_of_schedules_that_are_due_at_once_are_fired_within_a_minute(fleet: Fleet, ask: Any) -> None:
     """As many as 10 times the others: 400 by default."""
     count = SCHEDULES * 10

@@ -23,6 +23,12 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def graph_id(push: Callable[..., UUID]) -> str:
+    """The id of a graph that gives what it gets."""
+    return str(push())
+
+
+@pytest.fixture
 def make(api: FlaskClient, push: Callable[..., UUID]) -> Callable[..., dict[str, Any]]:
     """Saves a schedule of a graph that gives what it gets, and gives its view."""
 

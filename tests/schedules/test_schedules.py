@@ -14,6 +14,7 @@ from installation import ECHO
 from sqlalchemy import text
 
 from agentflow import clock
+from agentflow.pages import PAGE_BYTES
 from agentflow.schedules import service
 from agentflow.services.transaction import transaction
 
@@ -250,7 +251,8 @@ def test_a_backfill_can_run_all_at_once_and_be_given_up(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"since": "1971-01-01T00:00:00Z"}, "more than 1000 times"),
+        ({"since": "2001-01-01T00:00:00Z"}, "more than 1000 times"),
+        ({"since": "1971-01-01T00:00:00Z"}, "2000 to 2999"),
         ({"until": "2999-01-01T00:00:00Z"}, "future"),
         ({"since": "2020-01-02T00:00:00Z", "until": "2020-01-01T00:00:00Z"}, "no time"),
         ({"since": "yesterday"}, "since"),
@@ -264,6 +266,53 @@ def test_a_backfill_that_nobody_can_mean_is_refused(
     asked = {"since": "2020-01-01T00:00:00Z", "until": "2020-01-01T01:00:00Z", **changes}
     refused = api.post(f"/api/v1/schedules/{made['id']}/backfill", json=asked)
     assert (refused.status_code, said in str(refused.json)) == (400, True), refused.json
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    whens=st.dictionaries(
+        st.sampled_from(["at", "start_at"]),
+        st.one_of(
+            st.datetimes(timezones=st.just(UTC)),
+            st.sampled_from([datetime.min, datetime.max, datetime(2999, 12, 31, 23, 59, 59), datetime(2000, 1, 1)]).map(
+                lambda one: one.replace(tzinfo=UTC)
+            ),
+        ),
+    ),
+    timing=st.sampled_from([{"cron": "0 0 29 2 */7"}, {"cron": "* * * * *"}, {"every": 1}, {"every": 31_622_400}, {}]),
+    jitter=st.sampled_from([0, 3_600]),
+    range_=st.tuples(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC))),
+)
+def test_no_time_is_so_far_away_that_it_breaks_anything(
+    api: FlaskClient, graph_id: str, whens: dict[str, datetime], timing: dict[str, Any], jitter: float,
+    range_: tuple[datetime, datetime],
+) -> None:  # fmt: skip
+    times = {name: one.isoformat() for name, one in whens.items()}
+    body = {"name": "n", "graph_id": graph_id, "inputs": {"word": "w"}, **timing, **times, "jitter": jitter}
+    made = api.post("/api/v1/schedules", json=body)
+    assert made.status_code in (201, 400, 422), made.json
+    if made.status_code == 201:
+        there = f"/api/v1/schedules/{made.json['id']}"
+        assert api.get(there).status_code == 200
+        assert api.patch(there, json={"cron": "@daily", **times, "at": None}).status_code in (200, 400)
+        since, until = (one.isoformat() for one in range_)
+        asked = api.post(f"{there}/backfill", json={"since": since, "until": until})
+        assert asked.status_code in (200, 202, 400), asked.json
+        api.delete(there)
+
+
+def test_a_list_of_large_schedules_comes_in_pages_of_some_megabytes(api: FlaskClient, make: Make) -> None:
+    ids = [make(inputs={"word": "x" * 1_500_000})["id"] for _ in range(5)]
+    found, after = [], None
+    while True:
+        page = api.get("/api/v1/schedules", query_string={"limit": 200, **({"after": after} if after else {})})
+        assert len(page.data) < 2 * PAGE_BYTES
+        found.append([one["id"] for one in page.json["items"]])
+        after = page.json["next_cursor"]
+        if after is None:
+            break
+    assert found == [ids[:2:-1], ids[2:0:-1], ids[:1]]
+    assert [len(one["next_times"]) for one in page.json["items"]] == [1], "the next time alone"
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -254,6 +254,22 @@ def test_a_review_is_listed_and_its_data_edited(probe: Probe, chain: Chain, outp
     assert waiting_reviews(owner) == []
 
 
+@pytest.mark.parametrize("odd", ["x\0y", "\ud800", '\\u0000 "', "\udfff\0"])
+def test_a_review_of_what_postgresql_has_no_form_for_is_shown_and_approved_as_it_is(
+    probe: Probe, chain: Chain, outputs: Outputs, rows: Rows, odd: str
+) -> None:
+    data = {odd: [odd, {"a": odd}]}
+    run_id = chain(probe(sleeper(Review(data, f"about {odd}", state=1))))
+    execute(run_id, 0, 1)
+    owner = owner_of(rows, run_id)
+    (review,) = waiting_reviews(owner)
+    assert review.data == data
+    with transaction() as session:
+        reviews.approve(session, owner, review.id, "fine", None, False)
+    execute(run_id, 0, 1)
+    assert outputs(run_id)[-1] == ("value", {"approved": True, "data": data, "message": "fine"})
+
+
 def test_what_is_not_editable_is_approved_as_it_is_or_rejected(
     probe: Probe, chain: Chain, outputs: Outputs, rows: Rows
 ) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from agentflow import pages
 from agentflow.storage.tables import Review, Run
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -38,8 +39,8 @@ def find(session: Session, owner_id: UUID, review_id: UUID) -> AnyRow | None:
 
 def page(
     session: Session, owner_id: UUID, *, status: str | None, run_id: UUID | None, before: UUID | None, limit: int
-) -> Sequence[AnyRow]:
-    """Reviews, the newest first, below the id `before`."""
+) -> tuple[Sequence[AnyRow], bool]:
+    """Reviews, the newest first, below the id `before`, and whether there are more."""
     query = select(*_COLUMNS).join(Run, Run.id == Review.run_id).where(Review.owner_id == owner_id)
     if status is not None:
         query = query.where(Review.status == status)
@@ -47,4 +48,4 @@ def page(
         query = query.where(Review.run_id == run_id)
     if before is not None:
         query = query.where(Review.id < before)
-    return session.execute(query.order_by(Review.id.desc()).limit(limit)).all()
+    return pages.page(session, query.order_by(Review.id.desc()), limit, Review.data, Review.decided)

@@ -98,7 +98,8 @@ $$;
 -- What a settlement does in its transaction beyond what each does; p_more has a member for each.
 --
 --   stats         counts that the block reported, added to the node execution's; `cost` to the tree of runs' as well
---   wait          what it waits for (it is WAITING): kind, key, seconds, state; of a review also name, data, editable
+--   wait          what it waits for (it is WAITING): kind, key, seconds, state; of a review also name, data, editable.
+--                 State and data are JSON texts
 --   frees_slot    it may hold slots of concurrency limits
 --   wakes_parent  this run is a child run, and its parent is told
 --   stops_run     the reason for which the run must be stopped. The caller does so after the commit (a gate is never
@@ -157,9 +158,9 @@ BEGIN
     END IF;
     IF p_more -> 'wait' IS NOT NULL THEN
         SELECT w.* INTO v_wait FROM json_to_record(p_more -> 'wait') AS w(
-            kind text, key text, seconds float8, state json, name text, data json, editable boolean);
-        wakes := agentflow_wait(p_run, p_node, p_idx, v_wait.kind, v_wait.key, v_wait.seconds, v_wait.state::text,
-                                v_wait.name, coalesce(v_wait.data::text, 'null'), v_wait.editable);
+            kind text, key text, seconds float8, state text, name text, data text, editable boolean);
+        wakes := agentflow_wait(p_run, p_node, p_idx, v_wait.kind, v_wait.key, v_wait.seconds, v_wait.state, v_wait.name,
+                                v_wait.data, v_wait.editable);
     END IF;
     IF p_more -> 'wakes_parent' IS NOT NULL THEN
         SELECT json_agg(json_build_array(w.run_id, w.node, w.idx)) INTO v_woken FROM agentflow_wake_parent(p_run) w;
