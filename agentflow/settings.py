@@ -196,7 +196,8 @@ class Settings(BaseSettings):
     # Web blocks
     http_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="host:port pairs (comma-separated) that blocks may reach although they are not public.",
+        description="host:port pairs (comma-separated) that blocks and notifications may reach although they are not "
+        "public.",
     )
     http_timeout: float = Field(30.0, gt=0, description="Seconds a web block waits for one request.")
     http_max_bytes: int = Field(10 * _MEBIBYTE, gt=0, description="A larger response fails the node execution.")

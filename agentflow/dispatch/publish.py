@@ -224,12 +224,15 @@ class Publishable(Protocol):
 
 
 class PublishedRun(NamedTuple):
-    """A run whose node executions are published, which also wakes its watchers. `priority`: 0 to 9; a node's own
-    overrides it."""
+    """A run whose node executions are published, which also wakes its watchers.
+
+    `priority`: 0 to 9; a node's own overrides it. `owner_id`: whose it is; None: live processes are to look it up.
+    """
 
     run_id: UUID
     plan: Plan
     priority: int
+    owner_id: UUID | None = None
 
 
 def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
@@ -238,7 +241,7 @@ def publish(run: Publishable, ready: Sequence[Ready]) -> bool:
     Names, lanes and timeouts come from the run's plan.
     """
     if isinstance(run, PublishedRun):  # a worker's `RunContext` wakes by itself, and knows for whom
-        wake(run.run_id)
+        wake(run.run_id, run.owner_id, run.plan.graph_id)
     if not ready:
         return True
     plan, priority = run.plan, run.priority

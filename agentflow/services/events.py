@@ -50,7 +50,7 @@ LONGEST: Final = 8 * 1024
 """Bytes of a value in an event; a longer one is left out."""
 
 
-SLACK: Final = timedelta(minutes=1)
+SLACK: Final = timedelta(seconds=20)
 """How much earlier than an event that follows it another may be dated: a transaction waits for locks, 5 s at most, and
 clocks are set."""
 

@@ -34,7 +34,7 @@ def start(session: Session, new: NewRun, fork: Fork | None = None) -> None:
     if moderation.is_on() and new.parent is None:
         new = replace(new, examine=True)
         after_commit(session, lambda: publish_examination(new.id))
-    published = PublishedRun(new.id, new.plan, new.urgency)
+    published = PublishedRun(new.id, new.plan, new.urgency, new.owner_id)
     if fork is None:
         made = runs.create(session, new)
         after_commit(session, lambda: publish(published, made.ready))
