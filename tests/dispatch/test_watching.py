@@ -132,8 +132,9 @@ def test_only_who_keeps_up_with_the_watchers_is_choosy(configured, monkeypatch, 
         if not follows:
             assert [next_message(heard), next_message(heard)] == [f"{run} {owner} {graph}", str(run)]
             return
-        for one in (run, owner, graph):
-            watched.heard(announcement("live", [slot(one)], whole=True))
+        for number in range(3):
+            graph = uuid4()
+            watched.heard(announcement("live", [slot((run, owner, graph)[number])], whole=True))
             watching.wake(run, owner, graph)
             assert next_message(heard) == f"{run} {owner} {graph}"
         watching.wake(run)  # whose it is, is not known here: it may be
@@ -143,3 +144,23 @@ def test_only_who_keeps_up_with_the_watchers_is_choosy(configured, monkeypatch, 
         bell = watching.bell()
         bell.ring("last")
         assert next_message(heard) == "last"
+
+
+def test_who_watches_many_runs_is_woken_once_in_a_while_and_who_watches_one_each_time(configured, monkeypatch):
+    watched, runs, owner, graph, now = Watched(), [uuid4() for _ in range(2)], uuid4(), uuid4(), 1_000.0
+    watched.follows = True
+    monkeypatch.setattr(watching, "_watched", watched)
+    monkeypatch.setattr(watching, "monotonic", lambda: now)
+    with redis.Redis.from_url(configured) as client, client.pubsub() as heard:
+        heard.subscribe(WAKE_UPS)
+        heard.get_message(timeout=5)
+        watched.heard(announcement("live", [slot(owner)], whole=True))
+        for run in runs:
+            watching.wake(run, owner, graph)
+        now += watching.AWAKE_SECONDS + 0.001
+        watching.wake(runs[1], owner, graph)
+        watched.heard(announcement("live", [slot(owner), slot(runs[0])], whole=True))
+        for _ in range(2):
+            watching.wake(runs[0], owner, graph)
+        found = [next_message(heard) for _ in range(4)]
+    assert found == [f"{runs[number]} {owner} {graph}" for number in (0, 1, 0, 0)]
