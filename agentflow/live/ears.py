@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SECONDS: Final = 2.0
 """Timeout of one call; the wait before another try; and the silence after which a ping is sent."""
 
-_GATHER_SECONDS: Final = 0.005
+_GATHER_SECONDS: Final = 0.008
 """What comes within it is taken together."""
 
 _PIECE: Final = 256 * 1024  # bytes that are read at once
