@@ -14,7 +14,7 @@ from agentflow import pages
 from agentflow.ids import new_id
 from agentflow.schedules.tables import Occurrence, OccurrenceState, Origin, Overlap, Schedule
 
-_BATCH: Final = 20
+_BATCH: Final = 50
 """Schedules of one owner that are fired in one transaction: it holds the lock on the places of their runs."""
 
 # After the schedules are locked, so that it sees what whoever fired them before has done.
