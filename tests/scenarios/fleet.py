@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -112,7 +113,7 @@ class Fleet:
         self.live_url = f"http://127.0.0.1:{self.live_port}"
         self._live: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        self._number = 0
+        self._numbers = count(1)
         self.client = Client(self.url, key)
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
@@ -185,8 +186,7 @@ class Fleet:
 
     def start_worker(self, *options: str) -> str:
         """Start one worker process, with further options of the command, and wait until it consumes; its name."""
-        self._number += 1
-        name = f"w{self._number}"
+        name = f"w{next(self._numbers)}"
         self.workers[name] = self._start(
             name, "celery", "-A", "agentflow", "worker", "-c", str(self._children), "-n", f"{name}@%h", "-l", "INFO",
             "--without-gossip", "--without-mingle", *options,

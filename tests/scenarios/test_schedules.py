@@ -4,11 +4,10 @@
 into the tests.
 """
 
-import contextlib
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,26 +60,29 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
         fleet.client.schedules.create(
             f"s{number}", graph_id, every=EVERY, overlap="allow", catch_up="all", start_at=None
         )
-    over = threading.Event()
+    over, alive = threading.Event(), deque(fleet.workers)
 
-    def replace_workers() -> None:
-        while not over.wait(0.1):
-            with contextlib.suppress(AssertionError):
-                fleet.ensure_workers(WORKERS)
+    def replace(name: str) -> None:
+        """Start another worker whenever this one was killed. Only one that is ready is: else none ever were."""
+        while not over.wait(0.05):
+            if name not in fleet.workers:
+                name = fleet.start_worker()
+                alive.append(name)
 
-    replacing = threading.Thread(target=replace_workers)
-    replacing.start()
+    replacing = [threading.Thread(target=replace, args=(name,)) for name in alive]
+    for thread in replacing:
+        thread.start()
     began, killed = time.monotonic(), 0
     while time.monotonic() < began + SECONDS or (killed < LEAST_KILLED and time.monotonic() < began + 10 * SECONDS):
         time.sleep(1)
-        for name, process in list(fleet.workers.items()):
-            if process.poll() is None:
-                fleet.kill(name)
-                killed += 1
-                break
+        if alive:
+            fleet.kill(alive.popleft())
+            killed += 1
     over.set()
-    replacing.join()
+    for thread in replacing:
+        thread.join()
     fleet.ensure_workers(WORKERS)
+    print(f"{killed} workers were killed in {SECONDS:.0f} s")
     until(lambda: ask("SELECT 1 FROM schedules WHERE fire_at < now() - interval '1 second'") == [], "all is fired", 120)
     ask("UPDATE schedules SET paused_at = now(), pause_reason = 'over' RETURNING 1")
     until(lambda: ask("SELECT 1 FROM runs WHERE ended_at IS NULL") == [], "all runs have ended", 120)
