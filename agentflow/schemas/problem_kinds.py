@@ -35,6 +35,7 @@ TABLE: dict[type[AgentFlowError], Kind] = {
     errors.GraphInvalid: Kind(422, "graph-invalid", "The graph or its inputs are not valid"),
     errors.NodeFailure: Kind(500, "node-failed", "A block failed"),
     errors.BadInput: Kind(422, "bad-input", "A block cannot work with its inputs"),
+    errors.NoSuchHost: Kind(422, "no-such-host", "There is no host of that name"),
     errors.Ambiguous: Kind(422, "ambiguous", "Several credentials fit"),
     errors.BlockBug: Kind(500, "block-bug", "A block broke its contract"),
     errors.Transient: Kind(503, "transient", "Something outside failed; try again"),
