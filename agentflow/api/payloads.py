@@ -80,18 +80,12 @@ def _object(content: Any) -> dict[str, Any]:
 
 
 def _form(body: bytes) -> dict[str, Any]:
+    if body.lstrip()[:1] in (b"{", b"["):
+        raise Malformed("the body is no form, but looks like JSON: send it as Content-Type: application/json")
     try:
-        fields = parse_qsl(
-            body.decode(),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=_MOST_FIELDS,
-        )
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError as error:  # UnicodeDecodeError, too
-        why = (
-            "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a field is no name=value, or too many are"
-        )
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"it has more than {_MOST_FIELDS} fields"
         raise Malformed(f"the body is no form: {why}") from None
     if len(fields) == 1 and fields[0][0] == _PAYLOAD:
         return _object(parsed(fields[0][1].encode()))

@@ -217,6 +217,8 @@ def _decide(session: Session, due: Due, at: datetime, overlap: Overlap) -> Outco
     if overlap is Overlap.ALLOW or not due.busy:
         return start(session, schedule, at, now)
     open_runs = store.open_runs(session, schedule.id)
+    if not open_runs:  # the last has ended since it was looked
+        return start(session, schedule, at, now)
     if overlap is Overlap.SKIP:
         return Outcome(OccurrenceState.SKIPPED, reason=f"the run {open_runs[0]} had not ended")
     if overlap is Overlap.CANCEL_PREVIOUS:

@@ -20,7 +20,7 @@ from agentflow.presets.service import Given
 from agentflow.schedules import firing, store
 from agentflow.schedules.store import Outcome, Wanted
 from agentflow.schedules.tables import CatchUp, Occurrence, OccurrenceState, Origin, Overlap, Schedule
-from agentflow.schedules.timing import Cron, following
+from agentflow.schedules.timing import Cron, following, latest
 from agentflow.services import cursors, submissions
 from agentflow.services.cursors import PageRequest
 from agentflow.services.plans import document_of, plan_of
@@ -281,10 +281,16 @@ def _apply(session: Session, schedule: Schedule, draft: Draft) -> None:
 
 
 def _leave_unfired(session: Session, schedule: Schedule, now: datetime, reason: str) -> None:
-    """Record a time that has come and that nobody has fired yet, before it is forgotten."""
-    if schedule.due_at is not None and schedule.due_at <= now and schedule.paused_at is None:
-        outcome = Outcome(OccurrenceState.SKIPPED, reason=reason)
-        store.record(session, schedule, schedule.due_at, outcome, now, Origin.SCHEDULE)
+    """Record the times that have come and that nobody has fired yet, before they are forgotten."""
+    if schedule.due_at is None or schedule.due_at > now or schedule.paused_at is not None:
+        return
+    outcome = Outcome(OccurrenceState.SKIPPED, reason=reason)
+    store.record(session, schedule, schedule.due_at, outcome, now, Origin.SCHEDULE)
+    rest = latest(schedule.timing, schedule.due_at, now, firing.MOST_CAUGHT_UP + 1)
+    if rest:
+        count = len(rest) if len(rest) <= firing.MOST_CAUGHT_UP else None  # else there may be more
+        (second,) = following(schedule.timing, schedule.due_at, 1)
+        store.record_missed(session, schedule, second, rest[-1], count, now)
 
 
 def _check(session: Session, schedule: Schedule, now: datetime) -> None:

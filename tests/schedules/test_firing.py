@@ -58,6 +58,20 @@ def test_a_run_can_be_told_when_it_was_due(
     assert api.get(f"/api/v1/runs/{one['run_id']}").json["inputs"] == {"word": one["due_at"]}
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel_previous"])
+def test_a_run_that_ends_while_its_schedule_is_looked_at_keeps_nothing_back(
+    make: Make, fire: Callable[[], int], occurrences: Occurrences, set_back: Callable[..., None], overlap: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made = make(every=60, overlap=overlap)
+    set_back(made["id"], 90 * SECOND)
+    assert fire() == 1
+    set_back(made["id"], 40 * SECOND)
+    monkeypatch.setattr(store, "open_runs", lambda *_: [])  # it was open a moment before
+    assert fire() == 1
+    assert [one["state"] for one in occurrences(made["id"])] == ["run", "run"]
+
+
 def test_once_is_once(make: Make, fire: Callable[[], int], occurrences: Occurrences, api: FlaskClient,
                       set_back: Callable[..., None]) -> None:  # fmt: skip
     made = make(at=(clock.now() + HOUR).isoformat())

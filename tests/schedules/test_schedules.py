@@ -162,6 +162,21 @@ def test_a_time_that_came_is_not_forgotten_by_who_pauses_or_changes(
     assert at(seen["next_times"][0]) > clock.now()
 
 
+@pytest.mark.parametrize("forgets", ["pause", "change"])
+def test_none_of_several_times_that_came_is_forgotten(
+    api: FlaskClient, make: Make, due_since: Callable[..., None], occurrences: Occurrences, forgets: str
+) -> None:
+    made = make(every=10)
+    due = clock.now() - 45 * SECOND
+    due_since(made["id"], due)
+    there = f"/api/v1/schedules/{made['id']}"
+    api.post(f"{there}/pause") if forgets == "pause" else api.patch(there, json={"every": 7200})
+    first, rest = sorted(occurrences(made["id"]), key=lambda one: at(one["due_at"]))
+    assert (at(first["due_at"]), first["state"]) == (due, "skipped")
+    assert (rest["state"], rest["count"]) == ("missed", 4)
+    assert (at(rest["due_at"]) - due, at(rest["through"]) - due) == (10 * SECOND, 40 * SECOND)
+
+
 def test_a_paused_schedule_is_not_due_until_it_goes_on(
     api: FlaskClient, make: Make, due_since: Callable[..., None], occurrences: Occurrences, fire: Callable[[], int]
 ) -> None:

@@ -80,7 +80,7 @@ def test_what_can_be_read_becomes_a_payload(api, trigger, call, work, body, kind
         (b'{"a": 1}', "application/json; charset=" + "x" * 1000, 415, "UTF-8"),
         (b"a=%FF", FORM, 400, "not UTF-8"),
         (b"a=\xff", FORM, 400, "not UTF-8"),
-        (b"no field", FORM, 400, "no form"),
+        (b'{"a": 1}', FORM, 400, "looks like JSON"),
         (b"&".join([b"a=1"] * 10_001), FORM, 400, "no form"),
         (b"payload=%7B", FORM, 400, "not JSON"),
         (b"x", "text/plain", 415, "JSON or a form"),
@@ -180,6 +180,22 @@ def picky(trigger):
         trigger(signal={"name_path": "$.body", "run": "$.body"}),
         trigger(signal={"name": "x", "labels": {"a": "$.body"}}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [
+        (b"a=1&", {"a": "1"}),
+        (b"&a=1&&b=2", {"a": "1", "b": "2"}),
+        (b"flag", {"flag": ""}),
+        (b"flag&a=1", {"flag": "", "a": "1"}),
+        (b"a=1=2", {"a": "1=2"}),
+    ],
+)
+def test_a_form_is_read_as_browsers_write_them(api, trigger, call, body, payload):
+    made = trigger(scheme="none")
+    assert call(made, Sent(body, {"Content-Type": FORM})).json["outcome"] == "run"
+    assert payload_of(api, made) == payload
 
 
 def test_a_slash_command_is_a_form(api, trigger, call):
