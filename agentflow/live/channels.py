@@ -215,14 +215,17 @@ class RunsChannel(Channel):
 
     @classmethod
     def read(cls, session: Session, questions: Sequence[Question]) -> list[Answer]:
-        return [one.channel._read(session, one) for one in questions if isinstance(one.channel, cls)]
+        present = PlaceInRuns(*stored.present(session))  # before all of them: whatever is older, they see
+        return [one.channel._read(session, one, present) for one in questions if isinstance(one.channel, cls)]
 
-    def _read(self, session: Session, question: Question) -> Answer:
+    def _read(self, session: Session, question: Question, present: PlaceInRuns) -> Answer:
         place: PlaceInRuns = question.place
         batch = events.read_runs(session, self.runs, place.position, place.at)
         messages = [
             Message(_id_in_runs(event.id, event.at), _EVENT, event.kind, _json(event)) for event in batch.events
         ]
+        if not (batch.events or batch.held) and present.position > place.position:
+            return Answer((), present)  # so that all who wait are at the same place, and are read for together
         at = batch.events[-1].at if batch.events else place.at
         held_since = (question.held_since or clock.monotonic()) if batch.held else None
         return Answer(messages, PlaceInRuns(batch.position, at), full=batch.full, held_since=held_since)

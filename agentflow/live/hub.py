@@ -47,7 +47,8 @@ _EASE: Final = 3  # a topic rests for so many times as long as its reading took:
 _SHORTEST_REST: Final = 0.015  # … at least for so many seconds, …
 _LONGEST_REST: Final = 0.06  # … and at most for so many, …
 _LONG: Final = 0.05  # … unless reading takes so long, as that of many runs may, …
-_LONG_EASE: Final = 9  # … and then for so many times as long: it takes a tenth of a thread
+_LONG_EASE: Final = 9  # … and then for so many times as long: it takes a tenth of a thread, …
+_MOST_EASE: Final = 2.0  # … but no longer than this
 
 
 class Topic:
@@ -263,7 +264,7 @@ class Hub:
         if not topic.subscriptions:
             return
         if topic.channel.of_many and took > _LONG:
-            topic.rest_until = monotonic() + took * _LONG_EASE
+            topic.rest_until = monotonic() + min(took * _LONG_EASE, _MOST_EASE)
         elif came and not more:
             rest = _LONGEST_REST if topic.channel.of_many else min(max(took * _EASE, _SHORTEST_REST), _LONGEST_REST)
             topic.rest_until = monotonic() + rest

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -166,6 +167,20 @@ def test_one_connection_watches_many_runs(fleet, dial, stored):
         elif message["type"] == "over":
             over.add(message["channel"])
     assert told == {f"run:{run}": stored(run) for run in runs}
+
+
+def test_all_who_watch_a_graph_hear_of_its_run_soon_however_many_they_are(fleet, dial):
+    graph_id = fleet.client.graphs.create(items(3)).id
+    sockets = [dial() for _ in range(150)]
+    for socket in sockets:
+        socket.subscribe(f"graph:{graph_id}")
+    run = str(fleet.client.submit(graph_id).id)
+    deadline = time.monotonic() + 15
+    for socket in sockets:
+        while (event := socket.receive(max(deadline - time.monotonic(), 0.1))["data"])["status"] != "COMPLETED" or (
+            event["kind"] != "run"
+        ):
+            assert event["run_id"] == run
 
 
 @pytest.mark.parametrize("odd", ["\ud800", "\0", "\udfff\\u0000"])
