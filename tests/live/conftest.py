@@ -50,7 +50,15 @@ def dial(fleet: Fleet) -> Iterator[Callable[..., Socket]]:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             address = f"ws://127.0.0.1:{fleet.live_port}/ws"
             connection = stack.enter_context(
-                connect(address, additional_headers=headers, proxy=None, compression=None, max_size=None, **more)
+                connect(
+                    address,
+                    additional_headers=headers,
+                    proxy=None,
+                    compression=None,
+                    max_size=None,
+                    close_timeout=1,
+                    **more,
+                )
             )
             socket = Socket(connection)
             if key:
