@@ -142,6 +142,8 @@ class RotateTrigger(Request):
         86_400, ge=0, le=MAX_FORMER_SECONDS, description="Seconds for which the former secrets count, too."
     )
 
+    _whole_numbers = field_validator("former_seconds", mode="before")(only_a_number)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.what is Rotated.TOKEN and self.secret is not None:

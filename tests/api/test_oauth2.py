@@ -565,5 +565,6 @@ def test_two_returns_at_once_end_one_login(app, api, acme):
         return client.post(BACK, json={"state": back["state"], "code": back["code"]}).status_code
 
     with ThreadPoolExecutor(8) as threads:
-        assert sorted(threads.map(end, range(8))) == [200] + [400] * 7
+        first, *others = sorted(threads.map(end, range(8)))
+    assert (first, set(others) <= {400, 429}) == (200, True), "only some may wait for a provider at a time"
     assert (stored(), len(acme.asked)) == (1, 1)
