@@ -22,6 +22,11 @@ from agentflow.extras import install_command
 from agentflow.net.connecting import addresses_of
 from agentflow.notifications.message import Message
 
+_HOSTED: Final = frozenset({
+    "ntfys", "gotifys", "matrixs", "mmosts", "rockets", "nctalks", "synologys", "mastodons",
+})  # fmt: skip
+"""Services whose server a user names: with TLS only."""
+
 SERVICES: Final = frozenset({
     "discord", "slack", "tgram", "gchat", "wxteams", "webex", "guilded", "revolt", "groupme", "line", "zulip", "twist",
     "flock", "ryver", "zcliq", "cliq", "dingtalk", "feishu", "lark",
@@ -29,14 +34,8 @@ SERVICES: Final = frozenset({
     "pagerduty", "opsgenie", "pagertree", "splunk", "victorops", "squadcast", "ilert", "spike", "incidentio",
     "twilio", "nexmo", "vonage", "msgbird", "plivo", "sinch", "bulksms", "clickatell", "clicksend", "threema",
     "sendgrid", "postmark", "mailgun", "brevo", "resend", "sparkpost",
-    "ntfys", "gotifys", "matrixs", "mmosts", "rockets", "nctalks", "synologys", "mastodons",
-})  # fmt: skip
-"""What an address may begin with. Those whose server a user names are here with TLS only."""
-
-_HOSTED: Final = frozenset({
-    "ntfys", "gotifys", "matrixs", "mmosts", "rockets", "nctalks", "synologys", "mastodons",
-})  # fmt: skip
-"""Services whose server a user names."""
+}) | _HOSTED  # fmt: skip
+"""What an address may begin with."""
 
 _FORBIDDEN: Final = ("file", "template", "tmpl", "attach", "path", "verify", "redirect", "rto", "cto", "config", "key=")
 """Parts of names of parameters that are refused."""

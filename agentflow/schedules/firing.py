@@ -214,10 +214,9 @@ def _decide(session: Session, due: Due, at: datetime, overlap: Overlap) -> Outco
         if overlap is Overlap.QUEUE:
             return Outcome(OccurrenceState.SKIPPED, reason=f"the one of {waiting.due_at.isoformat()} still waited")
         store.settle(session, waiting, Outcome(OccurrenceState.SKIPPED, reason="a later one took its place"), now)
-    if overlap is Overlap.ALLOW or not due.busy:
-        return start(session, schedule, at, now)
-    open_runs = store.open_runs(session, schedule.id)
-    if not open_runs:  # the last has ended since it was looked
+    # Asked again, also of a busy one: its last run may have ended since.
+    open_runs = () if overlap is Overlap.ALLOW or not due.busy else store.open_runs(session, schedule.id)
+    if not open_runs:
         return start(session, schedule, at, now)
     if overlap is Overlap.SKIP:
         return Outcome(OccurrenceState.SKIPPED, reason=f"the run {open_runs[0]} had not ended")
