@@ -61,7 +61,7 @@ def read(request: Request, kind: BodyKind) -> dict[str, Any]:
         return _form(body)
     if not body:
         raise Malformed("the request has no body; JSON is expected")
-    return _object(parsed(body))
+    return _object(parsed(body, strict=True))
 
 
 def _kind(mimetype: str) -> BodyKind | None:
@@ -88,7 +88,7 @@ def _form(body: bytes) -> dict[str, Any]:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"it has more than {_MOST_FIELDS} fields"
         raise Malformed(f"the body is no form: {why}") from None
     if len(fields) == 1 and fields[0][0] == _PAYLOAD:
-        return _object(parsed(fields[0][1].encode()))
+        return _object(parsed(fields[0][1].encode(), strict=True))
     found: dict[str, Any] = {}
     for name, value in fields:
         before = found.get(name)

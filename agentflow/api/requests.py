@@ -1,6 +1,7 @@
 """Parses request bodies as JSON, whatever their Content-Type, and explains what is wrong with them."""
 
 import json
+import math
 from typing import Any, Final, TypeVar
 
 import flask
@@ -55,14 +56,14 @@ def malformed(error: ValidationError) -> Malformed:
     return Malformed(problems[0].message, problems)
 
 
-def parsed(body: bytes) -> Any:
-    """The JSON value in a body.
+def parsed(body: bytes, *, strict: bool = False) -> Any:
+    """The JSON value in a body; `strict`: without NaN, Infinity, and numbers too large for a float.
 
     Raises:
         Malformed: it is none (the message says where), is nested too deep, or a key in it occurs twice or has no UTF-8
             form.
     """
-    content = _loaded(body)
+    content = _loaded(body, strict)
     if b"\\ud" in body or b"\\uD" in body:  # the body is UTF-8, so only an escape can contain a surrogate
         _refuse_unwritable_keys(content)
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
@@ -70,11 +71,13 @@ def parsed(body: bytes) -> Any:
     return content
 
 
-def _loaded(body: bytes) -> Any:
+def _loaded(body: bytes, strict: bool) -> Any:
     try:
         return json.loads(
             body.decode("utf-8-sig"),  # RFC 8259 allows readers to ignore a byte order mark
             object_pairs_hook=_unique_keys,
+            parse_constant=_no_number if strict else None,
+            parse_float=_finite if strict else None,
         )
     except Malformed:
         raise
@@ -87,6 +90,17 @@ def _loaded(body: bytes) -> Any:
         raise Malformed("the body is nested too deep") from None
     except ValueError as error:  # an integer with more digits than Python parses
         raise Malformed(f"the body cannot be read: {error}") from None
+
+
+def _no_number(text: str) -> float:
+    raise Malformed(f"the body is not JSON: {text} is no number there")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Malformed(f"the number {text[:40]} is too large to be read")
+    return number
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Serves `/api/v1/runs`: submit graphs; inspect, steer and cancel runs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from flask import Response, request, url_for
@@ -230,6 +231,9 @@ def accepted_reply(accepted: Accepted, wait: float | None) -> Response:
         with transaction(looks=True) as session:
             response = reply(runs.get(session, owner_id(), accepted.run_id))
     else:
+        if seconds:  # it has gone on meanwhile
+            with transaction(looks=True) as session:
+                accepted = replace(accepted, status=runs.find(session, owner_id(), accepted.run_id).status)
         response = reply(_accepted(accepted), 202)
     response.headers["Location"] = url_for("runs.get_run", run_id=accepted.run_id)
     if accepted.replayed:

@@ -32,6 +32,7 @@ from agentflow.schedules.schemas import (
 from agentflow.schedules.service import Draft, How, What, When
 from agentflow.schedules.store import Wanted
 from agentflow.schedules.tables import CatchUp, Occurrence, Overlap, Schedule
+from agentflow.schemas.problems import places
 from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import transaction
 
@@ -54,9 +55,9 @@ def create_schedule(body: NewSchedule) -> Response:
         How(body.overlap, body.catch_up, timedelta(seconds=body.jitter)),
     )
     with transaction() as session:
-        made = schedules.create(session, owner_id(), draft)
+        made, warnings = schedules.create(session, owner_id(), draft)
         audit.made(made.id)
-        view = _view(session, made)
+        view = _view(session, made, warnings=warnings)
     response = reply(view, 201)
     response.headers["Location"] = url_for("schedules.get_schedule", schedule_id=view.id)
     return response
@@ -83,7 +84,8 @@ def change_schedule(path: SchedulePath, body: ChangeSchedule) -> Response:
     """Change a schedule. What is left out stays, and a secret that is sent as it is shown. It is due after now."""
     with transaction() as session:
         schedule = schedules.get(session, owner_id(), path.schedule_id, lock=True)
-        return reply(_view(session, schedules.change(session, schedule, _changed(session, schedule, body))))
+        warnings = schedules.change(session, schedule, _changed(session, schedule, body))
+        return reply(_view(session, schedule, warnings=warnings))
 
 
 @api.delete("/schedules/<uuid:schedule_id>", responses={204: None})
@@ -184,7 +186,9 @@ def _span(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def _view(session: Session, schedule: Schedule, times: int = schedules.NEXT) -> ScheduleView:
+def _view(
+    session: Session, schedule: Schedule, times: int = schedules.NEXT, warnings: schedules.Warnings = ()
+) -> ScheduleView:
     return ScheduleView(
         id=schedule.id,
         name=schedule.name,
@@ -204,6 +208,7 @@ def _view(session: Session, schedule: Schedule, times: int = schedules.NEXT) -> 
         next_times=list(schedules.next_times(schedule, times)),
         created_at=schedule.created_at,
         updated_at=schedule.updated_at,
+        warnings=places(warnings),
         **shown_values(schedules.shown(session, schedule), schedule.version),
     )
 

@@ -1,5 +1,6 @@
 """Serves `/api/v1/triggers`: what happens when other systems send webhooks, and what they sent."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +15,9 @@ from agentflow.api.payloads import HOOKS
 from agentflow.api.replies import reply
 from agentflow.api.requests import optional_body
 from agentflow.engine.codec import loads
-from agentflow.errors import Conflict, Malformed
+from agentflow.errors import Conflict, Malformed, Problem
 from agentflow.graph.withholding import hidden_entry
+from agentflow.schemas.problems import places
 from agentflow.services.cursors import PageRequest
 from agentflow.services.transaction import carry_out, transaction
 from agentflow.settings import settings
@@ -92,7 +94,8 @@ def change_trigger(path: TriggerPath, body: ChangeTrigger) -> Response:
     with transaction() as session:
         trigger = triggers.get(session, owner_id(), path.trigger_id, lock=True)
         draft = _changed(session, trigger, body)
-        return reply(_view(session, triggers.change(session, owner_id(), path.trigger_id, draft)))
+        changed = triggers.change(session, owner_id(), path.trigger_id, draft)
+        return reply(_view(session, changed.trigger, changed.warnings))
 
 
 @api.delete("/triggers/<uuid:trigger_id>", responses={204: None})
@@ -187,14 +190,14 @@ def _changed(session: Session, trigger: Trigger, body: ChangeTrigger) -> Draft:
 def _made(session: Session, made: Made) -> TriggerMade:
     address = settings().public_url or request.url_root.rstrip("/")
     return TriggerMade(
-        **dict(_view(session, made.trigger)),
+        **dict(_view(session, made.trigger, made.warnings)),
         token=made.token,
         url=None if made.token is None else f"{address}{HOOKS}{made.token}",
         secret=None if made.secret is None else made.secret.get_secret_value(),
     )
 
 
-def _view(session: Session, trigger: Trigger) -> TriggerView:
+def _view(session: Session, trigger: Trigger, warnings: Sequence[Problem] = ()) -> TriggerView:
     terms = triggers.terms_of(trigger)
     return TriggerView(
         id=trigger.id,
@@ -216,6 +219,7 @@ def _view(session: Session, trigger: Trigger) -> TriggerView:
         rejected=RejectedView(count=trigger.rejected, last_at=trigger.rejected_at, last_reason=trigger.rejected_reason),
         created_at=trigger.created_at,
         updated_at=trigger.updated_at,
+        warnings=places(warnings),
         **shown_values(triggers.shown(session, trigger), trigger.version),
     )
 

@@ -29,7 +29,7 @@ def preferred_seconds(most: float) -> float | None:
     for part in ",".join(request.headers.getlist("Prefer")).split(","):
         name, _, value = part.partition(";")[0].strip().partition("=")
         value = value.strip().strip('"')
-        if name.strip().lower() == "wait" and value.isascii() and value.isdigit() and len(value) < 10:
+        if name.strip().lower() == "wait" and value.isascii() and value.isdigit():
             return min(float(value), most)
         if name.strip().lower() == "respond-async":
             return 0.0

@@ -1,14 +1,18 @@
 """Implements `agentflow dead-letters`: notifications that could not be delivered. For admins."""
 
-from typing import Any
+from uuid import UUID
 
 import click
 
 from agentflow.cli.connect import connected
+from agentflow.cli.finding import find_channel_of_letters, find_notification_of_letters
 from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, to_ask
+from agentflow.client import Client
 
-_NOTIFICATION = click.option("--notification", type=click.UUID, metavar="ID", help="Of this notification.")
-_CHANNEL = click.option("--channel", type=click.UUID, metavar="ID", help="Of this channel.")
+_NOTIFICATION = click.option(
+    "--notification", metavar="ID", help="Of this notification: its id, or the beginning of it."
+)
+_CHANNEL = click.option("--channel", metavar="ID", help="Of this channel: its id, or the beginning of it.")
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All, 1,000 at a time.")
 
 
@@ -51,11 +55,11 @@ def list_letters(limit: int, everything: bool, as_json: bool) -> None:
 @_CHANNEL
 @_EVERYTHING
 @JSON
-def replay(notification: Any, channel: Any, everything: bool, as_json: bool) -> None:
+def replay(notification: str | None, channel: str | None, everything: bool, as_json: bool) -> None:
     """Send dead letters again, as if they were new."""
     _refuse_none(notification, channel, everything)
     with connected() as client:
-        done = client.dead_letters.replay(notification_id=notification, channel_id=channel, everything=everything)
+        done = client.dead_letters.replay(**_named(client, notification, channel), everything=everything)
     echo_json({"done": done}) if as_json else click.echo(f"{done} are sent again.", err=True)
 
 
@@ -64,14 +68,21 @@ def replay(notification: Any, channel: Any, everything: bool, as_json: bool) -> 
 @_CHANNEL
 @_EVERYTHING
 @JSON
-def drop(notification: Any, channel: Any, everything: bool, as_json: bool) -> None:
+def drop(notification: str | None, channel: str | None, everything: bool, as_json: bool) -> None:
     """Give dead letters up."""
     _refuse_none(notification, channel, everything)
     with connected() as client:
-        done = client.dead_letters.drop(notification_id=notification, channel_id=channel, everything=everything)
+        done = client.dead_letters.drop(**_named(client, notification, channel), everything=everything)
     echo_json({"done": done}) if as_json else click.echo(f"{done} are given up.", err=True)
 
 
-def _refuse_none(notification: Any, channel: Any, everything: bool) -> None:
+def _named(client: Client, notification: str | None, channel: str | None) -> dict[str, UUID | None]:
+    return {
+        "notification_id": find_notification_of_letters(client, notification) if notification else None,
+        "channel_id": find_channel_of_letters(client, channel) if channel else None,
+    }
+
+
+def _refuse_none(notification: str | None, channel: str | None, everything: bool) -> None:
     if everything == (notification is not None or channel is not None):
         raise click.UsageError("say which: --notification, --channel, or --all")

@@ -126,6 +126,36 @@ def find_channel(client: Client, text: str) -> UUID:
     return _named(text, "channel", known, "notifications channels")
 
 
+def find_delivery(client: Client, trigger_id: UUID, text: str) -> UUID:
+    """The id of the trigger's delivery that `text` names: an id, a prefix of one, or `last`."""
+    if (delivery_id := as_id(text)) is not None:
+        return delivery_id
+    listed = client.triggers.deliveries(trigger_id)
+    if text.lower() == LAST:
+        newest = next(iter(listed), None)
+        return newest.id if newest else _refuse("nothing was delivered yet")
+    _digits(text, "delivery")
+    return _the_one(text, "delivery", [(one.id, one.outcome) for one in listed if _begins(one.id, text)])
+
+
+def find_notification_of_letters(client: Client, text: str) -> UUID:
+    """The id of the notification among the dead letters that `text` names: an id, or a prefix of one."""
+    if (notification_id := as_id(text)) is not None:
+        return notification_id
+    _digits(text, "notification")
+    known = {one.notification_id: one.type for one in client.dead_letters.list()}
+    return _the_one(text, "notification", [one for one in known.items() if _begins(one[0], text)])
+
+
+def find_channel_of_letters(client: Client, text: str) -> UUID:
+    """The id of the channel among the dead letters that `text` names: an id, or a prefix of one."""
+    if (channel_id := as_id(text)) is not None:
+        return channel_id
+    _digits(text, "channel")
+    known = {one.channel_id: one.channel for one in client.dead_letters.list()}
+    return _the_one(text, "channel", [one for one in known.items() if _begins(one[0], text)])
+
+
 def _named(text: str, word: str, known: list[tuple[UUID, str]], group: str | None = None) -> UUID:
     """The id of the only thing with that name, or else with an id that begins so. Anything else ends the command."""
     ways: tuple[Callable[[UUID, str], bool], ...] = (

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from agentflow.cli.connect import connected
+from agentflow.cli.connect import connected, print_places
 from agentflow.cli.finding import CREDENTIALS, find_graph, find_preset, find_schedule, named_credentials
 from agentflow.cli.inputs import parse_inputs, typed
 from agentflow.cli.run import label_pair
@@ -125,6 +125,7 @@ def create(
             credentials=named_credentials(client, credentials),
             **{key: value for key, value in how.items() if value is not None},
         )
+    print_places(made.warnings)
     if as_json:
         echo_json(made)
         return
@@ -220,6 +221,7 @@ def change(
         if not changes:
             raise click.UsageError("say what to change: see --help")
         changed = client.schedules.change(known.id, **changes)
+    print_places(changed.warnings)
     echo_json(changed) if as_json else click.echo(f"The schedule {changed.name} is changed.", err=True)
 
 

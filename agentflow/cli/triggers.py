@@ -7,8 +7,15 @@ from typing import Any
 
 import click
 
-from agentflow.cli.connect import connected
-from agentflow.cli.finding import CREDENTIALS, find_graph, find_preset, find_trigger, named_credentials
+from agentflow.cli.connect import connected, print_places
+from agentflow.cli.finding import (
+    CREDENTIALS,
+    find_delivery,
+    find_graph,
+    find_preset,
+    find_trigger,
+    named_credentials,
+)
 from agentflow.cli.inputs import parse_inputs, parse_json, parse_pair, typed
 from agentflow.cli.run import label_pair
 from agentflow.cli.tables import DEFAULT_LIMIT, JSON, echo_json, echo_json_lines, echo_table, moment, to_ask
@@ -121,6 +128,7 @@ def create(
         made = client.triggers.create(
             name, graph_id=graph_id, preset_id=preset_id, scheme=scheme, secret=secret, **body
         )
+    print_places(made.warnings)
     _tell(made, as_json=as_json)
 
 
@@ -169,6 +177,7 @@ def change(trigger: str, everything: bool, as_json: bool, **options: Any) -> Non
         raise click.UsageError("say what to change: --name, --node, --event, --where, --all, --body, --wait or --keep")
     with connected() as client:
         changed = client.triggers.change(find_trigger(client, trigger), **changes)
+    print_places(changed.warnings)
     echo_json(changed) if as_json else click.echo(f"The trigger {changed.name} is changed.", err=True)
 
 
@@ -253,12 +262,13 @@ def deliveries(trigger: str, outcome: str | None, limit: int, as_json: bool) -> 
 
 @triggers.command()
 @_TRIGGER
-@click.argument("delivery", type=click.UUID)
+@click.argument("delivery", metavar="ID|last")
 @JSON
-def redeliver(trigger: str, delivery: Any, as_json: bool) -> None:
+def redeliver(trigger: str, delivery: str, as_json: bool) -> None:
     """Deliver again what was delivered once, as if it came anew. Prints the id of its run."""
     with connected() as client:
-        done = client.triggers.redeliver(find_trigger(client, trigger), delivery)
+        trigger_id = find_trigger(client, trigger)
+        done = client.triggers.redeliver(trigger_id, find_delivery(client, trigger_id, delivery))
     if as_json:
         echo_json(done)
     elif done.run_id:

@@ -34,7 +34,7 @@ class Live:
         await self.callers.stop()
 
     async def open(self, credentials: Credentials, name: str, after: str | None) -> tuple[Channel, Any]:
-        """The channel that a caller means by this name, and the place after the message `after`.
+        """The channel that a caller means by this name, and the place after the message `after`; "": none is named.
 
         Raises:
             Malformed, NotFound, Forbidden: there is none for this caller.
@@ -42,7 +42,7 @@ class Live:
         """
         kind, argument = kind_and_argument(name)
         credentials.caller.require(kind.scope)
-        return await self.callers.in_thread(_open, kind, credentials.caller, argument, after)
+        return await self.callers.in_thread(_open, kind, credentials.caller, argument, after or None)
 
     async def is_over(self, channel: Channel, place: Any) -> bool:
         """Whether nothing will come in a channel after a place."""

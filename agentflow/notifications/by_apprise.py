@@ -45,24 +45,20 @@ _SECONDS: Final = (5.0, 10.0)
 connection is made any more."""
 
 
-def service_of(url: str) -> str:
-    """What an address begins with, if messages may be sent there.
+def check(url: str) -> str:
+    """What an address begins with, if messages can be sent there. Looks its server up, where it names one.
 
     Raises:
         BadInput: it may not be used, or is incomplete; or its server is not public.
         Transient: its server could not be resolved now.
     """
-    parts = _parts(url)
-    if parts.scheme not in SERVICES:
-        raise BadInput(f"the service {parts.scheme[:40]!r} cannot be used: one of {', '.join(sorted(SERVICES))} can")
-    for name in _parameters(url):
-        if name[:1] in "+-:" or any(part in name.lower() for part in _FORBIDDEN):
-            raise BadInput(f"the parameter {name[:40]!r} may not be given")
+    service = _service_of(url)
     _made(url, 1.0)
+    parts = _parts(url)
     host = parts.hostname or ""
-    if parts.scheme in _HOSTED and ("." in host or ":" in host or host == "localhost"):  # else it is a topic's name
+    if service in _HOSTED and ("." in host or ":" in host or host == "localhost"):  # else it is a topic's name
         addresses_of(host, parts.port or 443)
-    return str(parts.scheme)
+    return service
 
 
 def send(url: str, message: Message, seconds: float) -> None:
@@ -72,7 +68,7 @@ def send(url: str, message: Message, seconds: float) -> None:
         BadInput: the address may not be used.
         Transient: the service did not take the message; it may later.
     """
-    service = service_of(url)
+    service = _service_of(url)
     made = _made(url, seconds)
     with _guarded(seconds) as refused:
         try:
@@ -85,6 +81,17 @@ def send(url: str, message: Message, seconds: float) -> None:
         raise refused[0]
     if not took:
         raise Transient(f"{service} did not take it")
+
+
+def _service_of(url: str) -> str:
+    """What an address begins with, if nothing in it is forbidden."""
+    parts = _parts(url)
+    if parts.scheme not in SERVICES:
+        raise BadInput(f"the service {parts.scheme[:40]!r} cannot be used: one of {', '.join(sorted(SERVICES))} can")
+    for name in _parameters(url):
+        if name[:1] in "+-:" or any(part in name.lower() for part in _FORBIDDEN):
+            raise BadInput(f"the parameter {name[:40]!r} may not be given")
+    return str(parts.scheme)
 
 
 def _parts(url: str) -> Any:

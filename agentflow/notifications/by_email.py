@@ -9,9 +9,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from email import policy
+from email.header import Header
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from functools import cache
 from threading import Timer
@@ -23,6 +24,23 @@ from agentflow.notifications.message import Message
 from agentflow.settings import Settings, mail_address, settings
 
 NOT_SET_UP: Final = "this installation sends no e-mail: its operator sets AGENTFLOW_SMTP_HOST and AGENTFLOW_MAIL_FROM"
+
+
+class _Policy(EmailPolicy):
+    """Writes a subject that is not ASCII as encoded words by `Header`.
+
+    Python before 3.12.4 folds a long one so that spaces between encoded words are lost (python/cpython#92081).
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """A header as it goes over the wire."""
+        if name == "Subject" and not value.isascii():
+            words = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
+            return f"{name}: {words}{self.linesep}".encode()
+        return bytes(super().fold_binary(name, value))
+
+
+_POLICY: Final = _Policy(linesep="\r\n")
 
 _MOST_SHOWN: Final = 200
 """Characters of a server's answer in an error."""
@@ -63,7 +81,7 @@ def compose(sender: str, receiver: str, message: Message) -> EmailMessage:
     Raises:
         BadInput: a text in it would become a header.
     """
-    written = EmailMessage(policy=policy.SMTP)
+    written = EmailMessage(policy=_POLICY)
     written["From"], written["To"] = sender, receiver
     # Without encoded words of others, which the library would decode: a line end may hide in one.
     written["Subject"] = " ".join(message.subject.split()).replace("=?", "= ?")

@@ -13,10 +13,11 @@ from pydantic import SecretStr
 
 from agentflow.clock import now
 from agentflow.errors import BadInput, Transient
+from agentflow.net.answers import retry_after
 from agentflow.net.fetching import Body, Limits, fetch
 from agentflow.net.signing import sign
 from agentflow.net.ssrf import checked_addresses, resolve
-from agentflow.notifications.message import Message
+from agentflow.notifications.message import Message, ReceiverGone
 from agentflow.settings import settings
 
 _SECRET_BYTES: Final = 32
@@ -45,12 +46,18 @@ def check(url: str) -> str:
     return address.host
 
 
+def place_of(url: str) -> str:
+    """Where an address leads: its host, with the port if it names one that is not the usual."""
+    return httpx.URL(url).netloc.decode("ascii").lower()
+
+
 def send(url: str, signing: Sequence[str], message: Message, seconds: float) -> None:
     """Send a message, with a signature for each secret.
 
     Raises:
-        BadInput: the receiver cannot be used, or says that it is gone for good (410).
-        Transient: it did not take the message; it may later.
+        BadInput: the receiver cannot be used.
+        ReceiverGone: it says that it is gone for good (410).
+        Transient: it did not take the message; it may later, or after as long as it asks for (`after`).
     """
     body = json.dumps(
         {"type": message.type, "timestamp": message.timestamp, "data": message.data},
@@ -66,9 +73,9 @@ def send(url: str, signing: Sequence[str], message: Message, seconds: float) -> 
     reply = asyncio.run(fetch("POST", url, headers, Body(body, "application/json"), limits, follows=False))
     host = httpx.URL(url).host
     if reply.status == HTTPStatus.GONE:
-        raise BadInput(f"{host} is gone for good (410)")
+        raise ReceiverGone(f"{host} is gone for good (410)")
     if not HTTPStatus(200) <= reply.status < 300:
-        raise Transient(f"{host} answers {reply.status}")
+        raise Transient(f"{host} answers {reply.status}", after=retry_after(reply.headers))
 
 
 async def _checked(address: httpx.URL) -> None:

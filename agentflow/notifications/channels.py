@@ -6,6 +6,7 @@ more of it than where it leads. What signs a webhook is shown once; for a day af
 
 import hashlib
 import hmac
+import logging
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,13 @@ from agentflow.credentials.encryption import Bound, Sealed
 from agentflow.credentials.service import key_ring
 from agentflow.errors import Conflict, Forbidden, NotFound, TooMany
 from agentflow.ids import new_id, new_token
-from agentflow.notifications import by_apprise, by_email, by_webhook, preferences, rendering, store
+from agentflow.notifications import by_apprise, by_email, by_webhook, preferences, rendering, service, store
 from agentflow.notifications.kinds import ChannelKind, Kind
 from agentflow.notifications.message import Message
 from agentflow.notifications.tables import NotificationChannel
 from agentflow.settings import settings
+
+logger = logging.getLogger(__name__)
 
 MOST: Final = 20
 """Channels of one user."""
@@ -67,7 +70,7 @@ def checked(kind: ChannelKind, name: str, address: str) -> New:
         return New(kind, name, by_email.check(address), f"smtp {settings().smtp_host}")
     if kind is ChannelKind.WEBHOOK:
         return New(kind, name, address, by_webhook.check(address).lower())
-    return New(kind, name, address, f"apprise {by_apprise.service_of(address)}")
+    return New(kind, name, address, f"apprise {by_apprise.check(address)}")
 
 
 def create(session: Session, owner_id: UUID, new: New) -> tuple[NotificationChannel, str | None]:
@@ -135,6 +138,19 @@ def change(
             channel.failures, channel.open_at, channel.next_at = 0, None, now()
     session.flush()
     return channel
+
+
+def switch_off(session: Session, channel_id: UUID, why: str) -> None:
+    """Switch off a channel that leads nowhere any more, and tell its owner."""
+    channel = store.channel(session, channel_id, lock=True)
+    if channel is None or not channel.enabled:
+        return
+    channel.enabled, channel.next_at = False, None
+    cause = f"channel-off:{channel.id}:{now().isoformat()}"
+    about = {"channel_id": str(channel.id), "name": channel.name, "reason": why}
+    service.note(session, channel.owner_id, Kind.CHANNEL_OFF, cause, about)
+    logger.warning("channel_switched_off", extra={"channel": str(channel.id), "owner": str(channel.owner_id)})
+    session.flush()
 
 
 def delete(session: Session, owner_id: UUID, channel_id: UUID) -> None:
@@ -261,5 +277,5 @@ def _shown(new: New) -> dict[str, Any]:
     if new.kind is ChannelKind.EMAIL:
         return {"address": new.address}
     if new.kind is ChannelKind.WEBHOOK:
-        return {"host": new.host}
+        return {"host": by_webhook.place_of(new.address)}
     return {"service": new.host.removeprefix("apprise ")}

@@ -3,7 +3,7 @@
 A message is sent at least once and marked once: the lease of its channel fences the mark. Who dies in between leaves a
 lease that runs out; the message is sent again, with the same id. What fails is tried again, later each time, and its
 channel rests meanwhile, so that a dead one is asked seldom however much waits for it. What fails for good, or for too
-long, is a dead letter.
+long, is a dead letter. A channel whose receiver says that it is gone is switched off, and its owner is told.
 """
 
 import logging
@@ -20,7 +20,7 @@ from agentflow.errors import AgentFlowError, BadInput, ClientError, NoSuchHost, 
 from agentflow.ids import new_token
 from agentflow.notifications import channels, preferences, rendering, service, store, timing
 from agentflow.notifications.kinds import Kind
-from agentflow.notifications.message import Message
+from agentflow.notifications.message import Message, ReceiverGone
 from agentflow.notifications.tables import Notification, NotificationChannel
 from agentflow.services import run_views
 from agentflow.services.transaction import Step, Steps
@@ -101,11 +101,9 @@ def deliver_next(channel_id: UUID) -> Steps[bool]:
     except Unavailable:
         raise  # the lease runs out
     except Exception as error:
-        dead = isinstance(error, BadInput) and not isinstance(error, NoSuchHost)  # who moves may be away for a while
         if not isinstance(error, AgentFlowError):
             logger.exception("notification_failed", extra={"channel": str(channel_id)})
-        words = error.message if isinstance(error, AgentFlowError) else f"it failed: {type(error).__name__}"
-        yield Step(_failed, channel_id, token, words[:_LONGEST_ERROR], dead, attempt, failures)
+        yield Step(_failed, channel_id, token, error, attempt, failures)
         return True
     marked: int = yield Step(store.sent, channel_id, token)
     fields = {"channel": str(channel_id), "notifications": marked, "attempt": attempt}
@@ -113,15 +111,19 @@ def deliver_next(channel_id: UUID) -> Steps[bool]:
     return True
 
 
-def _failed(
-    session: Session, channel_id: UUID, token: UUID, error: str, dead: bool, attempt: int, failures: int
-) -> None:
+def _failed(session: Session, channel_id: UUID, token: UUID, error: Exception, attempt: int, failures: int) -> None:
+    words = error.message if isinstance(error, AgentFlowError) else f"it failed: {type(error).__name__}"
+    words = words[:_LONGEST_ERROR]
+    dead = isinstance(error, BadInput) and not isinstance(error, NoSuchHost)  # who moves may be away for a while
     first = settings().notification_retry_seconds
-    again = timing.wait(attempt, first)
-    closed = min(again, timing.wait(failures + 1, first))
+    asked = min((error.after if isinstance(error, Transient) else None) or 0.0, timing.LONGEST_WAIT)
+    again = max(timing.wait(attempt, first), asked)
+    closed = max(min(again, timing.wait(failures + 1, first)), asked)
     values = {"dead": dead, "again": again, "closed": closed, "attempts": timing.MOST_ATTEMPTS}
-    died = store.failed(session, channel_id, token, error, values)
-    logger.warning("notification_not_sent", extra={"channel": str(channel_id), "error": error, "dead": died})
+    died = store.failed(session, channel_id, token, words, values)
+    logger.warning("notification_not_sent", extra={"channel": str(channel_id), "error": words, "dead": died})
+    if died and isinstance(error, ReceiverGone):  # the lease was held, so nobody else says so
+        channels.switch_off(session, channel_id, words)
 
 
 def _load(session: Session, channel_id: UUID, ids: Sequence[UUID], attempt: int, failures: int) -> Taken:

@@ -15,6 +15,7 @@ class NotificationType(StrEnum):
     CREDENTIAL_NEEDS_YOU = "credential_needs_you"  # its provider refuses it, or it expires soon
     SCHEDULE_PAUSED = "schedule_paused"  # a schedule paused itself
     TRIGGER_PAUSED = "trigger_paused"  # likewise
+    CHANNEL_OFF = "channel_off"  # a channel was switched off: its receiver says that it is gone
     BLOCK_FAILING = "block_failing"  # a block fails again and again
     DAILY_SUMMARY = "daily_summary"
     WEEKLY_SUMMARY = "weekly_summary"
@@ -47,6 +48,7 @@ DEFAULTS: Final[dict[Kind, Mode]] = {
     Kind.CREDENTIAL_NEEDS_YOU: Mode.AT_ONCE,
     Kind.SCHEDULE_PAUSED: Mode.BACKOFF,
     Kind.TRIGGER_PAUSED: Mode.BACKOFF,
+    Kind.CHANNEL_OFF: Mode.AT_ONCE,
     Kind.BLOCK_FAILING: Mode.BACKOFF,
     Kind.DAILY_SUMMARY: Mode.AT_ONCE,
     Kind.WEEKLY_SUMMARY: Mode.AT_ONCE,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentflow.errors import BadInput
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -27,3 +29,7 @@ class Message:
     html: str
     data: dict[str, Any] = field(default_factory=dict)
     unsubscribe: str | None = None
+
+
+class ReceiverGone(BadInput):
+    """The receiver says that it will take nothing any more."""

@@ -12,6 +12,7 @@ from agentflow.schedules.tables import CatchUp, OccurrenceState, Origin, Overlap
 from agentflow.schedules.timing import LONGEST, SHORTEST, Cron
 from agentflow.schemas.base import Moment, Page, PageQuery, Reply, Request, ShortText, TimeZone
 from agentflow.schemas.given import ChangedValues, KeptValues, ShownValues
+from agentflow.schemas.problems import ProblemPlace
 
 LONGEST_JITTER = 3_600
 """Seconds."""
@@ -179,6 +180,9 @@ class ScheduleView(ShownValues):
     next_times: list[datetime] = Field([], description="When it is due next, up to ten times; none while it is paused.")
     created_at: datetime
     updated_at: datetime
+    warnings: list[ProblemPlace] = Field(
+        [], description="Of one that was just made or changed: what is doubtful about what it gives."
+    )
 
 
 class ScheduleList(Page):

@@ -63,6 +63,10 @@ class What:
     due_input: str | None = None
 
 
+Warnings = tuple[Problem, ...]
+"""What is doubtful about what a schedule gives, such as an input that the graph has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class How:
     """How a schedule is fired: see `Overlap` and `CatchUp`."""
@@ -82,8 +86,8 @@ class Draft:
     how: How = How()
 
 
-def create(session: Session, owner_id: UUID, draft: Draft) -> Schedule:
-    """Save a schedule.
+def create(session: Session, owner_id: UUID, draft: Draft) -> tuple[Schedule, Warnings]:
+    """Save a schedule; with it what is doubtful about what it gives.
 
     Raises:
         NotFound: the owner has no such graph or preset, or the graph no such version.
@@ -96,22 +100,22 @@ def create(session: Session, owner_id: UUID, draft: Draft) -> Schedule:
     if store.count(session, owner_id) >= settings().max_schedules:
         raise TooMany(f"one user has at most {settings().max_schedules} schedules")
     schedule = Schedule(id=new_id(), owner_id=owner_id)
-    _apply(session, schedule, draft)
+    warnings = _apply(session, schedule, draft)
     store.add(session, schedule)
     quota.refuse_beyond(session, owner_id)
-    return schedule
+    return schedule, warnings
 
 
-def change(session: Session, schedule: Schedule, draft: Draft) -> Schedule:
-    """Make a schedule, which is locked, what `draft` says. Its next time is the first after now.
+def change(session: Session, schedule: Schedule, draft: Draft) -> Warnings:
+    """Make a schedule, which is locked, what `draft` says; returns what is doubtful. It is due first after now.
 
     Raises:
         NotFound, GraphInvalid, Malformed, TooLarge: as in `create`.
     """
-    _apply(session, schedule, draft)
+    warnings = _apply(session, schedule, draft)
     store.changed(session, schedule)
     quota.refuse_beyond(session, schedule.owner_id)
-    return schedule
+    return warnings
 
 
 def get(session: Session, owner_id: UUID, schedule_id: UUID, *, lock: bool = False) -> Schedule:
@@ -250,8 +254,8 @@ def skip_waiting(session: Session, owner_id: UUID, schedule_id: UUID) -> int:
     return store.give_up_waiting(session, schedule_id, "its owner wanted no more to wait", store.now(session))
 
 
-def _apply(session: Session, schedule: Schedule, draft: Draft) -> None:
-    """Write a draft into a schedule, once it is known that it can run."""
+def _apply(session: Session, schedule: Schedule, draft: Draft) -> Warnings:
+    """Write a draft into a schedule, once it is known that it can run; returns what is doubtful."""
     what, when, how = draft.what, draft.when, draft.how
     now = store.now(session)
     schedule.name = draft.name
@@ -262,7 +266,7 @@ def _apply(session: Session, schedule: Schedule, draft: Draft) -> None:
         graph_id = presets.get(session, schedule.owner_id, what.preset_id).graph_id
     assert graph_id is not None
     schedule.graph_id = graph_id
-    _check(session, schedule, now)
+    warnings = _check(session, schedule, now)
     schedule.overlap, schedule.catch_up, schedule.jitter = how.overlap, how.catch_up, how.jitter
     cron = when.cron
     if when.cron is None and when.every is None and when.at is None:
@@ -271,13 +275,14 @@ def _apply(session: Session, schedule: Schedule, draft: Draft) -> None:
     timing = (cron, zone, when.every, when.at, when.start_at or now)
     if timing == (schedule.cron, schedule.time_zone, schedule.every, schedule.at, schedule.start_at):
         firing.delay(schedule)
-        return
+        return warnings
     _leave_unfired(session, schedule, now, "it was changed before it was fired")
     schedule.cron, schedule.time_zone, schedule.every, schedule.at, schedule.start_at = timing
     schedule.late_until = None
     firing.set_due(schedule, now)
     if schedule.due_at is None:
         raise Malformed("it would never be due: all of its times have passed")
+    return warnings
 
 
 def _leave_unfired(session: Session, schedule: Schedule, now: datetime, reason: str) -> None:
@@ -293,13 +298,14 @@ def _leave_unfired(session: Session, schedule: Schedule, now: datetime, reason: 
         store.record_missed(session, schedule, second, rest[-1], count, now)
 
 
-def _check(session: Session, schedule: Schedule, now: datetime) -> None:
-    """Whether it could run now."""
+def _check(session: Session, schedule: Schedule, now: datetime) -> Warnings:
+    """Whether it could run now; returns what is doubtful."""
     stored, wanted = firing.what_to_run(session, schedule, now)
-    submissions.check(session, schedule.owner_id, stored, wanted)
+    warnings = submissions.check(session, schedule.owner_id, stored, wanted)
     name = schedule.due_input
     if name is not None and name not in plan_of(session, stored.graph_id, _version(session, schedule, stored)).inputs:
         raise GraphInvalid("it cannot be told when it is due", [Problem(f"the graph has no input {name!r}")])
+    return warnings
 
 
 def _recommended(session: Session, schedule: Schedule, now: datetime) -> str:

@@ -66,12 +66,14 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
         behind = [] if run.run_key is None else list(_behind_its_key(session, owner_id, run, plan))
         yield from behind
         active, most = explaining.active(session, owner_id), settings().max_active_runs
-        if active >= most or not behind:
-            before = explaining.earlier(session, owner_id, run.id, run.priority)
+        before = explaining.earlier(session, owner_id, run.id, run.priority)
+        if active >= most:
             yield Reason(
                 message=f"it waits to be admitted: its owner has {active} active runs, and {most} may be "
                 f"(AGENTFLOW_MAX_ACTIVE_RUNS); {before} of theirs wait before it"
             )
+        elif not behind:
+            yield Reason(message=f"there is a place for it, which it gets in a moment; {before} runs wait before it")
     if run.parent_run_id is not None:
         parent = run_views.find(session, owner_id, run.parent_run_id)
         node = plan_of(session, run.parent_graph_id, run.parent_graph_version).nodes[run.parent_node]
@@ -85,13 +87,14 @@ def _of_the_run(session: Session, owner_id: UUID, run: AnyRow, plan: Plan, found
 
 
 def _behind_its_key(session: Session, owner_id: UUID, run: AnyRow, plan: Plan) -> Iterator[Reason]:
-    others = explaining.of_key(session, owner_id, run.run_key, MOST_HOLDERS + 1)
-    if len(others) >= run.run_key_limit:
+    most = explaining.limit_of_key(session, owner_id, run.run_key) or run.run_key_limit
+    if explaining.open_of_key(session, owner_id, run.run_key) >= most:
+        others = explaining.of_key(session, owner_id, run.run_key, MOST_HOLDERS + 1)
         said = plan.settings.runs
         alike = f" with its value of {said.key!r}" if said is not None and said.key is not None else ""
         named = [*map(str, others[:MOST_HOLDERS]), *(["others"] if len(others) > MOST_HOLDERS else [])]
         yield Reason(
-            message=f"its graph's setting `runs` lets {run.run_key_limit}{alike} be open at once: {', '.join(named)}",
+            message=f"its graph's setting `runs` lets {most}{alike} be open at once: {', '.join(named)}",
             run_ids=list(others[:MOST_HOLDERS]),
         )
 

@@ -12,6 +12,7 @@ from agentflow.engine.statuses import RunStatus
 from agentflow.graph.json_values import only_a_number
 from agentflow.schemas.base import Page, PageQuery, Reply, Request, ShortText
 from agentflow.schemas.given import ChangedValues, KeptValues, ShownValues
+from agentflow.schemas.problems import ProblemPlace
 from agentflow.triggers.signatures import Scheme, check_secret
 from agentflow.triggers.tables import Outcome
 from agentflow.triggers.terms import BodyKind, Filter, SignalTerms, Source, Terms
@@ -181,6 +182,9 @@ class TriggerView(ShownValues):
     rejected: RejectedView
     created_at: datetime
     updated_at: datetime
+    warnings: list[ProblemPlace] = Field(
+        [], description="Of one that was just made or changed: what is doubtful about what it gives."
+    )
 
 
 class TriggerMade(TriggerView):

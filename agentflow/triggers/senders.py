@@ -27,7 +27,7 @@ class Place:
 
 
 IDS: Final[Mapping[Scheme, tuple[Place, ...]]] = {
-    Scheme.STANDARD: (Place(header="webhook-id"),),
+    Scheme.STANDARD: (Place(header="webhook-id"), Place(header="svix-id")),
     Scheme.GITHUB: (Place(header="X-GitHub-Delivery"),),
     Scheme.STRIPE: (Place(path="$.id"),),
     Scheme.SLACK: (Place(path="$.event_id"),),

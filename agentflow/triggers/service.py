@@ -70,11 +70,15 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A trigger with what is shown once; None: it stays as it was, or its owner knows it."""
+    """A trigger with what is shown once; None: it stays as it was, or its owner knows it.
+
+    `warnings`: what is doubtful about what it gives.
+    """
 
     trigger: Trigger
     token: str | None = None
     secret: SecretStr | None = None
+    warnings: tuple[Problem, ...] = ()
 
 
 def digest(token: str) -> str:
@@ -119,7 +123,7 @@ def create(session: Session, owner_id: UUID, draft: Draft, scheme: Scheme, secre
     """
     if store.count(session, owner_id) >= MOST:
         raise TooMany(f"you have {MOST} triggers, as many as allowed: delete some first")
-    _check(session, owner_id, draft)
+    warnings = _check(session, owner_id, draft)
     token = _new_token()
     trigger = Trigger(id=new_id(), owner_id=owner_id, digest=digest(token), scheme=scheme, refusals=0, rejected=0)
     _write(trigger, draft)
@@ -129,7 +133,7 @@ def create(session: Session, owner_id: UUID, draft: Draft, scheme: Scheme, secre
         _seal(trigger, [secret or made])
     store.add(session, trigger)
     quota.refuse_beyond(session, owner_id)
-    return Made(trigger, token, made)
+    return Made(trigger, token, made, warnings)
 
 
 def get(session: Session, owner_id: UUID, trigger_id: UUID, *, lock: bool = False) -> Trigger:
@@ -153,18 +157,18 @@ def page(
     return found, cursors.cursor(of, found[-1].id) if more else None
 
 
-def change(session: Session, owner_id: UUID, trigger_id: UUID, draft: Draft) -> Trigger:
+def change(session: Session, owner_id: UUID, trigger_id: UUID, draft: Draft) -> Made:
     """Make a trigger what `draft` says. Get it with `lock` first, to keep what is not to change.
 
     Raises:
         NotFound, GraphInvalid, TooLarge, Malformed: as in `create`.
     """
     trigger = get(session, owner_id, trigger_id, lock=True)
-    _check(session, owner_id, draft)
+    warnings = _check(session, owner_id, draft)
     _write(trigger, draft)
     store.changed(session, trigger)
     quota.refuse_beyond(session, owner_id)
-    return trigger
+    return Made(trigger, warnings=warnings)
 
 
 def delete(session: Session, owner_id: UUID, trigger_id: UUID) -> None:
@@ -342,14 +346,15 @@ def _version(session: Session, owner_id: UUID, target: Stored) -> int:
     return target.version or head.latest_version
 
 
-def _check(session: Session, owner_id: UUID, draft: Draft) -> None:
+def _check(session: Session, owner_id: UUID, draft: Draft) -> tuple[Problem, ...]:
+    """Whether it could do now what it is to do; returns what is doubtful."""
     if draft.terms.signal is not None:
         if draft.graph_id is not None:
             _version(session, owner_id, Stored(draft.graph_id))
-        return
+        return ()
     target, wanted = to_run(session, owner_id, draft, {})
     try:
-        submissions.check(session, owner_id, target, wanted)
+        return submissions.check(session, owner_id, target, wanted)
     except GraphInvalid as invalid:
         raise GraphInvalid("what the trigger gives does not fit the graph", invalid.problems) from None
 

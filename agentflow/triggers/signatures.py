@@ -1,6 +1,6 @@
 """Verifies the signatures of webhooks that other systems send, by the scheme of each.
 
-    standard   webhook-signature: v1,<base64>           of  <webhook-id>.<webhook-timestamp>.<body>
+    standard   webhook-signature: v1,<base64>           of  <webhook-id>.<webhook-timestamp>.<body>  (or svix-id, …)
     github     X-Hub-Signature-256: sha256=<hex>        of  <body>
     stripe     Stripe-Signature: t=<time>,v1=<hex>      of  <time>.<body>
     slack      X-Slack-Signature: v0=<hex>              of  v0:<X-Slack-Request-Timestamp>:<body>
@@ -8,7 +8,7 @@
 All are HMAC-SHA256 of the body as it was sent. Times are Unix seconds, and may be `TOLERANCE` off. (Sources:
 standardwebhooks.com, docs.github.com, docs.stripe.com, docs.slack.dev.) Signatures are compared as texts, in constant
 time: of the several texts that mean the same bytes only the usual one is taken. (The library `standardwebhooks` takes
-the others, too, and no body that is not UTF-8.)
+the others, too, and no body that is not UTF-8.) Senders that use Svix call the headers of `standard` svix-….
 """
 
 import hashlib
@@ -51,6 +51,9 @@ HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
 }
 """The headers that a scheme needs."""
 
+SVIX: Final = ("svix-id", "svix-timestamp", "svix-signature")
+"""Those of the scheme `standard` as Svix calls them."""
+
 Headers = Mapping[str, str]
 """Headers of a request; the names count in any case."""
 
@@ -73,11 +76,12 @@ def verify(scheme: Scheme, headers: Headers, body: bytes, secrets: Sequence[Secr
     Raises:
         Unauthenticated: it is not. The message says which header is wrong, and quotes nothing.
     """
-    missing = [name for name in HEADERS[scheme] if not headers.get(name)]
+    wanted = SVIX if scheme is Scheme.STANDARD and uses_svix(headers) else HEADERS[scheme]
+    missing = [name for name in wanted if not headers.get(name)]
     if missing:
         raise Unauthenticated(f"this must be signed: {', '.join(missing)} is missing")
     if scheme is Scheme.STANDARD:
-        _verify_standard(headers, body, secrets)
+        _verify_standard(wanted, headers, body, secrets)
     elif scheme is Scheme.GITHUB:
         _compare("X-Hub-Signature-256", [headers["X-Hub-Signature-256"]], _hex("sha256=", b"", body, secrets))
     elif scheme is Scheme.STRIPE:
@@ -88,11 +92,16 @@ def verify(scheme: Scheme, headers: Headers, body: bytes, secrets: Sequence[Secr
         _compare("X-Slack-Signature", [headers["X-Slack-Signature"]], expected)
 
 
-def _verify_standard(headers: Headers, body: bytes, secrets: Iterable[SecretStr]) -> None:
-    delivery = headers["webhook-id"]
-    time = _recent("webhook-timestamp", headers["webhook-timestamp"])
-    expected = [sign(secret, delivery, time, body) for secret in secrets]
-    _compare("webhook-signature", headers["webhook-signature"].split(" "), expected)
+def uses_svix(headers: Headers) -> bool:
+    """Whether a delivery of the scheme `standard` has its headers by the names of Svix, and no id by the usual one."""
+    return "webhook-id" not in headers and SVIX[0] in headers
+
+
+def _verify_standard(names: Sequence[str], headers: Headers, body: bytes, secrets: Iterable[SecretStr]) -> None:
+    delivery, timestamp, signature = names
+    time = _recent(timestamp, headers[timestamp])
+    expected = [sign(secret, headers[delivery], time, body) for secret in secrets]
+    _compare(signature, headers[signature].split(" "), expected)
 
 
 def _verify_stripe(header: str, body: bytes, secrets: Iterable[SecretStr]) -> None:

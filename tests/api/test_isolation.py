@@ -171,9 +171,9 @@ def shown(reply: Any, *known: dict[str, str]) -> tuple[Any, ...]:
 
 
 def unknown(of: dict[str, str]) -> dict[str, str]:
-    """The same, of somebody who never was: as long."""
+    """The same, of somebody who never was: as long. Where an id is a place in a list, these are behind all."""
     return {
-        **{what: str(uuid4()) for what in of},
+        **{what: f"f{str(uuid4())[1:]}" for what in of},
         "event": "9" * len(of["event"].split("-")[0]) + "-" + of["event"].split("-")[1],
         **{what: (2 * uuid4().hex)[: len(of[what])] for what in ("label", "idempotency", "state")},
     }

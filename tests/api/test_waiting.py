@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from agentflow.api.places import Places
+from agentflow.blocks.flow.waiting import WaitForEvent
 from agentflow.client import Client
 from agentflow.services.transaction import transaction
 
@@ -89,6 +90,21 @@ def test_one_that_does_not_end_in_time_is_accepted(api: FlaskClient, push: Push)
     ):
         reply = api.post(path, json={"inputs": {"word": "hi"}}, **how)
         assert (reply.status_code, reply.json["status"]) == (202, "QUEUED")
+
+
+def test_one_that_has_gone_on_meanwhile_is_told_as_it_stands(api: FlaskClient, worker: None) -> None:
+    node = {"id": "w", "block_id": WaitForEvent.id, "input_default": {"name": "go"}}
+    reply = api.post("/api/v1/runs?wait=3", json={"graph": {"nodes": [node], "links": []}})
+    assert (reply.status_code, reply.json["status"]) == (202, "WAITING")
+    api.post(f"/api/v1/runs/{reply.json['id']}/cancel")
+
+
+def test_who_prefers_to_wait_for_longer_than_one_may_waits_as_long_as_one_may(
+    api: FlaskClient, push: Push, worker: None
+) -> None:
+    headers = {"Prefer": "wait=" + "9" * 400}
+    reply = api.post(f"/api/v1/graphs/{push()}/runs", json={"inputs": {"word": "hi"}}, headers=headers)
+    assert (reply.status_code, reply.headers["Preference-Applied"]) == (200, "wait=60")
 
 
 def test_where_too_many_wait_nobody_waits(api: FlaskClient, push: Push, worker: None) -> None:

@@ -63,6 +63,7 @@ def test_a_channel_is_added_tried_rotated_changed_and_deleted(command, monkeypat
     monkeypatch.setattr(settings(), "http_allow", (hook.pair,))
     made = command("notifications", "channels", "add", "webhook", "pager", "--address", hook.url)
     assert (made.exit_code, "whsec_" in made.stderr, "whsec_" in made.stdout) == (Exit.OK, True, False)
+    assert hook.pair in command("notifications", "channels", "list").stdout
     assert command("notifications", "channels", "test", "pager").exit_code == Exit.OK
     hook.turns = lambda number: 500
     failed = command("notifications", "channels", "test", "pager")

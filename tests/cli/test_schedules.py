@@ -71,6 +71,15 @@ def test_a_backfill_tells_how_many_times_it_runs(command, push):
     assert (told.exit_code, told.stderr) == (Exit.OK, "24 times will be run; 0 were before, or wait already.\n")
 
 
+def test_an_input_that_the_graph_has_not_is_warned_about(command, push):
+    graph = str(push())
+    made = command("schedules", "create", graph, "-i", "word=hi", "-i", "wrod=hi", "--every", "90m")
+    assert (made.exit_code, "warning: the graph has no input 'wrod'" in made.stderr) == (Exit.OK, True)
+    changed = command("schedules", "change", "echo", "--every", "80m", "--json")
+    assert "'wrod'" in json.loads(changed.stdout)["warnings"][0]["message"]
+    assert json.loads(command("schedules", "show", "echo").stdout)["warnings"] == []
+
+
 @pytest.mark.parametrize("span", ["", "soon", "-5", "5 weeks", "1e3"])
 def test_a_span_that_is_none_is_wrong_usage(command, push, span):
     refused = command("schedules", "create", str(push()), f"--every={span}")

@@ -18,8 +18,9 @@ def graph(push):
 
 def test_a_trigger_is_made_called_listed_changed_and_deleted(command, graph, app):
     made = command("triggers", "create", "orders", "--graph", graph, "--scheme", "none", "--label", "team=a",
-                   "--event", "paid", "--where", "$.total above 100", "--wait", "0")  # fmt: skip
+                   "--event", "paid", "--where", "$.total above 100", "--wait", "0", "-i", "nobody=1")  # fmt: skip
     assert made.exit_code == Exit.OK, made.stderr
+    assert "warning: the graph has no input 'nobody'" in made.stderr
     path = made.stdout.strip().partition("/hooks/")
     assert path[1], made.stdout
     call = app.test_client().post
@@ -34,7 +35,10 @@ def test_a_trigger_is_made_called_listed_changed_and_deleted(command, graph, app
     assert command("triggers", "change", "ORDERS", "--all", "--keep", "7").exit_code == Exit.OK
     shown = json.loads(command("triggers", "show", "orders").stdout)
     assert (shown["filter"]["conditions"], shown["keep"], shown["labels"]) == ([], 7, {"team": "a"})
-    again = command("triggers", "redeliver", "orders", json.loads(ignored)["id"])
+    assert command("triggers", "redeliver", "orders", "last").exit_code == Exit.OK
+    missing = command("triggers", "redeliver", "orders", "beef")
+    assert (missing.exit_code, "no delivery whose id begins" in missing.stderr) == (Exit.REFUSED, True)
+    again = command("triggers", "redeliver", "orders", json.loads(ignored)["id"].replace("-", "")[:-1])
     assert again.exit_code == Exit.OK, again.stderr
     assert command("runs", "get", again.stdout.strip(), "--json").exit_code == Exit.OK
     paused = json.loads(command("triggers", "pause", "orders", "--reason", "we move", "--json").stdout)

@@ -252,6 +252,10 @@ def test_what_happened_in_many_runs_while_nobody_was_there_is_told(fleet, dial, 
     socket = dial()
     socket.subscribe("runs", after)
     assert [socket.receive()["data"]["id"] for _ in expected] == expected
+    socket = dial()
+    socket.send(type="subscribe", channel="runs", after="")  # as one that has seen nothing: from now on
+    begun = socket.receive()["data"]["after"]
+    assert tuple(map(int, begun.split("-")[:2])) >= max(tuple(map(int, one.split("-"))) for one in expected)
 
 
 def test_events_of_all_kinds_come_at_once(fleet, dial):

@@ -81,7 +81,7 @@ def test_every_service_that_is_allowed_exists(reachable):
 )
 def test_no_parameter_that_reads_files_or_lifts_checks_gets_past_wherever_it_stands(reachable, address):
     with pytest.raises(BadInput, match="may not be given"):
-        by_apprise.service_of(address)
+        by_apprise.check(address)
 
 
 @pytest.fixture

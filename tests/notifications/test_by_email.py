@@ -1,6 +1,11 @@
 """The operator's mail server: tried by doctor, used over TLS with a login, and what it says is understood."""
 
+from email.header import decode_header
+from email.parser import BytesHeaderParser
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agentflow.cli.checks import _notifications
@@ -14,6 +19,26 @@ MESSAGE = Message("id", "test", "now", "subject", "text", "<p>html</p>")
 
 def found():
     return [(one.name, one.level) for one in _notifications(settings())]
+
+
+SUBJECT = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=300)
+
+
+@given(SUBJECT)
+@example("Мой ночной отчёт о продажах во всех магазинах не удался, потому что узел не ответил вовремя " * 3)
+@example("é " * 150)
+@example("a" * 80 + " ü " + "b" * 80)
+def test_a_subject_arrives_as_it_was_and_no_line_is_long(subject):
+    subject = " ".join(subject.split()).replace("=?", "= ?")
+    written = bytes(
+        by_email.compose("a@b.example", "c@d.example", Message("id", "test", "now", subject, "t", "<p>t</p>"))
+    )
+    head = written.partition(b"\r\n\r\n")[0]
+    assert head.isascii()
+    assert all(len(line) <= (78 if not subject.isascii() else 998) for line in head.split(b"\r\n"))
+    parts = decode_header(BytesHeaderParser().parsebytes(written)["subject"] or "")
+    texts = [part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in parts]
+    assert " ".join("".join(texts).split()) == subject
 
 
 def test_doctor_tries_the_mail_server_and_sends_nothing(reachable, mailbox, monkeypatch):

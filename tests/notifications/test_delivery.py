@@ -104,12 +104,48 @@ def test_what_is_refused_for_good_is_dead_at_once_and_its_channel_goes_on(channe
     note("b")
     deliver()
     assert (states(ask), len(mailbox.got)) == ({"DEAD": 1, "SENT": 1}, 1)
+
+
+def test_a_channel_whose_receiver_is_gone_is_switched_off_and_its_owner_is_told(
+    api, channel, note, deliver, hook, mailbox, ask
+):
+    made = channel()
     hook.turns = lambda number: 410
-    ask("DELETE FROM notification_channels")
-    channel()
+    note("a")
+    note("b")
+    deliver()
+    assert (hook.asked, states(ask)) == (1, {"DEAD": 1, "WAITING": 1})
+    seen = api.get(f"/api/v1/notifications/channels/{made['id']}").json
+    assert (seen["enabled"], "gone for good (410)" in seen["error"]) == (False, True)
+    (told,) = api.get("/api/v1/notifications?type=channel_off").json["items"]
+    assert (told["data"]["name"], told["data"]["channel_id"]) == ("my webhook", made["id"])
+    channel("email", MAIL)
     note("c")
     deliver()
-    assert states(ask) == {"DEAD": 1}
+    assert [mail["subject"] for mail in mailbox.got] == [
+        "Your channel my webhook was switched off",
+        "my graph failed (node_failed)",
+    ]
+    hook.turns = lambda number: 204
+    api.patch(f"/api/v1/notifications/channels/{made['id']}", json={"enabled": True})
+    deliver()
+    assert (hook.asked, states(ask)) == (2, {"DEAD": 1, "SENT": 3})
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("says", "least"), [("7200", 7200), ("1", 0), ("1e99", 86_400), ("soon", 0), ("-5", 0)])
+def test_a_receiver_is_not_asked_again_before_it_wants(channel, note, deliver, hook, ask, status, says, least):
+    channel()
+    hook.turns = lambda number: status
+    hook.says = {"Retry-After": says}
+    note("a")
+    deliver()
+    waits = ask(
+        "SELECT extract(epoch FROM d.due_at - now())::float8, extract(epoch FROM c.open_at - now())::float8 "
+        "FROM notification_deliveries d JOIN notification_channels c ON c.id = d.channel_id"
+    )[0]
+    most = max(least, 30)
+    assert all(max(least, 15) - 10 <= seconds <= most for seconds in waits)
 
 
 def test_a_host_that_no_resolver_knows_is_asked_again(channel, note, deliver, hook, ask, monkeypatch):

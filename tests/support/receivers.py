@@ -22,12 +22,14 @@ class Hook:
     Attributes:
         turns: called with the number of each request, from 0: the status that it gets; None: it hangs until `end`.
         got: what was taken (answered 2xx): headers and body.
+        says: headers of its answers.
         asked: how many requests came.
     """
 
     def __init__(self) -> None:
         self.turns: Callable[[int], int | None] = lambda number: 204
         self.got: list[tuple[dict[str, str], bytes]] = []
+        self.says: dict[str, str] = {}
         self.asked = 0
         self.end = threading.Event()
         self.url = self.pair = ""
@@ -65,7 +67,8 @@ def hook_running() -> Iterator[Hook]:
             status = hook.answer({name.lower(): value for name, value in self.headers.items()}, body)
             if status is not None:
                 self.send_response(status)
-                self.send_header("content-length", "0")
+                for name, value in {"content-length": "0", **hook.says}.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:

@@ -12,6 +12,7 @@ from werkzeug.datastructures import Headers
 from agentflow.errors import Unauthenticated
 from agentflow.net.signing import sign
 from agentflow.triggers import signatures
+from agentflow.triggers.senders import IDS, said
 from agentflow.triggers.signatures import TOLERANCE, Scheme, check_secret, verify
 
 SCHEMES = sorted(SENDERS)
@@ -55,6 +56,21 @@ def test_one_bit_that_is_altered_anywhere_is_refused(scheme, data):
     if "\r" in text or "\n" in text:  # which no server takes in a header
         return
     refused(scheme, sent.having(**{where.replace("-", "_"): text}))
+
+
+def as_svix(sent: Sent) -> Sent:
+    return Sent(sent.body, {name.replace("webhook-", "svix-"): value for name, value in sent.headers.items()})
+
+
+def test_the_headers_of_svix_are_taken_and_not_mixed_with_others():
+    sent = as_svix(standard())
+    seen("standard", sent)
+    assert "does not fit" in refused("standard", Sent(sent.body + b" ", sent.headers))
+    for name in ("svix-id", "svix-timestamp", "svix-signature"):
+        assert name.partition("-")[2] in refused("standard", sent.having(**{name.replace("-", "_"): ""}))
+    refused("standard", sent.having(webhook_id="another, by which repeats would be told"))
+    both = Sent(sent.body, {**standard().headers, **sent.headers, "svix-id": "another"})
+    assert said(IDS[Scheme.STANDARD], Headers(both.headers), {}) == both.headers["webhook-id"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

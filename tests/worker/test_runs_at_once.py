@@ -181,6 +181,37 @@ def test_a_key_with_many_runs_in_line_keeps_no_other_waiting(
     assert [stands(one) for one in many_of_a[2:]] == ["held"] * 4
 
 
+def test_a_newer_version_raises_and_lowers_the_limit_of_all_that_wait(
+    many: Any, stands: Any, work: Work, api: FlaskClient, rows: Rows
+) -> None:
+    submit = many(limit=1)
+    old = [submit().json["id"] for _ in range(12)]
+    [graph] = rows("SELECT DISTINCT graph_id FROM runs")
+    settings_module.settings().max_active_runs = 100
+
+    def save(limit: int) -> str:
+        """A new version, and a run of it."""
+        document = {**deepcopy(ECHO), "settings": {"runs": {"limit": limit}}}
+        assert api.put(f"/api/v1/graphs/{graph}", json=document).status_code == 201
+        return submit().json["id"]
+
+    def explained(run: str) -> str:
+        return str(api.get(f"/api/v1/runs/{run}/explanation").json)
+
+    assert [stands(one) for one in old] == ["begun"] + ["held"] * 11
+    new = save(8)
+    assert stands(new) == "held", "it waits behind the others"
+    assert "gets in a moment" in explained(old[1])
+    Upkeep(process()).recovery.admit_runs()
+    assert [stands(one) for one in (*old, new)] == ["begun"] * 8 + ["held"] * 5
+    assert "lets 8 be open" in explained(old[8])
+    newest = save(2)
+    for done, run in enumerate(old[:7], start=1):
+        work(UUID(run))
+        assert [stands(one) for one in old[8:]] == (["begun"] + ["held"] * 3 if done == 7 else ["held"] * 4)
+        assert "lets 2 be open" in explained(newest)
+
+
 def test_submissions_at_once_do_not_exceed_the_limit(many: Any, stands: Any, api: FlaskClient, app: Any) -> None:
     submit = many(limit=3, key="word")
     ids: list[str] = []

@@ -107,6 +107,20 @@ def of_key(session: Session, owner_id: UUID, key: str, limit: int) -> Sequence[U
     return session.scalars(query.order_by(Run.id).limit(limit)).all()
 
 
+def open_of_key(session: Session, owner_id: UUID, key: str) -> int:
+    """How many runs with this key go on."""
+    going_on = select(Run.id).where(
+        Run.owner_id == owner_id, Run.run_key == key, Run.ended_at.is_(None), Run.admitted_at.is_not(None)
+    )
+    return session.scalar(select(func.count()).select_from(going_on.subquery())) or 0
+
+
+def limit_of_key(session: Session, owner_id: UUID, key: str) -> int | None:
+    """How many runs with this key may be open: as the newest version says of those that are not ended."""
+    query = select(Run.run_key_limit).where(Run.owner_id == owner_id, Run.run_key == key, Run.ended_at.is_(None))
+    return session.scalar(query.order_by(Run.graph_version.desc()).limit(1))
+
+
 def earlier(session: Session, owner_id: UUID, run_id: UUID, priority: int) -> int:
     """How many runs of an owner wait to be admitted before this one."""
     before = (Run.priority > priority) | ((Run.priority == priority) & (Run.id < run_id))

@@ -29,6 +29,7 @@ DECLARE
     v_hold text;
     v_key text := p_at_once ->> 'key';
     v_limit int := p_at_once ->> 'limit';
+    v_allowed int;
     v_open uuid[];
     v_parent record;
 BEGIN
@@ -42,18 +43,19 @@ BEGIN
         v_hold := CASE WHEN p_examine OR NOT agentflow_has_place(p_owner, p_most) THEN 'admission' END;
     END IF;
     IF v_key IS NOT NULL THEN
+        v_allowed := agentflow_key_limit(p_owner, v_key, p_version, v_limit);
         IF p_at_once ->> 'when_full' <> 'queue' THEN
             SELECT array_agg(r.id ORDER BY r.id) INTO v_open FROM runs r
             WHERE r.owner_id = p_owner AND r.run_key = v_key AND r.ended_at IS NULL AND r.stop_as IS NULL AND r.stop_due IS NULL;
-            IF p_at_once ->> 'when_full' = 'skip' AND cardinality(v_open) >= v_limit THEN
+            IF p_at_once ->> 'when_full' = 'skip' AND cardinality(v_open) >= v_allowed THEN
                 created := false;
                 full_of := v_open[1];
                 RETURN;
             END IF;
-            superseded := v_open[:greatest(cardinality(v_open) - v_limit + 1, 0)];
+            superseded := v_open[:greatest(cardinality(v_open) - v_allowed + 1, 0)];
             UPDATE runs r SET stop_due = 'superseded' WHERE r.id = ANY (superseded);
         END IF;
-        IF agentflow_key_is_full(p_owner, v_key, v_limit) THEN
+        IF agentflow_key_is_full(p_owner, v_key, v_allowed) THEN
             v_hold := 'admission';
         END IF;
     END IF;

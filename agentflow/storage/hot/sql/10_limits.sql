@@ -319,6 +319,16 @@ CREATE OR REPLACE FUNCTION agentflow_key_is_full(p_owner uuid, p_key text, p_lim
         WHERE r.owner_id = p_owner AND r.run_key = p_key AND r.ended_at IS NULL LIMIT p_limit) k
 $$;
 
+-- How many runs with this key may be open: as the newest version says of which one is not ended, or else that of the run
+-- that asks. So who raises the limit by a new version lets those go that wait under an older one.
+CREATE OR REPLACE FUNCTION agentflow_key_limit(p_owner uuid, p_key text, p_version int, p_limit int) RETURNS int
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT r.run_key_limit FROM runs r
+        WHERE r.owner_id = p_owner AND r.run_key = p_key AND r.ended_at IS NULL AND r.graph_version > p_version
+        ORDER BY r.graph_version DESC LIMIT 1), p_limit)
+$$;
+
 -- Admits the runs of an owner that have a place now, the most urgent and then the oldest first, each with the child runs
 -- that were retried with it. Their gates come after the lock here, so it does not wait for them: who holds one may wait for
 -- the lock. Recovery asks again soon.
@@ -339,15 +349,19 @@ BEGIN
             SELECT coalesce(r.run_key, '') AS key, count(*) AS n FROM runs r
             WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.admitted_at IS NOT NULL AND r.parent_run_id IS NULL
             GROUP BY 1
+        ), allowed AS (  -- agentflow_key_limit, of all keys
+            SELECT DISTINCT ON (r.run_key) r.run_key AS key, r.run_key_limit AS most FROM runs r
+            WHERE r.owner_id = p_owner AND r.ended_at IS NULL AND r.run_key IS NOT NULL
+            ORDER BY r.run_key, r.graph_version DESC
         ), line AS (
-            SELECT n.id, n.priority, n.run_key_limit, coalesce(b.n, 0)
+            SELECT n.id, n.priority, a.most, coalesce(b.n, 0)
                 + row_number() OVER (PARTITION BY n.run_key ORDER BY n.priority DESC, n.id) AS nth  -- of its key
-            FROM runs n LEFT JOIN busy b ON b.key = coalesce(n.run_key, '')
+            FROM runs n LEFT JOIN busy b ON b.key = coalesce(n.run_key, '') LEFT JOIN allowed a ON a.key = n.run_key
             WHERE n.owner_id = p_owner AND n.ended_at IS NULL AND n.admitted_at IS NULL
               AND n.examine_at IS NULL AND n.parent_run_id IS NULL
         )
         -- Among the keys in turn: one with many runs in line does not keep the others waiting.
-        SELECT l.id FROM line l WHERE l.run_key_limit IS NULL OR l.nth <= l.run_key_limit ORDER BY l.priority DESC, l.nth, l.id
+        SELECT l.id FROM line l WHERE l.most IS NULL OR l.nth <= l.most ORDER BY l.priority DESC, l.nth, l.id
     LOOP
         EXIT WHEN NOT agentflow_has_place(p_owner, p_most);
         RETURN QUERY SELECT l.* FROM agentflow_admit_run(v_run, p_window) l;
