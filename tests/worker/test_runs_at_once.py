@@ -232,11 +232,11 @@ def test_submissions_at_once_do_not_exceed_the_limit(many: Any, stands: Any, api
     limit=st.integers(1, 3),
     when_full=st.sampled_from(["queue", "skip", "cancel_oldest"]),
     places=st.integers(1, 5),
-    acts=st.lists(st.sampled_from(["a", "b", "c", "end", "cancel"]), max_size=30),
+    acts=st.lists(st.sampled_from(["a", "b", "c", "end", "cancel", 1, 3]), max_size=30),
 )
 def test_whatever_comes_and_ends_the_limit_holds_and_each_key_keeps_its_order(
     many: Any, stands: Any, work: Work, rows: Rows, api: FlaskClient,
-    limit: int, when_full: str, places: int, acts: list[str],
+    limit: int, when_full: str, places: int, acts: list[str | int],
 ) -> None:  # fmt: skip
     rows("UPDATE runs SET ended_at = now(), status = 'CANCELLED' WHERE ended_at IS NULL RETURNING 1")
     rows(
@@ -245,18 +245,29 @@ def test_whatever_comes_and_ends_the_limit_holds_and_each_key_keeps_its_order(
     )
     settings_module.settings().max_active_runs = places
     submit = many(limit=limit, key="word", when_full=when_full)
+    [graph] = rows("SELECT id FROM graphs ORDER BY created_at DESC LIMIT 1")
+    limits = [limit]  # by version
+    version_of: dict[str, int] = {}
     made: list[tuple[str, str]] = []  # key, run
+    before: dict[str, int] = {}
     began: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+
+    def allowed(key: str, standing: dict[str, str]) -> int:
+        """What the newest version says of which a run with the key has not ended."""
+        versions = [version_of[run] for of, run in made if of == key and standing[run] in ("begun", "held")]
+        return limits[max(versions, default=len(limits)) - 1]
 
     def look() -> None:
         standing = {run: stands(run) for _, run in made}
         admitted = {str(run) for run in rows("SELECT id FROM runs WHERE admitted_at IS NOT NULL")}
+        busy = Counter(key for key, run in made if standing[run] == "begun")
+        now = {key: allowed(key, standing) for key in began}
         for key, run in made:
             if run in admitted and run not in began[key]:
                 began[key].append(run)
-        busy = Counter(key for key, run in made if standing[run] == "begun")
+                assert busy[key] <= max(now[key], before.get(key, 0))
+        before.update(now)
         assert sum(busy.values()) <= places
-        assert all(count <= limit for count in busy.values())
         for key, ran in began.items():
             assert ran == sorted(ran), f"{key} keeps its order"
 
@@ -275,13 +286,22 @@ def test_whatever_comes_and_ends_the_limit_holds_and_each_key_keeps_its_order(
                     api.post(f"/api/v1/runs/{run}/cancel")
                     work(UUID(run))
                     break
+        elif isinstance(act, int):
+            setting = {"limit": act, "key": "word", "when_full": when_full}
+            reply = api.put(f"/api/v1/graphs/{graph}", json={**deepcopy(ECHO), "settings": {"runs": setting}})
+            if reply.status_code == 201:  # else nothing has changed
+                limits.append(act)
         else:
+            known = allowed(act, {run: stands(run) for _, run in made})
             reply = submit(act)
             if reply.status_code == 202:
                 made.append((act, reply.json["id"]))
+                version_of[reply.json["id"]] = reply.json["graph_version"]
+                assert reply.json["graph_version"] == len(limits)
             else:
                 assert (reply.status_code, when_full) == (409, "skip")
-                assert sum(key == act and stands(run) in ("begun", "held") for key, run in made) >= limit
+                assert sum(key == act and stands(run) in ("begun", "held") for key, run in made) >= limits[-1]
+            before[act] = max(before.get(act, 0), known, limits[-1])
         look()
     for _ in range(2 * len(made)):
         end_one()
