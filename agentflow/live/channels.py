@@ -32,7 +32,7 @@ from agentflow.notifications.views import shown
 from agentflow.schemas.events import RunEvent
 from agentflow.schemas.json_text import json_text
 from agentflow.services import events
-from agentflow.services.events import Ask, Subject
+from agentflow.services.events import Ask, BatchOfRuns, Subject
 from agentflow.storage import graphs
 from agentflow.storage.views import events as stored
 from agentflow.storage.views.events import Position, RunsOf
@@ -215,17 +215,20 @@ class RunsChannel(Channel):
 
     @classmethod
     def read(cls, session: Session, questions: Sequence[Question]) -> list[Answer]:
-        present = PlaceInRuns(*stored.present(session))  # before all of them: whatever is older, they see
-        return [one.channel._read(session, one, present) for one in questions if isinstance(one.channel, cls)]
+        asked = [(one, one.channel.runs) for one in questions if isinstance(one.channel, cls)]
+        batches = [events.read_runs(session, runs, one.place.position, one.place.at) for one, runs in asked]
+        # The earliest: whatever is older, all of them saw. All who wait come to this place, and are read for together.
+        present = min(PlaceInRuns(batch.present, batch.now) for batch in batches)
+        return [cls._answer(one, batch, present) for (one, _), batch in zip(asked, batches, strict=True)]
 
-    def _read(self, session: Session, question: Question, present: PlaceInRuns) -> Answer:
+    @staticmethod
+    def _answer(question: Question, batch: BatchOfRuns, present: PlaceInRuns) -> Answer:
         place: PlaceInRuns = question.place
-        batch = events.read_runs(session, self.runs, place.position, place.at)
         messages = [
             Message(_id_in_runs(event.id, event.at), _EVENT, event.kind, _json(event)) for event in batch.events
         ]
         if not (batch.events or batch.held) and present.position > place.position:
-            return Answer((), present)  # so that all who wait are at the same place, and are read for together
+            return Answer((), present)
         at = batch.events[-1].at if batch.events else place.at
         held_since = (question.held_since or clock.monotonic()) if batch.held else None
         return Answer(messages, PlaceInRuns(batch.position, at), full=batch.full, held_since=held_since)

@@ -91,13 +91,19 @@ class Batch:
 class BatchOfRuns:
     """Some events of an owner's runs, and the position after them.
 
-    `full`: there may be more at once. `held`: there are more, held back by transactions that run.
+    Attributes:
+        full: there may be more at once.
+        held: there are more, held back by transactions that run.
+        present: the position before whatever could not be read yet.
+        now: the time of that.
     """
 
     events: list[WatchedEvent]
     position: Position
     full: bool
     held: bool
+    present: Position
+    now: datetime
 
 
 def subject(session: Session, owner_id: UUID, run_id: UUID) -> Subject:
@@ -195,8 +201,8 @@ def read_runs(session: Session, runs: RunsOf, start: Position, since: datetime |
         start: how far the reader has read.
         since: when the event at `start` was; None: unknown, and all runs that the owner ever had are looked into.
     """
-    found = stored.after_in_runs(session, runs, start, None if since is None else since - SLACK, BATCH)
-    rows = [row for row in found if row.settled]
+    page = stored.after_in_runs(session, runs, start, None if since is None else since - SLACK, BATCH)
+    rows = [row for row in page.rows if row.settled]
     plans: dict[UUID, Plan] = {}
     for row in rows:
         if row.run_id not in plans:
@@ -205,7 +211,10 @@ def read_runs(session: Session, runs: RunsOf, start: Position, since: datetime |
     events = [
         _told(WatchedEvent, plans[row.run_id], row, outputs, run_id=row.run_id, graph_id=row.graph_id) for row in rows
     ]
-    return BatchOfRuns(events, _reached(rows[-1]) if rows else start, len(rows) == BATCH, held=len(rows) < len(found))
+    position = _reached(rows[-1]) if rows else start
+    return BatchOfRuns(
+        events, position, len(rows) == BATCH, held=len(rows) < len(page.rows), present=page.present, now=page.now
+    )
 
 
 def standings(session: Session, asks: Sequence[Ask]) -> list[Standing]:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import socket
+import ssl
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 
 class Hook:
@@ -129,12 +131,31 @@ class Mailbox:
         return said or "421 it ends"
 
 
+LOGIN = "a secret of the mail server"
+
+
+def _robot(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+    return AuthResult(success=(given.login, given.password) == (b"robot", LOGIN.encode()), handled=False)
+
+
 @contextmanager
-def mailbox_running() -> Iterator[Mailbox]:
+def mailbox_running(secured: ssl.SSLContext | None = None, *, at_once: bool = False) -> Iterator[Mailbox]:
+    """`secured`: it wants TLS, from the first byte (`at_once`) or by STARTTLS, and the login robot with `LOGIN`."""
     box, loop = Mailbox(), asyncio.new_event_loop()
+    more: dict[str, Any] = {}
+    if secured is not None:
+        more = {"authenticator": _robot, "auth_required": True, "auth_require_tls": not at_once}
+        more |= {} if at_once else {"tls_context": secured, "require_starttls": True}
     listening = socket.create_server(("127.0.0.1", 0))
     box.port = listening.getsockname()[1]
-    server = loop.run_until_complete(loop.create_server(lambda: SMTP(box, enable_SMTPUTF8=False), sock=listening))
+
+    def smtp() -> SMTP:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it does not see that all is TLS
+            return SMTP(box, enable_SMTPUTF8=False, **more)
+
+    made = loop.create_server(smtp, sock=listening, ssl=secured if at_once else None)
+    server = loop.run_until_complete(made)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:

@@ -72,6 +72,21 @@ class RunsOf(NamedTuple):
     graph_id: UUID | None
 
 
+class PageOfRuns(NamedTuple):
+    """The next events of several runs.
+
+    Attributes:
+        rows: each with `run_id`, `graph_id` and `graph_version` of its run. Some may follow that a reader must not take
+            yet (not `settled`): one may still appear before them.
+        present: the position before whatever could not yet be read.
+        now: the time.
+    """
+
+    rows: list[AnyRow]
+    present: Position
+    now: datetime
+
+
 class Span(NamedTuple):
     """The outputs of a node execution from the ordinal `first` to below `end`."""
 
@@ -168,10 +183,8 @@ def _pages(*, by_gate: bool) -> Select[*tuple[Any, ...]]:
 
 def after_in_runs(
     session: Session, runs: RunsOf, position: Position, ended_since: datetime | None, limit: int
-) -> list[AnyRow]:
-    """The next events of an owner's runs, each with `run_id`, `graph_id` and `graph_version` of its run.
-
-    Some may follow that a reader must not take yet (not `settled`): one may still appear before them.
+) -> PageOfRuns:
+    """The next events of an owner's runs.
 
     Args:
         session: the transaction.
@@ -183,7 +196,8 @@ def after_in_runs(
     """
     statement = _page_of_runs(one_graph=runs.graph_id is not None, some=ended_since is not None)
     given = {"owner": runs.owner_id, "graph": runs.graph_id, "since": ended_since, "most": limit}
-    return list(session.execute(statement, {**given, "transaction": position.transaction, "id": position.id}))
+    rows = session.execute(statement, {**given, "transaction": position.transaction, "id": position.id}).all()
+    return PageOfRuns([row for row in rows if row.id is not None], Position(rows[0].oldest, 0), rows[0].now)
 
 
 @cache
@@ -210,17 +224,25 @@ def _page_of_runs(*, one_graph: bool, some: bool) -> Select[*tuple[Any, ...]]:
         .limit(most)
         .subquery("page")
     )
+    seen = _present().subquery("seen")  # one row, also where there is no event
     return (
-        select(*page.c, NodeExecution.error, (page.c.transaction < OLDEST_RUNNING).label("settled"))
-        .join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
+        select(*seen.c, *page.c, NodeExecution.error, (page.c.transaction < seen.c.oldest).label("settled"))
+        .select_from(
+            seen.join(page, true(), isouter=True).join(NodeExecution, _failed(page.c.run_id, page), isouter=True)
+        )
         .order_by(page.c.transaction, page.c.id)
     )
 
 
 def present(session: Session) -> tuple[Position, datetime]:
     """The position before whatever is not yet there to be read, and the time."""
-    oldest, now = session.execute(select(OLDEST_RUNNING, func.agentflow_now())).one()
+    oldest, now = session.execute(_present()).one()
     return Position(oldest, 0), now
+
+
+@cache
+def _present() -> Select[*tuple[Any, ...]]:
+    return select(OLDEST_RUNNING.label("oldest"), func.agentflow_now().label("now"))
 
 
 def standing(session: Session, places: Sequence[Place]) -> list[Standing]:

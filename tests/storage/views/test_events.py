@@ -97,7 +97,7 @@ def test_of_an_owners_runs_only_those_are_looked_at_that_may_have_something_new(
         session.execute(text("ANALYZE runs"))
         session.commit()
         runs = RunsOf(owner_id, plan.graph_id if one_graph else None)
-        found = after_in_runs(session, runs, Position(), now - timedelta(minutes=1), 250)
+        found = after_in_runs(session, runs, Position(), now - timedelta(minutes=1), 250).rows
         assert {row.run_id for row in found} == {run_id}
         looked_at = session.scalar(
             text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'runs'")
