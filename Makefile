@@ -33,7 +33,7 @@ up: .venv/ready-to-run ## Run everything on this machine until Ctrl-C
 	@$(PY) -m agentflow.cli.main up $(ARGS)
 
 test: .venv/ready-to-develop ## Run all tests in JOBS processes, each on a real PostgreSQL and Valkey of its own
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: .venv/ready-to-develop ## Run the tests that hold the contract, TIMES in a row on WORKERS processes
 	@tests=$$(grep -o 'tests/[A-Za-z0-9_/]*\.py::[A-Za-z0-9_]*' tests/CONFORMANCE.md | sort -u); \

@@ -27,6 +27,15 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # on a busy mach
 hypothesis.settings.load_profile("untimed")
 
 
+_FIRST = ("scenarios", "live", "cli", "examples", "embedded")
+"""Folders with tests that take long. They come first: at the end, one alone would keep all processes waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders of `_FIRST` first."""
+    items.sort(key=lambda item: item.path.parent.name not in _FIRST)
+
+
 def _eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

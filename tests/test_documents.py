@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,6 +128,7 @@ def test_no_document_has_a_line_that_is_too_long_but_tables_and_code(name: str) 
     assert long == []
 
 
+@cache
 def names_in(path: str) -> set[str]:
     """The names of the tests in a file."""
     tree = ast.parse(text_of(path))

@@ -4,7 +4,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
-from belongings import OPERATIONS, WHOSE, Member
+from belongings import OPERATIONS, WHOSE, members
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -74,8 +74,7 @@ CHANGING = sorted(
 
 @pytest.mark.parametrize("operation", CHANGING)
 def test_each_changing_request_leaves_one_entry_whoever_sends_it_and_whatever_comes_of_it(app, work, operation):
-    boss = Member(app, "Boss", work, Role.ADMIN)
-    ann = Member(app, "Ann", work)
+    boss, ann = members(app, work, ("Boss", Role.ADMIN), ("Ann", Role.MEMBER))
     viewer = caller(app, Role.VIEWER)
     nobodys = {name: str(uuid4()) for name in WHOSE}
 

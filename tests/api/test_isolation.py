@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from belongings import AI_TEXT, DOCUMENT, OPERATIONS, WHOSE, Member, usual
+from belongings import AI_TEXT, DOCUMENT, OPERATIONS, WHOSE, Member, members, usual
 from installation import ECHO
 from people import with_key
 from sqlalchemy import event, text
@@ -226,7 +226,7 @@ def test_every_place_for_an_id_is_known():
 @pytest.fixture
 def users(app, work, listens):
     """Ann, who asks, and Bob. Nothing that was told while they were made is heard any more."""
-    made = Member(app, "Ann", work), Member(app, "Bob", work)
+    made = members(app, work, ("Ann", Role.MEMBER), ("Bob", Role.MEMBER))
     listens(made[0].api)
     return made
 

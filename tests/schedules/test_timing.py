@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow.errors import BadInput
@@ -155,6 +155,7 @@ def test_once_comes_once() -> None:
     assert following(Once(at), at, 5) == []
 
 
+@settings(max_examples=30)
 @given(
     st.sampled_from(["* * * * *", "*/7 3 * * *", "0 0 * * 1", "0 0 29 2 *", "*/20 1 1 * *"]),
     st.integers(1, 40),

@@ -1,11 +1,13 @@
 """Users who have one of everything that a user can have, and the operations of the OpenAPI document."""
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any
 from uuid import UUID
 
+from flask import Flask
 from installation import ECHO
+from kept_rows import Rows, all_rows, put_back
 from people import person, signed_in
 
 from agentflow.accounts.scopes import Role
@@ -15,7 +17,7 @@ from agentflow.notifications import channels
 from agentflow.notifications import service as notifications
 from agentflow.notifications.kinds import ChannelKind, Kind
 from agentflow.services.transaction import transaction
-from agentflow.settings import Settings
+from agentflow.settings import Settings, settings
 
 REVIEW = "8b2a7b3c-6e9d-4a5f-8c1b-2e3f4a5b6c7d"
 AI_TEXT = "1f292d4a-41a4-4977-9684-7c8d560b9f91"
@@ -88,6 +90,13 @@ class Member:
             "state": "s" * 43,
         }  # fmt: skip
 
+    def at(self, app: Flask) -> "Member":
+        """The same at another application in front of the same rows."""
+        again = copy(self)
+        again.browser, again.api = copy(self.browser), copy(self.api)
+        again.browser.application = again.api.application = app
+        return again
+
     def ask(self, operation: str, **given: Any) -> Any:
         """Send a request that is usual for this user, but for what is given: path, query, json, headers."""
         method, path, _ = OPERATIONS[operation]
@@ -97,6 +106,20 @@ class Member:
         body = given.get("json", usual(operation, self.has))
         more = {"query_string": given.get("query"), "headers": given.get("headers"), "json": body}
         return given.get("by", self.api).open(path, method=method, buffered=True, **more)
+
+
+_made: dict[tuple[Any, ...], tuple[list[Member], Rows]] = {}
+
+
+def members(app: Flask, work: Callable[..., None], *named: tuple[str, Role]) -> list[Member]:
+    """Users who have one of everything, on an empty database: made once for it, and put back afterwards."""
+    key = (settings().database(), *named)
+    if key in _made:
+        put_back(_made[key][1])
+    else:
+        made = [Member(app, name, work, role) for name, role in named]
+        _made[key] = made, all_rows()
+    return [member.at(app) for member in _made[key][0]]
 
 
 def _daily(graph: str, name: str) -> dict[str, Any]:
