@@ -7,7 +7,8 @@ A worker does not wake for runs that nobody watches. Its main process hears from
 (`follow_watchers`), and keeps that in a bitmap which its children share: for them it is a look at a byte. Several ids
 may share a bit; then one more wake-up is sent than is needed. Other processes, which write seldom, always wake.
 
-Who watches many runs (those of an owner, or of a graph) is woken at most every `AWAKE_SECONDS` by a process.
+Who watches many runs (those of an owner, or of a graph) is woken at most every `AWAKE_SECONDS` by a worker: its
+children keep in the same memory when one did.
 
 A wake-up is a PUBLISH on a connection that gets no replies (CLIENT REPLY OFF), so nobody waits for the broker.
 """
@@ -52,9 +53,11 @@ AWAKE_SECONDS: Final = 0.05
 _SLOTS: Final = 2**19  # bits: 5,000 watched ids cover 1 %, and the bitmap takes 64 KiB a worker
 _MASK: Final = _SLOTS - 1
 _HEAD: Final = 16  # bytes before the bits: whether anything is watched, and until when that holds (offset 8)
+_BITS: Final = _HEAD + _SLOTS // 8  # where the bits end
+_GRAPHS: Final = 1024  # … behind them, for so many graphs: which, and when those who watch many runs were woken for it
+_GRAPH: Final = struct.Struct("Qd")
 
 _TIMEOUT: Final = 1.0  # seconds to connect, and to hand a wake-up to the network
-_MOST_WOKEN: Final = 1_000
 _AWAY: Final = 1.0  # seconds without another try after a failure, as in publish.py
 
 
@@ -72,7 +75,9 @@ class Watched:
     """What is watched, as a worker knows it: written by its main process, read by its children."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _HEAD + _SLOTS // 8)  # anonymous and shared: children see what their parent writes
+        self._memory = mmap.mmap(
+            -1, _BITS + _GRAPHS * _GRAPH.size
+        )  # anonymous and shared: children see what their parent writes
         self._said: dict[str, tuple[set[int], float]] = {}  # live process → what it said, and until when that is good
         self._listener = notices.Listener(WATCHED, self)
         self.follows = False
@@ -92,6 +97,19 @@ class Watched:
             if memory[_HEAD + (bit >> 3)] & (1 << (bit & 7)):
                 return True
         return False
+
+    def sleeps(self, graph_id: UUID) -> bool:
+        """Whether those who watch many runs may sleep; then they count as woken now, for a run of this graph.
+
+        Else they look again soon by themselves. Another process may write at the same time, which wakes twice at worst.
+        """
+        now, number = monotonic(), graph_id.int
+        place = _BITS + number % _GRAPHS * _GRAPH.size
+        which, woken_at = _GRAPH.unpack_from(self._memory, place)
+        if which == number >> 64 and 0 <= now - woken_at < AWAKE_SECONDS:
+            return False
+        _GRAPH.pack_into(self._memory, place, number >> 64, now)
+        return True
 
     @property
     def anything(self) -> bool:
@@ -117,7 +135,7 @@ class Watched:
         for slots, _ in self._said.values():
             for number in slots:
                 bits[number >> 3] |= 1 << (number & 7)
-        self._memory[_HEAD:] = bytes(bits)  # a bit that was set and stays set is never seen unset
+        self._memory[_HEAD:_BITS] = bytes(bits)  # a bit that was set and stays set is never seen unset
         struct.pack_into("d", self._memory, 8, max((until for _, until in self._said.values()), default=0.0))
         self._memory[0] = any(bits)
 
@@ -189,19 +207,7 @@ def wake(run_id: UUID, owner_id: UUID | None = None, graph_id: UUID | None = Non
     if owner_id is None or graph_id is None:
         if not _watched.follows or _watched.anything:
             bell().ring(str(run_id))
-    elif not _watched.follows or _watched.has(run_id) or (_watched.has(owner_id, graph_id) and _sleeps(graph_id)):
+    elif (
+        not _watched.follows or _watched.has(run_id) or (_watched.has(owner_id, graph_id) and _watched.sleeps(graph_id))
+    ):
         bell().ring(f"{run_id} {owner_id} {graph_id}")
-
-
-_woken: Final[dict[UUID, float]] = {}  # graph → when this process woke those who watch many runs for one of its runs
-
-
-def _sleeps(graph_id: UUID) -> bool:
-    """Whether those who watch many runs may sleep: else they look again soon by themselves, also for another run."""
-    now = monotonic()
-    if now - _woken.get(graph_id, -AWAKE_SECONDS) < AWAKE_SECONDS:
-        return False
-    if len(_woken) >= _MOST_WOKEN:
-        _woken.clear()
-    _woken[graph_id] = now
-    return True

@@ -46,6 +46,21 @@ def test_children_see_what_their_parent_hears_later():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_a_worker_and_its_children_wake_those_who_watch_many_runs_together_now_and_then(monkeypatch):
+    watched, one, other = Watched(), uuid4(), uuid4()
+    now = time.monotonic()
+    monkeypatch.setattr(watching, "monotonic", lambda: now)
+    assert (watched.sleeps(one), watched.sleeps(one), watched.sleeps(other)) == (True, False, True)
+    now += watching.AWAKE_SECONDS
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if watched.sleeps(one) and not watched.sleeps(one) else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert (watched.sleeps(one), watched.sleeps(other)) == (False, True)
+    same = UUID(int=one.int ^ 1 << 100)  # which is kept at the same place
+    assert (watched.sleeps(same), watched.sleeps(one)) == (True, True)
+
+
 def test_a_live_process_that_says_nothing_any_more_is_forgotten(monkeypatch):
     watched, one, two = Watched(), uuid4(), uuid4()
     now = 1000.0

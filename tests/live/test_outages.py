@@ -157,7 +157,7 @@ def test_connections_that_are_cut_in_postgresql_lose_nothing(fleet, patient, sto
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
-        until(lambda: fleet.workers and len(follower.ids) > 100, "events come", 90)
+        until(lambda: follower.failure or len(follower.ids) > 100, "events come", 90)
     finally:
         ended.set()
         cutter.join()
