@@ -51,7 +51,7 @@ def test_a_worker_and_its_children_wake_those_who_watch_many_runs_together_now_a
     now = time.monotonic()
     monkeypatch.setattr(watching, "monotonic", lambda: now)
     assert (watched.sleeps(one), watched.sleeps(one), watched.sleeps(other)) == (True, False, True)
-    now += watching.AWAKE_SECONDS
+    now += 2 * watching.AWAKE_SECONDS
     child = os.fork()
     if child == 0:
         os._exit(7 if watched.sleeps(one) and not watched.sleeps(one) else 0)
