@@ -22,7 +22,7 @@ pytestmark = pytest.mark.scenario
 
 SCHEDULES = int(os.environ.get("AGENTFLOW_TEST_SCHEDULES", "40"))
 SECONDS = float(os.environ.get("AGENTFLOW_TEST_SECONDS", "5"))
-EVERY = 4
+EVERY = float(os.environ.get("AGENTFLOW_TEST_EVERY", "4"))
 """Seconds between two times of a schedule."""
 
 WORKERS = 3
@@ -83,7 +83,7 @@ def test_each_due_time_is_run_once_though_a_worker_is_killed_each_second(fleet: 
         thread.join()
     fleet.ensure_workers(WORKERS)
     print(f"{killed} workers were killed in {SECONDS:.0f} s")
-    until(lambda: ask("SELECT 1 FROM schedules WHERE fire_at < now() - interval '1 second'") == [], "all is fired", 120)
+    until(lambda: ask("SELECT 1 FROM schedules WHERE fire_at < now() - interval '1 second'") == [], "all is fired", 120 + SECONDS)
     ask("UPDATE schedules SET paused_at = now(), pause_reason = 'over' RETURNING 1")
     until(lambda: ask("SELECT 1 FROM runs WHERE ended_at IS NULL") == [], "all runs have ended", 120)
 
