@@ -5,7 +5,7 @@ It never guesses: if several match, the command ends and lists them.
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn
 from uuid import UUID
@@ -90,8 +90,7 @@ def find_review(client: Client, text: str) -> UUID:
     if text.lower() == LAST:
         newest = next(waiting, None)
         return newest.id if newest else _refuse("nothing waits for a person")
-    _digits(text, "review")
-    return _the_one(text, "review", [(review.id, review.name) for review in waiting if _begins(review.id, text)])
+    return _beginning(text, "review", ((review.id, review.name) for review in waiting))
 
 
 def find_user(client: Client, text: str) -> UUID:
@@ -134,26 +133,23 @@ def find_delivery(client: Client, trigger_id: UUID, text: str) -> UUID:
     if text.lower() == LAST:
         newest = next(iter(listed), None)
         return newest.id if newest else _refuse("nothing was delivered yet")
-    _digits(text, "delivery")
-    return _the_one(text, "delivery", [(one.id, one.outcome) for one in listed if _begins(one.id, text)])
+    return _beginning(text, "delivery", ((one.id, one.outcome) for one in listed))
 
 
 def find_notification_of_letters(client: Client, text: str) -> UUID:
     """The id of the notification among the dead letters that `text` names: an id, or a prefix of one."""
     if (notification_id := as_id(text)) is not None:
         return notification_id
-    _digits(text, "notification")
-    known = {one.notification_id: one.type for one in client.dead_letters.list()}
-    return _the_one(text, "notification", [one for one in known.items() if _begins(one[0], text)])
+    return _beginning(
+        text, "notification", {one.notification_id: one.type for one in client.dead_letters.list()}.items()
+    )
 
 
 def find_channel_of_letters(client: Client, text: str) -> UUID:
     """The id of the channel among the dead letters that `text` names: an id, or a prefix of one."""
     if (channel_id := as_id(text)) is not None:
         return channel_id
-    _digits(text, "channel")
-    known = {one.channel_id: one.channel for one in client.dead_letters.list()}
-    return _the_one(text, "channel", [one for one in known.items() if _begins(one[0], text)])
+    return _beginning(text, "channel", {one.channel_id: one.channel for one in client.dead_letters.list()}.items())
 
 
 def _named(text: str, word: str, known: list[tuple[UUID, str]], group: str | None = None) -> UUID:
@@ -167,6 +163,12 @@ def _named(text: str, word: str, known: list[tuple[UUID, str]], group: str | Non
         if found := [one for one in known if fits(*one)]:
             return _the_one(text, word, found)
     return _refuse(f"there is no {word} {text!r}: see `agentflow {group or f'{word}s'} list`")
+
+
+def _beginning(text: str, word: str, known: Iterable[tuple[UUID, str]]) -> UUID:
+    """The id of the only thing whose id begins so. Anything else ends the command."""
+    _digits(text, word)
+    return _the_one(text, word, [one for one in known if _begins(one[0], text)])
 
 
 def _the_one(text: str, word: str, found: list[tuple[UUID, str]]) -> UUID:

@@ -29,7 +29,8 @@ NOT_SET_UP: Final = "this installation sends no e-mail: its operator sets AGENTF
 class _Policy(EmailPolicy):
     """Writes a subject that is not ASCII as encoded words by `Header`.
 
-    Python before 3.12.4 folds a long one so that spaces between encoded words are lost (python/cpython#92081).
+    Python's own folding loses the spaces between the words of a long one (python/cpython#92081), or since 3.12.5 puts
+    words side by side, which some servers refuse (python/cpython#144156).
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:

@@ -44,6 +44,7 @@ def test_a_subject_arrives_as_it_was_and_no_line_is_long(subject):
     )
     head = written.partition(b"\r\n\r\n")[0]
     assert head.isascii()
+    assert b"?==?" not in head, "encoded words are apart"
     assert all(len(line) <= (78 if not subject.isascii() else 998) for line in head.split(b"\r\n"))
     parts = decode_header(BytesHeaderParser().parsebytes(written)["subject"] or "")
     texts = [part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in parts]
