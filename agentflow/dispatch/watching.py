@@ -72,12 +72,11 @@ def announcement(by: str, slots: Iterable[int], *, whole: bool) -> str:
 
 
 class Watched:
-    """What is watched, as a worker knows it: written by its main process, read by its children."""
+    """What is watched, as a worker knows it: written by its main process, read by its children. And when they woke."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(
-            -1, _BITS + _GRAPHS * _GRAPH.size
-        )  # anonymous and shared: children see what their parent writes
+        # Anonymous and shared: a parent and its children see what the others write.
+        self._memory = mmap.mmap(-1, _BITS + _GRAPHS * _GRAPH.size)
         self._said: dict[str, tuple[set[int], float]] = {}  # live process → what it said, and until when that is good
         self._listener = notices.Listener(WATCHED, self)
         self.follows = False
