@@ -4,7 +4,7 @@ It differs in five ways, of which only the first is visible from outside:
 
     keys            Their names are fixed, whatever the options say: publishers and consumers must use the same lists.
                     There are ten priority levels instead of four. The fetch command is built once, so ten levels cost
-                    less than four did. The queue of notifications has one: each key costs the server at each fetch.
+                    less than four did.
     client          kombu 5.7 makes a new client object for every publish, acknowledgement and delivery. Here a channel
                     keeps one.
     publishing      A single message is pushed on a connection that the channel keeps for this: half the cost of
@@ -29,7 +29,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
-from agentflow.dispatch.lanes import MOST_URGENT, NOTIFICATIONS, queue_name, wire_priority
+from agentflow.dispatch.lanes import MOST_URGENT
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ WRITE_EVERY: Final = 0.1  # seconds
 _WRITE_AT: Final = 2_000  # entries at which the hash is written at once
 _FETCH_AT_MOST: Final = 64  # messages per BLMPOP
 _KEY_OPTIONS: Final = {"global_keyprefix", "priority_steps", "sep"}  # kombu's options that change key names
-_ONE_LEVEL: Final = {queue_name(NOTIFICATIONS): wire_priority(MOST_URGENT // 2, "redis")}  # queue → its only level
 _FETCHES_KEPT: Final = 256  # cached commands: one for each order of the queues and number of messages
 
 
@@ -146,15 +145,6 @@ class Channel(redis.Channel):  # type: ignore[misc]
         self._kept = self._pushing = None  # their pool is closed
         super()._disconnect_pools()
 
-    def _q_for_pri(self, queue: str, pri: int) -> str:
-        return queue if queue in _ONE_LEVEL else str(super()._q_for_pri(queue, pri))
-
-    def _size(self, queue: str) -> int:
-        if queue not in _ONE_LEVEL:
-            return int(super()._size(queue))
-        with self.conn_or_acquire() as client:
-            return int(client.llen(queue))
-
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         if kwargs.get("_publish_batch") is not None or self._expires or self.global_keyprefix:
             super()._put(queue, message, **kwargs)
@@ -207,12 +197,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         if (kept := self._fetches.get(key)) is not None:
             self._fetches.move_to_end(key)
             return kept
-        keys = [
-            self._q_for_pri(queue, priority)
-            for priority in self.priority_steps
-            for queue in queues
-            if priority == _ONE_LEVEL.get(queue, priority)
-        ]
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
         if self.global_keyprefix:
             keys = [self.global_keyprefix + key for key in keys]
         made: list[bytes] = self.client.connection.pack_command(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentflow.dispatch.lanes import NOTIFICATIONS, queue_name
+from agentflow.dispatch.lanes import queue_name
 from agentflow.dispatch.publish import EXECUTE, Publisher, TaskMessage
 from agentflow.dispatch.transport import WRITE_EVERY
 
@@ -251,20 +251,6 @@ def test_a_worker_hears_who_publishes_whatever_its_options_say_of_keys(
 ) -> None:
     assert publisher.send([*messages([1]), *messages([2], priority=9)])
     assert sorted(consume(**options).get(2)) == [1, 2]
-
-
-def test_notifications_are_in_one_list_which_costs_one_key_and_is_served_in_its_turn(
-    publisher: Publisher, consume: Consume, broker: Any
-) -> None:
-    for number, priority in enumerate((0, 9, 4)):
-        publisher.send(messages([number], lane=NOTIFICATIONS, priority=priority))
-    assert (publisher.depth([NOTIFICATIONS]), broker.llen(queue_name(NOTIFICATIONS))) == (3, 3)
-    publisher.send([*messages([10], priority=9), *messages([11], priority=0)])
-    consuming = consume("default", NOTIFICATIONS, prefetch=1)
-    for done in range(5):
-        consuming.get(done + 1)
-        consuming.received[done].ack()
-    assert consuming.nodes() == [10, 0, 1, 2, 11]
 
 
 def test_lanes_are_apart(publisher: Publisher, consume: Consume, broker: Any) -> None:
