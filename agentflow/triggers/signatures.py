@@ -51,7 +51,7 @@ HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
 }
 """The headers that a scheme needs."""
 
-SVIX: Final = ("svix-id", "svix-timestamp", "svix-signature")
+_SVIX: Final = ("svix-id", "svix-timestamp", "svix-signature")
 """Those of the scheme `standard` as Svix calls them."""
 
 Headers = Mapping[str, str]
@@ -76,7 +76,7 @@ def verify(scheme: Scheme, headers: Headers, body: bytes, secrets: Sequence[Secr
     Raises:
         Unauthenticated: it is not. The message says which header is wrong, and quotes nothing.
     """
-    wanted = SVIX if scheme is Scheme.STANDARD and uses_svix(headers) else HEADERS[scheme]
+    wanted = _SVIX if scheme is Scheme.STANDARD and _uses_svix(headers) else HEADERS[scheme]
     missing = [name for name in wanted if not headers.get(name)]
     if missing:
         raise Unauthenticated(f"this must be signed: {', '.join(missing)} is missing")
@@ -92,9 +92,9 @@ def verify(scheme: Scheme, headers: Headers, body: bytes, secrets: Sequence[Secr
         _compare("X-Slack-Signature", [headers["X-Slack-Signature"]], expected)
 
 
-def uses_svix(headers: Headers) -> bool:
+def _uses_svix(headers: Headers) -> bool:
     """Whether a delivery of the scheme `standard` has its headers by the names of Svix, and no id by the usual one."""
-    return "webhook-id" not in headers and SVIX[0] in headers
+    return "webhook-id" not in headers and _SVIX[0] in headers
 
 
 def _verify_standard(names: Sequence[str], headers: Headers, body: bytes, secrets: Iterable[SecretStr]) -> None:

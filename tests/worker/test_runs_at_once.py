@@ -268,6 +268,7 @@ def test_whatever_comes_and_ends_the_limit_holds_and_each_key_keeps_its_order(
                 assert busy[key] <= max(now[key], before.get(key, 0))
         before.update(now)
         assert sum(busy.values()) <= places
+        assert all(count <= max(limits) for count in busy.values())
         for key, ran in began.items():
             assert ran == sorted(ran), f"{key} keeps its order"
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from agentflow.engine.statuses import NodeStatus
@@ -101,18 +101,18 @@ def active(session: Session, owner_id: UUID) -> int:
 
 def of_key(session: Session, owner_id: UUID, key: str, limit: int) -> Sequence[UUID]:
     """Runs with this key that go on, the oldest first."""
-    query = select(Run.id).where(
-        Run.owner_id == owner_id, Run.run_key == key, Run.ended_at.is_(None), Run.admitted_at.is_not(None)
-    )
-    return session.scalars(query.order_by(Run.id).limit(limit)).all()
+    return session.scalars(_going_on(owner_id, key).order_by(Run.id).limit(limit)).all()
 
 
 def open_of_key(session: Session, owner_id: UUID, key: str) -> int:
     """How many runs with this key go on."""
-    going_on = select(Run.id).where(
+    return session.scalar(select(func.count()).select_from(_going_on(owner_id, key).subquery())) or 0
+
+
+def _going_on(owner_id: UUID, key: str) -> Select[UUID]:
+    return select(Run.id).where(
         Run.owner_id == owner_id, Run.run_key == key, Run.ended_at.is_(None), Run.admitted_at.is_not(None)
     )
-    return session.scalar(select(func.count()).select_from(going_on.subquery())) or 0
 
 
 def limit_of_key(session: Session, owner_id: UUID, key: str) -> int | None:
