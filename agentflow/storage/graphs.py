@@ -6,10 +6,10 @@ because runs refer to them, but no function finds it.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, or_, select, text, update
+from sqlalchemy import and_, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -67,11 +67,13 @@ _HEAD = (
 )
 
 
-def _heads(owner_id: UUID) -> Select[*tuple[Any, ...]]:
-    latest = and_(GraphVersion.graph_id == GraphHead.id, GraphVersion.version == GraphHead.latest_version)
-    return (
-        select(*_HEAD).join(GraphVersion, latest).where(GraphHead.owner_id == owner_id, GraphHead.deleted_at.is_(None))
-    )
+# Statements are made once: for a submission, making one would take longer than PostgreSQL takes to carry it out.
+_HEADS: Final = (
+    select(*_HEAD)
+    .join(GraphVersion, and_(GraphVersion.graph_id == GraphHead.id, GraphVersion.version == GraphHead.latest_version))
+    .where(GraphHead.owner_id == bindparam("owner"), GraphHead.deleted_at.is_(None))
+)
+_FIND: Final = _HEADS.where(GraphHead.id == bindparam("graph"))
 
 
 def create(
@@ -134,7 +136,7 @@ def find(session: Session, owner_id: UUID, graph_id: UUID, *, lock: bool = False
     if lock:  # a statement of its own: one that waited would see the version that was the latest when it began
         own = (GraphHead.id == graph_id, GraphHead.owner_id == owner_id)
         session.execute(select(GraphHead.id).where(*own).with_for_update())
-    row = session.execute(_heads(owner_id).where(GraphHead.id == graph_id)).one_or_none()
+    row = session.execute(_FIND, {"owner": owner_id, "graph": graph_id}).one_or_none()
     return Head(*row) if row else None
 
 
@@ -185,11 +187,11 @@ def plan_of(session: Session, graph_id: UUID, version: int) -> str | None:
 
 def page(session: Session, owner_id: UUID, before: UUID | None, limit: int) -> Sequence[Head]:
     """Graphs that were pushed (not those that came with a run), the newest first, below the id `before`."""
-    query = _heads(owner_id).where(text("NOT graphs.inline"), GraphHead.part_of.is_(None))
+    query = _HEADS.where(text("NOT graphs.inline"), GraphHead.part_of.is_(None))
     query = query.order_by(GraphHead.id.desc()).limit(limit)
     if before is not None:
         query = query.where(GraphHead.id < before)
-    return [Head(*row) for row in session.execute(query)]
+    return [Head(*row) for row in session.execute(query, {"owner": owner_id})]
 
 
 def page_of_versions(session: Session, graph_id: UUID, before: int | None, limit: int) -> Sequence[VersionLine]:
