@@ -149,7 +149,7 @@ class Run(Table):
         UniqueConstraint("parent_run_id", "parent_node", "parent_idx", "parent_call", name="runs_parent_key"),
         Index("runs_owner_idx", "owner_id", text("id DESC")),
         Index("runs_owner_status_idx", "owner_id", "status", text("id DESC")),
-        Index("runs_owner_ended_idx", "owner_id", "ended_at"),
+        Index("runs_owner_ended_idx", "owner_id", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("runs_labels_idx", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
         Index("runs_graph_idx", "graph_id", text("id DESC")),
         Index("runs_open_idx", "id", postgresql_where=text("ended_at IS NULL")),

@@ -41,6 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from agentflow.engine.statuses import RUN_OPEN
 from agentflow.storage.tables import Event, NodeExecution, Output, Run
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -206,7 +207,7 @@ def _page_of_runs(*, one_graph: bool, some: bool) -> Select[*tuple[Any, ...]]:
     if one_graph:
         looked_into = looked_into.where(Run.graph_id == bindparam("graph"))
     if some:
-        looked_into = looked_into.where(or_(Run.ended_at.is_(None), Run.ended_at >= bindparam("since")))
+        looked_into = looked_into.where(or_(Run.status.in_(sorted(RUN_OPEN)), Run.ended_at >= bindparam("since")))
     run = looked_into.cte("looked_into")
     position = tuple_(bindparam("transaction", type_=BigInteger), bindparam("id", type_=BigInteger))
     most = bindparam("most", type_=Integer)

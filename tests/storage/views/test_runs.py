@@ -5,8 +5,9 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from many_runs import copies, rows_read
 from plans import plan_of
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from agentflow.engine.statuses import RunStatus
@@ -47,6 +48,20 @@ def test_pages_of_any_size_give_each_run_once_the_newest_first(
             found += [row.id for row in rows]
             before = found[-1]
     assert found == made[::-1]
+
+
+def test_one_run_is_read_and_no_other_of_its_owner_also_before_there_are_statistics(
+    made: list[UUID], owner: UUID, session_of: Sessions
+) -> None:
+    with session_of() as session:
+        copies(session, made[0], 800)
+        session.execute(text("SELECT pg_clear_relation_stats('public', 'runs')"))
+        for column in ("id", "owner_id", "status", "ended_at"):
+            session.execute(text(f"SELECT pg_clear_attribute_stats('public', 'runs', '{column}', false)"))
+        session.commit()
+        before = rows_read(session)
+        assert runs.find(session, owner, made[0]) is not None
+        assert rows_read(session) - before < 10
 
 
 def test_an_owner_sees_no_run_of_another(made: list[UUID], owner: UUID, session_of: Sessions) -> None:
