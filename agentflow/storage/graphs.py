@@ -6,10 +6,10 @@ because runs refer to them, but no function finds it.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, func, or_, select, text, update
+from sqlalchemy import Select, and_, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -68,7 +68,7 @@ _HEAD = (
 
 
 # Statements are made once: for a submission, making one would take longer than PostgreSQL takes to carry it out.
-_HEADS: Final = (
+_HEADS: Final[Select[*tuple[Any, ...]]] = (
     select(*_HEAD)
     .join(GraphVersion, and_(GraphVersion.graph_id == GraphHead.id, GraphVersion.version == GraphHead.latest_version))
     .where(GraphHead.owner_id == bindparam("owner"), GraphHead.deleted_at.is_(None))
