@@ -22,7 +22,7 @@ def copies(session: Session, run_id: UUID, count: int) -> None:
 
 
 def rows_read(session: Session) -> int:
-    """How many rows of runs this transaction has read so far."""
+    """How many rows of runs this connection has read and not reported yet. In a transaction it reports nothing."""
     return session.scalars(
         text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'runs'")
     ).one()
