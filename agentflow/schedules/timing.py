@@ -68,8 +68,10 @@ class Cron:
         try:
             CronSim(self._text, datetime(2000, 1, 1))
         except CronSimError as error:
-            told = str(error)
-            raise BadInput(f"the cron expression {self.expression!r} is wrong: {told[:1].lower()}{told[1:]}") from None
+            told = str(error)[:1].lower() + str(error)[1:]
+            if any("-" in part for part in fields):
+                told += "; a range goes upwards: SAT-SUN is 6-7, and 22-5 is 22-23,0-5"
+            raise BadInput(f"the cron expression {self.expression!r} is wrong: {told}") from None
         if next(self.after(datetime(2000, 1, 1, tzinfo=UTC)), None) is None:
             raise BadInput(f"the cron expression {self.expression!r} never comes")
 
