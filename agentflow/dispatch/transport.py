@@ -25,7 +25,7 @@ from time import time
 from typing import Any, ClassVar, Final
 
 import redis as redis_client
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
@@ -260,6 +260,10 @@ def _write_all(cycle: Any) -> None:
 
 
 def install() -> None:
-    """Use this transport for `redis://` and `rediss://` in this process, in kombu, Celery and Flower."""
+    """Use this transport for `redis://` and `rediss://` in this process, in kombu, Celery and Flower.
+
+    Also where kombu's was used before, such as by a look whether the broker is there: kombu remembers what it found.
+    """
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        _transport_cache[scheme] = Transport

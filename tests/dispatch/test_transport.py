@@ -1,5 +1,7 @@
 """Our Redis transport delivers what kombu's does, with fewer round trips, and keeps its book of what is under way."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -237,6 +239,20 @@ def test_urgent_work_of_one_lane_is_served_before_the_rest_of_another(publisher:
     publisher.send(messages([2], lane="io", priority=9))
     publisher.send(messages([3], lane="cpu", priority=9))
     assert consume("default", "io", "cpu").get(3)[-1] == 1
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_it_is_used_from_then_on_also_where_kombus_own_was_used_before(scheme: str) -> None:
+    program = (
+        "from kombu import Connection\n"
+        "from agentflow.dispatch.transport import Transport, install\n"
+        f"url = '{scheme}://localhost'\n"
+        "before = Connection(url).get_transport_cls()\n"
+        "install()\n"
+        "print(before is Transport, Connection(url).get_transport_cls() is Transport)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
