@@ -39,6 +39,9 @@ _ALIASES: Final = {
 _LONGEST_EXPRESSION: Final = 250
 """Characters of a cron expression, at most."""
 
+_FIELDS: Final = ("minute", "hour", "day-of-month", "month", "day-of-week")
+"""As cronsim calls them."""
+
 _FAR: Final = timedelta(hours=25)
 """No change of a clock was ever larger: Samoa left out a whole day in 2011."""
 
@@ -69,7 +72,7 @@ class Cron:
             CronSim(self._text, datetime(2000, 1, 1))
         except CronSimError as error:
             told = str(error)[:1].lower() + str(error)[1:]
-            if any("-" in part for part in fields):
+            if any(told == f"bad {name}" and "-" in field for name, field in zip(_FIELDS, fields, strict=True)):
                 told += "; a range goes upwards: SAT-SUN is 6-7, and 22-5 is 22-23,0-5"
             raise BadInput(f"the cron expression {self.expression!r} is wrong: {told}") from None
         if next(self.after(datetime(2000, 1, 1, tzinfo=UTC)), None) is None:

@@ -123,6 +123,7 @@ def test_where_one_begins_to_look_changes_nothing(
         ("a b c d e", "UTC", "bad minute"),
         ("0 0 31 2 *", "UTC", "bad day-of-month"),
         ("0 0 * * 8", "UTC", "bad day-of-week$"),
+        ("60 0 * * MON-FRI", "UTC", "bad minute$"),
         ("0 0 * * SAT-SUN", "UTC", "bad day-of-week; a range goes upwards: SAT-SUN is 6-7"),
         ("0 22-5 * * *", "UTC", "bad hour; a range goes upwards: .* 22-5 is 22-23,0-5"),
         ("0 " * 200, "UTC", "250 characters"),
